@@ -1,0 +1,93 @@
+"""DataSpec: every setting that decides which examples and tokens a run sees."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+
+from distill.errors import UserError, unknown
+
+METHODS = ("finetune", "distill_labels", "step_by_step", "single_task")
+LABEL_SOURCES = ("gold", "teacher")
+VOCABULARIES = ("sentencepiece", "bytes", "words")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """What is trained on; each field is set by the macro of the same name in capitals.
+
+    Attributes:
+      dataset: name of a registered dataset (`distill.data.datasets`).
+      method: one of METHODS (rows of the paper's tables).
+      label_source: "gold" or "teacher": whose labels train and validate.
+      num_labels: label budget (training and validation rows together); 0 takes all.
+      validation_fraction: share of the budget that is held out for validation.
+      data_seed: seeds the order that budgets are cut from (and generated data).
+      vocabulary: one of VOCABULARIES.
+      vocabulary_path: SentencePiece model, for "sentencepiece".
+      input_length: tokens of an encoder row, EOS included.
+      target_length: tokens of a decoder row, EOS included.
+      label_prefix: put before the input of the label task.
+      rationale_prefix: put before the input of the rationale task.
+      dataset_options: settings of the dataset itself, e.g. policy, raw_dir.
+
+    Raises:
+      UserError: a value outside its range, naming its macro.
+    """
+
+    dataset: str
+    method: str
+    label_source: str = "gold"
+    num_labels: int = 0
+    validation_fraction: float = 0.1
+    data_seed: int = 0
+    vocabulary: str = "words"
+    vocabulary_path: str = ""
+    input_length: int = 64
+    target_length: int = 32
+    label_prefix: str = "[label] "
+    rationale_prefix: str = "[rationale] "
+    dataset_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for value, names, kind in (
+            (self.method, METHODS, "method"),
+            (self.label_source, LABEL_SOURCES, "label source"),
+            (self.vocabulary, VOCABULARIES, "vocabulary"),
+        ):
+            if value not in names:
+                raise unknown(kind, value, names, f"macro {kind.upper().replace(' ', '_')}")
+        if self.num_labels < 0:
+            raise UserError(f"got NUM_LABELS = {self.num_labels}, expected 0 (all rows) or more")
+        if not 0 <= self.validation_fraction < 1:
+            raise UserError(
+                f"got VALIDATION_FRACTION = {self.validation_fraction}, expected [0, 1)"
+            )
+        for macro in ("input_length", "target_length"):
+            if getattr(self, macro) < 2:
+                raise UserError(
+                    f"got {macro.upper()} = {getattr(self, macro)}, expected at least 2 "
+                    "(one token and EOS)"
+                )
+        if self.vocabulary == "sentencepiece" and not self.vocabulary_path:
+            raise UserError(
+                "VOCABULARY = 'sentencepiece' needs VOCABULARY_PATH, the T5 model file "
+                "(cc_all.32000.100extra.model); set it with --gin.VOCABULARY_PATH=..."
+            )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that the method trains on, label first."""
+        return ("label", "rationale") if self.method == "step_by_step" else ("label",)
+
+    def option(self, name: str, default: object = None) -> object:
+        """A setting of the dataset itself, or `default`."""
+        return self.dataset_options.get(name, default)
+
+    def digest(self) -> str:
+        """Hex digest of all settings (not of the contents of the files they name)."""
+        fields = dataclasses.asdict(self) | {"dataset_options": dict(self.dataset_options)}
+        text = json.dumps(fields, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
