@@ -1,0 +1,59 @@
+"""One resolver for gin files: checkout, editable install and installed wheel.
+
+A gin file is named `gin/experiments/NAME.gin` everywhere: on the command line,
+in `include` statements and in T5X's --gin_file. The name is tried from the
+working directory first, then from the folder that holds the project's `gin/`:
+the checkout (also of an editable install), or this package, in which a wheel
+carries the same files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from etils import epath
+
+from distill.errors import UserError, closest
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def gin_root() -> Path:
+    """The folder that contains the project's `gin/` folder."""
+    checkout = _PACKAGE.parent
+    if (checkout / "setup.py").is_file() and (checkout / "gin" / "engines").is_dir():
+        return checkout
+    if (_PACKAGE / "gin" / "engines").is_dir():
+        return _PACKAGE
+    raise UserError(
+        f"no gin/ folder beside or inside {_PACKAGE}: the installation is incomplete; "
+        "install the project again with pip"
+    )
+
+
+def list_gin_files(layer: str = "") -> list[str]:
+    """Names of all project gin files (`gin/...`), or of those of one layer."""
+    root = gin_root()
+    return sorted(
+        path.relative_to(root).as_posix() for path in (root / "gin" / layer).rglob("*.gin")
+    )
+
+
+def resolve(name: str, where: str = "--gin_file") -> str:
+    """The path of a gin file, given as a path or as a project name.
+
+    Args:
+      name: a path (local or gs://) or a project name, `gin/` and `.gin` optional.
+      where: what named the file, for the error.
+
+    Raises:
+      UserError: no such file; lists the closest project files.
+    """
+    suffixed = name if name.endswith(".gin") else name + ".gin"
+    root = gin_root()
+    for path in (name, suffixed, root / suffixed, root / "gin" / suffixed):
+        if epath.Path(path).is_file():
+            return str(path)
+    names = list_gin_files()
+    hint = ", ".join(closest(suffixed if "/" in name else f"gin/experiments/{suffixed}", names))
+    raise UserError(f"gin file {name!r} not found (from {where}); closest: {hint}")

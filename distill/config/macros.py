@@ -1,0 +1,204 @@
+"""The macros of a configuration: who set each, the guard against typing errors.
+
+gin accepts a macro that nothing uses without a word, so a misspelt override
+would train the wrong thing. This module reads the files with gin's own parser,
+without importing what they name, and keeps for every macro where it was set and
+what that overrode.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from etils import epath
+from gin import config_parser
+
+from distill.config import files
+from distill.errors import UserError, closest
+
+# Read by the command line itself, so that no binding needs to use them.
+CLI_MACROS = frozenset({"ENGINE"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One assignment to a macro: its value as written, and file and line."""
+
+    value: Any
+    where: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A `%MACRO` or `@configurable` on the right of an assignment."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class _Delegate(config_parser.ParserDelegate):
+    """Records which macros are used; resolves nothing, imports nothing."""
+
+    def __init__(self) -> None:
+        self.used: dict[str, str] = {}
+        self.where = ""
+
+    def configurable_reference(self, name: str, evaluate: bool) -> Reference:
+        return Reference(f"@{name}{'()' if evaluate else ''}")
+
+    def macro(self, name: str) -> Reference:
+        self.used.setdefault(name, self.where)
+        return Reference(f"%{name}")
+
+
+@dataclasses.dataclass
+class Macros:
+    """All settings of all macros, in the order in which gin would apply them."""
+
+    history: dict[str, list[Setting]] = dataclasses.field(default_factory=dict)
+    used: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        """The final value, with references to other macros followed.
+
+        Raises:
+          UserError: the macro is declared nowhere, or refers to itself.
+        """
+        return self._resolve(name, ())
+
+    def _resolve(self, name: str, seen: tuple[str, ...]) -> Any:
+        if name not in self.history:
+            raise self.undeclared(name, seen[-1] if seen else "the command line")
+        if name in seen:
+            raise UserError(f"macros refer to each other in a circle: {' -> '.join([*seen, name])}")
+
+        def follow(value: Any) -> Any:
+            if isinstance(value, Reference) and value.text.startswith("%"):
+                return self._resolve(value.text[1:], (*seen, name))
+            if isinstance(value, dict):
+                return {key: follow(item) for key, item in value.items()}
+            if isinstance(value, list | tuple):
+                return type(value)(follow(item) for item in value)
+            return value
+
+        return follow(self.history[name][-1].value)
+
+    def values(self) -> dict[str, Any]:
+        """Every macro's final value, by name in alphabetical order."""
+        return {name: self.value(name) for name in sorted(self.history)}
+
+    def undeclared(self, name: str, where: str) -> UserError:
+        """The error for a macro that no file declares."""
+        names = ", ".join(closest(name, self.history)) or "there are none"
+        return UserError(f"no gin file declares the macro {name} (set or used by {where}); closest: {names}")
+
+    def explain(self, name: str) -> list[Setting]:
+        """All settings of `name`, the one in force last.
+
+        Raises:
+          UserError: unknown macro; lists the closest names.
+        """
+        if name not in self.history:
+            raise self.undeclared(name, "config explain")
+        return self.history[name]
+
+    def check(self) -> None:
+        """Refuses macros that are used but never set, or set but never used."""
+        for name, where in self.used.items():
+            if name not in self.history and name != "gin.REQUIRED":
+                raise self.undeclared(name, where)
+        for name, settings in self.history.items():
+            if name not in self.used and name not in CLI_MACROS:
+                names = ", ".join(closest(name, set(self.used) | CLI_MACROS))
+                raise UserError(
+                    f"{settings[-1].where}: macro {name} is set, but no binding uses it; "
+                    f"closest: {names}"
+                )
+
+
+def parse_override(text: str) -> tuple[str, str]:
+    """Splits `NAME=value` of the command line into the name and a gin literal.
+
+    A value that is no Python literal, reference or macro is taken as a string, so
+    that `--gin.METHOD=finetune` needs no quotes within quotes.
+    """
+    name, equals, value = text.partition("=")
+    name, value = name.strip(), value.strip()
+    if not equals or not name:
+        raise UserError(f"got --gin.{text}, expected --gin.NAME=value")
+    if not value.startswith(("@", "%", "{", "[", "(")):
+        try:
+            ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            value = repr(value)
+    return name, value
+
+
+def read(gin_files: Iterable[str], overrides: Sequence[str] = ()) -> Macros:
+    """Reads gin files (with their includes) and command-line overrides.
+
+    Args:
+      gin_files: resolved paths, in order; later settings win.
+      overrides: `NAME=value` texts; a NAME that is a macro must be declared in a file.
+
+    Raises:
+      UserError: a file that is missing or does not parse (with file and line), an
+        override of a macro that no file declares.
+    """
+    macros, delegate = Macros(), _Delegate()
+    for path in gin_files:
+        _read_file(path, macros, delegate, ())
+    declared = set(macros.history)
+    for text in overrides:
+        name, value = parse_override(text)
+        if name.isupper() and name not in declared:
+            raise macros.undeclared(name, f"--gin.{name}")
+        _read_text(f"{name} = {value}", f"--gin.{name}", macros, delegate, ())
+    macros.used = delegate.used
+    return macros
+
+
+def _read_file(path: str, macros: Macros, delegate: _Delegate, parents: tuple[str, ...]) -> None:
+    if path in parents:
+        raise UserError(f"gin files include each other: {' -> '.join([*parents, path])}")
+    text = epath.Path(path).read_text()
+    _read_text(text, _short(path), macros, delegate, (*parents, path))
+
+
+def _read_text(
+    text: str, label: str, macros: Macros, delegate: _Delegate, parents: tuple[str, ...]
+) -> None:
+    parser = config_parser.ConfigParser(text, delegate)
+    while True:
+        try:
+            statement = next(parser)
+        except StopIteration:
+            return
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None) or 1
+            raise UserError(f"{label}:{line}: not a gin statement: {error.args[0]}") from None
+        line = statement.location.line_num
+        where = label if label.startswith("--") else f"{label}:{line}"
+        # The parser has already seen this statement's references.
+        for name, seen in delegate.used.items():
+            if not seen:
+                delegate.used[name] = where
+        if isinstance(statement, config_parser.IncludeStatement):
+            _read_file(files.resolve(statement.filename, where), macros, delegate, parents)
+        elif isinstance(statement, config_parser.BindingStatement) and not statement.arg_name:
+            settings = macros.history.setdefault(statement.selector, [])
+            settings.append(Setting(statement.value, where))
+
+
+def _short(path: str) -> str:
+    """`path` from the gin root or working directory, where it lies below one of them."""
+    for base in (str(files.gin_root()), os.getcwd()):
+        if path.startswith(base + os.sep):
+            return path[len(base) + 1 :]
+    return path

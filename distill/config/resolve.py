@@ -1,0 +1,119 @@
+"""From gin files and overrides to a checked RunConfig."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import gin
+
+from distill.config import files, macros
+from distill.config.run import RunConfig
+from distill.errors import UserError, unknown
+
+ENGINES = ("native", "t5x")
+COMMON = "gin/engines/common.gin"
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """A configuration that has passed every check.
+
+    Attributes:
+      run: the parts of the run.
+      engine: "native" or "t5x".
+      gin_files: project names or paths, in order, the engine's file first.
+      overrides: `NAME=value` texts of the command line.
+      macros: every macro's final value.
+      text: the whole configuration as gin text, to be stored with the run.
+    """
+
+    run: RunConfig
+    engine: str
+    gin_files: tuple[str, ...]
+    overrides: tuple[str, ...]
+    macros: dict[str, object]
+    text: str
+
+
+def read_macros(
+    gin_files: Sequence[str], overrides: Sequence[str] = (), engine: str | None = None
+) -> tuple[macros.Macros, str, tuple[str, ...]]:
+    """Reads the macros of a configuration without importing what it names.
+
+    Returns:
+      The macros, the engine, and all resolved paths (engine's file first).
+
+    Raises:
+      UserError: see `macros.read`; an unknown engine.
+    """
+    paths = tuple(files.resolve(name) for name in gin_files)
+    if engine is None:
+        settings = macros.read(paths).history.get("ENGINE")
+        engine = str(settings[-1].value) if settings else "native"
+        for text in overrides:
+            name, value = macros.parse_override(text)
+            if name == "ENGINE":
+                engine = value.strip("'\"")
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES, "--engine or macro ENGINE")
+    paths = (files.resolve(f"gin/engines/{engine}.gin"), *paths)
+    return macros.read(paths, overrides), engine, paths
+
+
+def resolve(
+    gin_files: Sequence[str], overrides: Sequence[str] = (), engine: str | None = None
+) -> Resolved:
+    """Parses gin files and overrides and builds the RunConfig.
+
+    Args:
+      gin_files: names or paths, in order; later settings win.
+      overrides: `NAME=value` texts.
+      engine: "native" or "t5x"; None takes the macro ENGINE.
+
+    Raises:
+      UserError: whatever is wrong with them, with file and line or macro.
+    """
+    found, engine, paths = read_macros(gin_files, overrides, engine)
+    found.check()
+    values = found.values()
+    for name, value in values.items():
+        if isinstance(value, macros.Reference) and "REQUIRED" in value.text:
+            raise UserError(f"macro {name} must be set: --gin.{name}=...")
+    # The engines' own bindings import their trainers; the checks need only the common ones.
+    parse_gin((files.resolve(COMMON), *paths[1:]), overrides)
+    run = build_run()
+    return Resolved(run, engine, paths, tuple(overrides), values, config_text(values))
+
+
+def parse_gin(paths: Sequence[str], overrides: Sequence[str]) -> None:
+    """Makes these files and overrides gin's one global configuration.
+
+    Raises:
+      UserError: gin's own complaint, shortened to its first lines.
+    """
+    gin.clear_config()
+    gin.add_config_file_search_path(str(files.gin_root()))
+    bindings = [" = ".join(macros.parse_override(text)) for text in overrides]
+    try:
+        gin.parse_config_files_and_bindings(list(paths), bindings, finalize_config=False)
+    except UserError:
+        raise
+    except (ValueError, AttributeError, ImportError, SyntaxError, OSError) as error:
+        raise UserError(f"gin: {str(error).strip()}") from None
+
+
+def build_run() -> RunConfig:
+    """The RunConfig of gin's current configuration."""
+    try:
+        return gin.get_configurable(RunConfig)()
+    except UserError as error:
+        # gin wraps an exception to append its scope; keep the message's first line.
+        raise UserError(str(error).split("\n  In call to configurable")[0]) from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"gin: {str(error).strip()}") from None
+
+
+def config_text(values: dict[str, object]) -> str:
+    """All macros as gin text, one a line; reading it again gives the same run."""
+    return "".join(f"{name} = {value!r}\n" for name, value in sorted(values.items()))

@@ -1,0 +1,49 @@
+"""RunConfig: everything a run is made of, as gin builds it for both engines."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from distill.data.spec import DataSpec
+from distill.errors import UserError
+from distill.student.config import T5Config
+from distill.train.config import TrainConfig
+from distill.train.optimizer import OptimizerConfig
+from distill.weighting import Weighting
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """The parts of a run; `gin/engines/common.gin` binds each from its macros.
+
+    Attributes:
+      data: rows, tokens, budget.
+      weighting: the objective.
+      student: the network.
+      optimizer: AdamW and its schedule.
+      train: steps, periods, batch, mesh.
+    """
+
+    data: DataSpec
+    weighting: Weighting
+    student: T5Config
+    optimizer: OptimizerConfig
+    train: TrainConfig
+
+    def __post_init__(self) -> None:
+        self.weighting.task_weights(self.data.tasks)
+        if self.data.method == "distill_labels" and self.data.label_source != "teacher":
+            raise UserError(
+                f"got LABEL_SOURCE = {self.data.label_source!r} with METHOD = 'distill_labels', "
+                "expected 'teacher'; the method is defined by training on the teacher's labels"
+            )
+        if self.data.method == "finetune" and self.data.label_source != "gold":
+            raise UserError(
+                f"got LABEL_SOURCE = {self.data.label_source!r} with METHOD = 'finetune', expected "
+                "'gold'; for the teacher's labels include gin/methods/distill_labels.gin"
+            )
+
+    @property
+    def task_weights(self) -> tuple[float, ...]:
+        """Weights of the tasks' losses, label first."""
+        return self.weighting.task_weights(self.data.tasks)

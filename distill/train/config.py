@@ -1,0 +1,44 @@
+"""TrainConfig: steps, periods, batch and mesh of a native run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from distill.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Settings of the training loop, each set by the macro of the same name in capitals.
+
+    Attributes:
+      train_steps: optimizer steps of the whole run.
+      batch_size: rows a step; with two tasks each row is a pair of sequences.
+      seed: seeds initialisation, dropout and the order of rows.
+      eval_period: steps between evaluations on the validation rows, 0 for none.
+      save_period: steps between checkpoints (the last step is always saved).
+      log_period: steps between lines of metrics.
+      keep_checkpoints: how many of the newest checkpoints stay.
+      eval_batch_size: rows a decoding batch.
+      model_parallel: devices that share one copy of the parameters; the rest of
+        the devices split the batch.
+    """
+
+    train_steps: int
+    batch_size: int
+    seed: int = 0
+    eval_period: int = 0
+    save_period: int = 1000
+    log_period: int = 100
+    keep_checkpoints: int = 1
+    eval_batch_size: int = 128
+    model_parallel: int = 1
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            least = 0 if field.name in ("seed", "eval_period") else 1
+            if not isinstance(value, int) or value < least:
+                raise UserError(
+                    f"got {field.name.upper()} = {value!r}, expected a whole number from {least}"
+                )

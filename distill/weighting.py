@@ -1,0 +1,141 @@
+"""Loss weights to token weights and mixture rates: pure functions, no tensorflow.
+
+The objective is L = label_weight * L_label + rationale_weight * L_rationale
+(arXiv 2305.02301, section 3.2, which writes L_label + lambda * L_rationale). What
+L_task means is the normalisation:
+
+  per_sequence  mean over rows of the mean over a row's target tokens
+  per_token     mean over all target tokens of the task in the corpus
+
+Two ways lead to the same objective, both with a constant divisor:
+
+  paired  label and rationale of a row travel together; every target token weighs
+          1/length (per_sequence) or 1/T_task (per_token), and the divisor is the
+          number of rows of the batch
+  rates   sequences are drawn from the tasks at rates that stand for the weights
+
+T_task is the mean target length of the task in tokens, EOS included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from distill.errors import UserError, unknown
+
+NORMALIZATIONS = ("per_sequence", "per_token")
+WAYS = ("paired", "rates")
+# T5X's name for: divide each sequence's token losses by its own token count.
+AVERAGE_PER_SEQUENCE = "AVERAGE_PER_SEQUENCE"
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighting:
+    """The objective that the user asked for.
+
+    Attributes:
+      label_weight: weight of L_label, in [0, 1].
+      rationale_weight: weight of L_rationale; the two sum to 1.
+      normalization: one of NORMALIZATIONS.
+      way: one of WAYS; the engines' files set its default.
+
+    Raises:
+      UserError: a value outside its range, naming its macro.
+    """
+
+    label_weight: float = 1.0
+    rationale_weight: float = 0.0
+    normalization: str = "per_sequence"
+    way: str = "paired"
+
+    def __post_init__(self) -> None:
+        if self.normalization not in NORMALIZATIONS:
+            raise unknown(
+                "normalization", self.normalization, NORMALIZATIONS, "macro NORMALIZATION"
+            )
+        if self.way not in WAYS:
+            raise unknown("weighting", self.way, WAYS, "macro WEIGHTING")
+        for macro in ("label_weight", "rationale_weight"):
+            if not 0 <= getattr(self, macro) <= 1:
+                raise UserError(f"got {macro.upper()} = {getattr(self, macro)}, expected [0, 1]")
+        total = self.label_weight + self.rationale_weight
+        if abs(total - 1) > 1e-6:
+            raise UserError(
+                f"got LABEL_WEIGHT + RATIONALE_WEIGHT = {self.label_weight} + "
+                f"{self.rationale_weight} = {total:g}, expected 1; set both macros"
+            )
+
+    def task_weights(self, tasks: Sequence[str]) -> tuple[float, ...]:
+        """The weight of each task's loss, in the order of `tasks`.
+
+        Raises:
+          UserError: a method with one task whose label weight is not 1.
+        """
+        weights = {"label": self.label_weight, "rationale": self.rationale_weight}
+        if len(tasks) == 1 and weights[tasks[0]] != 1:
+            raise UserError(
+                f"got LABEL_WEIGHT = {self.label_weight} for a method with one task, "
+                "expected 1 (and RATIONALE_WEIGHT = 0)"
+            )
+        return tuple(weights[task] for task in tasks)
+
+
+def token_weight(length: int, normalization: str, mean_target_tokens: float) -> float:
+    """The within-task weight of each target token of a row.
+
+    Args:
+      length: target tokens of the row, EOS included.
+      normalization: one of NORMALIZATIONS.
+      mean_target_tokens: T_task.
+
+    Returns:
+      1/length or 1/T_task; the sum over a batch's tokens over its rows is the
+      exact (per_sequence) or unbiased (per_token) estimate of L_task.
+    """
+    return 1.0 / (length if normalization == "per_sequence" else mean_target_tokens)
+
+
+def mixture_rates(
+    weights: Mapping[str, float], normalization: str, mean_target_tokens: Mapping[str, float]
+) -> dict[str, float]:
+    """The rates at which drawing sequences gives the tasks these loss weights.
+
+    Args:
+      weights: loss weight of each task, summing to 1.
+      normalization: per_sequence (rate = w) or per_token (rate proportional to w/T).
+      mean_target_tokens: T of each task.
+
+    Returns:
+      The rate of each task, summing to 1.
+    """
+    if normalization == "per_sequence":
+        return dict(weights)
+    raw = {task: weight / mean_target_tokens[task] for task, weight in weights.items()}
+    total = sum(raw.values())
+    return {task: value / total for task, value in raw.items()}
+
+
+def rates_divisor(
+    rates: Mapping[str, float],
+    normalization: str,
+    mean_target_tokens: Mapping[str, float],
+    sequences: int,
+) -> float | str:
+    """What T5X divides the summed token losses of a batch by, under `rates`.
+
+    Args:
+      rates: as from `mixture_rates`.
+      normalization: one of NORMALIZATIONS.
+      mean_target_tokens: T of each task.
+      sequences: sequences of a batch.
+
+    Returns:
+      per_token: the constant sequences * sum(rate * T), the expected number of
+      target tokens; a batch's own count would bias the gradient by about 2.9 over
+      the number of sequences. per_sequence: T5X's AVERAGE_PER_SEQUENCE (see
+      t5x/losses.py), which is exact for unpacked rows.
+    """
+    if normalization == "per_sequence":
+        return AVERAGE_PER_SEQUENCE
+    return sequences * sum(rate * mean_target_tokens[task] for task, rate in rates.items())
