@@ -1,0 +1,115 @@
+"""Label budgets: which rows a run with n labels may see.
+
+Rows are ranked by a seeded hash of their id and a budget takes the first n. Whether a
+rank trains or validates depends on the rank alone. So the rows of 250 labels are among
+those of 500, for training as for validation, and do not depend on the file's order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from fractions import Fraction
+
+from distill.data.examples import Example
+from distill.data.hashing import digest64
+from distill.data.spec import LABEL_SOURCES
+from distill.errors import UserError, unknown
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BudgetCounts:
+    """How many rows went where.
+
+    Attributes:
+      rows: rows given.
+      dropped: rows without a label of the wanted source.
+      train: rows chosen for training.
+      validation: rows chosen for validation.
+    """
+
+    rows: int
+    dropped: int
+    train: int
+    validation: int
+
+
+def order(examples: Sequence[Example], seed: int) -> list[Example]:
+    """The rows by a seeded hash of their ids: a shuffle that ignores their old order."""
+    return sorted(examples, key=lambda row: (digest64("budget", seed, row.id), row.id))
+
+
+def is_validation(rank: int, fraction: float) -> bool:
+    """Whether the row of this rank (from 0) is held out.
+
+    Of the first n ranks, floor(n * fraction) are, spread evenly, for each n at once.
+
+    Args:
+      rank: place of the row in the seeded order.
+      fraction: validation share, in [0, 1), taken as the decimal number it is written as
+        (so .29 of 100 rows are 29 and not 28).
+    """
+    share = Fraction(str(fraction))
+    return (rank + 1) * share // 1 > rank * share // 1
+
+
+def split_budget(
+    examples: Sequence[Example],
+    num_labels: int,
+    validation_fraction: float,
+    seed: int,
+    label_source: str,
+) -> tuple[list[Example], list[Example], BudgetCounts]:
+    """Chooses `num_labels` rows and holds a part of them out for validation.
+
+    Rows without a label of the source are dropped first, so that each method gets as
+    many labels as the budget says; where none is missing, all methods get the same rows.
+
+    Args:
+      examples: N rows of the training split.
+      num_labels: the budget, training and validation together; 0 takes all rows.
+      validation_fraction: share of the budget to validate on, in [0, 1).
+      seed: seeds the order.
+      label_source: "gold" or "teacher".
+
+    Returns:
+      Training rows, validation rows (none if the fraction is 0), and the counts.
+
+    Raises:
+      UserError: more labels than rows that have one, or an empty subset.
+    """
+    if label_source not in LABEL_SOURCES:
+        raise unknown("label source", label_source, LABEL_SOURCES, "macro LABEL_SOURCE")
+    if not 0 <= validation_fraction < 1:
+        raise UserError(f"got VALIDATION_FRACTION = {validation_fraction}, expected [0, 1)")
+    if num_labels < 0:
+        raise UserError(f"got NUM_LABELS = {num_labels}, expected 0 (all rows) or more")
+    usable = [row for row in examples if label_of(row, label_source) is not None]
+    dropped = len(examples) - len(usable)
+    without = f" ({dropped} of {len(examples)} have no {label_source} label)" if dropped else ""
+    if num_labels > len(usable):
+        raise UserError(
+            f"got NUM_LABELS = {num_labels}, but there are only {len(usable)} rows{without}; "
+            f"set NUM_LABELS to at most {len(usable)}, or to 0 for all of them"
+        )
+    chosen = order(usable, seed)[: num_labels or None]
+    train: list[Example] = []
+    validation: list[Example] = []
+    for rank, row in enumerate(chosen):
+        (validation if is_validation(rank, validation_fraction) else train).append(row)
+    if not train:
+        raise UserError(
+            f"no training rows: {len(chosen)} labels{without}, VALIDATION_FRACTION = "
+            f"{validation_fraction}; raise NUM_LABELS or set LABEL_SOURCE to labels that exist"
+        )
+    if validation_fraction and not validation:
+        raise UserError(
+            f"no validation rows: VALIDATION_FRACTION = {validation_fraction} of {len(chosen)} "
+            "labels is less than one row; raise NUM_LABELS, or set VALIDATION_FRACTION to 0"
+        )
+    return train, validation, BudgetCounts(len(examples), dropped, len(train), len(validation))
+
+
+def label_of(row: Example, label_source: str) -> str | None:
+    """The label a run trains on: the gold one, or the teacher's."""
+    return row.label if label_source == "gold" else row.teacher_label

@@ -1,0 +1,278 @@
+"""Example, the one record that flows through the project, and its JSONL files."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from etils import epath
+
+from distill.errors import UserError, closest
+
+
+class Failure(enum.StrEnum):
+    """Why a row lacks its teacher label or its rationale.
+
+    A member equals its own text, so it can be compared with, and written as, a string.
+    """
+
+    NO_COMPLETION = "no_completion"  # the teacher returned nothing
+    NO_ANSWER = "no_answer"  # text, but no answer phrase in it
+    LABEL_OUTSIDE_SET = "label_outside_set"  # an answer that is none of the choices
+    NO_RATIONALE = "no_rationale"  # an answer without reasoning
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Example:
+    """One row, with or without what people and the teacher said about it.
+
+    Attributes:
+      id: given, or `dataset/split/row`; unique in a data set.
+      input: what the student reads (without a task prefix).
+      label: gold label, or None.
+      teacher_label: the teacher's answer, or None.
+      rationale: the teacher's reasoning, or None.
+      failure: why the teacher's label or rationale is missing; None where nothing
+        is missing or no teacher was asked.
+      choices: the closed label set of the row; empty if labels are free text.
+      split: the split the row belongs to, e.g. "train".
+    """
+
+    id: str
+    input: str
+    label: str | None = None
+    teacher_label: str | None = None
+    rationale: str | None = None
+    failure: str | None = None
+    choices: tuple[str, ...] = ()
+    split: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """The fields that are set, ready for JSON (`id` and `input` are always there)."""
+        fields: dict[str, object] = {}
+        for name in FIELDS:
+            value = getattr(self, name)
+            if name in ("id", "input") or (value is not None and value not in ((), "")):
+                fields[name] = list(value) if name == "choices" else value
+        if self.failure is not None:
+            fields["failure"] = str(self.failure)
+        return fields
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, object], where: str = "record") -> Example:
+        """The example that `to_dict` wrote, or a user's row of the same fields.
+
+        A teacher label or rationale of blanks counts as missing. A teacher label
+        outside the row's `choices` becomes the failure `label_outside_set`; a gold
+        label outside them is an error.
+
+        Args:
+          fields: JSON object of one row; `id` and `input` are required.
+          where: what an error message calls the row, e.g. "train.jsonl:7".
+
+        Raises:
+          UserError: a field that is unknown, missing or of the wrong type.
+        """
+        for name in fields:
+            if name not in FIELDS:
+                hint = ", ".join(closest(name, FIELDS))
+                raise UserError(
+                    f"{where}: unknown field {name!r}; closest: {hint}. "
+                    "Rename the field, or remove it"
+                )
+        row = cls(
+            id=_text(fields, "id", where, required=True),
+            input=_text(fields, "input", where, required=True),
+            label=_text(fields, "label", where),
+            teacher_label=_text(fields, "teacher_label", where, blank_is_none=True),
+            rationale=_text(fields, "rationale", where, blank_is_none=True),
+            failure=_failure(fields, where),
+            choices=_choices(fields, where),
+            split=_text(fields, "split", where, blank_is_none=True) or "",
+        )
+        return _checked(row, where)
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Example))
+
+
+def read_jsonl(
+    path: epath.PathLike, split: str, labels: Sequence[str] | None = None
+) -> list[Example]:
+    """Reads a JSONL file of examples, one JSON object a line, local or on gs://.
+
+    Blank lines are skipped. A row without an id gets `<file stem>/<split>/<row>`,
+    rows counted from 0. A row's own `choices` go before `labels`.
+
+    Args:
+      path: the file.
+      split: the split its rows belong to; a row that names another one is an error.
+      labels: closed label set of the whole file; None for free-text labels.
+
+    Returns:
+      The N rows, in file order.
+
+    Raises:
+      UserError: a missing or empty file, or a bad row, named by `file:line`.
+    """
+    path = epath.Path(path)
+    closed = list(labels or ())
+    examples: list[Example] = []
+    line_of_id: dict[str, int] = {}
+    for number, fields in _json_lines(path):
+        where = f"{path}:{number}"
+        fields.setdefault("id", f"{path.stem}/{split}/{len(examples)}")
+        fields.setdefault("split", split)
+        if closed and not fields.get("choices"):
+            fields["choices"] = closed
+        row = Example.from_dict(fields, where)
+        if row.split != split:
+            raise UserError(
+                f"{where}: the row says split {row.split!r} but the file is read as {split!r}; "
+                "name the right file, or correct the row's `split`"
+            )
+        if row.id in line_of_id:
+            raise UserError(
+                f"{where}: id {row.id!r} is already used in line {line_of_id[row.id]}; "
+                "ids must differ within a file"
+            )
+        line_of_id[row.id] = number
+        examples.append(row)
+    if not examples:
+        raise UserError(f"{path} has no rows; expected one JSON object a line")
+    return examples
+
+
+def write_jsonl(path: epath.PathLike, examples: Iterable[Example]) -> None:
+    """Writes examples so that a reader sees the old file or the whole new one.
+
+    The rows go to a temporary file in the same folder, which then takes the name.
+
+    Args:
+      path: the file, local or on gs://; its folder is made if need be.
+      examples: the rows, written in their order.
+    """
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("w") as file:
+            for row in examples:
+                file.write(json.dumps(row.to_dict(), ensure_ascii=True) + "\n")
+        temporary.replace(path)
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def read_bytes(path: epath.Path, fix: str = "") -> bytes:
+    """The content of a file, or an error that names the closest files of its folder.
+
+    Args:
+      path: the file.
+      fix: a sentence for the error message: what to do about a missing file.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, expected a file. {fix}".strip())
+    if not path.exists():
+        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        if names:
+            hint = f"closest in its folder: {', '.join(closest(path.name, names))}"
+        elif path.parent.is_dir():
+            hint = "its folder is empty"
+        else:
+            hint = f"there is no folder {path.parent}"
+        raise UserError(f"no file {path}; {hint}. {fix}".strip())
+    return path.read_bytes()
+
+
+def json_object(line: bytes, where: str) -> dict[str, object]:
+    """One line of a JSON-lines file as a dict.
+
+    Raises:
+      UserError: text that is not UTF-8, not JSON or not an object.
+    """
+    try:
+        fields = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{where}: not JSON ({error.msg}, column {error.colno}); expected one object a line"
+        ) from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{where}: got a JSON {type(fields).__name__}, expected an object")
+    return fields
+
+
+def _json_lines(path: epath.Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """Line numbers (from 1) and objects of the lines that are not blank."""
+    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if line.strip():
+            yield number, json_object(line, f"{path}:{number}")
+
+
+def _text(
+    fields: Mapping[str, object],
+    name: str,
+    where: str,
+    required: bool = False,
+    blank_is_none: bool = False,
+) -> str | None:
+    """A text field; JSON null and a missing field are both None."""
+    value = fields.get(name)
+    if value is None and not required:
+        return None
+    if not isinstance(value, str):
+        got = "nothing" if value is None else f"{value!r}"
+        raise UserError(f"{where}: got {got} for `{name}`, expected a text (a JSON string)")
+    if not value.strip():
+        if blank_is_none:
+            return None
+        raise UserError(f"{where}: `{name}` is blank, expected a text")
+    return value
+
+
+def _failure(fields: Mapping[str, object], where: str) -> Failure | None:
+    """The typed failure of a row, or None."""
+    text = _text(fields, "failure", where)
+    if text is None:
+        return None
+    if text not in set(Failure):
+        hint = ", ".join(closest(text, set(Failure)))
+        raise UserError(f"{where}: unknown `failure` {text!r}; closest: {hint}")
+    return Failure(text)
+
+
+def _choices(fields: Mapping[str, object], where: str) -> tuple[str, ...]:
+    """The closed label set of a row, or ()."""
+    value = fields.get("choices")
+    if value is None:
+        return ()
+    good = isinstance(value, list | tuple) and all(isinstance(c, str) and c.strip() for c in value)
+    if not good:
+        raise UserError(f"{where}: got {value!r} for `choices`, expected a list of texts")
+    if len(set(value)) < len(value):
+        raise UserError(f"{where}: `choices` names a label twice: {value!r}")
+    return tuple(value)
+
+
+def _checked(row: Example, where: str) -> Example:
+    """The row, its labels compared with its closed set."""
+    if not row.choices:
+        return row
+    if row.label is not None and row.label not in row.choices:
+        raise UserError(
+            f"{where}: gold label {row.label!r} is not in the closed set "
+            f"{', '.join(row.choices)}; correct the label or the set"
+        )
+    if row.teacher_label is not None and row.teacher_label not in row.choices:
+        return dataclasses.replace(row, teacher_label=None, failure=Failure.LABEL_OUTSIDE_SET)
+    return row
