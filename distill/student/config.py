@@ -1,0 +1,110 @@
+"""T5Config: the sizes and settings of a student, checked when they are made (no jax here)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from distill.errors import UserError
+
+ACTIVATIONS = ("gelu", "linear", "relu", "silu", "tanh")
+DTYPES = ("float32", "bfloat16")
+_SIZES = (
+    "vocab_size",
+    "embed_dim",
+    "num_heads",
+    "head_dim",
+    "mlp_dim",
+    "num_encoder_layers",
+    "num_decoder_layers",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """A T5 v1.1 encoder-decoder; each field is set by the macro of the same name in capitals.
+
+    Hashable, so it can be a static argument of `jax.jit`.
+
+    Attributes:
+      vocab_size: rows of the embedding and columns of the logits (V); ids 0 and 1
+        are padding and end of sequence, so at least 2.
+      embed_dim: width of the residual stream (D).
+      num_heads: attention heads (H).
+      head_dim: width of one head (K); H * K need not be D.
+      mlp_dim: hidden width of a feed-forward block (F).
+      num_encoder_layers: layers of the encoder.
+      num_decoder_layers: layers of the decoder.
+      dropout_rate: probability of a zero, in [0, 1), at T5X's places.
+      mlp_activations: one name of ACTIVATIONS per input projection of the
+        feed-forward block; their outputs are multiplied. ("gelu", "linear") is
+        v1.1's gated GELU (Shazeer 2020, arXiv:2002.05202), ("relu",) is v1.0's.
+      tie_embeddings: the output layer is the embedding, scaled by 1/sqrt(D)
+        (T5X's `logits_via_embedding`), instead of a matrix of its own.
+      embed_init: standard deviation of the initial embedding (T5X: 1.0).
+      dtype: one of DTYPES, what activations are computed in; parameters, the
+        softmaxes and the logits stay float32.
+
+    Raises:
+      UserError: a value outside its range, naming its macro.
+    """
+
+    vocab_size: int
+    embed_dim: int
+    num_heads: int
+    head_dim: int
+    mlp_dim: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    dropout_rate: float = 0.1
+    mlp_activations: tuple[str, ...] = ("gelu", "linear")
+    tie_embeddings: bool = False
+    embed_init: float = 1.0
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for field in _SIZES:
+            least = 2 if field == "vocab_size" else 1
+            value = getattr(self, field)
+            if not _is_int(value) or value < least:
+                raise _wrong(value, f"a whole number of at least {least}", field)
+        if not _is_number(self.dropout_rate) or not 0 <= self.dropout_rate < 1:
+            raise _wrong(self.dropout_rate, "a number from 0 up to, but not including, 1",
+                         "dropout_rate")
+        if not _is_number(self.embed_init) or not 0 < self.embed_init < float("inf"):
+            raise _wrong(self.embed_init, "a number above 0", "embed_init")
+        if not isinstance(self.tie_embeddings, bool):
+            raise _wrong(self.tie_embeddings, "True or False", "tie_embeddings")
+        if self.dtype not in DTYPES:
+            raise _wrong(self.dtype, f"one of {', '.join(DTYPES)}", "dtype")
+        self._check_activations()
+
+    def _check_activations(self) -> None:
+        """Makes a tuple of the list that gin may give, and checks its names."""
+        names = self.mlp_activations
+        expected = f"a non-empty tuple of names out of {', '.join(ACTIVATIONS)}"
+        if not isinstance(names, tuple | list) or not names:
+            raise _wrong(names, expected, "mlp_activations")
+        if any(name not in ACTIVATIONS for name in names):
+            raise _wrong(names, expected, "mlp_activations")
+        object.__setattr__(self, "mlp_activations", tuple(names))
+
+    @property
+    def joined_dim(self) -> int:
+        """Width of all heads together, H * K."""
+        return self.num_heads * self.head_dim
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_int(value) or isinstance(value, float)
+
+
+def _wrong(got: object, expected: str, field: str) -> UserError:
+    macro = field.upper()
+    return UserError(
+        f"got {got!r}, expected {expected}, set by macro {macro} "
+        f"(a size file, an experiment, or --gin.{macro}=...)"
+    )

@@ -1,0 +1,242 @@
+"""The parts of T5 v1.1: norm, dense, embedding, relative bias, attention, feed-forward.
+
+Parameter names, shapes, initialisers and dropout places are T5X's
+(t5x/examples/t5/layers.py), so that checkpoints carry over; the code is ours.
+Shape letters: B rows, Q queries, S keys, D embed, H heads, K head dim, F mlp, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from distill.student.config import T5Config
+
+NUM_BUCKETS = 32
+MAX_DISTANCE = 128
+NORM_EPSILON = 1e-6
+MASKED = -1e10  # attention logit of a pair that may not see each other
+
+ACTIVATION_FUNCTIONS = {
+    "gelu": nn.gelu,
+    "linear": lambda x: x,
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "tanh": nn.tanh,
+}
+attention_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+dense_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+bias_init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+
+
+def dropout(config: T5Config) -> nn.Dropout:
+    """Dropout that shares its zeros along the second last axis (length, or query)."""
+    return nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+
+
+class Dense(nn.Module):
+    """x @ kernel without a bias; the parameter is float32, the product in `dtype`.
+
+    Attributes:
+      features: width of the result.
+      axes: logical axis names of the kernel's two axes.
+      kernel_init: initialiser of the kernel.
+      dtype: what is computed in.
+    """
+
+    features: int
+    axes: tuple[str, str]
+    kernel_init: nn.initializers.Initializer = dense_init
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., in] to [..., features]."""
+        init = nn.with_logical_partitioning(self.kernel_init, self.axes)
+        kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
+        return x.astype(self.dtype) @ kernel.astype(self.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Division by the root mean square, times a scale (Zhang & Sennrich 2019, arXiv:1910.07467).
+
+    The statistics are float32 whatever `dtype` is.
+    """
+
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises the last axis of x."""
+        init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
+        scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + NORM_EPSILON)
+        return x.astype(self.dtype) * scale.astype(self.dtype)
+
+
+class Embedding(nn.Module):
+    """The token embedding, looked up by gather; may serve as the output layer as well."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        config = self.config
+        init = nn.with_logical_partitioning(
+            nn.initializers.normal(stddev=config.embed_init), ("vocab", "embed")
+        )
+        shape = (config.vocab_size, config.embed_dim)
+        self.embedding = self.param("embedding", init, shape, jnp.float32)
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Rows of int tokens of any shape [...]: [..., D] (NaN for ids beyond the vocabulary)."""
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+
+    def attend(self, y_BxTxD: jax.Array) -> jax.Array:
+        """Logits [B, T, V] of the tied output layer, float32, scaled by 1/sqrt(D)."""
+        y_BxTxD = y_BxTxD.astype(jnp.float32) / math.sqrt(self.config.embed_dim)
+        return jnp.einsum("btd,vd->btv", y_BxTxD, self.embedding)
+
+
+def relative_buckets(num_queries: int, num_keys: int, bidirectional: bool) -> np.ndarray:
+    """Bucket of every (query, key) distance, a constant of the program.
+
+    Half of the buckets (a quarter each way if bidirectional) are exact distances, the
+    others grow logarithmically up to MAX_DISTANCE (Raffel et al. 2020, section 2.1,
+    arXiv:1910.10683). In float32 like T5X's, so that no distance lands elsewhere.
+
+    Returns:
+      int32 [Q, S] in [0, NUM_BUCKETS).
+    """
+    behind = np.arange(num_queries)[:, None] - np.arange(num_keys)[None, :]
+    if bidirectional:
+        buckets, offset = NUM_BUCKETS // 2, np.where(behind < 0, NUM_BUCKETS // 2, 0)
+        behind = np.abs(behind)
+    else:
+        buckets, offset = NUM_BUCKETS, 0
+        behind = np.maximum(behind, 0)
+    exact = buckets // 2
+    ratio = behind.astype(np.float32) / exact + np.finfo(np.float32).eps
+    growth = np.log(ratio) / np.log(MAX_DISTANCE / exact) * (buckets - exact)
+    far = np.minimum(exact + growth.astype(np.int32), buckets - 1)
+    return (offset + np.where(behind < exact, behind, far)).astype(np.int32)
+
+
+class RelativeBias(nn.Module):
+    """Learned bias of each head and distance bucket, made once for all layers of a stack."""
+
+    config: T5Config
+    bidirectional: bool
+
+    @nn.compact
+    def __call__(self, num_queries: int, num_keys: int) -> jax.Array:
+        """float32 [1, H, Q, S]."""
+        init = nn.with_logical_partitioning(bias_init, ("heads", "relpos_buckets"))
+        shape = (self.config.num_heads, NUM_BUCKETS)
+        table_HxN = self.param("rel_embedding", init, shape, jnp.float32)
+        buckets_QxS = relative_buckets(num_queries, num_keys, self.bidirectional)
+        # A product with one-hot columns: its gradient is a product too, not a scatter.
+        columns_NxQxS = jax.nn.one_hot(buckets_QxS, NUM_BUCKETS, axis=0)
+        return jnp.einsum("hn,nqs->hqs", table_HxN, columns_NxQxS)[None]
+
+
+class Attention(nn.Module):
+    """Multi-head attention; 1/sqrt(K) is in the query initialiser, as in T5."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        config = self.config
+
+        def query_init(*args: object) -> jax.Array:
+            return attention_init(*args) / math.sqrt(config.head_dim)
+
+        def project(init: nn.initializers.Initializer) -> Dense:
+            return Dense(config.joined_dim, ("embed", "joined_kv"), init, config.dtype)
+
+        self.query = project(query_init)
+        self.key = project(attention_init)
+        self.value = project(attention_init)
+        self.out = Dense(config.embed_dim, ("joined_kv", "embed"), attention_init, config.dtype)
+        self.dropout = dropout(config)
+
+    def _heads(self, x_BxSxJ: jax.Array) -> jax.Array:
+        """Splits the joined axis: [B, S, H, K]."""
+        shape = (*x_BxSxJ.shape[:-1], self.config.num_heads, self.config.head_dim)
+        return nn.with_logical_constraint(
+            x_BxSxJ.reshape(shape), ("batch", "length", "heads", "kv")
+        )
+
+    def keys_values(self, x_BxSxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Keys and values of x, each [B, S, H, K]."""
+        return self._heads(self.key(x_BxSxD)), self._heads(self.value(x_BxSxD))
+
+    def __call__(
+        self,
+        x_BxQxD: jax.Array,
+        keys_values: tuple[jax.Array, jax.Array],
+        mask: jax.Array,
+        bias: jax.Array | None,
+        deterministic: bool,
+    ) -> jax.Array:
+        """Attends from x to the given keys and values.
+
+        Args:
+          x_BxQxD: where the queries come from.
+          keys_values: from `keys_values`, [B', S, H, K] each. B may be a multiple of
+            B': then B / B' consecutive rows of x share one row of keys and values
+            (candidate targets of one input), which are not copied.
+          mask: bool, broadcastable to [B', 1, Q', S], Q' = Q * B / B'.
+          bias: float32, broadcastable to [1, H, Q', S], or None.
+          deterministic: no dropout.
+
+        Returns:
+          [B, Q, D].
+        """
+        keys_BxSxHxK, values_BxSxHxK = keys_values
+        rows = keys_BxSxHxK.shape[0]
+        queries_BxQxHxK = self._heads(self.query(x_BxQxD).reshape(rows, -1, self.config.joined_dim))
+        logits_BxHxQxS = jnp.einsum(
+            "bqhk,bshk->bhqs",
+            queries_BxQxHxK,
+            keys_BxSxHxK,
+            preferred_element_type=jnp.float32,
+        )
+        if bias is not None:
+            logits_BxHxQxS += bias
+        weights_BxHxQxS = jax.nn.softmax(jnp.where(mask, logits_BxHxQxS, MASKED))
+        weights_BxHxQxS = weights_BxHxQxS.astype(self.config.dtype)
+        weights_BxHxQxS = self.dropout(weights_BxHxQxS, deterministic=deterministic)
+        mixed_BxQxHxK = jnp.einsum("bhqs,bshk->bqhk", weights_BxHxQxS, values_BxSxHxK)
+        return self.out(mixed_BxQxHxK.reshape(*x_BxQxD.shape[:-1], self.config.joined_dim))
+
+
+class FeedForward(nn.Module):
+    """Product of the activated input projections, then the output projection."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x_BxTxD: jax.Array, deterministic: bool) -> jax.Array:
+        """Maps [B, T, D] to [B, T, D]."""
+        config = self.config
+        names = config.mlp_activations
+        hidden_BxTxF = None
+        for i, name in enumerate(names):
+            dense = Dense(
+                config.mlp_dim,
+                ("embed", "mlp"),
+                dtype=config.dtype,
+                name="wi" if len(names) == 1 else f"wi_{i}",
+            )
+            factor_BxTxF = ACTIVATION_FUNCTIONS[name](dense(x_BxTxD))
+            hidden_BxTxF = factor_BxTxF if i == 0 else hidden_BxTxF * factor_BxTxF
+        hidden_BxTxF = dropout(config)(hidden_BxTxF, deterministic=deterministic)
+        hidden_BxTxF = nn.with_logical_constraint(hidden_BxTxF, ("batch", "length", "mlp"))
+        return Dense(config.embed_dim, ("mlp", "embed"), dtype=config.dtype, name="wo")(
+            hidden_BxTxF
+        )

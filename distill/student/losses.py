@@ -1,0 +1,88 @@
+"""Token and task losses of the student (pure functions, float32).
+
+Normalisation is no setting here: every target token carries its weight
+(`decoder_loss_weights`) and the divisor is the caller's, so that
+`per_sequence`, `per_token` and T5X's normalisers are choices of two arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+
+def token_nll(logits_BxTxV: jax.Array, targets_BxT: jax.Array) -> jax.Array:
+    """Negative log-likelihood of each target token, in nats.
+
+    Equals cross entropy with one-hot targets (t5x/losses.py with z_loss and label
+    smoothing 0). The only array of the logits' size besides the logits is their
+    gradient, which is written in one pass.
+
+    Args:
+      logits_BxTxV: any leading shape; computed in float32.
+      targets_BxT: int ids, the leading shape of the logits.
+
+    Returns:
+      float32, the shape of the targets.
+    """
+    return _float32_nll(logits_BxTxV.astype(jnp.float32), targets_BxT)
+
+
+@jax.custom_vjp
+def _float32_nll(logits_BxTxV: jax.Array, targets_BxT: jax.Array) -> jax.Array:
+    return _nll_forward(logits_BxTxV, targets_BxT)[0]
+
+
+def _nll_forward(logits_BxTxV: jax.Array, targets_BxT: jax.Array) -> tuple:
+    normalizer_BxT = jax.nn.logsumexp(logits_BxTxV, axis=-1)
+    chosen_BxT = jnp.take_along_axis(logits_BxTxV, targets_BxT[..., None], axis=-1)[..., 0]
+    return normalizer_BxT - chosen_BxT, (logits_BxTxV, normalizer_BxT, targets_BxT)
+
+
+def _nll_backward(saved: tuple, gradient_BxT: jax.Array) -> tuple:
+    logits_BxTxV, normalizer_BxT, targets_BxT = saved
+    probability_BxTxV = jnp.exp(logits_BxTxV - normalizer_BxT[..., None])
+    ids_V = jnp.arange(logits_BxTxV.shape[-1], dtype=targets_BxT.dtype)
+    hit_BxTxV = targets_BxT[..., None] == ids_V
+    return gradient_BxT[..., None] * (probability_BxTxV - hit_BxTxV), None
+
+
+_float32_nll.defvjp(_nll_forward, _nll_backward)
+
+
+def weighted_nll(
+    logits_BxTxV: jax.Array, targets_BxT: jax.Array, weights_BxT: jax.Array
+) -> jax.Array:
+    """Scalar: the sum over tokens of weight times negative log-likelihood."""
+    return jnp.sum(token_nll(logits_BxTxV, targets_BxT) * weights_BxT)
+
+
+def task_losses(
+    logits_BxTxV: jax.Array,
+    batch: Mapping[str, jax.Array],
+    num_tasks: int,
+    divisor: float | jax.Array,
+) -> jax.Array:
+    """Loss of each task: L_k = sum over tokens of task k of weight * nll / divisor.
+
+    Args:
+      logits_BxTxV: float32 logits of the batch.
+      batch: `decoder_target_tokens`, `decoder_loss_weights` (0 on padding) and
+        `decoder_task_ids` (0 label, 1 rationale), all [B, T].
+      num_tasks: number of tasks (K).
+      divisor: what all sums are divided by, e.g. the number of pairs of a batch.
+
+    Returns:
+      float32 [K].
+    """
+    nll_BxT = token_nll(logits_BxTxV, batch["decoder_target_tokens"])
+    weighted_BxT = nll_BxT * batch["decoder_loss_weights"]
+    is_task_KxBxT = jnp.arange(num_tasks)[:, None, None] == batch["decoder_task_ids"]
+    return jnp.sum(jnp.where(is_task_KxBxT, weighted_BxT, 0.0), axis=(1, 2)) / divisor
+
+
+def combined_loss(losses_K: jax.Array, task_weights_K: jax.Array) -> jax.Array:
+    """Scalar: the task losses weighted and added (design: L = w_label L_label + w_rat. L_rat.)."""
+    return jnp.dot(jnp.asarray(task_weights_K, jnp.float32), losses_K)

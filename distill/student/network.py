@@ -1,0 +1,377 @@
+"""The student: a T5 v1.1 encoder-decoder with T5X's parameter tree.
+
+Follows t5x/examples/t5/network.py in what it computes (packing included), not in
+how: masks come from one segment id per token, the relative bias is made once per
+stack, and decoding passes its cache explicitly instead of keeping it in variables.
+Shape letters: B rows, I encoder length, T target length, S keys, D embed, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from distill.student.config import T5Config
+from distill.student.layers import (
+    Attention,
+    Dense,
+    Embedding,
+    FeedForward,
+    RelativeBias,
+    RMSNorm,
+    dropout,
+)
+
+KeysValues = tuple[jax.Array, jax.Array]
+
+
+def segments(tokens: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+    """Segment of every token, 0 on padding; one segment a row if no ids are given.
+
+    Args:
+      tokens: int [B, L], pad id 0.
+      segment_ids: int [B, L] of a packed batch, or None.
+    """
+    return jnp.where(tokens > 0, 1 if segment_ids is None else segment_ids, 0)
+
+
+def segment_mask(queries_BxQ: jax.Array, keys_BxS: jax.Array) -> jax.Array:
+    """bool [B, 1, Q, S]: both tokens are of the same segment and not padding."""
+    same_BxQxS = queries_BxQ[:, :, None] == keys_BxS[:, None, :]
+    return (same_BxQxS & (keys_BxS > 0)[:, None, :])[:, None]
+
+
+def causal_mask(length: int) -> jax.Array:
+    """bool [1, 1, T, T]: the key is not after the query."""
+    return jnp.tril(jnp.ones((length, length), bool))[None, None]
+
+
+def residual_stream(x_BxTxD: jax.Array) -> jax.Array:
+    """Names the logical axes of the residual stream."""
+    return nn.with_logical_constraint(x_BxTxD, ("batch", "length", "embed"))
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(
+        self, x_BxIxD: jax.Array, mask: jax.Array, bias: jax.Array, deterministic: bool
+    ) -> jax.Array:
+        """Maps the residual stream [B, I, D] to the next layer's."""
+        config = self.config
+        drop = functools.partial(dropout(config), deterministic=deterministic)
+        y_BxIxD = RMSNorm(config.dtype, name="pre_attention_layer_norm")(x_BxIxD)
+        attention = Attention(config, name="attention")
+        keys_values = attention.keys_values(y_BxIxD)
+        x_BxIxD += drop(attention(y_BxIxD, keys_values, mask, bias, deterministic))
+        y_BxIxD = RMSNorm(config.dtype, name="pre_mlp_layer_norm")(x_BxIxD)
+        x_BxIxD += drop(FeedForward(config, name="mlp")(y_BxIxD, deterministic))
+        return residual_stream(x_BxIxD)
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm self-attention, attention to the encoder, feed-forward."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        config = self.config
+        self.pre_self_attention_layer_norm = RMSNorm(config.dtype)
+        self.self_attention = Attention(config)
+        self.pre_cross_attention_layer_norm = RMSNorm(config.dtype)
+        self.encoder_decoder_attention = Attention(config)
+        self.pre_mlp_layer_norm = RMSNorm(config.dtype)
+        self.mlp = FeedForward(config)
+        self.dropout = dropout(config)
+
+    def encoder_keys_values(self, encoded_BxIxD: jax.Array) -> KeysValues:
+        """What this layer's cross-attention reads, [B, I, H, K] each."""
+        return self.encoder_decoder_attention.keys_values(encoded_BxIxD)
+
+    def __call__(
+        self,
+        x_BxTxD: jax.Array,
+        encoder_keys_values: KeysValues,
+        self_mask: jax.Array,
+        cross_mask: jax.Array,
+        bias: jax.Array,
+        deterministic: bool,
+    ) -> jax.Array:
+        """All target positions at once: the residual stream [B, T, D] of the next layer."""
+        y_BxTxD = self.pre_self_attention_layer_norm(x_BxTxD)
+        keys_values = self.self_attention.keys_values(y_BxTxD)
+        attended = self.self_attention(y_BxTxD, keys_values, self_mask, bias, deterministic)
+        x_BxTxD += self.dropout(attended, deterministic=deterministic)
+        return self._after_self_attention(x_BxTxD, encoder_keys_values, cross_mask, deterministic)
+
+    def step(
+        self,
+        x_Bx1xD: jax.Array,
+        position: jax.Array,
+        cache: KeysValues,
+        encoder_keys_values: KeysValues,
+        cross_mask: jax.Array,
+        bias_1xHx1xT: jax.Array,
+    ) -> tuple[jax.Array, KeysValues]:
+        """One target position: its residual stream, and the cache with its keys and values."""
+        y_Bx1xD = self.pre_self_attention_layer_norm(x_Bx1xD)
+        new = self.self_attention.keys_values(y_Bx1xD)
+        cache = jax.tree.map(
+            lambda old, one: jax.lax.dynamic_update_slice_in_dim(old, one, position, axis=1),
+            cache,
+            new,
+        )
+        seen = jnp.arange(cache[0].shape[1]) <= position
+        x_Bx1xD += self.self_attention(y_Bx1xD, cache, seen, bias_1xHx1xT, True)
+        return self._after_self_attention(x_Bx1xD, encoder_keys_values, cross_mask, True), cache
+
+    def _after_self_attention(
+        self,
+        x_BxTxD: jax.Array,
+        encoder_keys_values: KeysValues,
+        cross_mask: jax.Array,
+        deterministic: bool,
+    ) -> jax.Array:
+        y_BxTxD = self.pre_cross_attention_layer_norm(x_BxTxD)
+        attended = self.encoder_decoder_attention(
+            y_BxTxD, encoder_keys_values, cross_mask, None, deterministic
+        )
+        x_BxTxD += self.dropout(attended, deterministic=deterministic)
+        y_BxTxD = self.mlp(self.pre_mlp_layer_norm(x_BxTxD), deterministic)
+        x_BxTxD += self.dropout(y_BxTxD, deterministic=deterministic)
+        return residual_stream(x_BxTxD)
+
+
+class Encoder(nn.Module):
+    """The encoder stack, from embedded tokens to normed states."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x_BxIxD: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
+        """Maps embedded tokens [B, I, D] to encoder states [B, I, D]."""
+        config = self.config
+        length = x_BxIxD.shape[1]
+        bias = RelativeBias(config, bidirectional=True, name="relpos_bias")(length, length)
+        x_BxIxD = residual_stream(dropout(config)(x_BxIxD, deterministic=deterministic))
+        for i in range(config.num_encoder_layers):
+            layer = EncoderLayer(config, name=f"layers_{i}")
+            x_BxIxD = layer(x_BxIxD, mask, bias, deterministic)
+        x_BxIxD = RMSNorm(config.dtype, name="encoder_norm")(x_BxIxD)
+        # T5X's last encoder dropout is the one that does not share its zeros along length.
+        return nn.Dropout(config.dropout_rate)(x_BxIxD, deterministic=deterministic)
+
+
+class Decoder(nn.Module):
+    """The decoder stack, from embedded tokens to logits."""
+
+    config: T5Config
+    embedding: Embedding
+
+    def setup(self) -> None:
+        config = self.config
+        self.relpos_bias = RelativeBias(config, bidirectional=False)
+        self.layers = [DecoderLayer(config) for _ in range(config.num_decoder_layers)]
+        self.decoder_norm = RMSNorm(config.dtype)
+        self.dropout = dropout(config)
+        if not config.tie_embeddings:
+            self.logits_dense = Dense(config.vocab_size, ("embed", "vocab"))
+
+    def encoder_keys_values(self, encoded_BxIxD: jax.Array) -> tuple[KeysValues, ...]:
+        """What the cross-attention of each layer reads."""
+        return tuple(layer.encoder_keys_values(encoded_BxIxD) for layer in self.layers)
+
+    def __call__(
+        self,
+        tokens_BxT: jax.Array,
+        encoder_keys_values: tuple[KeysValues, ...],
+        self_mask: jax.Array,
+        cross_mask: jax.Array,
+        deterministic: bool,
+    ) -> jax.Array:
+        """float32 logits [B, T, V] of all target positions."""
+        length = tokens_BxT.shape[1]
+        bias = self.relpos_bias(length, length)
+        x_BxTxD = self.dropout(self.embedding(tokens_BxT), deterministic=deterministic)
+        x_BxTxD = residual_stream(x_BxTxD)
+        for layer, keys_values in zip(self.layers, encoder_keys_values, strict=True):
+            x_BxTxD = layer(x_BxTxD, keys_values, self_mask, cross_mask, bias, deterministic)
+        return self._logits(x_BxTxD, deterministic)
+
+    def step(
+        self,
+        tokens_B: jax.Array,
+        position: jax.Array,
+        cache: tuple[KeysValues, ...],
+        encoder_keys_values: tuple[KeysValues, ...],
+        cross_mask: jax.Array,
+    ) -> tuple[jax.Array, tuple[KeysValues, ...]]:
+        """float32 logits [B, V] of one target position, and the grown cache."""
+        length = cache[0][0].shape[1]
+        bias = self.relpos_bias(length, length)
+        bias_1xHx1xT = jax.lax.dynamic_slice_in_dim(bias, position, 1, axis=2)
+        x_Bx1xD = self.embedding(tokens_B[:, None])
+        grown = []
+        for layer, own, keys_values in zip(self.layers, cache, encoder_keys_values, strict=True):
+            x_Bx1xD, own = layer.step(
+                x_Bx1xD, position, own, keys_values, cross_mask, bias_1xHx1xT
+            )
+            grown.append(own)
+        return self._logits(x_Bx1xD, True)[:, 0], tuple(grown)
+
+    def _logits(self, x_BxTxD: jax.Array, deterministic: bool) -> jax.Array:
+        y_BxTxD = self.dropout(self.decoder_norm(x_BxTxD), deterministic=deterministic)
+        if self.config.tie_embeddings:
+            logits_BxTxV = self.embedding.attend(y_BxTxD)
+        else:
+            logits_BxTxV = self.logits_dense(y_BxTxD)
+        return nn.with_logical_constraint(logits_BxTxV, ("batch", "length", "vocab"))
+
+
+class T5(nn.Module):
+    """The whole student. Apply with `{"params": params}` and, for dropout, rngs={"dropout": key}."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        self.token_embedder = Embedding(self.config)
+        self.encoder = Encoder(self.config)
+        self.decoder = Decoder(self.config, self.token_embedder)
+
+    def __call__(self, batch: Mapping[str, jax.Array], *, deterministic: bool) -> jax.Array:
+        """Logits of a batch, plain or packed.
+
+        Args:
+          batch: `encoder_input_tokens` [B, I], `decoder_input_tokens` and
+            `decoder_target_tokens` [B, T]; for packed rows also `encoder_segment_ids`
+            and `decoder_segment_ids`. Other features (positions) are not needed:
+            distances inside a segment do not depend on where it starts.
+          deterministic: no dropout; otherwise an rng named "dropout" is needed.
+
+        Returns:
+          float32 [B, T, V]; meaningless where the target is padding.
+        """
+        encoder_BxI = segments(batch["encoder_input_tokens"], batch.get("encoder_segment_ids"))
+        decoder_BxT = segments(batch["decoder_target_tokens"], batch.get("decoder_segment_ids"))
+        encoded_BxIxD = self._encode(batch["encoder_input_tokens"], encoder_BxI, deterministic)
+        self_mask = segment_mask(decoder_BxT, decoder_BxT) & causal_mask(decoder_BxT.shape[1])
+        return self.decoder(
+            batch["decoder_input_tokens"],
+            self.decoder.encoder_keys_values(encoded_BxIxD),
+            self_mask,
+            segment_mask(decoder_BxT, encoder_BxI),
+            deterministic,
+        )
+
+    def _encode(
+        self, tokens_BxI: jax.Array, segments_BxI: jax.Array, deterministic: bool
+    ) -> jax.Array:
+        mask = segment_mask(segments_BxI, segments_BxI)
+        return self.encoder(self.token_embedder(tokens_BxI), mask, deterministic)
+
+    def encode(
+        self,
+        encoder_input_tokens: jax.Array,
+        encoder_segment_ids: jax.Array | None = None,
+        deterministic: bool = True,
+    ) -> jax.Array:
+        """Encoder states [B, I, D] of tokens [B, I], plain or packed."""
+        segments_BxI = segments(encoder_input_tokens, encoder_segment_ids)
+        return self._encode(encoder_input_tokens, segments_BxI, deterministic)
+
+    def encoder_keys_values(self, encoded_BxIxD: jax.Array) -> tuple[KeysValues, ...]:
+        """What each decoder layer reads of the encoder: made once, then given to the next two."""
+        return self.decoder.encoder_keys_values(encoded_BxIxD)
+
+    def decode_step(
+        self,
+        tokens_B: jax.Array,
+        position: jax.Array,
+        cache: tuple[KeysValues, ...],
+        encoder_keys_values: tuple[KeysValues, ...],
+        cross_mask: jax.Array,
+    ) -> tuple[jax.Array, tuple[KeysValues, ...]]:
+        """Logits [B, V] of the token after `tokens_B`, which stands at `position`.
+
+        Args:
+          tokens_B: the decoder's input token, 0 at position 0.
+          position: int scalar below the cache's length.
+          cache: from `empty_cache`, then from the step before.
+          encoder_keys_values: from the method of that name.
+          cross_mask: bool [B, 1, 1, I], true on input tokens.
+        """
+        return self.decoder.step(tokens_B, position, cache, encoder_keys_values, cross_mask)
+
+    def decode_candidates(
+        self,
+        input_tokens_BxCxT: jax.Array,
+        encoder_keys_values: tuple[KeysValues, ...],
+        cross_mask: jax.Array,
+    ) -> jax.Array:
+        """Logits [B, C, T, V] of C targets for each of B inputs, which are encoded once.
+
+        Args:
+          input_tokens_BxCxT: targets shifted right, 0 first.
+          encoder_keys_values: of B rows.
+          cross_mask: bool [B, 1, 1, I], true on input tokens.
+        """
+        rows, count, length = input_tokens_BxCxT.shape
+        logits = self.decoder(
+            input_tokens_BxCxT.reshape(rows * count, length),
+            encoder_keys_values,
+            causal_mask(length),
+            cross_mask,
+            True,
+        )
+        return logits.reshape(rows, count, length, -1)
+
+
+def empty_cache(config: T5Config, rows: int, length: int) -> tuple[KeysValues, ...]:
+    """Zero keys and values [B, T, H, K] of every decoder layer's self-attention."""
+    shape = (rows, length, config.num_heads, config.head_dim)
+    zeros = functools.partial(jnp.zeros, shape, config.dtype)
+    return tuple((zeros(), zeros()) for _ in range(config.num_decoder_layers))
+
+
+def _boxed_params(config: T5Config, rng: jax.Array) -> Mapping:
+    token = jnp.ones((1, 1), jnp.int32)
+    names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
+    batch = dict.fromkeys(names, token)
+    return T5(config).init(rng, batch, deterministic=True)["params"]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def init_params(config: T5Config, rng: jax.Array) -> dict:
+    """New float32 parameters: nested dicts of plain arrays, named as in T5X.
+
+    Args:
+      config: sizes and settings.
+      rng: a jax PRNG key; equal keys give equal parameters.
+    """
+    return nn.meta.unbox(_boxed_params(config, rng))
+
+
+def param_shapes(config: T5Config) -> dict:
+    """The tree of `init_params` as ShapeDtypeStructs; nothing is computed."""
+    return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+
+
+def param_specs(config: T5Config) -> dict:
+    """The tree of `init_params` as PartitionSpecs of logical axis names.
+
+    `flax.linen.logical_to_mesh_sharding` turns it into shardings by a mesh's rules.
+    """
+    return nn.get_partition_spec(jax.eval_shape(lambda: _boxed_params(config, jax.random.key(0))))
+
+
+def param_count(config: T5Config) -> int:
+    """Number of parameters; nothing is allocated."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(param_shapes(config)))

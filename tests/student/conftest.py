@@ -1,0 +1,95 @@
+"""Golden files of stock T5X, and one tiny student whose compiled functions the tests share."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from distill.student.config import T5Config
+from distill.student.network import T5, init_params
+
+GOLDEN_DIR = pathlib.Path(__file__).parents[1] / "golden"
+
+
+class Golden:
+    """One golden file: its config, and its arrays by key or as a tree below a prefix."""
+
+    def __init__(self, name: str) -> None:
+        with np.load(GOLDEN_DIR / f"{name}.npz") as file:
+            self.arrays = {key: file[key] for key in file.files}
+        sizes = json.loads(str(self.arrays["config"]))
+        self.learning_rate = sizes["learning_rate"]
+        self.config = T5Config(
+            vocab_size=sizes["vocab_size"],
+            embed_dim=sizes["emb_dim"],
+            num_heads=sizes["num_heads"],
+            head_dim=sizes["head_dim"],
+            mlp_dim=sizes["mlp_dim"],
+            num_encoder_layers=sizes["num_encoder_layers"],
+            num_decoder_layers=sizes["num_decoder_layers"],
+            tie_embeddings=sizes["tied"],
+            dropout_rate=0.0,
+        )
+        self.logits = jax.jit(
+            lambda params, batch: T5(self.config).apply(
+                {"params": params}, batch, deterministic=True
+            )
+        )
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self.arrays[key]
+
+    def tree(self, prefix: str) -> dict:
+        """Nested dicts of the arrays whose keys start with `prefix`/."""
+        tree: dict = {}
+        for key, array in self.arrays.items():
+            if key.startswith(prefix + "/"):
+                *path, name = key[len(prefix) + 1 :].split("/")
+                functools.reduce(lambda node, part: node.setdefault(part, {}), path, tree)[
+                    name
+                ] = array
+        return tree
+
+
+@pytest.fixture(scope="session", params=["t5x_untied", "t5x_tied"])
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return Golden(request.param)
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """A tiny student in float32: config, parameters, and its jitted forward pass."""
+
+    config: T5Config
+    params: dict
+
+    @functools.cached_property
+    def _forward(self):
+        return jax.jit(
+            lambda params, batch: T5(self.config).apply(
+                {"params": params}, batch, deterministic=True
+            )
+        )
+
+    def logits(self, batch: dict) -> np.ndarray:
+        return np.asarray(self._forward(self.params, batch))
+
+
+@pytest.fixture(scope="session")
+def student() -> Student:
+    config = T5Config(
+        vocab_size=40,
+        embed_dim=16,
+        num_heads=2,
+        head_dim=8,
+        mlp_dim=24,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+    )
+    return Student(config, init_params(config, jax.random.key(0)))
