@@ -122,7 +122,7 @@ def read_jsonl(
     closed = list(labels or ())
     examples: list[Example] = []
     line_of_id: dict[str, int] = {}
-    for number, fields in _json_lines(path):
+    for number, fields in json_lines(path):
         where = f"{path}:{number}"
         fields.setdefault("id", f"{path.stem}/{split}/{len(examples)}")
         fields.setdefault("split", split)
@@ -211,9 +211,17 @@ def json_object(line: bytes, where: str) -> dict[str, object]:
     return fields
 
 
-def _json_lines(path: epath.Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """Line numbers (from 1) and objects of the lines that are not blank."""
-    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+def json_lines(path: epath.Path, fix: str = "") -> Iterator[tuple[int, dict[str, object]]]:
+    """Line numbers (from 1) and objects of the lines of a file that are not blank.
+
+    Args:
+      path: a file of one JSON object a line.
+      fix: a sentence for the error message: what to do about a missing file.
+
+    Raises:
+      UserError: a missing file, or a line that is not a JSON object.
+    """
+    content = read_bytes(path, fix).removeprefix(b"\xef\xbb\xbf")
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             yield number, json_object(line, f"{path}:{number}")

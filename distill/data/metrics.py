@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distill.data.examples import Example
 from distill.errors import UserError
 
 
@@ -70,3 +71,19 @@ def wilson_interval(correct: int, n: int, z: float = 1.96) -> tuple[float, float
     half = z * shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # Rounding may push a bound past p or past 0 and 1 by an ulp.
     return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+
+
+def teacher_accuracy(examples: Sequence[Example]) -> float:
+    """Share of all N rows whose teacher label is the gold one; a missing one is wrong.
+
+    Raises:
+      UserError: no rows, or a row without a gold label.
+    """
+    if not examples:
+        raise UserError("got no rows to measure the teacher's accuracy on, expected at least 1")
+    for row in examples:
+        if row.label is None:
+            raise UserError(
+                f"row {row.id} has no gold label; the teacher's accuracy needs one for every row"
+            )
+    return sum(row.teacher_label == row.label for row in examples) / len(examples)

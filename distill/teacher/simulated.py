@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from distill.data import returns
 from distill.data.examples import Example
 from distill.data.hashing import digest64, uniform
+from distill.data.metrics import teacher_accuracy
 from distill.errors import UserError
+
+__all__ = ["annotate", "misreadings", "teacher_accuracy"]
 
 
 def annotate(examples: Sequence[Example], policy: str, accuracy: float, seed: int) -> list[Example]:
@@ -62,19 +65,3 @@ def misreadings(policy: str, classes: returns.Classes) -> tuple[returns.Classes,
     }
     nearest = min(distances.values())
     return tuple(cell for cell, distance in distances.items() if distance == nearest)
-
-
-def teacher_accuracy(examples: Sequence[Example]) -> float:
-    """Share of all N rows whose teacher label is the gold one; a missing one is wrong.
-
-    Raises:
-      UserError: no rows, or a row without a gold label.
-    """
-    if not examples:
-        raise UserError("got no rows to measure the teacher's accuracy on, expected at least 1")
-    for row in examples:
-        if row.label is None:
-            raise UserError(
-                f"row {row.id} has no gold label; the teacher's accuracy needs one for every row"
-            )
-    return sum(row.teacher_label == row.label for row in examples) / len(examples)
