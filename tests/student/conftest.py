@@ -24,7 +24,6 @@ class Golden:
         with np.load(GOLDEN_DIR / f"{name}.npz") as file:
             self.arrays = {key: file[key] for key in file.files}
         sizes = json.loads(str(self.arrays["config"]))
-        self.learning_rate = sizes["learning_rate"]
         self.config = T5Config(
             vocab_size=sizes["vocab_size"],
             embed_dim=sizes["emb_dim"],

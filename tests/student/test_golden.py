@@ -11,6 +11,9 @@ import pytest
 from distill.student import losses
 from distill.student.network import T5, param_shapes
 
+# The files' config says 0.01 for every optimizer, but their AdamW numbers are those of 0.001:
+# at 0.01 the first step already gives 17.8 where the file has 21.1, at 0.001 all agree to 1e-6.
+ADAMW_LEARNING_RATE = 0.001
 DIVISOR = 4.0  # the constant normaliser of the golden gradients and optimizer steps
 KINDS = ("plain", "packed")
 
@@ -98,7 +101,7 @@ def test_gradients(golden, loss_and_grad, kind):
 
 
 def test_five_adamw_steps(golden, loss_and_grad):
-    optimizer = optax.adamw(golden.learning_rate, weight_decay=0.01)
+    optimizer = optax.adamw(ADAMW_LEARNING_RATE, weight_decay=0.01)
     params, batch = golden.tree("params"), golden.tree("plain/batch")
     state = optimizer.init(params)
     got = []
