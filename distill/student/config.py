@@ -68,8 +68,9 @@ class T5Config:
             if not _is_int(value) or value < least:
                 raise _wrong(value, f"a whole number of at least {least}", field)
         if not _is_number(self.dropout_rate) or not 0 <= self.dropout_rate < 1:
-            raise _wrong(self.dropout_rate, "a number from 0 up to, but not including, 1",
-                         "dropout_rate")
+            raise _wrong(
+                self.dropout_rate, "a number from 0 up to, but not including, 1", "dropout_rate"
+            )
         if not _is_number(self.embed_init) or not 0 < self.embed_init < float("inf"):
             raise _wrong(self.embed_init, "a number above 0", "embed_init")
         if not isinstance(self.tie_embeddings, bool):

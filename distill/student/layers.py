@@ -133,12 +133,16 @@ class RelativeBias(nn.Module):
     bidirectional: bool
 
     @nn.compact
-    def __call__(self, num_queries: int, num_keys: int) -> jax.Array:
-        """float32 [1, H, Q, S]."""
+    def __call__(
+        self, num_queries: int, num_keys: int, only_query: jax.Array | None = None
+    ) -> jax.Array:
+        """float32 [1, H, Q, S], or [1, H, 1, S] of the one query position that is given."""
         init = nn.with_logical_partitioning(bias_init, ("heads", "relpos_buckets"))
         shape = (self.config.num_heads, NUM_BUCKETS)
         table_HxN = self.param("rel_embedding", init, shape, jnp.float32)
         buckets_QxS = relative_buckets(num_queries, num_keys, self.bidirectional)
+        if only_query is not None:
+            buckets_QxS = jax.lax.dynamic_slice_in_dim(jnp.asarray(buckets_QxS), only_query, 1)
         # A product with one-hot columns: its gradient is a product too, not a scatter.
         columns_NxQxS = jax.nn.one_hot(buckets_QxS, NUM_BUCKETS, axis=0)
         return jnp.einsum("hn,nqs->hqs", table_HxN, columns_NxQxS)[None]

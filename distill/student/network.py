@@ -216,14 +216,11 @@ class Decoder(nn.Module):
     ) -> tuple[jax.Array, tuple[KeysValues, ...]]:
         """float32 logits [B, V] of one target position, and the grown cache."""
         length = cache[0][0].shape[1]
-        bias = self.relpos_bias(length, length)
-        bias_1xHx1xT = jax.lax.dynamic_slice_in_dim(bias, position, 1, axis=2)
+        bias_1xHx1xT = self.relpos_bias(length, length, only_query=position)
         x_Bx1xD = self.embedding(tokens_B[:, None])
         grown = []
         for layer, own, keys_values in zip(self.layers, cache, encoder_keys_values, strict=True):
-            x_Bx1xD, own = layer.step(
-                x_Bx1xD, position, own, keys_values, cross_mask, bias_1xHx1xT
-            )
+            x_Bx1xD, own = layer.step(x_Bx1xD, position, own, keys_values, cross_mask, bias_1xHx1xT)
             grown.append(own)
         return self._logits(x_Bx1xD, True)[:, 0], tuple(grown)
 
@@ -237,7 +234,7 @@ class Decoder(nn.Module):
 
 
 class T5(nn.Module):
-    """The whole student. Apply with `{"params": params}` and, for dropout, rngs={"dropout": key}."""
+    """The whole student: apply with {"params": params}, and for dropout rngs={"dropout": key}."""
 
     config: T5Config
 

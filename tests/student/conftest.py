@@ -50,9 +50,9 @@ class Golden:
         for key, array in self.arrays.items():
             if key.startswith(prefix + "/"):
                 *path, name = key[len(prefix) + 1 :].split("/")
-                functools.reduce(lambda node, part: node.setdefault(part, {}), path, tree)[
-                    name
-                ] = array
+                functools.reduce(lambda node, part: node.setdefault(part, {}), path, tree)[name] = (
+                    array
+                )
         return tree
 
 
@@ -76,8 +76,9 @@ class Student:
             )
         )
 
-    def logits(self, batch: dict) -> np.ndarray:
-        return np.asarray(self._forward(self.params, batch))
+    def logits(self, batch: dict, params: dict | None = None) -> np.ndarray:
+        """float32 [B, T, V], of other parameters if some are given."""
+        return np.asarray(self._forward(params or self.params, batch))
 
 
 @pytest.fixture(scope="session")

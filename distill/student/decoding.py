@@ -1,0 +1,128 @@
+"""Greedy decoding with a key/value cache, and exact scores of candidate labels."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from distill.errors import UserError
+from distill.student.config import T5Config
+from distill.student.losses import token_nll
+from distill.student.network import T5, KeysValues, empty_cache
+
+PAD_ID = 0
+EOS_ID = 1
+
+
+def _encode(
+    params: dict, config: T5Config, tokens_BxI: jax.Array
+) -> tuple[tuple[KeysValues, ...], jax.Array]:
+    """Encodes once: what each cross-attention reads, and its mask [B, 1, 1, I]."""
+    model, variables = T5(config), {"params": params}
+    encoded_BxIxD = model.apply(variables, tokens_BxI, method="encode")
+    keys_values = model.apply(variables, encoded_BxIxD, method="encoder_keys_values")
+    return keys_values, (tokens_BxI != PAD_ID)[:, None, None, :]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "max_length"))
+def greedy(
+    params: dict, config: T5Config, encoder_input_tokens_BxI: jax.Array, max_length: int
+) -> jax.Array:
+    """The most likely next token, again and again, for every row.
+
+    Stops as soon as every row has ended. The same tokens as t5x/decoding.py's
+    `temperature_sample` with topk=1, except that a row of padding alone (a filler of
+    the last batch) gives padding alone, so that it cannot keep the loop running.
+
+    Args:
+      params: parameters of the student, plain arrays.
+      config: its sizes (static).
+      encoder_input_tokens_BxI: int inputs, one sequence a row, padded with 0.
+      max_length: positions to decode at most, EOS included (static).
+
+    Returns:
+      int32 [B, max_length]: up to and including EOS, then padding; a row that was cut
+      has no EOS.
+
+    Raises:
+      UserError: max_length below 1.
+    """
+    if max_length < 1:
+        raise UserError(
+            f"got {max_length} positions to decode, expected at least 1; set by macro TARGET_LENGTH"
+        )
+    return _decode(params, config, encoder_input_tokens_BxI, max_length)[0]
+
+
+def _decode(
+    params: dict, config: T5Config, encoder_input_tokens_BxI: jax.Array, max_length: int
+) -> tuple[jax.Array, jax.Array]:
+    """`greedy`, and the number of positions that were computed."""
+    model = T5(config)
+    rows = encoder_input_tokens_BxI.shape[0]
+    keys_values, cross_mask = _encode(params, config, encoder_input_tokens_BxI)
+
+    def unfinished(state: tuple) -> jax.Array:
+        position, _, ended_B, _, _ = state
+        return (position < max_length) & ~jnp.all(ended_B)
+
+    def step(state: tuple) -> tuple:
+        position, previous_B, ended_B, cache, output_BxT = state
+        logits_BxV, cache = model.apply(
+            {"params": params},
+            previous_B,
+            position,
+            cache,
+            keys_values,
+            cross_mask,
+            method="decode_step",
+        )
+        next_B = jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
+        next_B = jnp.where(ended_B, PAD_ID, next_B)
+        output_BxT = jax.lax.dynamic_update_index_in_dim(output_BxT, next_B, position, axis=1)
+        return position + 1, next_B, ended_B | (next_B == EOS_ID), cache, output_BxT
+
+    start = (
+        jnp.int32(0),
+        jnp.full(rows, PAD_ID, jnp.int32),
+        ~jnp.any(cross_mask, axis=(1, 2, 3)),
+        empty_cache(config, rows, max_length),
+        jnp.full((rows, max_length), PAD_ID, jnp.int32),
+    )
+    positions, *_, output_BxT = jax.lax.while_loop(unfinished, step, start)
+    return output_BxT, positions
+
+
+@functools.partial(jax.jit, static_argnames=("config",))
+def score_labels(
+    params: dict,
+    config: T5Config,
+    encoder_input_tokens_BxI: jax.Array,
+    label_tokens_CxT: jax.Array,
+) -> jax.Array:
+    """Log-probability of every candidate label given every input; inputs are encoded once.
+
+    Args:
+      params: parameters of the student, plain arrays.
+      config: its sizes (static).
+      encoder_input_tokens_BxI: int inputs, one sequence a row, padded with 0.
+      label_tokens_CxT: int targets, EOS included, padded with 0: [C, T] if all rows
+        share the labels, [B, C, T] if each has its own.
+
+    Returns:
+      float32 [B, C], the sum over the label's tokens (EOS included) of their
+      log-probability in nats; -inf for a label of padding alone, which stands for
+      no label (so that rows may have different numbers of labels).
+    """
+    rows = encoder_input_tokens_BxI.shape[0]
+    labels_BxCxT = jnp.broadcast_to(label_tokens_CxT, (rows, *label_tokens_CxT.shape[-2:]))
+    keys_values, cross_mask = _encode(params, config, encoder_input_tokens_BxI)
+    inputs_BxCxT = jnp.pad(labels_BxCxT[..., :-1], ((0, 0), (0, 0), (1, 0)))
+    logits_BxCxTxV = T5(config).apply(
+        {"params": params}, inputs_BxCxT, keys_values, cross_mask, method="decode_candidates"
+    )
+    real_BxCxT = labels_BxCxT != PAD_ID
+    nll_BxCxT = jnp.where(real_BxCxT, token_nll(logits_BxCxTxV, labels_BxCxT), 0.0)
+    return jnp.where(jnp.any(real_BxCxT, axis=-1), -jnp.sum(nll_BxCxT, axis=-1), -jnp.inf)
