@@ -1,0 +1,80 @@
+"""Budgets are nested, exact, and independent of the order of the file."""
+
+from __future__ import annotations
+
+import math
+import random
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill.data.budget import order, split_budget
+from distill.data.examples import Example
+from distill.errors import UserError
+
+ROWS = [
+    Example(id=f"r/{i}", input="x", label="a", teacher_label=None if i % 10 == 0 else "b")
+    for i in range(1000)
+]
+FRACTIONS = st.integers(0, 99).map(lambda percent: percent / 100)
+
+
+def ids(rows) -> set[str]:
+    return {row.id for row in rows}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(100, 1000), st.integers(100, 1000), FRACTIONS, st.integers(0, 99))
+def test_a_smaller_budget_is_part_of_a_larger_one(a, b, fraction, seed):
+    small, large = sorted((a, b))
+    train_small, held_small, _ = split_budget(ROWS, small, fraction, seed, "gold")
+    train_large, held_large, _ = split_budget(ROWS, large, fraction, seed, "gold")
+    assert ids(train_small) <= ids(train_large)
+    assert ids(held_small) <= ids(held_large)
+    assert not ids(train_large) & ids(held_large)
+    assert len(train_large) + len(held_large) == large
+    assert len(held_large) == math.floor(large * Fraction(str(fraction)))
+
+
+def test_the_files_order_does_not_matter_and_the_seed_does():
+    shuffled = list(ROWS)
+    random.Random(0).shuffle(shuffled)
+    assert split_budget(ROWS, 250, 0.1, 0, "gold") == split_budget(shuffled, 250, 0.1, 0, "gold")
+    assert order(ROWS, 0) == order(shuffled, 0) != ROWS
+    shared = ids(split_budget(ROWS, 250, 0.1, 0, "gold")[0])
+    shared &= ids(split_budget(ROWS, 250, 0.1, 1, "gold")[0])
+    assert 20 < len(shared) < 90  # 225 * 225 / 1000 = 51 by chance
+
+
+def test_rows_without_the_label_are_dropped_before_the_budget():
+    train, held, counts = split_budget(ROWS, 800, 0.1, 0, "teacher")
+    assert (counts.rows, counts.dropped, counts.train, counts.validation) == (1000, 100, 720, 80)
+    assert all(row.teacher_label for row in train + held)
+    # The gold budget takes the same rows in the same order, and those without a teacher label.
+    gold = order(ROWS, 0)
+    assert [r for r in gold if r.teacher_label][:800] == [r for r in gold if r in train + held]
+
+
+def test_zero_takes_all_rows():
+    train, held, counts = split_budget(ROWS, 0, 0, 0, "gold")
+    assert (len(train), held, counts.dropped) == (1000, [], 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "num_labels", "fraction", "source", "message"),
+    [
+        (ROWS, 1001, 0.1, "gold", "NUM_LABELS = 1001, but there are only 1000 rows"),
+        (ROWS, 901, 0.1, "teacher", r"only 900 rows \(100 of 1000 have no teacher label\)"),
+        (ROWS, -1, 0.1, "gold", "NUM_LABELS = -1"),
+        (ROWS, 9, 0.1, "gold", "no validation rows: VALIDATION_FRACTION = 0.1 of 9"),
+        ([], 0, 0.1, "gold", "no training rows"),
+        (ROWS[:1], 0, 0.0, "teacher", r"no training rows: 0 labels \(1 of 1"),
+        (ROWS, 10, 1.0, "gold", "VALIDATION_FRACTION = 1.0"),
+        (ROWS, 10, 0.1, "golden", "unknown label source 'golden'.*LABEL_SOURCE"),
+    ],
+)
+def test_bad_budgets_are_named(rows, num_labels, fraction, source, message):
+    with pytest.raises(UserError, match=message):
+        split_budget(rows, num_labels, fraction, 0, source)

@@ -1,0 +1,149 @@
+"""Examples survive their files, and bad files are named to the line."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+
+import pytest
+from etils import epath
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill.data.examples import Example, Failure, read_jsonl, write_jsonl
+from distill.errors import UserError
+
+TEXT = st.text(min_size=1, max_size=20).filter(str.strip)
+MAYBE = st.none() | TEXT
+
+
+@st.composite
+def rows(draw) -> Example:
+    choices = draw(st.lists(TEXT, max_size=3, unique=True).map(tuple))
+    label = st.sampled_from(choices) if choices else TEXT
+    return Example(
+        id=draw(TEXT),
+        input=draw(TEXT),
+        label=draw(st.none() | label),
+        teacher_label=draw(st.none() | label),
+        rationale=draw(MAYBE),
+        failure=draw(st.none() | st.sampled_from(Failure)),
+        choices=choices,
+        split="train",
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(rows(), min_size=1, max_size=4, unique_by=lambda row: row.id))
+def test_written_rows_are_read_back_the_same(examples):
+    with tempfile.TemporaryDirectory() as folder:
+        path = epath.Path(folder) / "new" / "rows.jsonl"
+        write_jsonl(path, examples)
+        assert read_jsonl(path, "train") == examples
+        assert [p.name for p in path.parent.iterdir()] == ["rows.jsonl"]
+
+
+def test_line_separators_inside_a_text_do_not_split_the_row(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"input": "a\u2028b\x85c"}, ensure_ascii=False) + "\n")
+    assert read_jsonl(file, "train")[0].input == "a\u2028b\x85c"
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, [Example(id="a", input="old")])
+
+    def broken():
+        yield Example(id="b", input="new")
+        raise RuntimeError("the machine stops")
+
+    with pytest.raises(RuntimeError):
+        write_jsonl(path, broken())
+    assert read_jsonl(path, "")[0].input == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_ids_default_to_stem_split_row_and_blank_lines_do_not_count(tmp_path):
+    file = tmp_path / "tickets.jsonl"
+    file.write_bytes(
+        b'\xef\xbb\xbf{"input": "a"}\r\n\n{"input": "b", "id": "mine"}\n{"input": "c"}'
+    )
+    found = read_jsonl(file, "test")
+    assert [row.id for row in found] == ["tickets/test/0", "mine", "tickets/test/2"]
+    assert {row.split for row in found} == {"test"}
+
+
+def test_a_teacher_label_outside_the_set_is_a_stored_failure(tmp_path):
+    file = tmp_path / "a.jsonl"
+    row = {"input": "a", "label": "yes", "teacher_label": "perhaps", "rationale": "r"}
+    file.write_text(json.dumps(row))
+    (read,) = read_jsonl(file, "train", labels=["yes", "no"])
+    assert (read.teacher_label, read.failure) == (None, "label_outside_set")
+    assert (read.label, read.rationale, read.choices) == ("yes", "r", ("yes", "no"))
+
+
+def test_a_rows_own_choices_go_before_the_files(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"input": "a", "label": "c", "choices": ["c", "d"]}))
+    assert read_jsonl(file, "train", labels=["yes", "no"])[0].choices == ("c", "d")
+
+
+@pytest.mark.parametrize("blank", ["", "  \n"])
+def test_blank_teacher_fields_count_as_missing(tmp_path, blank):
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"input": "a", "teacher_label": blank, "rationale": blank}))
+    (row,) = read_jsonl(file, "train")
+    assert row.teacher_label is None and row.rationale is None
+
+
+GOOD = '{"id": "x", "input": "a"}'
+BAD_LINES = {
+    "misspelt field": (
+        '{"input": "a", "ratoinale": "b"}',
+        "unknown field 'ratoinale'",
+        "rationale",
+    ),
+    "no input": ('{"id": "a"}', "nothing for `input`", "expected a text"),
+    "blank input": ('{"input": " "}', "`input` is blank", "expected a text"),
+    "number as label": ('{"input": "a", "label": 1}', "got 1 for `label`", "JSON string"),
+    "blank label": ('{"input": "a", "label": ""}', "`label` is blank", "expected a text"),
+    "gold outside": ('{"input": "a", "label": "maybe"}', "gold label 'maybe'", "yes, no"),
+    "broken JSON": ('{"input": "a"', "not JSON", "column"),
+    "a list": ('["a"]', "JSON list", "expected an object"),
+    "choices text": ('{"input": "a", "choices": "ab"}', "'ab' for `choices`", "list of texts"),
+    "choices twice": ('{"input": "a", "choices": ["b", "b"]}', "names a label twice", "`choices`"),
+    "failure": ('{"input": "a", "failure": "no_anwser"}', "'no_anwser'", "no_answer"),
+    "same id": (GOOD, "id 'x' is already used in line 1", "ids must differ"),
+    "other split": ('{"input": "a", "split": "test"}', "split 'test'", "read as 'train'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LINES)
+def test_a_bad_line_is_named_with_file_and_line(tmp_path, case):
+    line, got, expected = BAD_LINES[case]
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f"{GOOD}\n\n{line}\n")
+    with pytest.raises(UserError) as error:
+        read_jsonl(file, "train", labels=["yes", "no"])
+    message = str(error.value)
+    assert message.startswith(f"{file}:3: ")
+    assert got in message and expected in message
+
+
+def test_bytes_that_are_not_utf8_are_named(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b'{"input": "caf\xe9"}\n')
+    with pytest.raises(UserError, match=r"rows\.jsonl:1: not UTF-8"):
+        read_jsonl(file, "train")
+
+
+def test_missing_empty_and_folder_paths_say_what_is_there(tmp_path):
+    (tmp_path / "train.jsonl").write_text("\n")
+    with pytest.raises(UserError, match=r"trian\.jsonl; closest in its folder: train\.jsonl"):
+        read_jsonl(tmp_path / "trian.jsonl", "train")
+    with pytest.raises(UserError, match=r"no file .*there is no folder"):
+        read_jsonl(tmp_path / "nowhere" / "a.jsonl", "train")
+    with pytest.raises(UserError, match="has no rows"):
+        read_jsonl(tmp_path / "train.jsonl", "train")
+    with pytest.raises(UserError, match="is a folder"):
+        read_jsonl(tmp_path, "train")

@@ -1,0 +1,127 @@
+"""Words and T5 pieces get the ids that everything after them relies on."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+pytest.importorskip("seqio")
+
+from sentencepiece import sentencepiece_model_pb2  # noqa: E402
+
+from distill.data import returns  # noqa: E402
+from distill.data.vocabularies import make_vocabulary, padded_size, uncovered  # noqa: E402
+from distill.errors import UserError  # noqa: E402
+
+T5_FILE = "cc_all.32000.100extra.model"
+
+
+@pytest.fixture(scope="module")
+def words():
+    return make_vocabulary("words", words=returns.words())
+
+
+@pytest.fixture(scope="module")
+def t5_path(shared_dir):
+    return shared_dir / "data" / "vocab" / T5_FILE
+
+
+def test_word_ids_are_sorted_after_pad_eos_unknown(words):
+    assert (words.pad_id, words.eos_id, words.unk_id) == (0, 1, 2)
+    assert words.vocab_size == len(returns.words()) + 3
+    assert words.encode(" ".join(returns.words())) == list(range(3, words.vocab_size))
+    assert make_vocabulary("words", words=[*returns.words()[::-1], "my"]) == words
+
+
+def test_every_ticket_survives_in_python_and_tensorflow(words):
+    for row in returns.generate("hard", 20, 0, "train"):
+        text = f"[label] {row.input}"
+        found = words.encode(text)
+        assert 2 not in found
+        assert words.decode([*found, 1, 7, 0]) == text
+        assert words.encode_tf(tf.constant(text)).numpy().tolist() == found
+        assert words.decode_tf(tf.constant([*found, 1, 7, 0])).numpy().decode() == text
+    batch = tf.constant([[*words.encode("my fan"), 1], [*words.encode("my"), 1, 0]])
+    assert words.decode_tf(batch).numpy().tolist() == [b"my fan", b"my"]
+
+
+def test_unknown_words_are_seen(words):
+    assert words.encode("my zeppelin") == [words.encode("my")[0], 2]
+    assert words.encode_tf(tf.constant("my zeppelin")).numpy()[1] == 2
+    assert words.decode([2, words.encode("my")[0]]) == "<unk> my"
+    assert uncovered(words, "my zeppelin is a blimp") == "zeppelin"
+    assert uncovered(words, "my fan") is None
+
+
+def test_a_copy_encodes_in_a_pipeline(words):
+    other = pickle.loads(pickle.dumps(copy.deepcopy(words)))
+    assert other == words
+    data = tf.data.Dataset.from_tensor_slices(["my fan", "", "my"]).map(other.encode_tf)
+    gc.collect()
+    found = [ids.tolist() for ids in data.as_numpy_iterator()]
+    assert found == [words.encode("my fan"), [], words.encode("my")]
+
+
+def test_bytes_cover_everything():
+    vocabulary = make_vocabulary("bytes")
+    assert (vocabulary.pad_id, vocabulary.eos_id) == (0, 1)
+    assert vocabulary.decode(vocabulary.encode("é {")) == "é {"
+    assert uncovered(vocabulary, "é {") is None
+
+
+def test_t5_pieces(t5_path):
+    vocabulary = make_vocabulary("sentencepiece", str(t5_path))
+    assert vocabulary.vocab_size == 32_100
+    assert vocabulary.encode("<extra_id_0>") == [32_099]
+    assert uncovered(vocabulary, "a good { text") == "{"
+    assert uncovered(vocabulary, "a good text") is None
+
+
+def test_a_t5_copy_with_an_extra_start_piece_is_refused(t5_path, tmp_path):
+    model = sentencepiece_model_pb2.ModelProto.FromString(t5_path.read_bytes())
+    start = copy.deepcopy(model.pieces[1])
+    start.piece = "<s>"
+    pieces = [*model.pieces[:2], start, *model.pieces[2:]]
+    del model.pieces[:]
+    model.pieces.extend(pieces)
+    model.trainer_spec.unk_id = 3
+    shifted = tmp_path / T5_FILE
+    shifted.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=r"32101 pieces.*extra <s>"):
+        make_vocabulary("sentencepiece", str(shifted))
+
+
+def test_a_t5_copy_without_sentinels_is_refused(t5_path, tmp_path):
+    model = sentencepiece_model_pb2.ModelProto.FromString(t5_path.read_bytes())
+    del model.pieces[32_000:]
+    short = tmp_path / T5_FILE
+    short.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="it has 32000 pieces"):
+        make_vocabulary("sentencepiece", str(short))
+
+
+def test_bad_settings_are_named(tmp_path):
+    (tmp_path / "text.model").write_text("no model at all")
+    for kind, path, message in (
+        ("word", "", r"unknown vocabulary 'word' \(set by macro VOCABULARY\); closest: words"),
+        ("sentencepiece", "", "VOCABULARY_PATH"),
+        ("sentencepiece", str(tmp_path / "test.model"), r"closest.*text\.model.*VOCABULARY_PATH"),
+        ("sentencepiece", str(tmp_path / "text.model"), "not a SentencePiece model"),
+        ("words", "", "no words"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make_vocabulary(kind, path)
+    with pytest.raises(UserError, match="'two words'"):
+        make_vocabulary("words", words=["two words"])
+
+
+@pytest.mark.parametrize(
+    ("n", "padded"),
+    [(1, 8), (8, 8), (213, 216), (259, 264), (8191, 8192), (8193, 8320), (32_100, 32_128)],
+)
+def test_padded_size(n, padded):
+    assert padded_size(n) == padded
