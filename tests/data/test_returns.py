@@ -118,7 +118,7 @@ def test_seeds_give_other_tickets_and_policies_the_same():
     assert len(other & {row.input for row in hard}) < 5
 
 
-def test_this_is_the_dataset_that_results_were_measured_on():
+def test_a_seed_stands_for_the_same_tickets_in_every_version():
     rows = returns.generate("natural", 3, 0, "train")
     assert [(row.id, row.input, row.label) for row in rows] == [
         ("returns/train/0", "what can you do about a ripped hat ? it came last august .", "repair"),
