@@ -38,6 +38,16 @@ def dropout(config: T5Config) -> nn.Dropout:
     return nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
 
 
+def flat_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [..., in] @ kernel [in, out], with the leading axes of x joined for the product.
+
+    The gradient of a product of two matrices is again two such products; with more
+    axes XLA's CPU compiler adds transpositions that cost as much as the product.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    return (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
 class Dense(nn.Module):
     """x @ kernel without a bias; the parameter is float32, the product in `dtype`.
 
@@ -58,7 +68,7 @@ class Dense(nn.Module):
         """Maps [..., in] to [..., features]."""
         init = nn.with_logical_partitioning(self.kernel_init, self.axes)
         kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
-        return x.astype(self.dtype) @ kernel.astype(self.dtype)
+        return flat_matmul(x.astype(self.dtype), kernel.astype(self.dtype))
 
 
 class RMSNorm(nn.Module):
@@ -99,7 +109,7 @@ class Embedding(nn.Module):
     def attend(self, y_BxTxD: jax.Array) -> jax.Array:
         """Logits [B, T, V] of the tied output layer, float32, scaled by 1/sqrt(D)."""
         y_BxTxD = y_BxTxD.astype(jnp.float32) / math.sqrt(self.config.embed_dim)
-        return jnp.einsum("btd,vd->btv", y_BxTxD, self.embedding)
+        return flat_matmul(y_BxTxD, self.embedding.T)
 
 
 def relative_buckets(num_queries: int, num_keys: int, bidirectional: bool) -> np.ndarray:
