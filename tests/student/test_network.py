@@ -1,0 +1,195 @@
+"""What the network has to be: packing, padding, causality, dropout, sizes, logical axes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from distill.student.config import T5Config
+from distill.student.layers import relative_buckets
+from distill.student.network import T5, init_params, param_count, param_shapes, param_specs
+
+LENGTHS = [(5, 3), (4, 6), (7, 2), (6, 4)]  # encoder and target tokens of four sequences
+
+
+def shift(targets: np.ndarray) -> np.ndarray:
+    return np.pad(targets[:-1], (1, 0))
+
+
+@pytest.fixture(scope="module")
+def sequences() -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(3)
+    return [(rng.integers(2, 40, i), np.append(rng.integers(2, 40, t - 1), 1)) for i, t in LENGTHS]
+
+
+def pad(arrays: list[np.ndarray], length: int) -> np.ndarray:
+    return np.stack([np.pad(a, (0, length - len(a))) for a in arrays]).astype(np.int32)
+
+
+def plain_batch(sequences, encoder_length: int = 14, target_length: int = 9) -> dict:
+    return {
+        "encoder_input_tokens": pad([i for i, _ in sequences], encoder_length),
+        "decoder_target_tokens": pad([t for _, t in sequences], target_length),
+        "decoder_input_tokens": pad([shift(t) for _, t in sequences], target_length),
+    }
+
+
+def packed_batch(sequences) -> dict:
+    """Two rows of two sequences each, in the shapes of `plain_batch`."""
+    batch = {}
+    for name, length, part in (
+        ("encoder_input_tokens", 14, lambda s: s[0]),
+        ("encoder_segment_ids", 14, lambda s: s[0]),
+        ("decoder_target_tokens", 9, lambda s: s[1]),
+        ("decoder_segment_ids", 9, lambda s: s[1]),
+        ("decoder_input_tokens", 9, lambda s: shift(s[1])),
+    ):
+        rows = []
+        for row in (sequences[:2], sequences[2:]):
+            parts = [part(s) for s in row]
+            if name.endswith("segment_ids"):
+                parts = [np.full(len(p), k + 1) for k, p in enumerate(parts)]
+            rows.append(np.concatenate(parts))
+        batch[name] = pad(rows, length)
+    return batch
+
+
+def test_packing_changes_nothing(student, sequences):
+    alone = student.logits(plain_batch(sequences))
+    packed = student.logits(packed_batch(sequences))
+    for n, (_, targets) in enumerate(sequences):
+        start = 0 if n % 2 == 0 else LENGTHS[n - 1][1]
+        got = packed[n // 2, start : start + len(targets)]
+        np.testing.assert_allclose(got, alone[n, : len(targets)], rtol=1e-5, atol=1e-5)
+
+
+def test_padding_changes_nothing(student, sequences):
+    tight = student.logits(plain_batch(sequences, 7, 6))
+    wide = student.logits(plain_batch(sequences))
+    for n, (_, targets) in enumerate(sequences):
+        np.testing.assert_allclose(
+            wide[n, : len(targets)], tight[n, : len(targets)], rtol=1e-5, atol=1e-5
+        )
+
+
+def test_the_future_does_not_change_the_past(student, sequences):
+    batch = plain_batch(sequences)
+    before = student.logits(batch)
+    batch["decoder_input_tokens"] = batch["decoder_input_tokens"].copy()
+    batch["decoder_input_tokens"][:, 3:] = 17
+    after = student.logits(batch)
+    past = batch["decoder_target_tokens"] > 0
+    future, past = past & (np.arange(9) >= 3), past & (np.arange(9) < 3)
+    np.testing.assert_array_equal(after[past], before[past])
+    assert np.abs(after[future] - before[future]).max(axis=-1).min() > 1e-3
+
+
+def test_relative_buckets_by_hand():
+    causal = relative_buckets(400, 400, bidirectional=False)
+    assert causal[0].tolist() == [0] * 400  # what is ahead counts as distance 0
+    assert causal[399, ::-1][:17].tolist() == [*range(16), 16]
+    assert causal[399, 399 - 127] == causal[399, 0] == 31
+    both = relative_buckets(400, 400, bidirectional=True)
+    assert both[200, 200 - 7 : 208].tolist() == [*range(7, -1, -1), *range(17, 24)]
+    assert both[0, 399] == 31 and both[399, 0] == 15
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_dropout_is_drawn_by_its_key_and_off_at_rate_0(student, sequences, rate):
+    config = dataclasses.replace(student.config, dropout_rate=rate)
+    batch = plain_batch(sequences)
+
+    @jax.jit
+    def logits(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return T5(config).apply({"params": student.params}, batch, deterministic=False, rngs=rngs)
+
+    once, again, other = logits(0), logits(0), logits(1)
+    np.testing.assert_array_equal(once, again)
+    assert (np.abs(once - other).max() > 1e-2) == (rate > 0)
+
+
+def test_bfloat16_stays_close(student, sequences):
+    config = dataclasses.replace(student.config, dtype="bfloat16")
+    batch = plain_batch(sequences)
+    forward = jax.jit(lambda p: T5(config).apply({"params": p}, batch, deterministic=True))
+    got = forward(student.params)
+    expected = student.logits(batch)
+    assert got.dtype == jnp.float32
+    real = batch["decoder_target_tokens"] > 0
+    error = np.linalg.norm((got - expected)[real]) / np.linalg.norm(expected[real])
+    assert 1e-6 < error < 0.03  # not float32 in disguise, and not another function
+    assert {leaf.dtype for leaf in jax.tree.leaves(param_shapes(config))} == {jnp.dtype("float32")}
+
+
+# d_model, d_ff, layers of each stack, heads (of 64), and the count by the published
+# checkpoints' shapes: T5 v1.1, vocabulary 32128, untied.
+PUBLISHED = {
+    "small": (512, 1024, 8, 6, 76_961_152),
+    "base": (768, 2048, 12, 12, 247_577_856),
+    "large": (1024, 2816, 24, 16, 783_150_080),
+    "xl": (2048, 5120, 24, 32, 2_849_757_184),
+    "xxl": (4096, 10240, 24, 64, 11_135_332_352),
+}
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_published_parameter_counts(size):
+    embed_dim, mlp_dim, layers, heads, count = PUBLISHED[size]
+    config = T5Config(
+        vocab_size=32128,
+        embed_dim=embed_dim,
+        num_heads=heads,
+        head_dim=64,
+        mlp_dim=mlp_dim,
+        num_encoder_layers=layers,
+        num_decoder_layers=layers,
+    )
+    assert param_count(config) == count
+    tied = dataclasses.replace(config, tie_embeddings=True)
+    if size == "small":
+        assert count - param_count(tied) == 32128 * embed_dim
+
+
+def test_logical_axes_name_every_axis(student):
+    specs = param_specs(student.config)
+    shapes = param_shapes(student.config)
+    ranks = jax.tree.map(lambda leaf: len(leaf.shape), shapes)
+    is_spec = {"is_leaf": lambda leaf: isinstance(leaf, PartitionSpec)}
+    assert jax.tree.map(len, specs, **is_spec) == ranks
+    layer = specs["decoder"]["layers_1"]
+    assert layer["self_attention"]["query"]["kernel"] == PartitionSpec("embed", "joined_kv")
+    assert layer["encoder_decoder_attention"]["out"]["kernel"] == PartitionSpec(
+        "joined_kv", "embed"
+    )
+    assert layer["mlp"]["wi_0"]["kernel"] == PartitionSpec("embed", "mlp")
+    assert layer["mlp"]["wo"]["kernel"] == PartitionSpec("mlp", "embed")
+    assert layer["pre_mlp_layer_norm"]["scale"] == PartitionSpec("embed")
+    assert specs["token_embedder"]["embedding"] == PartitionSpec("vocab", "embed")
+    assert specs["decoder"]["logits_dense"]["kernel"] == PartitionSpec("embed", "vocab")
+    assert specs["encoder"]["relpos_bias"]["rel_embedding"] == PartitionSpec(
+        "heads", "relpos_buckets"
+    )
+
+
+def test_initial_scales_are_t5x():
+    """Standard deviations of the initialisers, on matrices wide enough to tell."""
+    config = T5Config(64, 256, 4, 64, 512, 1, 1, embed_init=0.1)
+    params = init_params(config, jax.random.key(2))
+    layer = params["encoder"]["layers_0"]
+    for got, expected in (
+        (params["token_embedder"]["embedding"], 0.1),
+        (layer["attention"]["query"]["kernel"], 256**-0.5 / 8),
+        (layer["attention"]["key"]["kernel"], 256**-0.5),
+        (layer["mlp"]["wo"]["kernel"], 512**-0.5),
+        (params["decoder"]["logits_dense"]["kernel"], 256**-0.5),
+        (params["decoder"]["relpos_bias"]["rel_embedding"], (2 / (4 + 32)) ** 0.5),
+    ):
+        assert np.std(got) == pytest.approx(expected, rel=0.12)
+    assert np.abs(layer["mlp"]["wo"]["kernel"]).max() < 2.5 * 512**-0.5  # truncated
+    assert np.abs(layer["attention"]["key"]["kernel"]).max() > 3 * 256**-0.5  # not truncated
