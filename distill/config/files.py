@@ -43,7 +43,8 @@ def resolve(name: str, where: str = "--gin_file") -> str:
     """The path of a gin file, given as a path or as a project name.
 
     Args:
-      name: a path (local or gs://) or a project name, `gin/` and `.gin` optional.
+      name: a path (local or gs://) or a project name; `gin/`, `experiments/` and
+        `.gin` may be left out.
       where: what named the file, for the error.
 
     Raises:
@@ -51,7 +52,8 @@ def resolve(name: str, where: str = "--gin_file") -> str:
     """
     suffixed = name if name.endswith(".gin") else name + ".gin"
     root = gin_root()
-    for path in (name, suffixed, root / suffixed, root / "gin" / suffixed):
+    experiments = root / "gin" / "experiments"
+    for path in (name, suffixed, root / suffixed, root / "gin" / suffixed, experiments / suffixed):
         if epath.Path(path).is_file():
             return str(path)
     names = list_gin_files()
