@@ -59,10 +59,17 @@ class _Delegate(config_parser.ParserDelegate):
 
 @dataclasses.dataclass
 class Macros:
-    """All settings of all macros, in the order in which gin would apply them."""
+    """What gin files say of macros, in the order in which gin would apply it.
+
+    Attributes:
+      history: all settings of each macro, the one in force last.
+      used: the macros that something refers to, and where first.
+      imports: modules that files outside gin/engines import (a user's task modules).
+    """
 
     history: dict[str, list[Setting]] = dataclasses.field(default_factory=dict)
     used: dict[str, str] = dataclasses.field(default_factory=dict)
+    imports: list[str] = dataclasses.field(default_factory=list)
 
     def value(self, name: str) -> Any:
         """The final value, with references to other macros followed.
@@ -194,6 +201,8 @@ def _read_text(
         elif isinstance(statement, config_parser.BindingStatement) and not statement.arg_name:
             settings = macros.history.setdefault(statement.selector, [])
             settings.append(Setting(statement.value, where))
+        elif isinstance(statement, config_parser.ImportStatement) and "/engines/" not in label:
+            macros.imports.append(statement.module)
 
 
 def _short(path: str) -> str:

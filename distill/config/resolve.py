@@ -80,40 +80,44 @@ def resolve(
     for name, value in values.items():
         if isinstance(value, macros.Reference) and "REQUIRED" in value.text:
             raise UserError(f"macro {name} must be set: --gin.{name}=...")
-    # The engines' own bindings import their trainers; the checks need only the common ones.
-    parse_gin((files.resolve(COMMON), *paths[1:]), overrides)
-    run = build_run()
-    return Resolved(run, engine, paths, tuple(overrides), values, config_text(values))
+    text = config_text(found)
+    return Resolved(build_run(text), engine, paths, tuple(overrides), values, text)
 
 
-def parse_gin(paths: Sequence[str], overrides: Sequence[str]) -> None:
-    """Makes these files and overrides gin's one global configuration.
+def build_run(text: str) -> RunConfig:
+    """The RunConfig of resolved macros (`config_text`), whichever engine they are for.
+
+    Raises:
+      UserError: a value that a part of the run refuses, naming its macro.
+    """
+    parse_gin([files.resolve(COMMON)], text)
+    try:
+        return gin.get_configurable(RunConfig)()
+    except UserError as error:
+        # gin appends the call's scope to the message; keep what comes before.
+        raise UserError(str(error).split("\n  In call to configurable")[0]) from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"gin: {str(error).strip()}") from None
+
+
+def parse_gin(paths: Sequence[str], text: str) -> None:
+    """Makes these files and this text gin's one global configuration.
 
     Raises:
       UserError: gin's own complaint, shortened to its first lines.
     """
     gin.clear_config()
     gin.add_config_file_search_path(str(files.gin_root()))
-    bindings = [" = ".join(macros.parse_override(text)) for text in overrides]
     try:
-        gin.parse_config_files_and_bindings(list(paths), bindings, finalize_config=False)
+        gin.parse_config_files_and_bindings(list(paths), text, finalize_config=False)
     except UserError:
         raise
     except (ValueError, AttributeError, ImportError, SyntaxError, OSError) as error:
         raise UserError(f"gin: {str(error).strip()}") from None
 
 
-def build_run() -> RunConfig:
-    """The RunConfig of gin's current configuration."""
-    try:
-        return gin.get_configurable(RunConfig)()
-    except UserError as error:
-        # gin wraps an exception to append its scope; keep the message's first line.
-        raise UserError(str(error).split("\n  In call to configurable")[0]) from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"gin: {str(error).strip()}") from None
-
-
-def config_text(values: dict[str, object]) -> str:
+def config_text(found: macros.Macros) -> str:
     """All macros as gin text, one a line; reading it again gives the same run."""
-    return "".join(f"{name} = {value!r}\n" for name, value in sorted(values.items()))
+    imports = "".join(f"import {module}\n" for module in found.imports)
+    values = found.values().items()
+    return imports + "".join(f"{name} = {value!r}\n" for name, value in values)

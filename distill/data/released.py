@@ -72,6 +72,13 @@ def read_nli(raw_dir: epath.PathLike, dataset: str, split: str) -> list[Example]
     return [_annotated(row, text) for row, text in zip(rows, completions, strict=True)]
 
 
+def files_of(raw_dir: epath.PathLike, dataset: str, split: str) -> list[str]:
+    """The files that `read_nli` reads: the rows, then the parts of completions in order."""
+    folder = epath.Path(raw_dir) / dataset
+    parts = _parts(folder / "llm", split)
+    return [str(folder / f"{dataset}_{split}.json"), *(str(parts[n]) for n in sorted(parts))]
+
+
 def read_completions(folder: epath.Path, split: str) -> list[str]:
     """The raw completions of a split, its parts joined in the order of their numbers.
 

@@ -1,0 +1,135 @@
+"""The registry of datasets, and the splits that a DataSpec cuts from one.
+
+A dataset is a name and four functions of the DataSpec; the files of `tasks/`
+register them. Everything after `load_splits` is the same for all datasets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+
+from etils import epath
+
+from distill.data import budget
+from distill.data.examples import Example
+from distill.data.spec import DataSpec
+from distill.errors import UserError, unknown
+
+
+def _nothing(spec: DataSpec) -> tuple[str, ...]:
+    return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """What the project has to know of a dataset.
+
+    Attributes:
+      name: the value of macro DATASET.
+      load: gives all training rows and all test rows.
+      labels: the closed label set, empty for open answers.
+      words: all words of inputs and targets, for VOCABULARY = 'words'; None takes
+        the words of the training rows.
+      files: files whose contents decide the rows, for the cache's key.
+    """
+
+    name: str
+    load: Callable[[DataSpec], tuple[list[Example], list[Example]]]
+    labels: Callable[[DataSpec], Sequence[str]] = _nothing
+    words: Callable[[DataSpec], Iterable[str]] | None = None
+    files: Callable[[DataSpec], Sequence[str]] = _nothing
+
+
+_DATASETS: dict[str, Dataset] = {}
+
+
+def register(dataset: Dataset) -> Dataset:
+    """Makes a dataset known under its name; the last registration wins."""
+    _DATASETS[dataset.name] = dataset
+    return dataset
+
+
+def get(name: str) -> Dataset:
+    """The dataset of this name.
+
+    Raises:
+      UserError: unknown; lists the closest names.
+    """
+    if name not in _DATASETS:
+        raise unknown("dataset", name, _DATASETS, "macro DATASET")
+    return _DATASETS[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """Rows of a run: `train` and `validation` make up the label budget."""
+
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+    counts: budget.BudgetCounts
+
+    def __getitem__(self, split: str) -> list[Example]:
+        """Rows of "train", "validation" or "test"."""
+        return getattr(self, split)
+
+
+SPLITS = ("train", "validation", "test")
+
+
+def load_splits(spec: DataSpec) -> Splits:
+    """Loads a dataset and cuts the run's budget from its training rows.
+
+    Test rows keep their gold labels whatever the label source is; a test row
+    without one cannot be scored.
+
+    Raises:
+      UserError: see the dataset's reader and `budget.split_budget`; a gold label
+        outside the closed set; a test row without a gold label; an empty test set.
+    """
+    dataset = get(spec.dataset)
+    rows, test = dataset.load(spec)
+    labels = tuple(dataset.labels(spec))
+    for row in [*rows, *test]:
+        allowed = row.choices or labels
+        if row.label is not None and allowed and row.label not in allowed:
+            raise UserError(
+                f"row {row.id}: gold label {row.label!r} is not one of {', '.join(allowed)}"
+            )
+    for row in test:
+        if row.label is None:
+            raise UserError(f"test row {row.id} has no gold label: accuracy cannot be measured")
+    if not test:
+        raise UserError(f"dataset {spec.dataset!r} gives no test rows")
+    train, validation, counts = budget.split_budget(
+        rows, spec.num_labels, spec.validation_fraction, spec.data_seed, spec.label_source
+    )
+    return Splits(train, validation, test, counts)
+
+
+def vocabulary_words(spec: DataSpec) -> list[str]:
+    """All words of VOCABULARY = 'words', prefixes included, sorted."""
+    dataset = get(spec.dataset)
+    if dataset.words is not None:
+        words = set(dataset.words(spec))
+    else:
+        rows, _ = dataset.load(spec)
+        texts = (t for row in rows for t in (row.input, row.label, row.teacher_label, row.rationale))
+        words = {word for text in texts if text for word in text.split()}
+    return sorted(words | {*spec.label_prefix.split(), *spec.rationale_prefix.split()})
+
+
+def content_digest(spec: DataSpec) -> str:
+    """Hex digest of the contents of the files behind the rows and the vocabulary."""
+    paths = [*get(spec.dataset).files(spec)]
+    if spec.vocabulary == "sentencepiece":
+        paths.append(spec.vocabulary_path)
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            digest.update(epath.Path(path).read_bytes())
+        except OSError:
+            raise UserError(f"cannot read {path}: no such file, or not readable") from None
+    return digest.hexdigest()[:16]

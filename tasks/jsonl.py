@@ -1,0 +1,32 @@
+"""jsonl: a user's own rows, one JSON object a line (see distill.data.examples)."""
+
+from __future__ import annotations
+
+from distill.data import datasets
+from distill.data.examples import Example, read_jsonl
+from distill.data.spec import DataSpec
+from distill.errors import UserError
+
+
+def _files(spec: DataSpec) -> tuple[str, str]:
+    paths = str(spec.option("train_file", "")), str(spec.option("test_file", ""))
+    for macro, path in zip(("TRAIN_FILE", "TEST_FILE"), paths, strict=True):
+        if not path:
+            raise UserError(f"macro {macro} is not set: --gin.{macro}=rows.jsonl")
+    return paths
+
+
+def _labels(spec: DataSpec) -> tuple[str, ...]:
+    return tuple(spec.option("labels", ()))
+
+
+def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
+    """Rows of TRAIN_FILE and of TEST_FILE."""
+    train, test = _files(spec)
+    labels = _labels(spec) or None
+    return read_jsonl(train, "train", labels), read_jsonl(test, "test", labels)
+
+
+DATASET = datasets.register(
+    datasets.Dataset(name="jsonl", load=load, labels=_labels, files=_files)
+)

@@ -1,0 +1,27 @@
+"""returns: the embedded tickets, annotated by the simulated teacher."""
+
+from __future__ import annotations
+
+from distill.data import datasets, returns
+from distill.data.examples import Example
+from distill.data.spec import DataSpec
+from distill.teacher import simulated
+
+
+def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
+    """Tickets of the run's seed: a pool with teacher labels and rationales, and a test set."""
+    policy = str(spec.option("policy"))
+    pool = returns.generate(policy, int(spec.option("num_rows")), spec.data_seed, "train")
+    test = returns.generate(policy, int(spec.option("num_test")), spec.data_seed, "test")
+    accuracy = float(spec.option("teacher_accuracy"))
+    return simulated.annotate(pool, policy, accuracy, spec.data_seed), test
+
+
+DATASET = datasets.register(
+    datasets.Dataset(
+        name="returns",
+        load=load,
+        labels=lambda spec: returns.LABELS,
+        words=lambda spec: returns.words(),
+    )
+)
