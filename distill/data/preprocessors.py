@@ -31,11 +31,6 @@ def single_task(dataset: tf.data.Dataset, prefix: str) -> tf.data.Dataset:
     return _task(dataset, prefix, target)
 
 
-def answer_of(text: str, prefix: str) -> str:
-    """The label in a `single_task` output: what follows the last prefix."""
-    return text.rpartition(prefix.strip())[2].strip()
-
-
 def _task(dataset: tf.data.Dataset, prefix: str, target: object) -> tf.data.Dataset:
     @seqio.map_over_dataset
     def to_text(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -90,9 +90,7 @@ def _source(
 
 
 def _postprocess(text: str, spec: DataSpec, **unused: object) -> str:
-    if spec.method == "single_task":
-        return preprocessors.answer_of(text, spec.label_prefix)
-    return text
+    return spec.answer(text)
 
 
 def label_accuracy(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:

@@ -82,6 +82,12 @@ class DataSpec:
         """Names of the tasks that the method trains on, label first."""
         return ("label", "rationale") if self.method == "step_by_step" else ("label",)
 
+    def answer(self, text: str) -> str:
+        """The label in a decoded target; `single_task` writes it after its rationale."""
+        if self.method == "single_task":
+            text = text.rpartition(self.label_prefix.strip())[2]
+        return text.strip()
+
     def option(self, name: str, default: object = None) -> object:
         """A setting of the dataset itself, or `default`."""
         return self.dataset_options.get(name, default)

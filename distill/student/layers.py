@@ -1,4 +1,4 @@
-"""The parts of T5 v1.1: norm, dense, embedding, relative bias, attention, feed-forward.
+"""The parts of T5 v1.1: norm, dense, embedding, relative bias, masks, attention, feed-forward.
 
 Parameter names, shapes, initialisers and dropout places are T5X's
 (t5x/examples/t5/layers.py), so that checkpoints carry over; the code is ours.
@@ -227,6 +227,32 @@ class Attention(nn.Module):
         weights_BxHxQxS = self.dropout(weights_BxHxQxS, deterministic=deterministic)
         mixed_BxQxHxK = jnp.einsum("bhqs,bshk->bqhk", weights_BxHxQxS, values_BxSxHxK)
         return self.out(mixed_BxQxHxK.reshape(*x_BxQxD.shape[:-1], self.config.joined_dim))
+
+
+def segments(tokens: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+    """Segment of every token, 0 on padding; one segment a row if no ids are given.
+
+    Args:
+      tokens: int [B, L], pad id 0.
+      segment_ids: int [B, L] of a packed batch, or None.
+    """
+    return jnp.where(tokens > 0, 1 if segment_ids is None else segment_ids, 0)
+
+
+def segment_mask(queries_BxQ: jax.Array, keys_BxS: jax.Array) -> jax.Array:
+    """bool [B, 1, Q, S]: both tokens are of the same segment and not padding."""
+    same_BxQxS = queries_BxQ[:, :, None] == keys_BxS[:, None, :]
+    return (same_BxQxS & (keys_BxS > 0)[:, None, :])[:, None]
+
+
+def causal_mask(length: int) -> jax.Array:
+    """bool [1, 1, T, T]: the key is not after the query."""
+    return jnp.tril(jnp.ones((length, length), bool))[None, None]
+
+
+def residual_stream(x_BxTxD: jax.Array) -> jax.Array:
+    """Names the logical axes of the residual stream."""
+    return nn.with_logical_constraint(x_BxTxD, ("batch", "length", "embed"))
 
 
 class FeedForward(nn.Module):

@@ -24,36 +24,14 @@ from distill.student.layers import (
     FeedForward,
     RelativeBias,
     RMSNorm,
+    causal_mask,
     dropout,
+    residual_stream,
+    segment_mask,
+    segments,
 )
 
 KeysValues = tuple[jax.Array, jax.Array]
-
-
-def segments(tokens: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
-    """Segment of every token, 0 on padding; one segment a row if no ids are given.
-
-    Args:
-      tokens: int [B, L], pad id 0.
-      segment_ids: int [B, L] of a packed batch, or None.
-    """
-    return jnp.where(tokens > 0, 1 if segment_ids is None else segment_ids, 0)
-
-
-def segment_mask(queries_BxQ: jax.Array, keys_BxS: jax.Array) -> jax.Array:
-    """bool [B, 1, Q, S]: both tokens are of the same segment and not padding."""
-    same_BxQxS = queries_BxQ[:, :, None] == keys_BxS[:, None, :]
-    return (same_BxQxS & (keys_BxS > 0)[:, None, :])[:, None]
-
-
-def causal_mask(length: int) -> jax.Array:
-    """bool [1, 1, T, T]: the key is not after the query."""
-    return jnp.tril(jnp.ones((length, length), bool))[None, None]
-
-
-def residual_stream(x_BxTxD: jax.Array) -> jax.Array:
-    """Names the logical axes of the residual stream."""
-    return nn.with_logical_constraint(x_BxTxD, ("batch", "length", "embed"))
 
 
 class EncoderLayer(nn.Module):

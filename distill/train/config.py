@@ -42,3 +42,9 @@ class TrainConfig:
                 raise UserError(
                     f"got {field.name.upper()} = {value!r}, expected a whole number from {least}"
                 )
+        for macro, period in (("SAVE_PERIOD", self.save_period), ("EVAL_PERIOD", self.eval_period)):
+            if period % self.log_period and period < self.train_steps:
+                raise UserError(
+                    f"got {macro} = {period}, expected a multiple of LOG_PERIOD = "
+                    f"{self.log_period}: a resumed run then logs the same lines"
+                )

@@ -93,7 +93,8 @@ def test_relative_buckets_by_hand():
     causal = relative_buckets(400, 400, bidirectional=False)
     assert causal[0].tolist() == [0] * 400  # what is ahead counts as distance 0
     assert causal[399, ::-1][:17].tolist() == [*range(16), 16]
-    assert causal[399, 399 - 127] == causal[399, 0] == 31
+    # 16 + floor(16 log(distance / 16) / log(128 / 16)), at most 31
+    assert [causal[399, 399 - n] for n in (60, 100, 112, 127, 399)] == [26, 30, 30, 31, 31]
     both = relative_buckets(400, 400, bidirectional=True)
     assert both[200, 200 - 7 : 208].tolist() == [*range(7, -1, -1), *range(17, 24)]
     assert both[0, 399] == 31 and both[399, 0] == 15

@@ -1,0 +1,153 @@
+"""The native engine: train, evaluate and predict with the project's own trainer."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+from etils import epath
+
+from distill.config.resolve import Resolved, build_run
+from distill.config.run import RunConfig
+from distill.data import cache as caches
+from distill.data.examples import Example
+from distill.errors import UserError
+from distill.student.network import param_count
+from distill.train import run_folder
+from distill.train.checkpoints import Checkpoints, read_json
+from distill.train.evaluate import Evaluator, Prediction, summarise, to_record
+from distill.train.loop import fit, make_trainer
+from distill.train.optimizer import make_optimizer
+from distill.train.step import init_state
+
+
+def to_stderr(line: str) -> None:
+    """Shows a line of progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def train(
+    resolved: Resolved, run_dir: epath.PathLike, progress: Callable[[str], None] = to_stderr
+) -> dict[str, object]:
+    """Trains a run, or goes on with it, and scores its last checkpoint on the test split.
+
+    Args:
+      resolved: a checked configuration.
+      run_dir: the run folder, local or gs://.
+      progress: takes lines of text.
+
+    Returns:
+      The results, as stored in results.json; those of a finished run are read again.
+
+    Raises:
+      UserError: bad input of any kind, naming it.
+    """
+    config = resolved.run
+    folder = run_folder.open_run(run_dir, resolved.text)
+    if (folder / run_folder.RESULTS).exists():
+        progress(f"{folder} is finished: its results are read, nothing is trained")
+        return read_json(folder / run_folder.RESULTS)
+    began = time.monotonic()
+    cache = caches.load(config.data)
+    evaluator = make_evaluator(config)
+    trainer = make_trainer(config, cache)
+    progress(
+        f"{config.data.method} on {config.data.dataset}: {trainer.stream.num_rows} training rows, "
+        f"{len(cache.rows['validation'])} for validation, "
+        f"{param_count(config.student):,} parameters, {jax.device_count()} device(s)"
+    )
+    state = fit(trainer, evaluator, folder, progress)
+    predictions = evaluator.split(state.params, cache, "test")
+    scores = summarise(predictions)
+    results = describe(config, "native") | {
+        "accuracy": scores["accuracy"],
+        "interval": scores["interval"],
+        "scored_accuracy": scores.get("scored_accuracy"),
+        "n_test": scores["n"],
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    run_folder.write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))
+    run_folder.write_json(folder / run_folder.RESULTS, results)
+    low, high = scores["interval"]
+    progress(f"test accuracy {scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}")
+    return results
+
+
+def describe(config: RunConfig, engine: str) -> dict[str, object]:
+    """What a result belongs to: the keys of results.json that are known before training."""
+    return {
+        "engine": engine,
+        "method": config.data.method,
+        "dataset": config.data.dataset,
+        "policy": config.data.option("policy"),
+        "labels": config.data.num_labels,
+        "label_source": config.data.label_source,
+        "label_weight": config.weighting.label_weight,
+        "normalization": config.weighting.normalization,
+        "seed": config.train.seed,
+        "steps": config.train.train_steps,
+        "parameters": param_count(config.student),
+    }
+
+
+def make_evaluator(config: RunConfig) -> Evaluator:
+    """An evaluator; checks that the network has a logit for every id of the vocabulary.
+
+    Raises:
+      UserError: VOCAB_SIZE is too small.
+    """
+    from distill.data.vocabularies import padded_size  # loads tensorflow
+
+    evaluator = Evaluator(config.data, config.student, config.train.eval_batch_size)
+    size = evaluator.vocabulary.vocab_size
+    if config.student.vocab_size < size:
+        raise UserError(
+            f"got VOCAB_SIZE = {config.student.vocab_size}, but the vocabulary "
+            f"(VOCABULARY = {config.data.vocabulary!r}) has {size} ids: set VOCAB_SIZE = "
+            f"{padded_size(size)}"
+        )
+    return evaluator
+
+
+def load_run(run_dir: epath.PathLike) -> tuple[RunConfig, dict]:
+    """The configuration of a run folder and the parameters of its newest checkpoint.
+
+    Raises:
+      UserError: no run folder, no checkpoint, or one of another size.
+    """
+    path = epath.Path(run_dir) / run_folder.CONFIG
+    if not path.exists():
+        raise UserError(f"no file {path}: {run_dir} is not a run folder (see distill train)")
+    config = build_run(path.read_text())
+    optimizer = make_optimizer(config.optimizer)
+    shapes = jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed))
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
+    )
+    with Checkpoints(run_dir) as checkpoints:
+        return config, checkpoints.restore(like).params
+
+
+def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], list[Prediction]]:
+    """Scores a trained run on "validation" or "test".
+
+    Raises:
+      UserError: see `load_run`; a split without rows.
+    """
+    config, params = load_run(run_dir)
+    cache = caches.load(config.data)
+    if not cache.rows[split]:
+        raise UserError(f"split {split!r} of {run_dir} has no rows")
+    predictions = make_evaluator(config).split(params, cache, split)
+    return {"split": split, **summarise(predictions)}, predictions
+
+
+def predict(run_dir: epath.PathLike, examples: Sequence[Example]) -> list[Prediction]:
+    """Labels for new rows: the label task alone is decoded, and no teacher is asked."""
+    config, params = load_run(run_dir)
+    return make_evaluator(config).texts(params, examples)
+
+

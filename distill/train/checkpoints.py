@@ -1,0 +1,88 @@
+"""Orbax checkpoints of the whole state: save, resume, restore parameters alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from distill.errors import UserError
+from distill.train.step import TrainState
+
+FOLDER = "checkpoints"
+logging.getLogger("absl").setLevel(logging.WARNING)
+
+
+class Checkpoints:
+    """The checkpoints of a run folder; use as a context manager, leaving it waits for writes."""
+
+    def __init__(self, run_dir: epath.PathLike, keep: int = 1) -> None:
+        """Opens (or starts) `<run_dir>/checkpoints`, which keeps the `keep` newest."""
+        self._folder = epath.Path(run_dir).resolve() / FOLDER
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState) -> None:
+        """Writes the state in the background; a crash leaves the older checkpoint."""
+        self._manager.save(int(state.step), args=ocp.args.StandardSave(state))
+
+    def restore(self, like: TrainState) -> TrainState:
+        """The newest state, with the shapes, types and shardings of `like`.
+
+        Raises:
+          UserError: no checkpoint, or one of another size.
+        """
+        step = self.latest_step
+        if step is None:
+            raise UserError(f"no checkpoint in {self._folder}: train this run first")
+        self._check_shapes(step, like)
+        return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+
+    def _check_shapes(self, step: int, like: TrainState) -> None:
+        saved = self._manager.item_metadata(step)
+        tree = getattr(saved, "tree", saved)
+        have = _shapes(tree["params"] if isinstance(tree, dict) else tree.params)
+        want = _shapes(like.params)
+        for name in sorted(have.keys() | want.keys()):
+            if have.get(name) != want.get(name):
+                raise UserError(
+                    f"checkpoint {self._folder}/{step} is of another size: {name} is "
+                    f"{have.get(name, 'absent')} there, expected {want.get(name, 'absent')}; "
+                    "set the size macros (gin/sizes) to those of the checkpoint"
+                )
+
+
+def _shapes(tree: object) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_flatten_with_path(
+        tree, is_leaf=lambda node: hasattr(node, "shape")
+    )[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def read_json(path: epath.PathLike) -> dict[str, object]:
+    """A JSON object from a file.
+
+    Raises:
+      UserError: the file is missing or does not parse.
+    """
+    try:
+        return json.loads(epath.Path(path).read_text())
+    except OSError:
+        raise UserError(f"no file {path}: is this a run folder?") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None

@@ -1,0 +1,196 @@
+"""The native training loop: batches in, metrics and checkpoints out."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from etils import epath
+
+from distill.config.run import RunConfig
+from distill.data.cache import TokenCache
+from distill.data.pairs import PairStream
+from distill.errors import UserError
+from distill.train import mesh as meshes
+from distill.train.checkpoints import Checkpoints
+from distill.train.evaluate import Evaluator, summarise
+from distill.train.optimizer import make_optimizer, make_schedule
+from distill.train.run_folder import MetricsLog
+from distill.train.step import TrainState, init_state, make_train_step
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Trainer:
+    """What a run needs to train: built once, used by `fit`.
+
+    Attributes:
+      config: the run.
+      cache: its tokens and rows.
+      stream: its batches by step.
+      mesh: its devices.
+      shardings: of the state.
+      train_step: the compiled step, (state, batch) -> (state, metrics).
+    """
+
+    config: RunConfig
+    cache: TokenCache
+    stream: PairStream
+    mesh: jax.sharding.Mesh
+    shardings: TrainState
+    train_step: Callable
+    init: Callable[[], TrainState]
+
+
+def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
+    """Builds mesh, stream and compiled functions of a run.
+
+    Raises:
+      UserError: a batch or a mesh that the devices cannot hold.
+    """
+    if config.weighting.way != "paired":
+        raise UserError(
+            f"got WEIGHTING = {config.weighting.way!r}, expected 'paired': the native engine "
+            "trains on pairs; 'rates' is for --engine=t5x"
+        )
+    train = config.train
+    mesh = meshes.make_mesh(train.model_parallel)
+    stream = PairStream(
+        cache, config.data, config.weighting, train.batch_size, train.seed, mesh.shape["data"]
+    )
+    optimizer = make_optimizer(config.optimizer)
+    params = meshes.param_shardings(config.student, mesh)
+    shapes = jax.eval_shape(lambda: init_state(config.student, optimizer, train.seed))
+    replicated = meshes.replicated(mesh)
+    # Moments lie where their parameters lie; counters are on every device.
+    opt_state = optax.tree_map_params(
+        optimizer,
+        lambda _, sharding: sharding,
+        shapes.opt_state,
+        params,
+        transform_non_params=lambda _: replicated,
+    )
+    shardings = TrainState(replicated, params, opt_state)
+    step = make_train_step(
+        config.student, optimizer, config.task_weights, float(train.batch_size), train.seed
+    )
+    return Trainer(
+        config,
+        cache,
+        stream,
+        mesh,
+        shardings,
+        train_step=jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated)),
+        init=jax.jit(
+            lambda: init_state(config.student, optimizer, train.seed), out_shardings=shardings
+        ),
+    )
+
+
+def fit(
+    trainer: Trainer, evaluator: Evaluator, folder: epath.Path, progress: Callable[[str], None]
+) -> TrainState:
+    """Trains to the last step, from the newest checkpoint of `folder` if there is one.
+
+    Args:
+      trainer: as from `make_trainer`.
+      evaluator: for the validation rows.
+      folder: the run folder.
+      progress: takes a line of text each log period.
+
+    Returns:
+      The state after TRAIN_STEPS steps, saved in `folder`.
+
+    Raises:
+      UserError: a checkpoint of another size; a loss that is not finite.
+    """
+    train = trainer.config.train
+    with (
+        trainer.mesh,
+        nn.logical_axis_rules(meshes.RULES),
+        Checkpoints(folder, train.keep_checkpoints) as checkpoints,
+    ):
+        state = trainer.init()
+        start = 0
+        if checkpoints.latest_step is not None:
+            state = checkpoints.restore(state)
+            start = int(state.step)
+            progress(f"resumed at step {start}")
+        metrics_log = MetricsLog(folder, start)
+        window = _Window(trainer, start, progress, metrics_log)
+        for step, batch in enumerate(trainer.stream.batches(start, train.train_steps), start + 1):
+            state, metrics = trainer.train_step(state, meshes.put_batch(batch, trainer.mesh))
+            last = step == train.train_steps
+            window.add(metrics)
+            if step % train.log_period == 0 or last:
+                window.report(step)
+            if trainer.cache.rows["validation"] and _due(step, train.eval_period, last):
+                predictions = evaluator.split(state.params, trainer.cache, "validation")
+                accuracy = float(summarise(predictions)["accuracy"])
+                metrics_log.write(step, {"validation_accuracy": accuracy})
+                progress(f"step {step}: validation accuracy {accuracy:.3f}")
+            if step % train.save_period == 0 or last:
+                checkpoints.save(state)
+        metrics_log.close()
+    return state
+
+
+def _due(step: int, period: int, last: bool) -> bool:
+    return bool(period) and (step % period == 0 or last)
+
+
+class _Window:
+    """Gathers the metrics of a log period on the devices, and reports their means."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        start: int,
+        progress: Callable[[str], None],
+        metrics_log: MetricsLog,
+    ) -> None:
+        self._trainer, self._progress, self._log = trainer, progress, metrics_log
+        self._metrics: list[dict[str, jax.Array]] = []
+        self._schedule = make_schedule(trainer.config.optimizer)
+        self._mark = (start, time.monotonic())
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        """Keeps a step's metrics without waiting for them."""
+        self._metrics.append(metrics)
+
+    def report(self, step: int) -> None:
+        """Writes and prints the means since the last report.
+
+        Raises:
+          UserError: a loss that is not finite.
+        """
+        fetched = jax.device_get(self._metrics)
+        self._metrics = []
+        tasks = self._trainer.config.data.tasks
+        losses_K = np.mean([m["losses"] for m in fetched], axis=0)
+        means = {f"loss_{task}": float(v) for task, v in zip(tasks, losses_K, strict=True)}
+        means |= {k: float(np.mean([m[k] for m in fetched])) for k in ("loss", "grad_norm")}
+        if not np.isfinite(means["loss"]):
+            raise UserError(
+                f"the loss is {means['loss']} by step {step} ({means}); lower LEARNING_RATE or "
+                "CLIP_NORM, then train again in a new --run_dir"
+            )
+        means["learning_rate"] = float(self._schedule(step - 1))
+        before, since = self._mark
+        self._mark = (step, time.monotonic())
+        speed = (step - before) / max(self._mark[1] - since, 1e-9)
+        self._log.write(step, means, {"steps_per_second": speed})
+        total = self._trainer.config.train.train_steps
+        shown = "  ".join(f"{task} {means[f'loss_{task}']:.4f}" for task in tasks)
+        minutes, seconds = divmod(int((total - step) / speed), 60)
+        self._progress(
+            f"step {step}/{total}  loss {means['loss']:.4f}  {shown}  "
+            f"{speed:.1f} steps/s  ETA {minutes}:{seconds:02d}"
+        )

@@ -1,0 +1,102 @@
+"""The run folder: its configuration, metrics, predictions and results.
+
+    <run_dir>/
+      config.gin              every macro, resolved; reading it again gives the same run
+      metrics.jsonl           a line a log period or evaluation (the same for equal seeds)
+      events.out.tfevents.*   the same numbers and the speed, for TensorBoard
+      checkpoints/            Orbax
+      predictions_test.jsonl  id, input, gold, prediction, correct, scored
+      results.json            accuracy and what it belongs to
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from etils import epath
+
+from distill.errors import UserError
+
+CONFIG, METRICS, RESULTS = "config.gin", "metrics.jsonl", "results.json"
+
+
+def open_run(run_dir: epath.PathLike, config_text: str) -> epath.Path:
+    """Makes the folder, or checks that it belongs to the same configuration.
+
+    Raises:
+      UserError: the folder holds a run of another configuration; names the difference.
+    """
+    folder = epath.Path(run_dir)
+    path = folder / CONFIG
+    if path.exists():
+        old, new = (_settings(text) for text in (path.read_text(), config_text))
+        changed = [
+            f"{name}: {old.get(name, 'unset')} there, {new.get(name, 'unset')} now"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name)
+        ]
+        if changed:
+            raise UserError(
+                f"{folder} holds a run of another configuration ({'; '.join(changed)}); "
+                "choose another --run_dir or delete that folder"
+            )
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, config_text)
+    return folder
+
+
+def _settings(text: str) -> dict[str, str]:
+    pairs = (line.partition(" = ") for line in text.splitlines() if " = " in line)
+    return {name: value for name, _, value in pairs}
+
+
+def write_text(path: epath.Path, text: str) -> None:
+    """Writes a whole file; a reader sees the old text or the new one."""
+    scratch = path.parent / f".{path.name}.tmp"
+    scratch.write_text(text)
+    scratch.replace(path)
+
+
+def write_json(path: epath.Path, content: Mapping[str, object]) -> None:
+    """Writes one JSON object."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_json_lines(path: epath.Path, records: Iterable[Mapping[str, object]]) -> None:
+    """Writes one JSON object a line."""
+    write_text(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+
+
+class MetricsLog:
+    """metrics.jsonl and TensorBoard events, cut back to the step that is resumed."""
+
+    def __init__(self, folder: epath.Path, start_step: int) -> None:
+        """Opens the log; lines of steps after `start_step` are of a run that was killed."""
+        from tensorboardX import SummaryWriter
+
+        self._path = folder / METRICS
+        kept: list[str] = []
+        if self._path.exists():
+            for line in self._path.read_text().splitlines():
+                try:
+                    if json.loads(line)["step"] <= start_step:
+                        kept.append(line + "\n")
+                except ValueError:
+                    continue  # the torn last line of a killed run
+        write_text(self._path, "".join(kept))
+        self._events = SummaryWriter(str(folder), purge_step=start_step + 1)
+
+    def write(
+        self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float] | None = None
+    ) -> None:
+        """Adds a line; `speed` differs from run to run and goes to TensorBoard alone."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        for name, value in {**metrics, **(speed or {})}.items():
+            self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes the events."""
+        self._events.close()

@@ -1,0 +1,94 @@
+"""The training step: a pure function of (state, batch), shared by all who need it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from distill.student.config import T5Config
+from distill.student.losses import combined_loss, task_losses
+from distill.student.network import T5, init_params
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a run carries from step to step.
+
+    Attributes:
+      step: int32 scalar, steps done.
+      params: the student's parameters, float32.
+      opt_state: optax's state.
+    """
+
+    step: jax.Array
+    params: dict
+    opt_state: optax.OptState
+
+
+def init_state(
+    config: T5Config, optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
+    """The state before the first step; equal seeds give equal states."""
+    params = init_params(config, jax.random.key(seed))
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def loss_fn(
+    params: dict,
+    batch: Mapping[str, jax.Array],
+    dropout_key: jax.Array,
+    config: T5Config,
+    task_weights: Sequence[float],
+    divisor: float,
+) -> tuple[jax.Array, jax.Array]:
+    """The objective on one batch, and the loss of each task [K].
+
+    Args:
+      params: the student's parameters.
+      batch: a packed batch (`distill.data.packing.pack`).
+      dropout_key: a jax PRNG key.
+      config: the student's.
+      task_weights: K weights, label first.
+      divisor: constant that sums over tokens are divided by (rows of a batch).
+    """
+    logits_BxTxV = T5(config).apply(
+        {"params": params},
+        batch,
+        deterministic=config.dropout_rate == 0,
+        rngs={"dropout": dropout_key},
+    )
+    losses_K = task_losses(logits_BxTxV, batch, len(task_weights), divisor)
+    return combined_loss(losses_K, jnp.asarray(task_weights)), losses_K
+
+
+def make_train_step(
+    config: T5Config,
+    optimizer: optax.GradientTransformation,
+    task_weights: Sequence[float],
+    divisor: float,
+    seed: int,
+) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+    """A pure `train_step(state, batch) -> (state, metrics)`, ready for jax.jit.
+
+    Dropout's key is a function of (seed, step), so a resumed run draws the same masks.
+    Metrics are scalars but for `losses` [K]: the loss of each task before weighting.
+    """
+
+    def train_step(
+        state: TrainState, batch: Mapping[str, jax.Array]
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.key(seed + 1), state.step)
+        gradient = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, losses_K), grads = gradient(
+            state.params, batch, key, config, task_weights, divisor
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {"loss": loss, "losses": losses_K, "grad_norm": optax.global_norm(grads)}
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return train_step
