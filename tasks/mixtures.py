@@ -66,9 +66,7 @@ def rates(spec: DataSpec, weighting: Weighting) -> dict[str, float]:
     return weights.mixture_rates(by_task, weighting.normalization, _means(spec))
 
 
-def loss_normalizing_factor(
-    spec: DataSpec, weighting: Weighting, batch_size: int
-) -> float | str:
+def loss_normalizing_factor(spec: DataSpec, weighting: Weighting, batch_size: int) -> float | str:
     """What T5X divides the summed token losses by (see `distill.weighting.rates_divisor`)."""
     drawn, count = rates(spec, weighting), sequences(spec, batch_size)
     return weights.rates_divisor(drawn, weighting.normalization, _means(spec), count)
@@ -96,7 +94,9 @@ def decode_lengths(spec: DataSpec) -> dict[str, int]:
     """
     tokens = _open(spec).tokens
     longest = {
-        side: max(int(tokens[split, "label", side].lengths.max(initial=1)) for split in datasets.SPLITS)
+        side: max(
+            int(tokens[split, "label", side].lengths.max(initial=1)) for split in datasets.SPLITS
+        )
         for side in cache.SIDES
     }
     if spec.method == "single_task":

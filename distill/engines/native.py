@@ -23,6 +23,12 @@ from distill.train.optimizer import make_optimizer
 from distill.train.step import init_state
 
 
+def share_compilations() -> None:
+    """Keeps compiled programs in the cache folder: a second start does not compile again."""
+    jax.config.update("jax_compilation_cache_dir", str(caches.cache_dir() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
 def to_stderr(line: str) -> None:
     """Shows a line of progress."""
     print(line, file=sys.stderr, flush=True)
@@ -45,14 +51,17 @@ def train(
       UserError: bad input of any kind, naming it.
     """
     config = resolved.run
-    folder = run_folder.open_run(run_dir, resolved.text)
+    folder = epath.Path(run_dir)
+    run_folder.check_run(folder, resolved.text)
     if (folder / run_folder.RESULTS).exists():
         progress(f"{folder} is finished: its results are read, nothing is trained")
         return read_json(folder / run_folder.RESULTS)
     began = time.monotonic()
+    share_compilations()
     cache = caches.load(config.data)
     evaluator = make_evaluator(config)
     trainer = make_trainer(config, cache)
+    run_folder.open_run(folder, resolved.text)  # after all that can refuse the input
     progress(
         f"{config.data.method} on {config.data.dataset}: {trainer.stream.num_rows} training rows, "
         f"{len(cache.rows['validation'])} for validation, "
@@ -117,6 +126,7 @@ def load_run(run_dir: epath.PathLike) -> tuple[RunConfig, dict]:
     Raises:
       UserError: no run folder, no checkpoint, or one of another size.
     """
+    share_compilations()
     path = epath.Path(run_dir) / run_folder.CONFIG
     if not path.exists():
         raise UserError(f"no file {path}: {run_dir} is not a run folder (see distill train)")

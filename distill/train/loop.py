@@ -38,6 +38,7 @@ class Trainer:
       mesh: its devices.
       shardings: of the state.
       train_step: the compiled step, (state, batch) -> (state, metrics).
+      init: makes the state before the first step.
     """
 
     config: RunConfig
@@ -77,9 +78,12 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
         params,
         transform_non_params=lambda _: replicated,
     )
-    shardings = TrainState(replicated, params, opt_state)
+    shardings = TrainState(replicated, params, opt_state, replicated)
     step = make_train_step(
-        config.student, optimizer, config.task_weights, float(train.batch_size), train.seed
+        config.student, optimizer, config.task_weights, float(train.batch_size)
+    )
+    init = jax.jit(
+        lambda seed: init_state(config.student, optimizer, seed), out_shardings=shardings
     )
     return Trainer(
         config,
@@ -88,9 +92,7 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
         mesh,
         shardings,
         train_step=jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated)),
-        init=jax.jit(
-            lambda: init_state(config.student, optimizer, train.seed), out_shardings=shardings
-        ),
+        init=lambda: init(train.seed),
     )
 
 

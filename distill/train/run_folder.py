@@ -21,29 +21,38 @@ from distill.errors import UserError
 CONFIG, METRICS, RESULTS = "config.gin", "metrics.jsonl", "results.json"
 
 
-def open_run(run_dir: epath.PathLike, config_text: str) -> epath.Path:
-    """Makes the folder, or checks that it belongs to the same configuration.
+def check_run(run_dir: epath.PathLike, config_text: str) -> None:
+    """Refuses a folder that holds a run of another configuration.
 
     Raises:
-      UserError: the folder holds a run of another configuration; names the difference.
+      UserError: names the macros that differ, with both values.
     """
+    path = epath.Path(run_dir) / CONFIG
+    if not path.exists():
+        return
+    old, new = (_settings(text) for text in (path.read_text(), config_text))
+    changed = [
+        f"{name}: {old.get(name, 'unset')} there, {new.get(name, 'unset')} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    if changed:
+        raise UserError(
+            f"{run_dir} holds a run of another configuration ({'; '.join(changed)}); "
+            "choose another --run_dir or delete that folder"
+        )
+
+
+def open_run(run_dir: epath.PathLike, config_text: str) -> epath.Path:
+    """Makes the folder and stores the configuration; returns the folder.
+
+    Raises:
+      UserError: see `check_run`.
+    """
+    check_run(run_dir, config_text)
     folder = epath.Path(run_dir)
-    path = folder / CONFIG
-    if path.exists():
-        old, new = (_settings(text) for text in (path.read_text(), config_text))
-        changed = [
-            f"{name}: {old.get(name, 'unset')} there, {new.get(name, 'unset')} now"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name)
-        ]
-        if changed:
-            raise UserError(
-                f"{folder} holds a run of another configuration ({'; '.join(changed)}); "
-                "choose another --run_dir or delete that folder"
-            )
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, config_text)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / CONFIG, config_text)
     return folder
 
 

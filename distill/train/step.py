@@ -22,19 +22,27 @@ class TrainState:
       step: int32 scalar, steps done.
       params: the student's parameters, float32.
       opt_state: optax's state.
+      dropout_key: uint32 data of the key that dropout's masks are drawn from.
     """
 
     step: jax.Array
     params: dict
     opt_state: optax.OptState
+    dropout_key: jax.Array
 
 
 def init_state(
-    config: T5Config, optimizer: optax.GradientTransformation, seed: int
+    config: T5Config, optimizer: optax.GradientTransformation, seed: int | jax.Array
 ) -> TrainState:
     """The state before the first step; equal seeds give equal states."""
-    params = init_params(config, jax.random.key(seed))
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    params_key, dropout_key = jax.random.split(jax.random.key(seed))
+    params = init_params(config, params_key)
+    return TrainState(
+        jnp.zeros((), jnp.int32),
+        params,
+        optimizer.init(params),
+        jax.random.key_data(dropout_key),
+    )
 
 
 def loss_fn(
@@ -70,18 +78,18 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     task_weights: Sequence[float],
     divisor: float,
-    seed: int,
 ) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """A pure `train_step(state, batch) -> (state, metrics)`, ready for jax.jit.
 
-    Dropout's key is a function of (seed, step), so a resumed run draws the same masks.
+    Dropout's masks are a function of (seed, step), so a resumed run draws the same ones.
+    Nothing depends on the seed but the state: runs of all seeds share one compilation.
     Metrics are scalars but for `losses` [K]: the loss of each task before weighting.
     """
 
     def train_step(
         state: TrainState, batch: Mapping[str, jax.Array]
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(jax.random.key(seed + 1), state.step)
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.dropout_key), state.step)
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, losses_K), grads = gradient(
             state.params, batch, key, config, task_weights, divisor
@@ -89,6 +97,6 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, "losses": losses_K, "grad_norm": optax.global_norm(grads)}
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return TrainState(state.step + 1, params, opt_state, state.dropout_key), metrics
 
     return train_step

@@ -1,0 +1,269 @@
+"""The command `distill`: reads arguments, calls a command, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from distill import __version__
+from distill.errors import UserError
+
+EPILOG = """\
+A run is a gin file of gin/experiments and, where you like, settings on top of it:
+
+  distill train --gin_file=gin/experiments/returns_step_by_step.gin --gin.SEED=1
+  distill predict --run_dir=runs/returns_step_by_step "my fan seems burnt ."
+  distill config explain LABEL_WEIGHT --gin_file=gin/experiments/returns_step_by_step.gin
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+      argv: arguments; None takes those of the process.
+
+    Returns:
+      0 on success, 2 on bad input (which is explained on stderr).
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    arguments, overrides = _split_overrides(list(sys.argv[1:] if argv is None else argv))
+    options = _parser().parse_args(arguments)
+    if overrides and not hasattr(options, "gin_file"):
+        print(f"distill: {options.command} takes no --gin.NAME", file=sys.stderr)
+        return 2
+    options.overrides = [*overrides, *_shorthands(options)]
+    if getattr(options, "cache_dir", None):
+        os.environ["DISTILL_CACHE_DIR"] = options.cache_dir
+    try:
+        result = options.run(options)
+    except UserError as error:
+        print(f"distill: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False))
+    elif options.show is not None:
+        options.show(result)
+    return 0
+
+
+def _split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Takes `--gin.NAME=value` (or `--gin.NAME value`) out of the arguments."""
+    rest, overrides = [], []
+    pending = iter(arguments)
+    for argument in pending:
+        if argument.startswith("--gin."):
+            text = argument.removeprefix("--gin.")
+            overrides.append(text if "=" in text else f"{text}={next(pending, '')}")
+        else:
+            rest.append(argument)
+    return rest, overrides
+
+
+def _shorthands(options: argparse.Namespace) -> list[str]:
+    """Flags that stand for a macro."""
+    pairs = (("RAW_DIR", "raw_dir"), ("VOCABULARY_PATH", "vocabulary_path"), ("SEED", "seed"))
+    return [
+        f"{macro}={getattr(options, flag)!r}"
+        for macro, flag in pairs
+        if getattr(options, flag, None) is not None
+    ]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="distill",
+        description="Distilling step-by-step (arXiv 2305.02301): train small students on an "
+        "LLM's labels and rationales.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"distill {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_predict(commands)
+    _add_annotate(commands)
+    _add_config(commands)
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction, name: str, text: str, configured: bool
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    if configured:
+        command.add_argument(
+            "--gin_file", action="append", default=[], metavar="FILE",
+            help="a gin file, by path or project name; repeatable, later ones win",
+        )  # fmt: skip
+        command.add_argument("--size", help="a file of gin/sizes, by name: tiny, mini, ... xxl")
+        command.add_argument("--engine", help="native or t5x; else the macro ENGINE")
+        command.add_argument("--raw_dir", help="the released data (macro RAW_DIR)")
+        command.add_argument("--vocabulary_path", help="SentencePiece model (VOCABULARY_PATH)")
+        command.add_argument("--seed", type=int, help="macro SEED")
+    if name in ("train", "evaluate", "predict"):
+        command.add_argument("--cache_dir", help="tokenised data and compiled programs; "
+                             "default $DISTILL_CACHE_DIR or ~/.cache/distill")  # fmt: skip
+    return command
+
+
+def _gin_files(options: argparse.Namespace) -> list[str]:
+    from distill.config import files
+    from distill.errors import unknown
+
+    names = list(options.gin_file)
+    if not names:
+        listed = ", ".join(files.list_gin_files("experiments"))
+        raise UserError(f"give an experiment with --gin_file; there are: {listed}")
+    if options.size:
+        sizes = [name.split("/")[-1].removesuffix(".gin") for name in files.list_gin_files("sizes")]
+        if options.size not in sizes:
+            raise unknown("size", options.size, sizes, "--size")
+        names.append(f"gin/sizes/{options.size}.gin")
+    return names
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    command = _add(commands, "train", "train a student, or go on with a run", configured=True)
+    command.add_argument("--run_dir", help="the run folder; default runs/<experiment>")
+
+    def run(options: argparse.Namespace) -> dict[str, object]:
+        from distill.config.resolve import resolve
+
+        names = _gin_files(options)
+        resolved = resolve(names, options.overrides, options.engine)
+        stem = names[0].split("/")[-1].removesuffix(".gin")
+        run_dir = options.run_dir or f"runs/{stem}"
+        if resolved.engine == "t5x":
+            from distill.engines import t5x as engine
+        else:
+            from distill.engines import native as engine
+        return engine.train(resolved, run_dir)
+
+    def show(results: dict[str, object]) -> None:
+        low, high = results["interval"]
+        print(f"{results['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {results['n_test']} test rows")
+
+    command.set_defaults(run=run, show=show)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    command = _add(commands, "evaluate", "score a trained run on a split", configured=False)
+    command.add_argument("--run_dir", required=True, help="the run folder")
+    command.add_argument("--split", default="test", choices=("validation", "test"))
+
+    def run(options: argparse.Namespace) -> dict[str, object]:
+        from distill.engines import native
+
+        return native.evaluate(options.run_dir, options.split)[0]
+
+    def show(scores: dict[str, object]) -> None:
+        low, high = scores["interval"]
+        print(f"{scores['split']}: {scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}")
+
+    command.set_defaults(run=run, show=show)
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    command = _add(commands, "predict", "label new rows with a trained student", configured=False)
+    command.add_argument("--run_dir", required=True, help="the run folder")
+    command.add_argument("--input", help="a JSONL file of rows with the field input")
+    command.add_argument("text", nargs="*", help="inputs, each one row")
+
+    def run(options: argparse.Namespace) -> dict[str, object]:
+        from distill.data.examples import Example, read_jsonl
+        from distill.engines import native
+        from distill.train.evaluate import to_record
+
+        rows = [Example(id=f"text/{i}", input=text) for i, text in enumerate(options.text)]
+        if options.input:
+            rows += read_jsonl(options.input, "test")
+        if not rows:
+            raise UserError("nothing to label: give a text, or a file with --input")
+        return {"predictions": [to_record(p) for p in native.predict(options.run_dir, rows)]}
+
+    def show(result: dict[str, object]) -> None:
+        for row in result["predictions"]:
+            print(f"{row['prediction']}\t{row['input']}")
+
+    command.set_defaults(run=run, show=show)
+
+
+def _add_annotate(commands: argparse._SubParsersAction) -> None:
+    text = "write tickets of `returns` with labels and rationales of the simulated teacher"
+    command = _add(commands, "annotate", text, configured=False)
+    command.add_argument("--policy", default="natural", help="natural or hard")
+    command.add_argument("--rows", type=int, default=2000, help="tickets to write")
+    command.add_argument("--teacher_accuracy", type=float, default=1.0)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--output", required=True, help="the JSONL file to write")
+
+    def run(options: argparse.Namespace) -> dict[str, object]:
+        from distill.data import returns
+        from distill.data.examples import write_jsonl
+        from distill.teacher import simulated
+
+        tickets = returns.generate(options.policy, options.rows, options.seed, "train")
+        rows = simulated.annotate(tickets, options.policy, options.teacher_accuracy, options.seed)
+        write_jsonl(options.output, rows)
+        return {
+            "output": options.output,
+            "rows": len(rows),
+            "teacher_accuracy": simulated.teacher_accuracy(rows),
+        }
+
+    def show(result: dict[str, object]) -> None:
+        print(
+            f"{result['output']}: {result['rows']} rows, teacher right on "
+            f"{result['teacher_accuracy']:.1%}"
+        )
+
+    command.set_defaults(run=run, show=show)
+
+
+def _add_config(commands: argparse._SubParsersAction) -> None:
+    command = _add(commands, "config", "show or explain a configuration", configured=True)
+    command.add_argument("action", choices=("show", "explain"))
+    command.add_argument("name", nargs="?", help="the macro to explain")
+
+    def run(options: argparse.Namespace) -> dict[str, object]:
+        from distill.config.resolve import read_macros
+
+        found, engine, _ = read_macros(_gin_files(options), options.overrides, options.engine)
+        found.check()
+        if options.action == "show":
+            settings = {
+                name: {"value": found.value(name), "where": found.history[name][-1].where}
+                for name in sorted(found.history)
+            }
+            return {"engine": engine, "macros": settings}
+        if not options.name:
+            raise UserError("distill config explain NAME: give the macro to explain")
+        history = found.explain(options.name)
+        return {
+            "name": options.name,
+            "value": found.value(options.name),
+            "settings": [{"value": s.value, "where": s.where} for s in history],
+        }
+
+    def show(result: dict[str, object]) -> None:
+        if "macros" in result:
+            width = max(map(len, result["macros"]))
+            for name, setting in result["macros"].items():
+                print(f"{name:{width}}  {setting['value']!r}  # {setting['where']}")
+            return
+        print(f"{result['name']} = {result['value']!r}")
+        for index, setting in enumerate(reversed(result["settings"])):
+            verb = "set by" if index == 0 else "which overrode"
+            print(f"  {verb} {setting['where']}: {setting['value']!r}")
+
+    command.set_defaults(run=run, show=show)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""The t5x engine: stock T5X as a child process, on the project's own gin files.
+
+`python -m t5x.train` with gin/engines/t5x.gin and the same experiment does the same
+without this module; what is added here is checking beforehand, a line of progress
+now and then, and the run folder's predictions and results:
+
+    <run_dir>/t5x/       T5X's model_dir: checkpoint_<step>, train/, inference_eval/
+    <run_dir>/t5x.log    everything that T5X printed
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from etils import epath
+
+from distill.config import files, macros
+from distill.config.resolve import Resolved
+from distill.config.run import RunConfig
+from distill.data import cache as caches
+from distill.data.examples import Example
+from distill.errors import UserError
+from distill.train import run_folder
+
+if TYPE_CHECKING:
+    from t5x import models
+
+MODEL_DIR, LOG = "t5x", "t5x.log"
+_TAIL = 15
+_METRICS = re.compile(r"\[(\d+)\] collection=train (.*loss=.*)")
+_STAGES = {
+    "Initialize/restore complete": "parameters are ready",
+    "Compiling train loop": "compiling the training step",
+    "Saving checkpoint.": "saving the last checkpoint",
+    "Running inference evaluation": "decoding the test split",
+}
+
+
+def train(
+    resolved: Resolved, run_dir: epath.PathLike, progress: Callable[[str], None] | None = None
+) -> dict[str, object]:
+    """Trains a run on stock T5X, or goes on with it, and writes its results.
+
+    Args:
+      resolved: a checked configuration with engine "t5x".
+      run_dir: the run folder, local or gs://.
+      progress: takes lines of text; stderr by default.
+
+    Returns:
+      The results, as stored in results.json; those of a finished run are read again.
+
+    Raises:
+      UserError: T5X does not import; a setting that it does not have; T5X failed
+        (with the end of its log).
+    """
+    require_t5x()
+    from distill.engines import native
+
+    config = resolved.run
+    progress = progress or native.to_stderr
+    folder = run_folder.open_run(run_dir, resolved.text)
+    if (folder / run_folder.RESULTS).exists():
+        progress(f"{folder} is finished: its results are read, nothing is trained")
+        return json.loads((folder / run_folder.RESULTS).read_text())
+    began = time.monotonic()
+    # Complaints of the data and the vocabulary come here, not out of T5X's traceback.
+    cache = caches.load(config.data)
+    native.make_evaluator(config)
+    written = inference_file(config, folder / MODEL_DIR)
+    run_child(command(resolved, folder), folder / LOG, config.train.train_steps, progress)
+    if not written.exists():
+        raise UserError(f"T5X ended, but wrote no {written}: see {folder / LOG}")
+    return _write_results(config, cache.rows["test"], written, folder, began, progress)
+
+
+def require_t5x() -> None:
+    """Raises UserError where T5X cannot be imported, saying how to install it."""
+    if importlib.util.find_spec("t5x") is None:
+        raise UserError(
+            "--engine=t5x needs T5X, which does not import (it is not on PyPI): pip install "
+            "--no-deps -r requirements/t5x.txt, see docs/t5x.md; or use --engine=native"
+        )
+
+
+def student(embed_init: float, **settings: object) -> models.EncoderDecoderModel:
+    """T5X's encoder-decoder model, its token embedding drawn at EMBED_INIT.
+
+    T5X's network always draws it from a normal distribution of standard deviation 1
+    (t5x/examples/t5/network.py); scaling that is drawing it at another one. Everything
+    else is T5X's, and `embed_init` 1 is T5X's model to the last bit.
+
+    Args:
+      embed_init: standard deviation.
+      **settings: of `t5x.models.EncoderDecoderModel`.
+    """
+    from flax import core
+    from t5x import models
+
+    class Student(models.EncoderDecoderModel):
+        def get_initial_variables(self, *args: object, **kwargs: object) -> core.FrozenDict:
+            variables = core.unfreeze(super().get_initial_variables(*args, **kwargs))
+            variables["params"]["token_embedder"]["embedding"] *= embed_init
+            return core.freeze(variables)
+
+    return Student(**settings)
+
+
+def command(resolved: Resolved, folder: epath.Path) -> list[str]:
+    """The command line of T5X for a run folder."""
+    model_dir = folder / MODEL_DIR
+    bindings = [macros.parse_override(text) for text in resolved.overrides]
+    bindings.append(("MODEL_DIR", repr(str(model_dir))))
+    steps = resolved.run.train.train_steps
+    if (model_dir / f"checkpoint_{steps}").exists():
+        # It was stopped between the last checkpoint and the end of decoding.
+        bindings.append(("train.run_eval_before_training", "True"))
+    return [
+        sys.executable,
+        "-m",
+        "t5x.train",
+        f"--gin_search_paths={files.gin_root()}",
+        *(f"--gin_file={path}" for path in resolved.gin_files),
+        *(f"--gin.{name}={value}" for name, value in bindings),
+    ]
+
+
+def run_child(
+    arguments: Sequence[str],
+    log_path: epath.Path,
+    train_steps: int,
+    progress: Callable[[str], None],
+) -> None:
+    """Runs T5X, keeping its output in a file and showing a line of progress now and then.
+
+    Args:
+      arguments: of the child process.
+      log_path: written anew.
+      train_steps: of the whole run, for the lines of progress.
+      progress: takes them.
+
+    Raises:
+      UserError: it failed; the message has the last lines of its output.
+    """
+    progress(f"T5X starts; its output goes to {log_path}")
+    tail: deque[str] = deque(maxlen=_TAIL)
+    with (
+        log_path.open("w") as log,
+        subprocess.Popen(
+            arguments,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as child,
+    ):
+        try:
+            for line in child.stdout:
+                log.write(line)
+                log.flush()
+                tail.append(line)
+                shown = progress_line(line, train_steps)
+                if shown:
+                    progress(shown)
+        except BaseException:
+            child.terminate()
+            raise
+    if child.returncode:
+        raise UserError(
+            f"T5X failed with exit code {child.returncode}; {log_path} ends with:\n{''.join(tail)}"
+        )
+
+
+def progress_line(line: str, train_steps: int) -> str | None:
+    """What to show for a line of T5X's log, None for most."""
+    for text, stage in _STAGES.items():
+        if text in line:
+            return f"T5X: {stage}"
+    found = _METRICS.search(line)
+    if not found:
+        return None
+    values = dict(part.split("=", 1) for part in found[2].strip().split(", ") if "=" in part)
+    names = {"loss": "loss", "accuracy": "token accuracy", "timing/steps_per_second": "steps/s"}
+    numbers = "  ".join(
+        f"{shown} {float(values[name]):.4g}" for name, shown in names.items() if name in values
+    )
+    return f"step {found[1]}/{train_steps}  {numbers}"
+
+
+def inference_file(config: RunConfig, model_dir: epath.Path) -> epath.Path:
+    """Where SeqIO's JSON logger writes what was decoded after the last step."""
+    from tasks import mixtures
+
+    name = mixtures.label_task(config.data)
+    return model_dir / "inference_eval" / f"{name}-{config.train.train_steps:06}.jsonl"
+
+
+def _write_results(
+    config: RunConfig,
+    rows: Sequence[Example],
+    written: epath.Path,
+    folder: epath.Path,
+    began: float,
+    progress: Callable[[str], None],
+) -> dict[str, object]:
+    from distill.engines import native
+    from distill.train.evaluate import summarise, to_record
+
+    predictions = read_predictions(written, rows)
+    scores = summarise(predictions)
+    results = native.describe(config, "t5x") | {
+        "accuracy": scores["accuracy"],
+        "interval": scores["interval"],
+        "scored_accuracy": None,
+        "n_test": scores["n"],
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    run_folder.write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))
+    run_folder.write_json(folder / run_folder.RESULTS, results)
+    low, high = scores["interval"]
+    progress(f"test accuracy {scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}")
+    return results
+
+
+def read_predictions(written: epath.Path, rows: Sequence[Example]) -> list:
+    """Predictions of the rows, in their order, from SeqIO's file of inferences.
+
+    Raises:
+      UserError: the file does not hold each row once.
+    """
+    from distill.data.metrics import exact_match
+    from distill.train.evaluate import Prediction
+
+    records = map(json.loads, written.read_text().splitlines())
+    texts = {record["input"]["row"]: record["prediction"] for record in records}
+    if sorted(texts) != list(range(len(rows))):
+        raise UserError(
+            f"{written} holds predictions for {len(texts)} rows, expected {len(rows)}: delete "
+            "the run folder and train again"
+        )
+    return [
+        Prediction(
+            row.id, row.input, row.label, text, bool(exact_match([text], [row.label])[0]), None
+        )
+        for row, text in zip(rows, (texts[i] for i in range(len(rows))), strict=True)
+    ]
