@@ -164,7 +164,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
 
     def show(scores: dict[str, object]) -> None:
         low, high = scores["interval"]
-        print(f"{scores['split']}: {scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}")
+        print(
+            f"{scores['split']}: {scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}"
+        )
 
     command.set_defaults(run=run, show=show)
 

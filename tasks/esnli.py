@@ -32,6 +32,8 @@ DATASET = datasets.register(
         name="esnli",
         load=load,
         labels=lambda spec: released.NLI_LABELS,
-        files=lambda spec: released.files_of(_raw_dir(spec), "esnli", str(spec.option("raw_split"))),
+        files=lambda spec: released.files_of(
+            _raw_dir(spec), "esnli", str(spec.option("raw_split"))
+        ),
     )
 )

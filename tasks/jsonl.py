@@ -27,6 +27,4 @@ def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
     return read_jsonl(train, "train", labels), read_jsonl(test, "test", labels)
 
 
-DATASET = datasets.register(
-    datasets.Dataset(name="jsonl", load=load, labels=_labels, files=_files)
-)
+DATASET = datasets.register(datasets.Dataset(name="jsonl", load=load, labels=_labels, files=_files))

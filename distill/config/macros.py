@@ -103,7 +103,9 @@ class Macros:
     def undeclared(self, name: str, where: str) -> UserError:
         """The error for a macro that no file declares."""
         names = ", ".join(closest(name, self.history)) or "there are none"
-        return UserError(f"no gin file declares the macro {name} (set or used by {where}); closest: {names}")
+        return UserError(
+            f"no gin file declares the macro {name} (set or used by {where}); closest: {names}"
+        )
 
     def explain(self, name: str) -> list[Setting]:
         """All settings of `name`, the one in force last.

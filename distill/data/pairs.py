@@ -80,9 +80,7 @@ class PairStream:
         """Indices of the training rows of a step [batch_size]."""
         slots = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
         epochs, places = np.divmod(slots, self.num_rows)
-        return np.array(
-            [self._permutation(int(e))[p] for e, p in zip(epochs, places, strict=True)]
-        )
+        return np.array([self._permutation(int(e))[p] for e, p in zip(epochs, places, strict=True)])
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """The packed batch of a step (see `packing.pack`)."""

@@ -71,9 +71,7 @@ def tokenise(
     return splits, tokens, statistics
 
 
-def register(
-    spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabulary
-) -> dict[str, str]:
+def register(spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabulary) -> dict[str, str]:
     """Registers the SeqIO tasks of `spec` once; returns their names by task."""
     from distill.data import seqio_tasks
 
@@ -96,9 +94,7 @@ def _statistics(targets: Ragged, cut: Mapping[str, int]) -> dict[str, float]:
     }
 
 
-def _check_coverage(
-    spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabulary
-) -> None:
+def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabulary) -> None:
     """Every label must be writable; with VOCABULARY = 'words' every training text."""
     for row in [*splits.train, *splits.validation]:
         texts = {"label": row.label, "teacher_label": row.teacher_label}

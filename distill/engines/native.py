@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -161,3 +162,15 @@ def predict(run_dir: epath.PathLike, examples: Sequence[Example]) -> list[Predic
     return make_evaluator(config).texts(params, examples)
 
 
+def label_latency_ms(run_dir: epath.PathLike, text: str, repeats: int = 50) -> float:
+    """Median milliseconds to label one input, tokenising included, compilation not."""
+    config, params = load_run(run_dir)
+    evaluator = make_evaluator(config)
+    row = [Example(id="text/0", input=text)]
+    evaluator.texts(params, row)
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        evaluator.texts(params, row)
+        times.append(time.perf_counter() - began)
+    return 1000 * statistics.median(times)

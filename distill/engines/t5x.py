@@ -27,11 +27,14 @@ from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data.examples import Example
+from distill.data.metrics import exact_match
 from distill.errors import UserError
 from distill.train import run_folder
 
 if TYPE_CHECKING:
     from t5x import models
+
+    from distill.train.evaluate import Prediction
 
 MODEL_DIR, LOG = "t5x", "t5x.log"
 _TAIL = 15
@@ -58,27 +61,31 @@ def train(
       The results, as stored in results.json; those of a finished run are read again.
 
     Raises:
-      UserError: T5X does not import; a setting that it does not have; T5X failed
-        (with the end of its log).
+      UserError: T5X does not import; WEIGHTING is 'paired'; the data or the vocabulary
+        are wrong; T5X failed (with the end of its log).
     """
     require_t5x()
     from distill.engines import native
 
     config = resolved.run
     progress = progress or native.to_stderr
+    if config.weighting.way != "rates":
+        raise UserError(
+            f"got WEIGHTING = {config.weighting.way!r} with the t5x engine, expected 'rates': a "
+            "SeqIO mixture does not keep label and rationale of a row together; set WEIGHTING = "
+            "'rates', or leave it to gin/engines/t5x.gin"
+        )
+    # Complaints of the data and the vocabulary come here, not out of T5X's traceback.
+    cache = caches.load(config.data)
+    native.make_evaluator(config)
     folder = run_folder.open_run(run_dir, resolved.text)
     if (folder / run_folder.RESULTS).exists():
         progress(f"{folder} is finished: its results are read, nothing is trained")
         return json.loads((folder / run_folder.RESULTS).read_text())
     began = time.monotonic()
-    # Complaints of the data and the vocabulary come here, not out of T5X's traceback.
-    cache = caches.load(config.data)
-    native.make_evaluator(config)
-    written = inference_file(config, folder / MODEL_DIR)
     run_child(command(resolved, folder), folder / LOG, config.train.train_steps, progress)
-    if not written.exists():
-        raise UserError(f"T5X ended, but wrote no {written}: see {folder / LOG}")
-    return _write_results(config, cache.rows["test"], written, folder, began, progress)
+    predictions = read_predictions(folder, config.train.train_steps, cache.rows["test"])
+    return _write_results(config, predictions, folder, time.monotonic() - began, progress)
 
 
 def require_t5x() -> None:
@@ -194,60 +201,59 @@ def progress_line(line: str, train_steps: int) -> str | None:
     return f"step {found[1]}/{train_steps}  {numbers}"
 
 
-def inference_file(config: RunConfig, model_dir: epath.Path) -> epath.Path:
-    """Where SeqIO's JSON logger writes what was decoded after the last step."""
-    from tasks import mixtures
+def read_predictions(folder: epath.Path, step: int, rows: Sequence[Example]) -> list[Prediction]:
+    """What was decoded after `step`, from the file that SeqIO's JSON logger writes.
 
-    name = mixtures.label_task(config.data)
-    return model_dir / "inference_eval" / f"{name}-{config.train.train_steps:06}.jsonl"
+    Args:
+      folder: the run folder.
+      step: the last.
+      rows: of the test split.
+
+    Returns:
+      Predictions of the rows, in their order.
+
+    Raises:
+      UserError: there is not one such file, or it does not hold each row once.
+    """
+    from distill.train.evaluate import Prediction
+
+    written = folder / MODEL_DIR / "inference_eval"
+    found = list(written.glob(f"*_label-{step:06}.jsonl"))
+    fix = f"see {folder / LOG}, or train again in a new --run_dir"
+    if len(found) != 1:
+        raise UserError(f"got {len(found)} files of predictions in {written}, expected 1: {fix}")
+    records = [json.loads(line) for line in found[0].read_text().splitlines()]
+    if sorted(record["input"]["row"] for record in records) != list(range(len(rows))):
+        raise UserError(f"{found[0]} does not hold each of {len(rows)} test rows once: {fix}")
+    predictions: dict[int, Prediction] = {}
+    for record in records:
+        index, text = record["input"]["row"], record["prediction"]
+        row = rows[index]
+        correct = bool(exact_match([text], [row.label])[0])
+        predictions[index] = Prediction(row.id, row.input, row.label, text, correct, None)
+    return [predictions[index] for index in range(len(rows))]
 
 
 def _write_results(
     config: RunConfig,
-    rows: Sequence[Example],
-    written: epath.Path,
+    predictions: Sequence[Prediction],
     folder: epath.Path,
-    began: float,
+    seconds: float,
     progress: Callable[[str], None],
 ) -> dict[str, object]:
     from distill.engines import native
     from distill.train.evaluate import summarise, to_record
 
-    predictions = read_predictions(written, rows)
     scores = summarise(predictions)
     results = native.describe(config, "t5x") | {
         "accuracy": scores["accuracy"],
         "interval": scores["interval"],
         "scored_accuracy": None,
         "n_test": scores["n"],
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(seconds, 1),
     }
     run_folder.write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))
     run_folder.write_json(folder / run_folder.RESULTS, results)
     low, high = scores["interval"]
     progress(f"test accuracy {scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}")
     return results
-
-
-def read_predictions(written: epath.Path, rows: Sequence[Example]) -> list:
-    """Predictions of the rows, in their order, from SeqIO's file of inferences.
-
-    Raises:
-      UserError: the file does not hold each row once.
-    """
-    from distill.data.metrics import exact_match
-    from distill.train.evaluate import Prediction
-
-    records = map(json.loads, written.read_text().splitlines())
-    texts = {record["input"]["row"]: record["prediction"] for record in records}
-    if sorted(texts) != list(range(len(rows))):
-        raise UserError(
-            f"{written} holds predictions for {len(texts)} rows, expected {len(rows)}: delete "
-            "the run folder and train again"
-        )
-    return [
-        Prediction(
-            row.id, row.input, row.label, text, bool(exact_match([text], [row.label])[0]), None
-        )
-        for row, text in zip(rows, (texts[i] for i in range(len(rows))), strict=True)
-    ]

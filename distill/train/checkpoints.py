@@ -71,7 +71,10 @@ def _shapes(tree: object) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_flatten_with_path(
         tree, is_leaf=lambda node: hasattr(node, "shape")
     )[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+    }
 
 
 def read_json(path: epath.PathLike) -> dict[str, object]:

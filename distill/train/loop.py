@@ -79,9 +79,7 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
         transform_non_params=lambda _: replicated,
     )
     shardings = TrainState(replicated, params, opt_state, replicated)
-    step = make_train_step(
-        config.student, optimizer, config.task_weights, float(train.batch_size)
-    )
+    step = make_train_step(config.student, optimizer, config.task_weights, float(train.batch_size))
     init = jax.jit(
         lambda seed: init_state(config.student, optimizer, seed), out_shardings=shardings
     )

@@ -1,12 +1,12 @@
 """The run folder: its configuration, metrics, predictions and results.
 
-    <run_dir>/
-      config.gin              every macro, resolved; reading it again gives the same run
-      metrics.jsonl           a line a log period or evaluation (the same for equal seeds)
-      events.out.tfevents.*   the same numbers and the speed, for TensorBoard
-      checkpoints/            Orbax
-      predictions_test.jsonl  id, input, gold, prediction, correct, scored
-      results.json            accuracy and what it belongs to
+<run_dir>/
+  config.gin              every macro, resolved; reading it again gives the same run
+  metrics.jsonl           a line a log period or evaluation (the same for equal seeds)
+  events.out.tfevents.*   the same numbers and the speed, for TensorBoard
+  checkpoints/            Orbax
+  predictions_test.jsonl  id, input, gold, prediction, correct, scored
+  results.json            accuracy and what it belongs to
 """
 
 from __future__ import annotations

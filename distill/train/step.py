@@ -91,9 +91,7 @@ def make_train_step(
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.dropout_key), state.step)
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, losses_K), grads = gradient(
-            state.params, batch, key, config, task_weights, divisor
-        )
+        (loss, losses_K), grads = gradient(state.params, batch, key, config, task_weights, divisor)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, "losses": losses_K, "grad_norm": optax.global_norm(grads)}

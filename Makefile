@@ -1,0 +1,35 @@
+# Each target makes .venv from the lock file if it is not there yet.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install smoke demo demo-full test lint clean
+
+install: $(STAMP)
+
+$(STAMP): requirements/lock.txt setup.py
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "distill needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/lock.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(STAMP)
+
+smoke: $(STAMP)
+	$(BIN)/python -m distill.sweep.demo smoke --out runs/smoke
+
+demo: $(STAMP)
+	$(BIN)/python -m distill.sweep.demo demo --out runs/demo
+
+demo-full: $(STAMP)
+	$(BIN)/python -m distill.sweep.demo full --out runs/demo-full
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

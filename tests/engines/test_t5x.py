@@ -1,0 +1,238 @@
+"""The t5x engine: mixtures and messages anywhere, stock T5X itself where it imports."""
+
+from __future__ import annotations
+
+import collections
+import importlib.util
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+from etils import epath
+
+from distill.config import files
+from distill.config.resolve import parse_gin, resolve
+from distill.data import cache
+from distill.engines import t5x as engine
+from distill.errors import UserError
+from tasks import mixtures
+
+EXPERIMENT = "gin/experiments/returns_step_by_step.gin"
+SMALL = (
+    "NUM_ROWS=60 NUM_LABELS=40 NUM_TEST=20 BATCH_SIZE=4 TRAIN_STEPS=3 WARMUP_STEPS=1 SAVE_PERIOD=2 "
+    "LOG_PERIOD=1 EVAL_BATCH_SIZE=8 EMBED_DIM=8 HEAD_DIM=4 NUM_HEADS=2 MLP_DIM=16 "
+    "NUM_ENCODER_LAYERS=1 NUM_DECODER_LAYERS=1"
+).split()
+
+needs_t5x = pytest.mark.skipif(
+    importlib.util.find_spec("t5x") is None, reason="T5X does not import (docs/t5x.md)"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache_dir(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILL_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def run(*overrides: str, experiment: str = EXPERIMENT):
+    return resolve([experiment], [*SMALL, *overrides], "t5x")
+
+
+def weights(label: float, normalization: str = "per_sequence") -> list[str]:
+    return [
+        f"LABEL_WEIGHT={label}",
+        f"RATIONALE_WEIGHT={round(1 - label, 6)}",
+        f"NORMALIZATION={normalization}",
+    ]
+
+
+@pytest.mark.parametrize("normalization", ["per_sequence", "per_token"])
+@pytest.mark.parametrize("label_weight", [0.3, 0.8])
+def test_rates_give_each_task_its_weight_in_the_loss(label_weight, normalization):
+    config = run(*weights(label_weight, normalization)).run
+    rates = mixtures.rates(config.data, config.weighting)
+    assert sum(rates.values()) == pytest.approx(1)
+    divisor = mixtures.loss_normalizing_factor(config.data, config.weighting, 4)
+    if normalization == "per_sequence":
+        # Each sequence has weight 1, so the share of sequences is the weight.
+        assert rates["label"] == pytest.approx(label_weight)
+        assert divisor == "AVERAGE_PER_SEQUENCE"
+        return
+    tokens = cache.load(config.data)
+    summed = {task: rate * tokens.mean_target_tokens(task) for task, rate in rates.items()}
+    assert summed["label"] / sum(summed.values()) == pytest.approx(label_weight)
+    assert divisor == pytest.approx(2 * 4 * sum(summed.values()))
+
+
+def test_the_mixture_draws_at_these_rates_and_its_name_tells_them_apart():
+    import seqio
+
+    config = run(*weights(0.3)).run
+    name = mixtures.mixture(config.data, config.weighting)
+    assert mixtures.mixture(config.data, config.weighting) == name
+    other = run(*weights(0.5)).run
+    assert mixtures.mixture(other.data, other.weighting) != name
+    rows = seqio.get_mixture_or_task(name).get_dataset(
+        mixtures.feature_lengths(config.data), "train", shuffle=True, seed=0, num_epochs=None
+    )
+    seen = collections.Counter(
+        row["inputs_pretokenized"].split()[0] for row in rows.take(1000).as_numpy_iterator()
+    )
+    assert seen[b"[label]"] / 1000 == pytest.approx(0.3, abs=0.05)
+    assert seen[b"[rationale]"] == 1000 - seen[b"[label]"]
+
+
+def test_a_task_without_weight_is_not_drawn():
+    config = run(*weights(1.0)).run
+    assert mixtures.mixture(config.data, config.weighting) == mixtures.label_task(config.data)
+    single = run(experiment="gin/experiments/returns_finetune.gin").run
+    assert mixtures.mixture(single.data, single.weighting) == mixtures.label_task(single.data)
+    assert mixtures.sequences(single.data, 4) == 4
+    assert mixtures.sequences(config.data, 4) == 8
+
+
+def test_lengths_are_those_of_the_longest_sequences():
+    config = run().run
+    tokens = cache.load(config.data).tokens
+    lengths = mixtures.feature_lengths(config.data)
+    for side in ("inputs", "targets"):
+        longest = max(r.lengths.max() for key, r in tokens.items() if key[2] == side)
+        assert lengths[side] == longest <= getattr(config.data, f"{side[:-1]}_length")
+    assert mixtures.decode_lengths(config.data)["targets"] == 2  # one word and EOS
+    single = run("METHOD=single_task", *weights(1.0)).run
+    assert mixtures.decode_lengths(single.data)["targets"] == single.data.target_length
+
+
+def test_saves_come_at_each_period_and_at_the_end():
+    assert mixtures.checkpoint_steps(1000, 300) == (300, 600, 900, 1000)
+    assert mixtures.checkpoint_steps(1000, 500) == (500, 1000)
+    assert mixtures.checkpoint_steps(3, 500) == (3,)
+
+
+def test_without_t5x_the_message_says_how_to_install_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"requirements/t5x\.txt.*docs/t5x\.md.*--engine=native"):
+        engine.train(run(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pairs_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "require_t5x", lambda: None)
+    paired = run("WEIGHTING=paired")
+    with pytest.raises(UserError, match="WEIGHTING = 'rates'"):
+        engine.train(paired, tmp_path / "run")
+    with pytest.raises(UserError, match="WEIGHTING = 'rates'"):
+        mixtures.mixture(paired.run.data, paired.run.weighting)
+
+
+def test_the_command_names_the_same_files_and_quotes_texts(tmp_path):
+    folder = epath.Path(tmp_path / "run")
+    arguments = engine.command(run("POLICY=hard", "MODEL_DIR=elsewhere"), folder)
+    assert arguments[:3] == [sys.executable, "-m", "t5x.train"]
+    gin_files = [a.split("=", 1)[1] for a in arguments if a.startswith("--gin_file=")]
+    assert [path.split("gin/", 1)[1] for path in gin_files] == [
+        "engines/t5x.gin",
+        "experiments/returns_step_by_step.gin",
+    ]
+    assert "--gin.POLICY='hard'" in arguments
+    assert arguments[-1] == f"--gin.MODEL_DIR={str(folder / 't5x')!r}"
+    (folder / "t5x" / "checkpoint_3").mkdir(parents=True)
+    assert engine.command(run(), folder)[-1] == "--gin.train.run_eval_before_training=True"
+
+
+def test_a_failed_child_is_an_error_with_the_end_of_its_log(tmp_path):
+    log, shown = epath.Path(tmp_path / "t5x.log"), []
+    script = "print('[50] collection=train loss=1.25, accuracy=0.5'); raise SystemExit('no luck')"
+    with pytest.raises(UserError, match=r"exit code 1; .*t5x\.log ends with:(.|\n)*no luck"):
+        engine.run_child([sys.executable, "-c", script], log, 100, shown.append)
+    assert "no luck" in log.read_text()
+    assert shown[1:] == ["step 50/100  loss 1.25  token accuracy 0.5"]
+
+
+def test_predictions_follow_the_rows_and_missing_ones_are_an_error(tmp_path):
+    folder = epath.Path(tmp_path)
+    rows = cache.load(run().run.data).rows["test"][:3]
+    written = folder / "t5x" / "inference_eval"
+    written.mkdir(parents=True)
+    lines = [json.dumps({"input": {"row": i}, "prediction": rows[0].label}) for i in (2, 0, 1)]
+    (written / "distill_x_label-000003.jsonl").write_text("\n".join(lines))
+    found = engine.read_predictions(folder, 3, rows)
+    assert [p.id for p in found] == [row.id for row in rows]
+    assert [p.correct for p in found] == [row.label == rows[0].label for row in rows]
+    with pytest.raises(UserError, match="each of 2 test rows once"):
+        engine.read_predictions(folder, 3, rows[:2])
+    with pytest.raises(UserError, match="got 0 files"):
+        engine.read_predictions(folder, 4, rows)
+
+
+@needs_t5x
+@pytest.mark.t5x
+def test_every_experiment_parses_with_t5xs_own_train(monkeypatch):
+    import gin
+    import t5x.train
+
+    # T5X's gin files name its training script as the main program.
+    monkeypatch.setitem(sys.modules, "__main__", t5x.train)
+    engine_file = str(files.gin_root() / "gin/engines/t5x.gin")
+    for name in files.list_gin_files("experiments"):
+        parse_gin([engine_file, files.resolve(name)], "")
+        assert gin.query_parameter(
+            "T5Config.vocab_size" if False else "OptaxWrapper.optax_optimizer"
+        )
+    gin.clear_config()
+
+
+@needs_t5x
+@pytest.mark.t5x
+def test_embed_init_scales_the_token_embedding_and_nothing_else():
+    import jax
+    from t5x import models
+    from t5x.examples.t5 import network
+
+    sizes = {"emb_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 8}
+    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+    settings = {
+        "module": network.Transformer(network.T5Config(vocab_size=16, **sizes, **layers)),
+        "input_vocabulary": None,
+        "output_vocabulary": None,
+        "optimizer_def": None,
+    }
+    shapes = {"encoder_input_tokens": (1, 4), "decoder_input_tokens": (1, 3)}
+    key = jax.random.PRNGKey(0)
+    stock = models.EncoderDecoderModel(**settings).get_initial_variables(key, shapes)["params"]
+    ours = engine.student(0.1, **settings).get_initial_variables(key, shapes)["params"]
+    embedding = stock["token_embedder"]["embedding"]
+    np.testing.assert_array_equal(ours["token_embedder"]["embedding"], embedding * 0.1)
+    kept = [{k: v for k, v in tree.items() if k != "token_embedder"} for tree in (stock, ours)]
+    jax.tree.map(np.testing.assert_array_equal, *kept)
+
+
+@needs_t5x
+@pytest.mark.t5x
+def test_stock_t5x_trains_decodes_and_leaves_results(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    assert os.environ["DISTILL_CACHE_DIR"]
+    lines: list[str] = []
+    folder = tmp_path / "run"
+    results = engine.train(run(), folder, lines.append)
+    assert results == json.loads((folder / "results.json").read_text())
+    assert {k: results[k] for k in ("engine", "steps", "n_test", "label_weight", "labels")} == {
+        "engine": "t5x",
+        "steps": 3,
+        "n_test": 20,
+        "label_weight": 0.3,
+        "labels": 40,
+    }
+    info = (folder / "t5x" / "model-info.txt").read_text()
+    assert f"Total number of parameters: {results['parameters']}" in info
+    records = [json.loads(r) for r in (folder / "predictions_test.jsonl").read_text().splitlines()]
+    assert np.mean([r["correct"] for r in records]) == results["accuracy"]
+    assert any(line.startswith("step 3/3  loss ") for line in lines)
+    assert (folder / "t5x" / "checkpoint_3").is_dir()
+    assert engine.train(run(), folder, lines.append) == results  # read again, not trained again
+    with pytest.raises(UserError, match="another configuration"):
+        engine.train(run("SEED=1"), folder, lines.append)
