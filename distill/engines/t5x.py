@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -32,8 +33,6 @@ from distill.errors import UserError
 from distill.train import run_folder
 
 if TYPE_CHECKING:
-    from t5x import models
-
     from distill.train.evaluate import Prediction
 
 MODEL_DIR, LOG = "t5x", "t5x.log"
@@ -61,28 +60,25 @@ def train(
       The results, as stored in results.json; those of a finished run are read again.
 
     Raises:
-      UserError: T5X does not import; WEIGHTING is 'paired'; the data or the vocabulary
-        are wrong; T5X failed (with the end of its log).
+      UserError: T5X does not import; it does not have a setting (`check`); the data or
+        the vocabulary are wrong; T5X failed (with the end of its log).
     """
     require_t5x()
     from distill.engines import native
 
     config = resolved.run
     progress = progress or native.to_stderr
-    if config.weighting.way != "rates":
-        raise UserError(
-            f"got WEIGHTING = {config.weighting.way!r} with the t5x engine, expected 'rates': a "
-            "SeqIO mixture does not keep label and rationale of a row together; set WEIGHTING = "
-            "'rates', or leave it to gin/engines/t5x.gin"
-        )
-    # Complaints of the data and the vocabulary come here, not out of T5X's traceback.
-    cache = caches.load(config.data)
-    native.make_evaluator(config)
-    folder = run_folder.open_run(run_dir, resolved.text)
+    check(config)
+    folder = epath.Path(run_dir)
+    run_folder.check_run(folder, resolved.text)
     if (folder / run_folder.RESULTS).exists():
         progress(f"{folder} is finished: its results are read, nothing is trained")
         return json.loads((folder / run_folder.RESULTS).read_text())
     began = time.monotonic()
+    # Complaints of the data and the vocabulary come here, not out of T5X's traceback.
+    cache = caches.load(config.data)
+    native.make_evaluator(config)
+    run_folder.open_run(folder, resolved.text)
     run_child(command(resolved, folder), folder / LOG, config.train.train_steps, progress)
     predictions = read_predictions(folder, config.train.train_steps, cache.rows["test"])
     return _write_results(config, predictions, folder, time.monotonic() - began, progress)
@@ -97,27 +93,19 @@ def require_t5x() -> None:
         )
 
 
-def student(embed_init: float, **settings: object) -> models.EncoderDecoderModel:
-    """T5X's encoder-decoder model, its token embedding drawn at EMBED_INIT.
-
-    T5X's network always draws it from a normal distribution of standard deviation 1
-    (t5x/examples/t5/network.py); scaling that is drawing it at another one. Everything
-    else is T5X's, and `embed_init` 1 is T5X's model to the last bit.
-
-    Args:
-      embed_init: standard deviation.
-      **settings: of `t5x.models.EncoderDecoderModel`.
-    """
-    from flax import core
-    from t5x import models
-
-    class Student(models.EncoderDecoderModel):
-        def get_initial_variables(self, *args: object, **kwargs: object) -> core.FrozenDict:
-            variables = core.unfreeze(super().get_initial_variables(*args, **kwargs))
-            variables["params"]["token_embedder"]["embedding"] *= embed_init
-            return core.freeze(variables)
-
-    return Student(**settings)
+def check(config: RunConfig) -> None:
+    """Raises UserError for settings that the t5x engine does not have."""
+    if config.weighting.way != "rates":
+        raise UserError(
+            f"got WEIGHTING = {config.weighting.way!r} with the t5x engine, expected 'rates': a "
+            "SeqIO mixture does not keep label and rationale of a row together; set WEIGHTING = "
+            "'rates', or leave it to gin/engines/t5x.gin"
+        )
+    if config.student.embed_init != 1.0:
+        raise UserError(
+            f"got EMBED_INIT = {config.student.embed_init} with the t5x engine, expected 1.0, the "
+            "only one that T5X's network has; set EMBED_INIT = 1.0, or use --engine=native"
+        )
 
 
 def command(resolved: Resolved, folder: epath.Path) -> list[str]:
@@ -166,6 +154,7 @@ def run_child(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            env={**_shared_compilations(), **os.environ},
         ) as child,
     ):
         try:
@@ -183,6 +172,14 @@ def run_child(
         raise UserError(
             f"T5X failed with exit code {child.returncode}; {log_path} ends with:\n{''.join(tail)}"
         )
+
+
+def _shared_compilations() -> dict[str, str]:
+    """Environment in which JAX keeps compiled programs in the cache folder."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(caches.cache_dir() / "xla"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
 
 
 def progress_line(line: str, train_steps: int) -> str | None:
