@@ -20,3 +20,27 @@ def shared_dir() -> pathlib.Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no released data in {folder}; set DISTILL_SHARED to the folder that has it")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Tokenised data and compiled programs of the whole session, away from the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["DISTILL_CACHE_DIR"] = str(folder)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return folder
+
+
+# A student and a data set so small that a step compiles in seconds.
+MICRO = (
+    "EMBED_DIM=16", "MLP_DIM=16", "NUM_HEADS=2", "HEAD_DIM=8",
+    "NUM_ENCODER_LAYERS=1", "NUM_DECODER_LAYERS=1", "NUM_ROWS=80", "NUM_TEST=24",
+    "NUM_LABELS=60", "BATCH_SIZE=8", "TRAIN_STEPS=12", "WARMUP_STEPS=2",
+    "LOG_PERIOD=2", "SAVE_PERIOD=4", "EVAL_PERIOD=6", "EVAL_BATCH_SIZE=16",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def micro() -> tuple[str, ...]:
+    """Overrides that shrink an experiment on `returns` to a few seconds."""
+    return MICRO

@@ -1,0 +1,65 @@
+"""The macro guard, and where a value comes from."""
+
+import pytest
+
+from distill import cli
+from distill.config import macros, resolve
+from distill.errors import UserError
+
+
+def _write(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_later_settings_win_and_are_remembered(tmp_path):
+    base = _write(tmp_path, "base.gin", "A = 1\nB = %A\nf.x = %B\n")
+    top = _write(tmp_path, "top.gin", f"include '{base}'\n\nA = 2\n")
+    found = macros.read([top], ["A=3"])
+    found.check()
+    assert found.value("B") == 3
+    history = [(s.value, s.where.split("/")[-1]) for s in found.explain("A")]
+    assert history == [(1, "base.gin:1"), (2, "top.gin:3"), (3, "--gin.A")]
+
+
+@pytest.mark.parametrize(
+    ("text", "override", "message"),
+    [
+        ("A = 1\nf.x = %A\n", "AA=2", "no gin file declares the macro AA .*closest: A"),
+        ("LENGTH = 1\nf.x = %LENGHT\n", None, r"the macro LENGHT .*m.gin:2.*closest: LENGTH"),
+        ("LENGTH = 1\nLENGHT = 2\nf.x = %LENGTH\n", None, r"m.gin:2: macro LENGHT is set, but"),
+        ("A = %B\nB = %A\nf.x = %A\n", None, "circle"),
+        ("A = 1\nf.x = \n", None, r"m.gin:2: not a gin statement"),
+        ("include 'gin/sizes/tinny.gin'\n", None, r"m.gin:1\); closest: gin/sizes/tiny.gin"),
+        ("A = 1\nf.x = %A\n", "A", "expected --gin.NAME=value"),
+    ],
+)
+def test_mistakes_are_named_with_file_and_line(tmp_path, text, override, message):
+    path = _write(tmp_path, "m.gin", text)
+    with pytest.raises(UserError, match=message):
+        found = macros.read([path], [override] if override else [])
+        found.check()
+        found.values()
+
+
+def test_bare_words_are_strings():
+    assert macros.parse_override("METHOD=finetune") == ("METHOD", "'finetune'")
+    assert macros.parse_override("A=.5") == ("A", ".5")
+    assert macros.parse_override("A='x'") == ("A", "'x'")
+    assert macros.parse_override("A=%B") == ("A", "%B")
+
+
+def test_reading_macros_imports_no_trainer():
+    found, engine, paths = resolve.read_macros(["returns_step_by_step"], engine="t5x")
+    assert engine == "t5x" and found.value("WEIGHTING") == "rates"
+    assert paths[0].endswith("gin/engines/t5x.gin")
+
+
+def test_explain_names_every_setting(capsys):
+    argv = ["config", "explain", "LABEL_WEIGHT", "--gin_file=returns_step_by_step"]
+    assert cli.main([*argv, "--gin.LABEL_WEIGHT=.4"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "LABEL_WEIGHT = 0.4"
+    assert "gin/methods/step_by_step.gin:" in out
+    assert "gin/experiments/returns_step_by_step.gin:" in out

@@ -1,0 +1,126 @@
+"""The training step: objective, sharding, learning."""
+
+import functools
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from distill.config import resolve
+from distill.data import cache as caches
+from distill.data.pairs import PairStream
+from distill.student.network import T5, init_params
+from distill.train.step import loss_fn
+from distill.weighting import Weighting
+
+NORMALIZATIONS = ("per_sequence", "per_token")
+
+
+@pytest.fixture(scope="module")
+def run(micro):
+    return resolve.resolve(["returns_step_by_step"], (*micro, "DROPOUT_RATE=0.0")).run
+
+
+@pytest.fixture(scope="module")
+def cache(run):
+    return caches.load(run.data)
+
+
+@pytest.fixture(scope="module")
+def params(run):
+    return init_params(run.student, jax.random.key(0))
+
+
+def _two_pass_loss(params, run, cache, rows, normalization):
+    """The paper's objective as one would write it down: a task at a time, a row at a time."""
+    total = 0.0
+    for task, task_weight in zip(run.data.tasks, run.task_weights, strict=True):
+        losses, lengths = [], []
+        for row in rows:
+            inputs = cache.tokens["train", task, "inputs"][row]
+            targets = cache.tokens["train", task, "targets"][row]
+            batch = {
+                "encoder_input_tokens": jnp.asarray(inputs)[None],
+                "decoder_target_tokens": jnp.asarray(targets)[None],
+                "decoder_input_tokens": jnp.asarray([0, *targets[:-1]])[None],
+            }
+            logits = T5(run.student).apply({"params": params}, batch, deterministic=True)[0]
+            chosen = jax.nn.log_softmax(logits)[jnp.arange(len(targets)), targets]
+            losses.append(-chosen.sum())
+            lengths.append(len(targets))
+        if normalization == "per_sequence":
+            mean = sum(loss / n for loss, n in zip(losses, lengths, strict=True)) / len(rows)
+        else:
+            mean = sum(losses) / (len(rows) * cache.mean_target_tokens(task))
+        total += task_weight * mean
+    return total
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_paired_gradient_is_that_of_the_plain_objective(run, cache, params, normalization):
+    weighting = Weighting(0.3, 0.7, normalization)
+    stream = PairStream(cache, run.data, weighting, batch_size=3, seed=0)
+    with jax.default_matmul_precision("highest"):
+        packed = functools.partial(
+            loss_fn,
+            batch=stream.batch(1),
+            dropout_key=jax.random.key(0),
+            config=run.student,
+            task_weights=run.task_weights,
+            divisor=3.0,
+        )
+        ours = jax.grad(lambda p: packed(p)[0])(params)
+        plain = jax.grad(_two_pass_loss)(params, run, cache, stream.rows(1), normalization)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * max(np.linalg.norm(b), 1e-3)
+
+
+def test_weights_of_one_and_zero_leave_one_task(run, cache, params):
+    batch = PairStream(cache, run.data, run.weighting, batch_size=4, seed=0).batch(0)
+    for weights in ((1.0, 0.0), (0.0, 1.0)):
+        loss, losses_K = loss_fn(params, batch, jax.random.key(0), run.student, weights, 4.0)
+        assert float(loss) == pytest.approx(float(losses_K[int(weights[1])]), rel=1e-6)
+
+
+SHARDED = """
+import jax, numpy as np
+from distill.config import resolve
+from distill.data import cache
+from distill.train import mesh as meshes
+from distill.train.loop import make_trainer
+import flax.linen as nn, sys
+run = resolve.resolve(["returns_step_by_step"], sys.argv[1:]).run
+trainer = make_trainer(run, cache.load(run.data))
+with trainer.mesh, nn.logical_axis_rules(meshes.RULES):
+    state = trainer.init()
+    losses = []
+    for step in range(3):
+        batch = meshes.put_batch(trainer.stream.batch(step), trainer.mesh)
+        state, metrics = trainer.train_step(state, batch)
+        losses.append(float(metrics["loss"]))
+kernel = state.params["encoder"]["layers_0"]["mlp"]["wi_0"]["kernel"]
+print(jax.device_count(), kernel.addressable_shards[0].data.shape[1], *losses)
+"""
+
+
+def _sharded(micro, devices: int, model_parallel: int) -> list[float]:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED, *micro, f"MODEL_PARALLEL={model_parallel}",
+         "DROPOUT_RATE=0.0"],
+        env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [float(word) for word in done.stdout.split()]
+
+
+def test_devices_do_not_change_the_losses(micro):
+    """4 devices as (data 2, model 2) against one: the same pairs, the same losses."""
+    one, four = _sharded(micro, 1, 1), _sharded(micro, 4, 2)
+    assert (one[0], four[0]) == (1, 4)
+    assert four[1] == one[1] / 2  # the feed-forward kernel is split over the model axis
+    np.testing.assert_allclose(four[2:], one[2:], rtol=1e-5)
