@@ -1,13 +1,17 @@
 """The command line: fast start, and one clear message for each kind of bad input."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 import time
 
 import pytest
 
+import tasks  # registers the datasets  # noqa: F401
 from distill import cli
+from distill.data import datasets
 
 RETURNS = "--gin_file=returns_step_by_step"
 
@@ -108,18 +112,12 @@ def test_bad_input_exits_with_2_and_one_message(case, files, capsys):
     assert cli.main(["train", *filled, f"--run_dir={run_dir}"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("distill:")]
     assert len(lines) == 1
-    import re
-
     assert re.search(message, lines[0]), lines[0]
     assert not run_dir.exists(), "a refused run must not leave a folder behind"
 
 
 def test_words_that_do_not_cover_the_data(tmp_path, capsys, monkeypatch):
-    from distill.data import datasets
-
     known = datasets.get("returns")
-    import dataclasses
-
     smaller = dataclasses.replace(known, words=lambda spec: [w for w in known.words(spec) if w != "refuse"])
     monkeypatch.setitem(datasets._DATASETS, "returns", smaller)
     argv = ["train", RETURNS, "--gin.NUM_ROWS=100", "--gin.NUM_LABELS=100", f"--run_dir={tmp_path}/r"]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from etils import epath
 
 from distill.data import budget
-from distill.data.examples import Example
+from distill.data.examples import Example, read_bytes
 from distill.data.spec import DataSpec
 from distill.errors import UserError, unknown
 
@@ -130,8 +130,5 @@ def content_digest(spec: DataSpec) -> str:
         paths.append(spec.vocabulary_path)
     digest = hashlib.sha256()
     for path in paths:
-        try:
-            digest.update(epath.Path(path).read_bytes())
-        except OSError:
-            raise UserError(f"cannot read {path}: no such file, or not readable") from None
+        digest.update(read_bytes(epath.Path(path)))
     return digest.hexdigest()[:16]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,15 @@ from distill.student.layers import (
     RelativeBias,
     RMSNorm,
     causal_mask,
-    dropout,
+    drop,
+    dropout_factors,
     residual_stream,
     segment_mask,
     segments,
 )
 
 KeysValues = tuple[jax.Array, jax.Array]
+Factors = Sequence[jax.Array | None]  # of `dropout_factors`, in the order of their places
 
 
 class EncoderLayer(nn.Module):
@@ -41,17 +43,17 @@ class EncoderLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BxIxD: jax.Array, mask: jax.Array, bias: jax.Array, deterministic: bool
+        self, x_BxIxD: jax.Array, mask: jax.Array, bias: jax.Array, factors: Factors
     ) -> jax.Array:
         """Maps the residual stream [B, I, D] to the next layer's."""
         config = self.config
-        drop = functools.partial(dropout(config), deterministic=deterministic)
+        of_weights, of_attention, of_hidden, of_mlp = factors
         y_BxIxD = RMSNorm(config.dtype, name="pre_attention_layer_norm")(x_BxIxD)
         attention = Attention(config, name="attention")
         keys_values = attention.keys_values(y_BxIxD)
-        x_BxIxD += drop(attention(y_BxIxD, keys_values, mask, bias, deterministic))
+        x_BxIxD += drop(attention(y_BxIxD, keys_values, mask, bias, of_weights), of_attention)
         y_BxIxD = RMSNorm(config.dtype, name="pre_mlp_layer_norm")(x_BxIxD)
-        x_BxIxD += drop(FeedForward(config, name="mlp")(y_BxIxD, deterministic))
+        x_BxIxD += drop(FeedForward(config, name="mlp")(y_BxIxD, of_hidden), of_mlp)
         return residual_stream(x_BxIxD)
 
 
@@ -68,7 +70,6 @@ class DecoderLayer(nn.Module):
         self.encoder_decoder_attention = Attention(config)
         self.pre_mlp_layer_norm = RMSNorm(config.dtype)
         self.mlp = FeedForward(config)
-        self.dropout = dropout(config)
 
     def encoder_keys_values(self, encoded_BxIxD: jax.Array) -> KeysValues:
         """What this layer's cross-attention reads, [B, I, H, K] each."""
@@ -81,14 +82,15 @@ class DecoderLayer(nn.Module):
         self_mask: jax.Array,
         cross_mask: jax.Array,
         bias: jax.Array,
-        deterministic: bool,
+        factors: Factors,
     ) -> jax.Array:
         """All target positions at once: the residual stream [B, T, D] of the next layer."""
+        of_weights, of_attention, *others = factors
         y_BxTxD = self.pre_self_attention_layer_norm(x_BxTxD)
         keys_values = self.self_attention.keys_values(y_BxTxD)
-        attended = self.self_attention(y_BxTxD, keys_values, self_mask, bias, deterministic)
-        x_BxTxD += self.dropout(attended, deterministic=deterministic)
-        return self._after_self_attention(x_BxTxD, encoder_keys_values, cross_mask, deterministic)
+        attended = self.self_attention(y_BxTxD, keys_values, self_mask, bias, of_weights)
+        x_BxTxD += drop(attended, of_attention)
+        return self._after_self_attention(x_BxTxD, encoder_keys_values, cross_mask, others)
 
     def step(
         self,
@@ -102,29 +104,26 @@ class DecoderLayer(nn.Module):
         """One target position: its residual stream, and the cache with its keys and values."""
         y_Bx1xD = self.pre_self_attention_layer_norm(x_Bx1xD)
         new = self.self_attention.keys_values(y_Bx1xD)
-        cache = jax.tree.map(
-            lambda old, one: jax.lax.dynamic_update_slice_in_dim(old, one, position, axis=1),
-            cache,
-            new,
-        )
+        write = jax.lax.dynamic_update_slice_in_dim
+        cache = tuple(write(old, one, position, 1) for old, one in zip(cache, new, strict=True))
         seen = jnp.arange(cache[0].shape[1]) <= position
-        x_Bx1xD += self.self_attention(y_Bx1xD, cache, seen, bias_1xHx1xT, True)
-        return self._after_self_attention(x_Bx1xD, encoder_keys_values, cross_mask, True), cache
+        x_Bx1xD += self.self_attention(y_Bx1xD, cache, seen, bias_1xHx1xT, None)
+        return self._after_self_attention(x_Bx1xD, encoder_keys_values, cross_mask), cache
 
     def _after_self_attention(
         self,
         x_BxTxD: jax.Array,
         encoder_keys_values: KeysValues,
         cross_mask: jax.Array,
-        deterministic: bool,
+        factors: Factors = (None,) * 4,
     ) -> jax.Array:
+        of_weights, of_attention, of_hidden, of_mlp = factors
         y_BxTxD = self.pre_cross_attention_layer_norm(x_BxTxD)
         attended = self.encoder_decoder_attention(
-            y_BxTxD, encoder_keys_values, cross_mask, None, deterministic
+            y_BxTxD, encoder_keys_values, cross_mask, None, of_weights
         )
-        x_BxTxD += self.dropout(attended, deterministic=deterministic)
-        y_BxTxD = self.mlp(self.pre_mlp_layer_norm(x_BxTxD), deterministic)
-        x_BxTxD += self.dropout(y_BxTxD, deterministic=deterministic)
+        x_BxTxD += drop(attended, of_attention)
+        x_BxTxD += drop(self.mlp(self.pre_mlp_layer_norm(x_BxTxD), of_hidden), of_mlp)
         return residual_stream(x_BxTxD)
 
 
@@ -137,15 +136,16 @@ class Encoder(nn.Module):
     def __call__(self, x_BxIxD: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
         """Maps embedded tokens [B, I, D] to encoder states [B, I, D]."""
         config = self.config
-        length = x_BxIxD.shape[1]
+        rows, length, width = x_BxIxD.shape
         bias = RelativeBias(config, bidirectional=True, name="relpos_bias")(length, length)
-        x_BxIxD = residual_stream(dropout(config)(x_BxIxD, deterministic=deterministic))
-        for i in range(config.num_encoder_layers):
-            layer = EncoderLayer(config, name=f"layers_{i}")
-            x_BxIxD = layer(x_BxIxD, mask, bias, deterministic)
-        x_BxIxD = RMSNorm(config.dtype, name="encoder_norm")(x_BxIxD)
+        layer = [config.num_heads * length, width, config.mlp_dim, width]
+        places = [[width], *[layer] * config.num_encoder_layers, [length * width]]
+        (first,), *layers, (last,) = dropout_factors(self, deterministic, rows, places)
+        x_BxIxD = residual_stream(drop(x_BxIxD, first))
+        for i, factors in enumerate(layers):
+            x_BxIxD = EncoderLayer(config, name=f"layers_{i}")(x_BxIxD, mask, bias, factors)
         # T5X's last encoder dropout is the one that does not share its zeros along length.
-        return nn.Dropout(config.dropout_rate)(x_BxIxD, deterministic=deterministic)
+        return drop(RMSNorm(config.dtype, name="encoder_norm")(x_BxIxD), last, shared=False)
 
 
 class Decoder(nn.Module):
@@ -159,7 +159,6 @@ class Decoder(nn.Module):
         self.relpos_bias = RelativeBias(config, bidirectional=False)
         self.layers = [DecoderLayer(config) for _ in range(config.num_decoder_layers)]
         self.decoder_norm = RMSNorm(config.dtype)
-        self.dropout = dropout(config)
         if not config.tie_embeddings:
             self.logits_dense = Dense(config.vocab_size, ("embed", "vocab"))
 
@@ -176,13 +175,18 @@ class Decoder(nn.Module):
         deterministic: bool,
     ) -> jax.Array:
         """float32 logits [B, T, V] of all target positions."""
-        length = tokens_BxT.shape[1]
+        rows, length = tokens_BxT.shape
+        heads, width = self.config.num_heads, self.config.embed_dim
+        inputs = encoder_keys_values[0][0].shape[1]
         bias = self.relpos_bias(length, length)
-        x_BxTxD = self.dropout(self.embedding(tokens_BxT), deterministic=deterministic)
-        x_BxTxD = residual_stream(x_BxTxD)
-        for layer, keys_values in zip(self.layers, encoder_keys_values, strict=True):
-            x_BxTxD = layer(x_BxTxD, keys_values, self_mask, cross_mask, bias, deterministic)
-        return self._logits(x_BxTxD, deterministic)
+        layer = [heads * length, width, heads * inputs, width, self.config.mlp_dim, width]
+        places = [[width], *[layer] * len(self.layers), [width]]
+        (first,), *layers, (last,) = dropout_factors(self, deterministic, rows, places)
+        x_BxTxD = residual_stream(drop(self.embedding(tokens_BxT), first))
+        for i, layer in enumerate(self.layers):
+            keys_values, factors = encoder_keys_values[i], layers[i]
+            x_BxTxD = layer(x_BxTxD, keys_values, self_mask, cross_mask, bias, factors)
+        return self._logits(x_BxTxD, last)
 
     def step(
         self,
@@ -200,15 +204,12 @@ class Decoder(nn.Module):
         for layer, own, keys_values in zip(self.layers, cache, encoder_keys_values, strict=True):
             x_Bx1xD, own = layer.step(x_Bx1xD, position, own, keys_values, cross_mask, bias_1xHx1xT)
             grown.append(own)
-        return self._logits(x_Bx1xD, True)[:, 0], tuple(grown)
+        return self._logits(x_Bx1xD, None)[:, 0], tuple(grown)
 
-    def _logits(self, x_BxTxD: jax.Array, deterministic: bool) -> jax.Array:
-        y_BxTxD = self.dropout(self.decoder_norm(x_BxTxD), deterministic=deterministic)
-        if self.config.tie_embeddings:
-            logits_BxTxV = self.embedding.attend(y_BxTxD)
-        else:
-            logits_BxTxV = self.logits_dense(y_BxTxD)
-        return nn.with_logical_constraint(logits_BxTxV, ("batch", "length", "vocab"))
+    def _logits(self, x_BxTxD: jax.Array, factors: jax.Array | None) -> jax.Array:
+        y_BxTxD = drop(self.decoder_norm(x_BxTxD), factors)
+        output = self.embedding.attend if self.config.tie_embeddings else self.logits_dense
+        return nn.with_logical_constraint(output(y_BxTxD), ("batch", "length", "vocab"))
 
 
 class T5(nn.Module):
@@ -234,9 +235,10 @@ class T5(nn.Module):
         Returns:
           float32 [B, T, V]; meaningless where the target is padding.
         """
-        encoder_BxI = segments(batch["encoder_input_tokens"], batch.get("encoder_segment_ids"))
+        inputs = batch["encoder_input_tokens"], batch.get("encoder_segment_ids")
+        encoded_BxIxD = self.encode(*inputs, deterministic)
+        encoder_BxI = segments(*inputs)
         decoder_BxT = segments(batch["decoder_target_tokens"], batch.get("decoder_segment_ids"))
-        encoded_BxIxD = self._encode(batch["encoder_input_tokens"], encoder_BxI, deterministic)
         self_mask = segment_mask(decoder_BxT, decoder_BxT) & causal_mask(decoder_BxT.shape[1])
         return self.decoder(
             batch["decoder_input_tokens"],
@@ -246,12 +248,6 @@ class T5(nn.Module):
             deterministic,
         )
 
-    def _encode(
-        self, tokens_BxI: jax.Array, segments_BxI: jax.Array, deterministic: bool
-    ) -> jax.Array:
-        mask = segment_mask(segments_BxI, segments_BxI)
-        return self.encoder(self.token_embedder(tokens_BxI), mask, deterministic)
-
     def encode(
         self,
         encoder_input_tokens: jax.Array,
@@ -260,7 +256,8 @@ class T5(nn.Module):
     ) -> jax.Array:
         """Encoder states [B, I, D] of tokens [B, I], plain or packed."""
         segments_BxI = segments(encoder_input_tokens, encoder_segment_ids)
-        return self._encode(encoder_input_tokens, segments_BxI, deterministic)
+        mask = segment_mask(segments_BxI, segments_BxI)
+        return self.encoder(self.token_embedder(encoder_input_tokens), mask, deterministic)
 
     def encoder_keys_values(self, encoded_BxIxD: jax.Array) -> tuple[KeysValues, ...]:
         """What each decoder layer reads of the encoder: made once, then given to the next two."""
@@ -312,14 +309,13 @@ class T5(nn.Module):
 def empty_cache(config: T5Config, rows: int, length: int) -> tuple[KeysValues, ...]:
     """Zero keys and values [B, T, H, K] of every decoder layer's self-attention."""
     shape = (rows, length, config.num_heads, config.head_dim)
-    zeros = functools.partial(jnp.zeros, shape, config.dtype)
-    return tuple((zeros(), zeros()) for _ in range(config.num_decoder_layers))
+    zeros = jnp.zeros(shape, config.dtype)
+    return ((zeros, zeros),) * config.num_decoder_layers
 
 
 def _boxed_params(config: T5Config, rng: jax.Array) -> Mapping:
-    token = jnp.ones((1, 1), jnp.int32)
     names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
-    batch = dict.fromkeys(names, token)
+    batch = dict.fromkeys(names, jnp.ones((1, 1), jnp.int32))
     return T5(config).init(rng, batch, deterministic=True)["params"]
 
 
