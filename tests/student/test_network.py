@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from distill.student.config import T5Config
-from distill.student.layers import relative_buckets
+from distill.student.layers import drop, dropout_factors, relative_buckets
 from distill.student.network import T5, init_params, param_count, param_shapes, param_specs
 
 LENGTHS = [(5, 3), (4, 6), (7, 2), (6, 4)]  # encoder and target tokens of four sequences
@@ -113,6 +114,40 @@ def test_dropout_is_drawn_by_its_key_and_off_at_rate_0(student, sequences, rate)
     once, again, other = logits(0), logits(0), logits(1)
     np.testing.assert_array_equal(once, again)
     assert (np.abs(once - other).max() > 1e-2) == (rate > 0)
+
+
+class Stack(nn.Module):
+    """Nothing but the dropout factors of two places."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, deterministic: bool) -> list:
+        return dropout_factors(self, deterministic, 50, [[40], [40, 3]])
+
+
+def test_dropout_factors_are_unbiased_and_differ_between_rows_and_places(student):
+    config = dataclasses.replace(student.config, dropout_rate=0.25)
+    rngs = {"dropout": jax.random.key(1)}
+    (first,), (second, third) = Stack(config).apply({}, False, rngs=rngs)
+    assert (first.shape, second.shape, third.shape) == ((50, 40), (50, 40), (50, 3))
+    for factors in (first, second):
+        np.testing.assert_allclose(np.unique(factors), [0, 4 / 3], rtol=1e-6)
+        assert np.mean(factors) == pytest.approx(1, abs=0.06)  # 4 standard errors
+        assert (factors[0] != factors[1]).any() and (factors[:, 0] != factors[:, 1]).any()
+    assert (first != second).any()
+    assert Stack(config).apply({}, True) == [[None], [None, None]]
+
+
+def test_dropout_has_the_same_zeros_at_every_position_unless_told():
+    factors = np.array([[0.0, 2.0], [2.0, 0.0]], np.float32)
+    got = np.asarray(drop(jnp.ones((2, 3, 2)), factors))
+    np.testing.assert_array_equal(got, np.tile(factors[:, None], (1, 3, 1)))
+    heads = np.asarray(drop(jnp.ones((2, 1, 3, 2)), factors))  # attention weights [B, H, Q, S]
+    np.testing.assert_array_equal(heads[:, 0], got)
+    own = np.arange(12, dtype=np.float32).reshape(2, 6)
+    got = np.asarray(drop(jnp.ones((2, 3, 2)), own, shared=False))
+    np.testing.assert_array_equal(got, own.reshape(2, 3, 2))
 
 
 def test_bfloat16_stays_close(student, sequences):
