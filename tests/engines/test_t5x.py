@@ -163,11 +163,13 @@ def test_predictions_follow_the_rows_and_missing_ones_are_an_error(tmp_path):
     rows = cache.load(run().run.data).rows["test"][:3]
     written = folder / "t5x" / "inference_eval"
     written.mkdir(parents=True)
-    lines = [json.dumps({"input": {"row": i}, "prediction": rows[0].label}) for i in (2, 0, 1)]
+    texts = [rows[0].label, "other", rows[2].label]
+    lines = [json.dumps({"input": {"row": i}, "prediction": texts[i]}) for i in (2, 0, 1)]
     (written / "distill_x_label-000003.jsonl").write_text("\n".join(lines))
     found = engine.read_predictions(folder, 3, rows)
     assert [p.id for p in found] == [row.id for row in rows]
-    assert [p.correct for p in found] == [row.label == rows[0].label for row in rows]
+    assert [p.prediction for p in found] == texts
+    assert [p.correct for p in found] == [True, False, True]
     with pytest.raises(UserError, match="each of 2 test rows once"):
         engine.read_predictions(folder, 3, rows[:2])
     with pytest.raises(UserError, match="got 0 files"):
