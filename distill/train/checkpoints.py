@@ -23,7 +23,9 @@ class Checkpoints:
         """Opens (or starts) `<run_dir>/checkpoints`, which keeps the `keep` newest."""
         self._folder = epath.Path(run_dir).resolve() / FOLDER
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = ocp.CheckpointManager(
+            self._folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
+        )
 
     def __enter__(self) -> Checkpoints:
         return self

@@ -41,10 +41,10 @@ class OptimizerConfig:
             raise unknown("schedule", self.schedule, SCHEDULES, "macro SCHEDULE")
         if not self.learning_rate > 0:
             raise UserError(f"got LEARNING_RATE = {self.learning_rate}, expected more than 0")
-        if not 0 <= self.warmup_steps <= self.total_steps:
+        if not 0 <= self.warmup_steps < self.total_steps:
             raise UserError(
-                f"got WARMUP_STEPS = {self.warmup_steps}, expected 0 to TRAIN_STEPS = "
-                f"{self.total_steps}"
+                f"got WARMUP_STEPS = {self.warmup_steps}, expected 0 or more and fewer than "
+                f"TRAIN_STEPS = {self.total_steps}"
             )
         for macro, value in (("ADAM_B1", self.b1), ("ADAM_B2", self.b2)):
             if not 0 <= value < 1:

@@ -100,7 +100,7 @@ def test_a_finished_run_is_not_trained_again(resolved, run_dir):
 
 def test_a_folder_of_another_configuration_is_refused(micro, run_dir):
     other = resolve.resolve([EXPERIMENT], (*micro, "LEARNING_RATE=0.5"))
-    with pytest.raises(UserError, match=r"LEARNING_RATE: 0.002 there, 0.5 now"):
+    with pytest.raises(UserError, match=r"LEARNING_RATE: 0.004 there, 0.5 now"):
         native.train(other, run_dir, lambda line: None)
 
 
@@ -133,7 +133,7 @@ def test_predict_answers_as_the_test_did(run_dir, capsys):
 
 @pytest.mark.parametrize("experiment", ["returns_finetune", "returns_noisy_distill_labels"])
 def test_one_task_methods_train(experiment, micro, tmp_path):
-    resolved = resolve.resolve([experiment], (*micro, "TRAIN_STEPS=2", "EVAL_PERIOD=0"))
+    resolved = resolve.resolve([experiment], (*micro, "TRAIN_STEPS=2", "WARMUP_STEPS=1", "EVAL_PERIOD=0"))
     results = native.train(resolved, tmp_path / "run", lambda line: None)
     assert results["label_source"] == resolved.run.data.label_source
 
@@ -141,7 +141,7 @@ def test_one_task_methods_train(experiment, micro, tmp_path):
 def test_single_task_writes_rationale_then_label(micro, tmp_path):
     resolved = resolve.resolve(
         ["returns_finetune", "gin/methods/single_task.gin"],
-        (*micro, "TRAIN_STEPS=2", "EVAL_PERIOD=0"),
+        (*micro, "TRAIN_STEPS=2", "WARMUP_STEPS=1", "EVAL_PERIOD=0"),
     )
     native.train(resolved, tmp_path / "run", lambda line: None)
     from distill.data import cache
