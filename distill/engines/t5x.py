@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from distill.train.evaluate import Prediction
 
 MODEL_DIR, LOG = "t5x", "t5x.log"
+_MODULES = ("t5x", "airio", "jestimator", "cached_property", "fiddle", "grain", "tensorboard")
 _TAIL = 15
 _METRICS = re.compile(r"\[(\d+)\] collection=train (.*loss=.*)")
 _STAGES = {
@@ -85,11 +86,13 @@ def train(
 
 
 def require_t5x() -> None:
-    """Raises UserError where T5X cannot be imported, saying how to install it."""
-    if importlib.util.find_spec("t5x") is None:
+    """Raises UserError where T5X cannot be imported, saying what is missing and the fix."""
+    missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+    if missing:
         raise UserError(
-            "--engine=t5x needs T5X, which does not import (it is not on PyPI): pip install "
-            "--no-deps -r requirements/t5x.txt, see docs/t5x.md; or use --engine=native"
+            f"--engine=t5x needs T5X, but {', '.join(missing)} cannot be imported (T5X is not on "
+            "PyPI): pip install --no-deps -r requirements/t5x.txt, see docs/t5x.md; or use "
+            "--engine=native"
         )
 
 
