@@ -32,7 +32,9 @@ def test_help_and_import_load_no_framework():
 
 def _jsonl(folder, name, *lines):
     path = folder / name
-    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    path.write_text(
+        "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    )
     return path
 
 
@@ -118,9 +120,17 @@ def test_bad_input_exits_with_2_and_one_message(case, files, capsys):
 
 def test_words_that_do_not_cover_the_data(tmp_path, capsys, monkeypatch):
     known = datasets.get("returns")
-    smaller = dataclasses.replace(known, words=lambda spec: [w for w in known.words(spec) if w != "refuse"])
+    smaller = dataclasses.replace(
+        known, words=lambda spec: [w for w in known.words(spec) if w != "refuse"]
+    )
     monkeypatch.setitem(datasets._DATASETS, "returns", smaller)
-    argv = ["train", RETURNS, "--gin.NUM_ROWS=100", "--gin.NUM_LABELS=100", f"--run_dir={tmp_path}/r"]
+    argv = [
+        "train",
+        RETURNS,
+        "--gin.NUM_ROWS=100",
+        "--gin.NUM_LABELS=100",
+        f"--run_dir={tmp_path}/r",
+    ]
     assert cli.main(argv) == 2
     assert "does not cover 'refuse' in label" in capsys.readouterr().err
 

@@ -41,9 +41,7 @@ def _pip(*arguments: str, python: str = sys.executable) -> None:
 
 def _probe(python: str, cwd: pathlib.Path, path: str) -> list[str]:
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": path}
-    done = subprocess.run(
-        [python, "-c", PROBE], cwd=cwd, env=env, capture_output=True, text=True
-    )
+    done = subprocess.run([python, "-c", PROBE], cwd=cwd, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.split()
 

@@ -89,7 +89,9 @@ def test_small_sizes_take_a_step(micro):
     from distill.data import cache
     from distill.train.loop import make_trainer
 
-    data = [text for text in micro if text.split("=")[0].startswith(("NUM_ROWS", "NUM_T", "NUM_LAB"))]
+    data = [
+        text for text in micro if text.split("=")[0].startswith(("NUM_ROWS", "NUM_T", "NUM_LAB"))
+    ]
     for size in ("tiny", "mini"):
         run = resolve.resolve(
             ["returns_step_by_step", f"gin/sizes/{size}.gin"], (*data, "BATCH_SIZE=2")

@@ -45,9 +45,7 @@ def test_rows_hold_each_sequence_once(sequences, spare):
             shifted = np.concatenate([[0], sequence.targets[:-1]])
             np.testing.assert_array_equal(batch["decoder_input_tokens"][row][inside], shifted)
             assert np.all(batch["decoder_task_ids"][row][inside] == sequence.task)
-            np.testing.assert_allclose(
-                batch["decoder_loss_weights"][row][inside], sequence.weight
-            )
+            np.testing.assert_allclose(batch["decoder_loss_weights"][row][inside], sequence.weight)
     padding = batch["decoder_segment_ids"] == 0
     assert np.all(batch["decoder_loss_weights"][padding] == 0)
     assert np.all(batch["decoder_target_tokens"][padding] == 0)

@@ -133,7 +133,9 @@ def test_predict_answers_as_the_test_did(run_dir, capsys):
 
 @pytest.mark.parametrize("experiment", ["returns_finetune", "returns_noisy_distill_labels"])
 def test_one_task_methods_train(experiment, micro, tmp_path):
-    resolved = resolve.resolve([experiment], (*micro, "TRAIN_STEPS=2", "WARMUP_STEPS=1", "EVAL_PERIOD=0"))
+    resolved = resolve.resolve(
+        [experiment], (*micro, "TRAIN_STEPS=2", "WARMUP_STEPS=1", "EVAL_PERIOD=0")
+    )
     results = native.train(resolved, tmp_path / "run", lambda line: None)
     assert results["label_source"] == resolved.run.data.label_source
 
