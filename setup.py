@@ -14,7 +14,7 @@ VERSION = next(
 setup(
     name="distill-step-by-step",
     version=VERSION,
-    description="Distilling step-by-step in JAX: small students that learn from an LLM's rationales",
+    description="Distilling step-by-step in JAX: small students from an LLM's rationales",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -81,9 +81,9 @@ CASES = {
     "more labels than rows": ([RETURNS, "--gin.NUM_LABELS=9999"], "NUM_LABELS = 9999.*only 2000"),
     "an empty subset": ([RETURNS, "--gin.NUM_LABELS=3"], "NUM_LABELS"),
     "a vocabulary larger than the network's": ([RETURNS, "--gin.VOCAB_SIZE=8"], "VOCAB_SIZE = 216"),
-    "a mesh that the devices do not fill": ([RETURNS, "--gin.MODEL_PARALLEL=3"], "MODEL_PARALLEL = 3"),
+    "a mesh of too few devices": ([RETURNS, "--gin.MODEL_PARALLEL=3"], "MODEL_PARALLEL = 3"),
     "rates in the native engine": ([RETURNS, "--gin.WEIGHTING=rates"], "expected 'paired'"),
-    "no raw data": (["--gin_file=esnli_mini_finetune", "--vocabulary_path=x"], "RAW_DIR.*--raw_dir"),
+    "no raw data": (["--gin_file=esnli_mini_finetune", "--vocabulary_path=x"], "RAW_DIR"),
     "missing raw file": (
         ["--gin_file=esnli_mini_finetune", "--raw_dir={dir}", "--vocabulary_path=x"],
         "esnli.*valid",
@@ -92,7 +92,7 @@ CASES = {
     "missing training file": (_own_rows(train="{dir}/god.jsonl"), "god.jsonl.*good.jsonl"),
     "no training file": (_own_rows(train=""), "macro TRAIN_FILE is not set"),
     "JSON that does not parse": (_own_rows(train="{broken}"), r"broken.jsonl:2"),
-    "gold label outside the set": (_own_rows(train="{outside}"), r"outside.jsonl:4.*maybe.*yes, no"),
+    "gold label outside the set": (_own_rows(train="{outside}"), r"outside.jsonl:4.*maybe"),
     "rows without labels": (_own_rows(train="{unlabelled}"), "label"),
     "test rows without labels": (_own_rows(test="{unlabelled}"), "has no gold label"),
     "a label longer than the target": (

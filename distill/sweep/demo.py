@@ -152,10 +152,11 @@ def findings(groups: Sequence[Group], teacher: float, latency_ms: float) -> list
     noisy = next((g for g in groups if g.name == "step_by_step, noisy teacher"), None)
     if noisy:
         lows = [low for low, _ in noisy.intervals]
+        bounds = ", ".join(f"{low:.3f}" for low in lows)
         verdict = "every seed is above it" if min(lows) > teacher else "not every seed is above it"
         said.append(
             f"The noisy teacher is right on {teacher:.1%} of its tickets; Wilson lower bounds of "
-            f"the student that learns from it: {', '.join(f'{low:.3f}' for low in lows)}: {verdict}."
+            f"the student that learns from it: {bounds}: {verdict}."
         )
     said.append(f"Answering one ticket takes {latency_ms:.1f} ms: only the label is decoded.")
     said.append(

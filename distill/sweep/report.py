@@ -41,7 +41,7 @@ def page(title: str, groups: Sequence[Group], remarks: Sequence[str]) -> str:
 
 
 def _table(groups: Sequence[Group]) -> str:
-    head = "policy,labels,method,accuracy,each seed,steps,parameters,seconds a run".split(",")
+    head = ("policy", "labels", "method", "accuracy", "each seed", "steps", "parameters", "s a run")
     rows = [
         (
             g.policy,
