@@ -131,6 +131,11 @@ def load_run(run_dir: epath.PathLike) -> tuple[RunConfig, dict]:
     path = epath.Path(run_dir) / run_folder.CONFIG
     if not path.exists():
         raise UserError(f"no file {path}: {run_dir} is not a run folder (see distill train)")
+    if (epath.Path(run_dir) / "t5x").exists():
+        raise UserError(
+            f"{run_dir} holds a run of the t5x engine, whose checkpoints the native engine does "
+            f"not read; its scores are in {run_dir}/results.json"
+        )
     config = build_run(path.read_text())
     optimizer = make_optimizer(config.optimizer)
     shapes = jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed))

@@ -115,6 +115,13 @@ def test_a_checkpoint_of_another_size_is_refused(run_dir, tmp_path):
         native.evaluate(other, "test")
 
 
+def test_a_run_of_the_other_engine_is_refused(run_dir, tmp_path):
+    (tmp_path / "t5x").mkdir()
+    (tmp_path / "config.gin").write_text((run_dir / "config.gin").read_text())
+    with pytest.raises(UserError, match="a run of the t5x engine"):
+        native.load_run(tmp_path)
+
+
 def test_evaluate_reproduces_the_results(run_dir, capsys):
     assert cli.main(["evaluate", f"--run_dir={run_dir}", "--split=test", "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
