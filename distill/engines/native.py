@@ -15,7 +15,7 @@ from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data.examples import Example
 from distill.errors import UserError
-from distill.student.network import param_count
+from distill.student.params import param_count
 from distill.train import run_folder
 from distill.train.checkpoints import Checkpoints, read_json
 from distill.train.evaluate import Evaluator, Prediction, summarise, to_record

@@ -33,6 +33,10 @@ dense_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 bias_init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
 
+# Segments of a packed row that have dropout factors of their own.
+SEGMENT_SLOTS = 8
+
+
 def dropout_factors(
     stack: nn.Module, deterministic: bool, rows: int, widths: list[list[int]]
 ) -> list[list[jax.Array | None]]:
@@ -60,19 +64,37 @@ def dropout_factors(
     return [[next(places) for _ in layer] for layer in widths]
 
 
-def drop(x: jax.Array, factors_BxN: jax.Array | None, shared: bool = True) -> jax.Array:
-    """x times its dropout factors, or x itself if there are none.
+def by_segment(factors_BxN: jax.Array | None, segments_BxL: jax.Array) -> jax.Array | None:
+    """Spreads a hidden place's factors over a row: all of a segment shares the same ones.
+
+    T5X shares dropout's zeros along a row's length. Packed, that would tie together
+    sequences that have nothing to do with each other (and trains measurably worse), so
+    here each segment has its own, as it would in a row of its own.
 
     Args:
-      x: [B, ..., L, D], L the length (or the queries).
-      factors_BxN: one factor for each element of a row; if `shared`, the same ones
-        for all of L, as nearly everywhere in T5X.
-      shared: whether they are.
+      factors_BxN: N = SEGMENT_SLOTS * width; segments SEGMENT_SLOTS apart share.
+      segments_BxL: segment ids.
+
+    Returns:
+      [B, L, width], or None without dropout.
     """
     if factors_BxN is None:
-        return x
-    length = 1 if shared else x.shape[-2]
-    return x * factors_BxN.reshape(*x.shape[:-2], length, x.shape[-1]).astype(x.dtype)
+        return None
+    slots_BxGxN = factors_BxN.reshape(len(factors_BxN), SEGMENT_SLOTS, -1)
+    chosen_BxLxG = jax.nn.one_hot(segments_BxL % SEGMENT_SLOTS, SEGMENT_SLOTS)
+    return jnp.einsum("blg,bgn->bln", chosen_BxLxG, slots_BxGxN)
+
+
+def by_key(factors_BxN: jax.Array | None, num_heads: int) -> jax.Array | None:
+    """Factors of attention weights [B, H, 1, S]: one for each head and key, for all queries."""
+    if factors_BxN is None:
+        return None
+    return factors_BxN.reshape(len(factors_BxN), num_heads, 1, -1)
+
+
+def drop(x: jax.Array, factors: jax.Array | None) -> jax.Array:
+    """x times its dropout factors (broadcast to it), or x itself if there are none."""
+    return x if factors is None else x * factors.astype(x.dtype)
 
 
 def flat_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -242,7 +264,7 @@ class Attention(nn.Module):
             (candidate targets of one input), which are not copied.
           mask: bool, broadcastable to [B', 1, Q', S], Q' = Q * B / B'.
           bias: float32, broadcastable to [1, H, Q', S], or None.
-          factors: dropout factors [B, H * S] of the attention weights, or None.
+          factors: dropout factors [B, H, 1, S] of the attention weights, or None.
 
         Returns:
           [B, Q, D].
@@ -296,7 +318,7 @@ class FeedForward(nn.Module):
     config: T5Config
 
     @nn.compact
-    def __call__(self, x_BxTxD: jax.Array, factors_BxF: jax.Array | None) -> jax.Array:
+    def __call__(self, x_BxTxD: jax.Array, factors_BxTxF: jax.Array | None) -> jax.Array:
         """Maps [B, T, D] to [B, T, D]; factors are of the hidden units' dropout."""
         config = self.config
         names = config.mlp_activations
@@ -310,7 +332,7 @@ class FeedForward(nn.Module):
             )
             factor_BxTxF = ACTIVATION_FUNCTIONS[name](dense(x_BxTxD))
             hidden_BxTxF = factor_BxTxF if i == 0 else hidden_BxTxF * factor_BxTxF
-        hidden_BxTxF = drop(hidden_BxTxF, factors_BxF)
+        hidden_BxTxF = drop(hidden_BxTxF, factors_BxTxF)
         hidden_BxTxF = nn.with_logical_constraint(hidden_BxTxF, ("batch", "length", "mlp"))
         return Dense(config.embed_dim, ("mlp", "embed"), dtype=config.dtype, name="wo")(
             hidden_BxTxF

@@ -9,7 +9,6 @@ Shape letters: B rows, I encoder length, T target length, S keys, D embed, V voc
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -18,12 +17,15 @@ from flax import linen as nn
 
 from distill.student.config import T5Config
 from distill.student.layers import (
+    SEGMENT_SLOTS,
     Attention,
     Dense,
     Embedding,
     FeedForward,
     RelativeBias,
     RMSNorm,
+    by_key,
+    by_segment,
     causal_mask,
     drop,
     dropout_factors,
@@ -133,19 +135,28 @@ class Encoder(nn.Module):
     config: T5Config
 
     @nn.compact
-    def __call__(self, x_BxIxD: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
+    def __call__(
+        self, x_BxIxD: jax.Array, segments_BxI: jax.Array, deterministic: bool
+    ) -> jax.Array:
         """Maps embedded tokens [B, I, D] to encoder states [B, I, D]."""
         config = self.config
         rows, length, width = x_BxIxD.shape
+        mask = segment_mask(segments_BxI, segments_BxI)
         bias = RelativeBias(config, bidirectional=True, name="relpos_bias")(length, length)
-        layer = [config.num_heads * length, width, config.mlp_dim, width]
-        places = [[width], *[layer] * config.num_encoder_layers, [length * width]]
+        hidden = [SEGMENT_SLOTS * width, SEGMENT_SLOTS * config.mlp_dim, SEGMENT_SLOTS * width]
+        layer = [config.num_heads * length, *hidden]
+        places = [[hidden[0]], *[layer] * config.num_encoder_layers, [length * width]]
         (first,), *layers, (last,) = dropout_factors(self, deterministic, rows, places)
-        x_BxIxD = residual_stream(drop(x_BxIxD, first))
-        for i, factors in enumerate(layers):
+        x_BxIxD = residual_stream(drop(x_BxIxD, by_segment(first, segments_BxI)))
+        for i, (of_weights, *of_hidden) in enumerate(layers):
+            factors = (
+                by_key(of_weights, config.num_heads),
+                *(by_segment(place, segments_BxI) for place in of_hidden),
+            )
             x_BxIxD = EncoderLayer(config, name=f"layers_{i}")(x_BxIxD, mask, bias, factors)
+        x_BxIxD = RMSNorm(config.dtype, name="encoder_norm")(x_BxIxD)
         # T5X's last encoder dropout is the one that does not share its zeros along length.
-        return drop(RMSNorm(config.dtype, name="encoder_norm")(x_BxIxD), last, shared=False)
+        return drop(x_BxIxD, None if last is None else last.reshape(x_BxIxD.shape))
 
 
 class Decoder(nn.Module):
@@ -172,21 +183,27 @@ class Decoder(nn.Module):
         encoder_keys_values: tuple[KeysValues, ...],
         self_mask: jax.Array,
         cross_mask: jax.Array,
+        segments_BxT: jax.Array,
         deterministic: bool,
     ) -> jax.Array:
         """float32 logits [B, T, V] of all target positions."""
         rows, length = tokens_BxT.shape
-        heads, width = self.config.num_heads, self.config.embed_dim
+        heads, width = self.config.num_heads, SEGMENT_SLOTS * self.config.embed_dim
         inputs = encoder_keys_values[0][0].shape[1]
         bias = self.relpos_bias(length, length)
-        layer = [heads * length, width, heads * inputs, width, self.config.mlp_dim, width]
-        places = [[width], *[layer] * len(self.layers), [width]]
+        mlp_dim = SEGMENT_SLOTS * self.config.mlp_dim
+        places = [heads * length, width, heads * inputs, width, mlp_dim, width]
+        places = [[width], *[places] * len(self.layers), [width]]
         (first,), *layers, (last,) = dropout_factors(self, deterministic, rows, places)
-        x_BxTxD = residual_stream(drop(self.embedding(tokens_BxT), first))
+        spread = functools.partial(by_segment, segments_BxL=segments_BxT)
+        x_BxTxD = residual_stream(drop(self.embedding(tokens_BxT), spread(first)))
         for i, layer in enumerate(self.layers):
-            keys_values, factors = encoder_keys_values[i], layers[i]
+            of_self, attention, of_cross, *of_hidden = layers[i]
+            factors = [by_key(of_self, heads), spread(attention), by_key(of_cross, heads)]
+            factors += map(spread, of_hidden)
+            keys_values = encoder_keys_values[i]
             x_BxTxD = layer(x_BxTxD, keys_values, self_mask, cross_mask, bias, factors)
-        return self._logits(x_BxTxD, last)
+        return self._logits(x_BxTxD, spread(last))
 
     def step(
         self,
@@ -245,6 +262,7 @@ class T5(nn.Module):
             self.decoder.encoder_keys_values(encoded_BxIxD),
             self_mask,
             segment_mask(decoder_BxT, encoder_BxI),
+            decoder_BxT,
             deterministic,
         )
 
@@ -256,8 +274,8 @@ class T5(nn.Module):
     ) -> jax.Array:
         """Encoder states [B, I, D] of tokens [B, I], plain or packed."""
         segments_BxI = segments(encoder_input_tokens, encoder_segment_ids)
-        mask = segment_mask(segments_BxI, segments_BxI)
-        return self.encoder(self.token_embedder(encoder_input_tokens), mask, deterministic)
+        embedded_BxIxD = self.token_embedder(encoder_input_tokens)
+        return self.encoder(embedded_BxIxD, segments_BxI, deterministic)
 
     def encoder_keys_values(self, encoded_BxIxD: jax.Array) -> tuple[KeysValues, ...]:
         """What each decoder layer reads of the encoder: made once, then given to the next two."""
@@ -301,6 +319,7 @@ class T5(nn.Module):
             encoder_keys_values,
             causal_mask(length),
             cross_mask,
+            jnp.ones((rows * count, length), jnp.int32),
             True,
         )
         return logits.reshape(rows, count, length, -1)
@@ -311,38 +330,3 @@ def empty_cache(config: T5Config, rows: int, length: int) -> tuple[KeysValues, .
     shape = (rows, length, config.num_heads, config.head_dim)
     zeros = jnp.zeros(shape, config.dtype)
     return ((zeros, zeros),) * config.num_decoder_layers
-
-
-def _boxed_params(config: T5Config, rng: jax.Array) -> Mapping:
-    names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
-    batch = dict.fromkeys(names, jnp.ones((1, 1), jnp.int32))
-    return T5(config).init(rng, batch, deterministic=True)["params"]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def init_params(config: T5Config, rng: jax.Array) -> dict:
-    """New float32 parameters: nested dicts of plain arrays, named as in T5X.
-
-    Args:
-      config: sizes and settings.
-      rng: a jax PRNG key; equal keys give equal parameters.
-    """
-    return nn.meta.unbox(_boxed_params(config, rng))
-
-
-def param_shapes(config: T5Config) -> dict:
-    """The tree of `init_params` as ShapeDtypeStructs; nothing is computed."""
-    return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
-
-
-def param_specs(config: T5Config) -> dict:
-    """The tree of `init_params` as PartitionSpecs of logical axis names.
-
-    `flax.linen.logical_to_mesh_sharding` turns it into shardings by a mesh's rules.
-    """
-    return nn.get_partition_spec(jax.eval_shape(lambda: _boxed_params(config, jax.random.key(0))))
-
-
-def param_count(config: T5Config) -> int:
-    """Number of parameters; nothing is allocated."""
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(param_shapes(config)))

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from distill.errors import UserError
 from distill.student.config import T5Config
-from distill.student.network import param_specs
+from distill.student.params import param_specs
 
 # Logical axis -> mesh axis. Names as in t5x/partitioning.py's standard rules.
 RULES = (

@@ -11,7 +11,8 @@ import optax
 
 from distill.student.config import T5Config
 from distill.student.losses import combined_loss, task_losses
-from distill.student.network import T5, init_params
+from distill.student.network import T5
+from distill.student.params import init_params
 
 
 @flax.struct.dataclass

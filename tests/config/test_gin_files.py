@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from distill.config import files, macros, resolve
-from distill.student.network import param_count, param_shapes
+from distill.student.params import param_count, param_shapes
 
 EXPERIMENTS = files.list_gin_files("experiments")
 SIZES = files.list_gin_files("sizes")

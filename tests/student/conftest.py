@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from distill.student.config import T5Config
-from distill.student.network import T5, init_params
+from distill.student.network import T5
+from distill.student.params import init_params
 
 GOLDEN_DIR = pathlib.Path(__file__).parents[1] / "golden"
 

@@ -12,8 +12,16 @@ from flax import linen as nn
 from jax.sharding import PartitionSpec
 
 from distill.student.config import T5Config
-from distill.student.layers import drop, dropout_factors, relative_buckets
-from distill.student.network import T5, init_params, param_count, param_shapes, param_specs
+from distill.student.layers import (
+    SEGMENT_SLOTS,
+    by_key,
+    by_segment,
+    drop,
+    dropout_factors,
+    relative_buckets,
+)
+from distill.student.network import T5
+from distill.student.params import init_params, param_count, param_shapes, param_specs
 
 LENGTHS = [(5, 3), (4, 6), (7, 2), (6, 4)]  # encoder and target tokens of four sequences
 
@@ -139,15 +147,20 @@ def test_dropout_factors_are_unbiased_and_differ_between_rows_and_places(student
     assert Stack(config).apply({}, True) == [[None], [None, None]]
 
 
-def test_dropout_has_the_same_zeros_at_every_position_unless_told():
-    factors = np.array([[0.0, 2.0], [2.0, 0.0]], np.float32)
-    got = np.asarray(drop(jnp.ones((2, 3, 2)), factors))
-    np.testing.assert_array_equal(got, np.tile(factors[:, None], (1, 3, 1)))
-    heads = np.asarray(drop(jnp.ones((2, 1, 3, 2)), factors))  # attention weights [B, H, Q, S]
-    np.testing.assert_array_equal(heads[:, 0], got)
-    own = np.arange(12, dtype=np.float32).reshape(2, 6)
-    got = np.asarray(drop(jnp.ones((2, 3, 2)), own, shared=False))
-    np.testing.assert_array_equal(got, own.reshape(2, 3, 2))
+def test_dropout_has_the_same_zeros_within_a_segment_and_others_in_the_next():
+    segments = np.array([[1, 1, 2, 2, 0], [3, 3, 3, 0, 0]])
+    factors = np.arange(2 * SEGMENT_SLOTS * 3, dtype=np.float32).reshape(2, -1)
+    got = np.asarray(drop(jnp.ones((2, 5, 3)), by_segment(factors, segments)))
+    np.testing.assert_array_equal(got[0, 0], got[0, 1])
+    np.testing.assert_array_equal(got[0, 2], got[0, 3])
+    assert (got[0, 0] != got[0, 2]).all() and (got[0, 2] != got[1, 0]).all()
+    np.testing.assert_array_equal(got[1, 0], factors.reshape(2, SEGMENT_SLOTS, 3)[1, 3])
+
+
+def test_attention_dropout_is_the_same_for_every_query():
+    factors = np.arange(12, dtype=np.float32).reshape(2, 6)  # 2 heads, 3 keys
+    got = np.asarray(drop(jnp.ones((2, 2, 4, 3)), by_key(factors, 2)))
+    np.testing.assert_array_equal(got, np.tile(factors.reshape(2, 2, 1, 3), (1, 1, 4, 1)))
 
 
 def test_bfloat16_stays_close(student, sequences):

@@ -13,7 +13,8 @@ import pytest
 from distill.config import resolve
 from distill.data import cache as caches
 from distill.data.pairs import PairStream
-from distill.student.network import T5, init_params
+from distill.student.network import T5
+from distill.student.params import init_params
 from distill.train.step import loss_fn
 from distill.weighting import Weighting
 
