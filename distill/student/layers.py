@@ -68,8 +68,8 @@ def by_segment(factors_BxN: jax.Array | None, segments_BxL: jax.Array) -> jax.Ar
     """Spreads a hidden place's factors over a row: all of a segment shares the same ones.
 
     T5X shares dropout's zeros along a row's length. Packed, that would tie together
-    sequences that have nothing to do with each other (and trains measurably worse), so
-    here each segment has its own, as it would in a row of its own.
+    sequences that have nothing to do with each other, so here each segment has its own,
+    as it would in a row of its own.
 
     Args:
       factors_BxN: N = SEGMENT_SLOTS * width; segments SEGMENT_SLOTS apart share.
