@@ -8,7 +8,6 @@ the number of devices changes what is trained on.
 from __future__ import annotations
 
 import functools
-import math
 import queue
 import threading
 from collections.abc import Iterator
@@ -52,7 +51,7 @@ class PairStream:
           UserError: no training rows.
         """
         self._spec, self._seed, self._batch_size = spec, seed, batch_size
-        self._multiple = math.lcm(row_multiple, 2)
+        self._multiple = row_multiple
         self._tokens = [
             (cache.tokens["train", task, "inputs"], cache.tokens["train", task, "targets"])
             for task in spec.tasks

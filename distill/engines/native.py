@@ -161,10 +161,28 @@ def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], li
     return {"split": split, **summarise(predictions)}, predictions
 
 
-def predict(run_dir: epath.PathLike, examples: Sequence[Example]) -> list[Prediction]:
-    """Labels for new rows: the label task alone is decoded, and no teacher is asked."""
+def predict(
+    run_dir: epath.PathLike,
+    examples: Sequence[Example],
+    progress: Callable[[str], None] = to_stderr,
+) -> list[Prediction]:
+    """Labels for new rows: the label task alone is decoded, and no teacher is asked.
+
+    A word that the vocabulary does not have is read as unknown; `progress` is told the
+    first such word of each row.
+
+    Raises:
+      UserError: see `load_run`.
+    """
+    from distill.data.vocabularies import uncovered  # loads tensorflow
+
     config, params = load_run(run_dir)
-    return make_evaluator(config).texts(params, examples)
+    evaluator = make_evaluator(config)
+    for row in examples:
+        word = uncovered(evaluator.vocabulary, row.input)
+        if word is not None:
+            progress(f"{row.id}: {word!r} is not in the vocabulary and is read as unknown")
+    return evaluator.texts(params, examples)
 
 
 def label_latency_ms(run_dir: epath.PathLike, text: str, repeats: int = 50) -> float:

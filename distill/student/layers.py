@@ -81,8 +81,8 @@ def by_segment(factors_BxN: jax.Array | None, segments_BxL: jax.Array) -> jax.Ar
     if factors_BxN is None:
         return None
     slots_BxGxN = factors_BxN.reshape(len(factors_BxN), SEGMENT_SLOTS, -1)
-    chosen_BxLxG = jax.nn.one_hot(segments_BxL % SEGMENT_SLOTS, SEGMENT_SLOTS)
-    return jnp.einsum("blg,bgn->bln", chosen_BxLxG, slots_BxGxN)
+    slots_BxL = segments_BxL % SEGMENT_SLOTS
+    return jnp.take_along_axis(slots_BxGxN, slots_BxL[..., None], axis=1)
 
 
 def by_key(factors_BxN: jax.Array | None, num_heads: int) -> jax.Array | None:

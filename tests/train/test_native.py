@@ -162,3 +162,11 @@ def test_single_task_writes_rationale_then_label(micro, tmp_path):
     text = vocabulary(spec).decode(tokens.tolist())
     assert text.strip() == f"{row.rationale} [label] {row.label}"
     assert spec.answer(text) == row.label
+
+
+def test_predict_names_words_that_it_does_not_know(run_dir, capsys):
+    row = json.loads((run_dir / "predictions_test.jsonl").open().readline())
+    argv = ["predict", f"--run_dir={run_dir}", row["input"], row["input"] + " zyzzyva"]
+    assert cli.main(argv) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "vocabulary" in line]
+    assert warnings == ["text/1: 'zyzzyva' is not in the vocabulary and is read as unknown"]
