@@ -131,6 +131,9 @@ def _gin_files(options: argparse.Namespace) -> list[str]:
 def _add_train(commands: argparse._SubParsersAction) -> None:
     command = _add(commands, "train", "train a student, or go on with a run", configured=True)
     command.add_argument("--run_dir", help="the run folder; default runs/<experiment>")
+    command.add_argument(
+        "--profile", action="store_true", help="trace a few steps into <run_dir>/profile"
+    )
 
     def run(options: argparse.Namespace) -> dict[str, object]:
         from distill.config.resolve import resolve
@@ -140,10 +143,14 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         stem = names[0].split("/")[-1].removesuffix(".gin")
         run_dir = options.run_dir or f"runs/{stem}"
         if resolved.engine == "t5x":
-            from distill.engines import t5x as engine
-        else:
-            from distill.engines import native as engine
-        return engine.train(resolved, run_dir)
+            from distill.engines import t5x
+
+            if options.profile:
+                raise UserError("--profile is of the native engine; T5X has its own (see its docs)")
+            return t5x.train(resolved, run_dir)
+        from distill.engines import native
+
+        return native.train(resolved, run_dir, profile=options.profile)
 
     def show(results: dict[str, object]) -> None:
         low, high = results["interval"]

@@ -17,7 +17,7 @@ from distill.data.examples import Example
 from distill.errors import UserError
 from distill.student.params import param_count
 from distill.train import run_folder
-from distill.train.checkpoints import Checkpoints, read_json
+from distill.train.checkpoints import BEST_FOLDER, FOLDER, Checkpoints, read_json
 from distill.train.evaluate import Evaluator, Prediction, summarise, to_record
 from distill.train.loop import fit, make_trainer
 from distill.train.optimizer import make_optimizer
@@ -36,14 +36,18 @@ def to_stderr(line: str) -> None:
 
 
 def train(
-    resolved: Resolved, run_dir: epath.PathLike, progress: Callable[[str], None] = to_stderr
+    resolved: Resolved,
+    run_dir: epath.PathLike,
+    progress: Callable[[str], None] = to_stderr,
+    profile: bool = False,
 ) -> dict[str, object]:
-    """Trains a run, or goes on with it, and scores its last checkpoint on the test split.
+    """Trains a run, or goes on with it, and scores one checkpoint on the test split.
 
     Args:
       resolved: a checked configuration.
       run_dir: the run folder, local or gs://.
       progress: takes lines of text.
+      profile: traces a few steps into `<run_dir>/profile`.
 
     Returns:
       The results, as stored in results.json; those of a finished run are read again.
@@ -68,7 +72,7 @@ def train(
         f"{len(cache.rows['validation'])} for validation, "
         f"{param_count(config.student):,} parameters, {jax.device_count()} device(s)"
     )
-    state = fit(trainer, evaluator, folder, progress)
+    state = fit(trainer, evaluator, folder, progress, profile)
     predictions = evaluator.split(state.params, cache, "test")
     scores = summarise(predictions)
     results = describe(config, "native") | {
@@ -76,6 +80,7 @@ def train(
         "interval": scores["interval"],
         "scored_accuracy": scores.get("scored_accuracy"),
         "n_test": scores["n"],
+        "checkpoint_step": int(state.step),
         "seconds": round(time.monotonic() - began, 1),
     }
     run_folder.write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))
@@ -122,7 +127,9 @@ def make_evaluator(config: RunConfig) -> Evaluator:
 
 
 def load_run(run_dir: epath.PathLike) -> tuple[RunConfig, dict]:
-    """The configuration of a run folder and the parameters of its newest checkpoint.
+    """The configuration of a run folder and the parameters of its chosen checkpoint.
+
+    That is the newest, or with CHECKPOINT = 'best' the best so far.
 
     Raises:
       UserError: no run folder, no checkpoint, or one of another size.
@@ -143,7 +150,8 @@ def load_run(run_dir: epath.PathLike) -> tuple[RunConfig, dict]:
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
     )
-    with Checkpoints(run_dir) as checkpoints:
+    chosen = BEST_FOLDER if config.train.checkpoint == "best" else FOLDER
+    with Checkpoints(run_dir, folder=chosen) as checkpoints:
         return config, checkpoints.restore(like).params
 
 

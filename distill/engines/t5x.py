@@ -109,6 +109,11 @@ def check(config: RunConfig) -> None:
             f"got EMBED_INIT = {config.student.embed_init} with the t5x engine, expected 1.0, the "
             "only one that T5X's network has; set EMBED_INIT = 1.0, or use --engine=native"
         )
+    if config.train.checkpoint != "last":
+        raise UserError(
+            f"got CHECKPOINT = {config.train.checkpoint!r} with the t5x engine, expected 'last': "
+            "it evaluates once, after the last step; use --engine=native"
+        )
 
 
 def command(resolved: Resolved, folder: epath.Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 
 import jax
 import orbax.checkpoint as ocp
@@ -12,16 +13,16 @@ from etils import epath
 from distill.errors import UserError
 from distill.train.step import TrainState
 
-FOLDER = "checkpoints"
+FOLDER, BEST_FOLDER = "checkpoints", "best"
 logging.getLogger("absl").setLevel(logging.WARNING)
 
 
 class Checkpoints:
     """The checkpoints of a run folder; use as a context manager, leaving it waits for writes."""
 
-    def __init__(self, run_dir: epath.PathLike, keep: int = 1) -> None:
-        """Opens (or starts) `<run_dir>/checkpoints`, which keeps the `keep` newest."""
-        self._folder = epath.Path(run_dir).resolve() / FOLDER
+    def __init__(self, run_dir: epath.PathLike, keep: int = 1, folder: str = FOLDER) -> None:
+        """Opens (or starts) `<run_dir>/<folder>`, which keeps the `keep` newest."""
+        self._folder = epath.Path(run_dir).resolve() / folder
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         self._manager = ocp.CheckpointManager(
             self._folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
@@ -42,6 +43,16 @@ class Checkpoints:
     def save(self, state: TrainState) -> None:
         """Writes the state in the background; a crash leaves the older checkpoint."""
         self._manager.save(int(state.step), args=ocp.args.StandardSave(state))
+
+    def wait(self) -> None:
+        """Returns when everything is written."""
+        self._manager.wait_until_finished()
+
+    def forget_after(self, step: int) -> None:
+        """Deletes checkpoints later than `step`: a resumed run writes them again."""
+        for later in self._manager.all_steps():
+            if later > step:
+                self._manager.delete(later)
 
     def restore(self, like: TrainState) -> TrainState:
         """The newest state, with the shapes, types and shardings of `like`.
@@ -67,6 +78,42 @@ class Checkpoints:
                     f"{have.get(name, 'absent')} there, expected {want.get(name, 'absent')}; "
                     "set the size macros (gin/sizes) to those of the checkpoint"
                 )
+
+
+class BestCheckpoint:
+    """The state of the highest validation accuracy so far; of equals, the latest.
+
+    Use as a context manager, like `Checkpoints`.
+    """
+
+    def __init__(self, run_dir: epath.PathLike, start: int, past: Iterable[float]) -> None:
+        """Opens `<run_dir>/best`.
+
+        Args:
+          run_dir: the run folder.
+          start: the step that the run goes on from.
+          past: validation accuracies up to that step.
+        """
+        self._checkpoints = Checkpoints(run_dir, folder=BEST_FOLDER)
+        self._checkpoints.forget_after(start)
+        self._accuracy = max(past, default=-1.0)
+
+    def __enter__(self) -> BestCheckpoint:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._checkpoints.__exit__(*error)
+
+    def offer(self, state: TrainState, accuracy: float) -> None:
+        """Keeps the state unless an earlier one was better."""
+        if accuracy >= self._accuracy:
+            self._accuracy = accuracy
+            self._checkpoints.save(state)
+
+    def restore(self, like: TrainState) -> TrainState:
+        """The best state (see `Checkpoints.restore`)."""
+        self._checkpoints.wait()
+        return self._checkpoints.restore(like)
 
 
 def _shapes(tree: object) -> dict[str, tuple[int, ...]]:

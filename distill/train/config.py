@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from distill.errors import UserError
+from distill.errors import UserError, unknown
+
+CHECKPOINTS = ("last", "best")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,9 @@ class TrainConfig:
       eval_batch_size: rows a decoding batch.
       model_parallel: devices that share one copy of the parameters; the rest of
         the devices split the batch.
+      checkpoint: which checkpoint is scored on the test split and answers: "last", or
+        "best", that of the evaluation with the highest validation accuracy (of equals,
+        the latest).
     """
 
     train_steps: int
@@ -33,9 +38,19 @@ class TrainConfig:
     keep_checkpoints: int = 1
     eval_batch_size: int = 128
     model_parallel: int = 1
+    checkpoint: str = "last"
 
     def __post_init__(self) -> None:
+        if self.checkpoint not in CHECKPOINTS:
+            raise unknown("checkpoint", self.checkpoint, CHECKPOINTS, "macro CHECKPOINT")
+        if self.checkpoint == "best" and not self.eval_period:
+            raise UserError(
+                "got CHECKPOINT = 'best' with EVAL_PERIOD = 0, expected evaluations to choose "
+                "from: set EVAL_PERIOD"
+            )
         for field in dataclasses.fields(self):
+            if field.name == "checkpoint":
+                continue
             value = getattr(self, field.name)
             least = 0 if field.name in ("seed", "eval_period") else 1
             if not isinstance(value, int) or value < least:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -18,13 +19,15 @@ from distill.data.cache import TokenCache
 from distill.data.pairs import PairStream
 from distill.errors import UserError
 from distill.train import mesh as meshes
-from distill.train.checkpoints import Checkpoints
+from distill.train.checkpoints import BestCheckpoint, Checkpoints
 from distill.train.evaluate import Evaluator, summarise
 from distill.train.optimizer import make_optimizer, make_schedule
-from distill.train.run_folder import MetricsLog
+from distill.train.run_folder import NOT_FINITE, MetricsLog, write_json
 from distill.train.step import TrainState, init_state, make_train_step
 
 log = logging.getLogger(__name__)
+_ACCURACY = "validation_accuracy"
+PROFILE_AFTER, PROFILE_STEPS = 10, 5
 
 
 @dataclasses.dataclass
@@ -56,6 +59,11 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
     Raises:
       UserError: a batch or a mesh that the devices cannot hold.
     """
+    if config.train.checkpoint == "best" and not cache.rows["validation"]:
+        raise UserError(
+            "got CHECKPOINT = 'best', but no row is for validation: raise VALIDATION_FRACTION or "
+            "NUM_LABELS, or set CHECKPOINT to 'last'"
+        )
     if config.weighting.way != "paired":
         raise UserError(
             f"got WEIGHTING = {config.weighting.way!r}, expected 'paired': the native engine "
@@ -95,7 +103,11 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
 
 
 def fit(
-    trainer: Trainer, evaluator: Evaluator, folder: epath.Path, progress: Callable[[str], None]
+    trainer: Trainer,
+    evaluator: Evaluator,
+    folder: epath.Path,
+    progress: Callable[[str], None],
+    profile: bool = False,
 ) -> TrainState:
     """Trains to the last step, from the newest checkpoint of `folder` if there is one.
 
@@ -104,15 +116,19 @@ def fit(
       evaluator: for the validation rows.
       folder: the run folder.
       progress: takes a line of text each log period.
+      profile: traces a few steps into `<folder>/profile`, for TensorBoard or Perfetto.
 
     Returns:
-      The state after TRAIN_STEPS steps, saved in `folder`.
+      The state after TRAIN_STEPS steps, saved in `folder`; with CHECKPOINT = 'best' that
+      of the best evaluation.
 
     Raises:
       UserError: a checkpoint of another size; a loss that is not finite.
     """
     train = trainer.config.train
+    has_validation = bool(trainer.cache.rows["validation"])
     with (
+        contextlib.ExitStack() as stack,
         trainer.mesh,
         nn.logical_axis_rules(meshes.RULES),
         Checkpoints(folder, train.keep_checkpoints) as checkpoints,
@@ -124,22 +140,33 @@ def fit(
             start = int(state.step)
             progress(f"resumed at step {start}")
         metrics_log = MetricsLog(folder, start)
-        window = _Window(trainer, start, progress, metrics_log)
+        best = None
+        if train.checkpoint == "best":
+            past = [r[_ACCURACY] for r in metrics_log.records if _ACCURACY in r]
+            best = stack.enter_context(BestCheckpoint(folder, start, past))
+        profiler = _Profiler(folder / "profile", start) if profile else None
+        window = _Window(trainer, start, progress, metrics_log, folder)
         for step, batch in enumerate(trainer.stream.batches(start, train.train_steps), start + 1):
             state, metrics = trainer.train_step(state, meshes.put_batch(batch, trainer.mesh))
             last = step == train.train_steps
             window.add(metrics)
+            if profiler:
+                profiler.after(step, metrics)
             if step % train.log_period == 0 or last:
                 window.report(step)
-            if trainer.cache.rows["validation"] and _due(step, train.eval_period, last):
+            if has_validation and _due(step, train.eval_period, last):
                 predictions = evaluator.split(state.params, trainer.cache, "validation")
                 accuracy = float(summarise(predictions)["accuracy"])
-                metrics_log.write(step, {"validation_accuracy": accuracy})
+                metrics_log.write(step, {_ACCURACY: accuracy})
+                if best:
+                    best.offer(state, accuracy)
                 progress(f"step {step}: validation accuracy {accuracy:.3f}")
             if step % train.save_period == 0 or last:
                 checkpoints.save(state)
         metrics_log.close()
-    return state
+        if profiler:
+            profiler.close()
+        return best.restore(state) if best else state
 
 
 def _due(step: int, period: int, last: bool) -> bool:
@@ -155,8 +182,10 @@ class _Window:
         start: int,
         progress: Callable[[str], None],
         metrics_log: MetricsLog,
+        folder: epath.Path,
     ) -> None:
         self._trainer, self._progress, self._log = trainer, progress, metrics_log
+        self._folder = folder
         self._metrics: list[dict[str, jax.Array]] = []
         self._schedule = make_schedule(trainer.config.optimizer)
         self._mark = (start, time.monotonic())
@@ -173,15 +202,13 @@ class _Window:
         """
         fetched = jax.device_get(self._metrics)
         self._metrics = []
+        for one, metrics in enumerate(fetched, step - len(fetched) + 1):
+            if not np.isfinite(metrics["loss"]):
+                self._stop(one, metrics)
         tasks = self._trainer.config.data.tasks
         losses_K = np.mean([m["losses"] for m in fetched], axis=0)
         means = {f"loss_{task}": float(v) for task, v in zip(tasks, losses_K, strict=True)}
         means |= {k: float(np.mean([m[k] for m in fetched])) for k in ("loss", "grad_norm")}
-        if not np.isfinite(means["loss"]):
-            raise UserError(
-                f"the loss is {means['loss']} by step {step} ({means}); lower LEARNING_RATE or "
-                "CLIP_NORM, then train again in a new --run_dir"
-            )
         means["learning_rate"] = float(self._schedule(step - 1))
         before, since = self._mark
         self._mark = (step, time.monotonic())
@@ -194,3 +221,44 @@ class _Window:
             f"step {step}/{total}  loss {means['loss']:.4f}  {shown}  "
             f"{speed:.1f} steps/s  ETA {minutes}:{seconds:02d}"
         )
+
+    def _stop(self, step: int, metrics: dict[str, np.ndarray]) -> None:
+        """Writes what explains a loss that is not finite, and ends the run."""
+        tasks = self._trainer.config.data.tasks
+        rows = self._trainer.cache.rows["train"]
+        content = {
+            "step": step,
+            **{f"loss_{t}": str(v) for t, v in zip(tasks, metrics["losses"], strict=True)},
+            "grad_norm": str(metrics["grad_norm"]),
+            "rows": [rows[index].id for index in self._trainer.stream.rows(step - 1)],
+        }
+        write_json(self._folder / NOT_FINITE, content)
+        raise UserError(
+            f"the loss is {metrics['loss']} at step {step}: task losses and the rows of its batch "
+            f"are in {self._folder / NOT_FINITE}; lower LEARNING_RATE or CLIP_NORM, then train "
+            "again in a new --run_dir"
+        )
+
+
+class _Profiler:
+    """Traces a few steps, once the first ones have compiled."""
+
+    def __init__(self, folder: epath.Path, start: int) -> None:
+        self._folder, self._first = str(folder), start + PROFILE_AFTER
+        self._tracing = False
+
+    def after(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Starts or stops the trace if this step is the one to do so at."""
+        if step == self._first:
+            jax.block_until_ready(metrics)
+            jax.profiler.start_trace(self._folder)
+            self._tracing = True
+        elif step == self._first + PROFILE_STEPS:
+            jax.block_until_ready(metrics)
+            self.close()
+
+    def close(self) -> None:
+        """Ends the trace, if one was begun."""
+        if self._tracing:
+            self._tracing = False
+            jax.profiler.stop_trace()

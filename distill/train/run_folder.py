@@ -4,7 +4,9 @@
   config.gin              every macro, resolved; reading it again gives the same run
   metrics.jsonl           a line a log period or evaluation (the same for equal seeds)
   events.out.tfevents.*   the same numbers and the speed, for TensorBoard
-  checkpoints/            Orbax
+  checkpoints/            Orbax: the newest
+  best/                   with CHECKPOINT = 'best': that of the highest validation accuracy
+  not_finite.json         why a run stopped whose loss became NaN or infinite
   predictions_test.jsonl  id, input, gold, prediction, correct, scored
   results.json            accuracy and what it belongs to
 """
@@ -19,6 +21,7 @@ from etils import epath
 from distill.errors import UserError
 
 CONFIG, METRICS, RESULTS = "config.gin", "metrics.jsonl", "results.json"
+NOT_FINITE = "not_finite.json"
 
 
 def check_run(run_dir: epath.PathLike, config_text: str) -> None:
@@ -86,14 +89,17 @@ class MetricsLog:
         from tensorboardX import SummaryWriter
 
         self._path = folder / METRICS
+        self.records: list[dict[str, float]] = []  # of the lines that are kept
         kept: list[str] = []
         if self._path.exists():
             for line in self._path.read_text().splitlines():
                 try:
-                    if json.loads(line)["step"] <= start_step:
-                        kept.append(line + "\n")
+                    record = json.loads(line)
                 except ValueError:
                     continue  # the torn last line of a killed run
+                if record["step"] <= start_step:
+                    kept.append(line + "\n")
+                    self.records.append(record)
         write_text(self._path, "".join(kept))
         self._events = SummaryWriter(str(folder), purge_step=start_step + 1)
 
