@@ -16,7 +16,7 @@ from distill.data import cache as caches
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.student.params import param_count
-from distill.train import run_folder
+from distill.train import provenance, run_folder
 from distill.train.checkpoints import BEST_FOLDER, FOLDER, Checkpoints, read_json
 from distill.train.evaluate import Evaluator, Prediction, summarise, to_record
 from distill.train.loop import fit, make_trainer
@@ -67,6 +67,8 @@ def train(
     evaluator = make_evaluator(config)
     trainer = make_trainer(config, cache)
     run_folder.open_run(folder, resolved.text)  # after all that can refuse the input
+    described = provenance.describe_run(config, cache, trainer.stream.steps_per_epoch)
+    provenance.write_run(folder, described)
     progress(
         f"{config.data.method} on {config.data.dataset}: {trainer.stream.num_rows} training rows, "
         f"{len(cache.rows['validation'])} for validation, "
@@ -84,6 +86,7 @@ def train(
         "seconds": round(time.monotonic() - began, 1),
     }
     run_folder.write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))
+    provenance.write_card(folder, described, results)
     run_folder.write_json(folder / run_folder.RESULTS, results)
     low, high = scores["interval"]
     progress(f"test accuracy {scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}")

@@ -2,6 +2,7 @@
 
 <run_dir>/
   config.gin              every macro, resolved; reading it again gives the same run
+  run.json                versions, commit, digests, rows, steps per epoch
   metrics.jsonl           a line a log period or evaluation (the same for equal seeds)
   events.out.tfevents.*   the same numbers and the speed, for TensorBoard
   checkpoints/            Orbax: the newest
@@ -9,6 +10,7 @@
   not_finite.json         why a run stopped whose loss became NaN or infinite
   predictions_test.jsonl  id, input, gold, prediction, correct, scored
   results.json            accuracy and what it belongs to
+  MODEL_CARD.md           the same for people
 """
 
 from __future__ import annotations
