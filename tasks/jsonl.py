@@ -1,10 +1,11 @@
-"""jsonl: a user's own rows, one JSON object a line (see distill.data.examples)."""
+"""jsonl: a user's own rows, JSONL or, by the file's suffix, CSV (see distill.data.tables)."""
 
 from __future__ import annotations
 
 from distill.data import datasets
-from distill.data.examples import Example, read_jsonl
+from distill.data.examples import Example
 from distill.data.spec import DataSpec
+from distill.data.tables import read_rows
 from distill.errors import UserError
 
 
@@ -24,7 +25,7 @@ def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
     """Rows of TRAIN_FILE and of TEST_FILE."""
     train, test = _files(spec)
     labels = _labels(spec) or None
-    return read_jsonl(train, "train", labels), read_jsonl(test, "test", labels)
+    return read_rows(train, "train", labels), read_rows(test, "test", labels)
 
 
 DATASET = datasets.register(datasets.Dataset(name="jsonl", load=load, labels=_labels, files=_files))

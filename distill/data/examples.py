@@ -14,7 +14,7 @@ from distill.errors import UserError, closest
 
 
 class Failure(enum.StrEnum):
-    """Why a row lacks its teacher label or its rationale.
+    """Why a row lacks its teacher label or its rationale, or why the label is in doubt.
 
     A member equals its own text, so it can be compared with, and written as, a string.
     """
@@ -22,6 +22,12 @@ class Failure(enum.StrEnum):
     NO_COMPLETION = "no_completion"  # the teacher returned nothing
     NO_ANSWER = "no_answer"  # text, but no answer phrase in it
     LABEL_OUTSIDE_SET = "label_outside_set"  # an answer that is none of the choices
+    TWO_ANSWERS = "two_answers"  # an answer that names several; the label is the first or none
+    LETTER_TEXT_MISMATCH = "letter_text_mismatch"  # "(a)", then the text of choice (b)
+    MALFORMED_EQUATION = "malformed_equation"  # an answer that is no arithmetic
+    UNBALANCED_PARENTHESES = "unbalanced_parentheses"
+    DIVISION_BY_ZERO = "division_by_zero"
+    UNSOLVED_EQUATION = "unsolved_equation"  # an x that is left over, or sides that differ
     NO_RATIONALE = "no_rationale"  # an answer without reasoning
 
 
@@ -35,8 +41,8 @@ class Example:
       label: gold label, or None.
       teacher_label: the teacher's answer, or None.
       rationale: the teacher's reasoning, or None.
-      failure: why the teacher's label or rationale is missing; None where nothing
-        is missing or no teacher was asked.
+      failure: why the teacher's label or rationale is missing or in doubt; None where
+        nothing is or no teacher was asked.
       choices: the closed label set of the row; empty if labels are free text.
       split: the split the row belongs to, e.g. "train".
     """
@@ -119,10 +125,27 @@ def read_jsonl(
       UserError: a missing or empty file, or a bad row, named by `file:line`.
     """
     path = epath.Path(path)
+    examples = assemble(path, json_lines(path), split, labels)
+    if not examples:
+        raise UserError(f"{path} has no rows; expected one JSON object a line")
+    return examples
+
+
+def assemble(
+    path: epath.Path,
+    numbered: Iterable[tuple[int, dict[str, object]]],
+    split: str,
+    labels: Sequence[str] | None,
+) -> list[Example]:
+    """The examples of a file from its line numbers and fields; see `read_jsonl`.
+
+    Raises:
+      UserError: a bad row, named by `file:line`.
+    """
     closed = list(labels or ())
     examples: list[Example] = []
     line_of_id: dict[str, int] = {}
-    for number, fields in json_lines(path):
+    for number, fields in numbered:
         where = f"{path}:{number}"
         fields.setdefault("id", f"{path.stem}/{split}/{len(examples)}")
         fields.setdefault("split", split)
@@ -141,8 +164,6 @@ def read_jsonl(
             )
         line_of_id[row.id] = number
         examples.append(row)
-    if not examples:
-        raise UserError(f"{path} has no rows; expected one JSON object a line")
     return examples
 
 

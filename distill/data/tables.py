@@ -1,0 +1,125 @@
+"""A user's rows from CSV or JSONL; the name of the file decides."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+
+from etils import epath
+
+from distill.data.examples import FIELDS, Example, assemble, read_bytes, read_jsonl
+from distill.errors import UserError, closest
+
+
+def read_rows(
+    path: epath.PathLike, split: str, labels: Sequence[str] | None = None
+) -> list[Example]:
+    """Rows of a file: CSV if its name ends in `.csv`, else JSONL.
+
+    Args:
+      path: the file, local or on gs://.
+      split: the split its rows belong to.
+      labels: closed label set of the whole file; None for free-text labels.
+
+    Raises:
+      UserError: see `read_csv` and `distill.data.examples.read_jsonl`.
+    """
+    is_csv = epath.Path(path).suffix.lower() == ".csv"
+    return (read_csv if is_csv else read_jsonl)(path, split, labels)
+
+
+def read_csv(
+    path: epath.PathLike, split: str, labels: Sequence[str] | None = None
+) -> list[Example]:
+    """Reads a CSV file (RFC 4180: commas, double quotes, UTF-8) with a header line.
+
+    The columns are named like the fields of a JSONL row, in any order; an empty cell is
+    an absent field and `choices` is a JSON list of texts. Cells may hold line breaks; an
+    error names the line on which its row starts. Ids, splits and labels are those of
+    `distill.data.examples.read_jsonl`.
+
+    Args:
+      path: the file, local or on gs://.
+      split: the split its rows belong to.
+      labels: closed label set of the whole file; None for free-text labels.
+
+    Raises:
+      UserError: a missing file, a bad header or a bad row, named by `file:line`.
+    """
+    path = epath.Path(path)
+    examples = assemble(path, _records(path), split, labels)
+    if not examples:
+        raise UserError(f"{path} has no rows; expected a header line and one row a line")
+    return examples
+
+
+def _records(path: epath.Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """Line number (from 1) and fields of each row below the header."""
+    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from error
+    header: list[str] = []
+    for line, cells in _lines(path, text):
+        where = f"{path}:{line}"
+        if not header:
+            header = _header(cells, where)
+            continue
+        if len(cells) != len(header):
+            raise UserError(
+                f"{where}: got {len(cells)} cells, expected {len(header)} "
+                f"({', '.join(header)}); put texts with commas in double quotes"
+            )
+        fields: dict[str, object] = {n: c for n, c in zip(header, cells, strict=True) if c}
+        if "choices" in fields:
+            fields["choices"] = _list(cells[header.index("choices")], where)
+        yield line, fields
+
+
+def _lines(path: epath.Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each row that is not blank, the header among them."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise UserError(
+                f"{path}:{line}: not CSV ({error}); close every double quote, and write one "
+                "inside a text twice"
+            ) from error
+        if cells is None:
+            return
+        if any(cell.strip() for cell in cells):
+            yield line, cells
+
+
+def _header(cells: list[str], where: str) -> list[str]:
+    """The names of the columns."""
+    names = [cell.strip() for cell in cells]
+    for name in names:
+        if name not in FIELDS:
+            raise UserError(
+                f"{where}: unknown column {name!r}; closest: {', '.join(closest(name, FIELDS))}. "
+                "The first line names the columns, with commas between them"
+            )
+        if names.count(name) > 1:
+            raise UserError(f"{where}: two columns are named {name!r}; remove one")
+    if "input" not in names:
+        raise UserError(f"{where}: there is no column `input`; name it in the first line")
+    return names
+
+
+def _list(cell: str, where: str) -> object:
+    """The JSON value of a cell of `choices`."""
+    try:
+        return json.loads(cell)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{where}: got {cell!r} for `choices`, expected a JSON list of texts such as "
+            '["yes", "no"]'
+        ) from error
