@@ -1,5 +1,5 @@
 """The datasets, one short registration file each; importing this registers them all."""
 
-from tasks import esnli, jsonl, returns
+from tasks import anli1, cqa, esnli, jsonl, returns, svamp
 
-__all__ = ["esnli", "jsonl", "returns"]
+__all__ = ["anli1", "cqa", "esnli", "jsonl", "returns", "svamp"]

@@ -1,7 +1,7 @@
 """The registry of datasets, and the splits that a DataSpec cuts from one.
 
-A dataset is a name and four functions of the DataSpec; the files of `tasks/`
-register them. Everything after `load_splits` is the same for all datasets.
+A dataset is a name, four functions of the DataSpec and a rule for what is correct; the
+files of `tasks/` register them. Everything after `load_splits` is the same for all datasets.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from etils import epath
 
 from distill.data import budget
 from distill.data.examples import Example, read_bytes
+from distill.data.metrics import matches_exactly
 from distill.data.spec import DataSpec
 from distill.errors import UserError, unknown
 
@@ -33,6 +34,8 @@ class Dataset:
       words: all words of inputs and targets, for VOCABULARY = 'words'; None takes
         the words of the training rows.
       files: files whose contents decide the rows, for the cache's key.
+      correct: whether a prediction counts as the gold label, (prediction, gold) -> bool;
+        to the letter by default.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Dataset:
     labels: Callable[[DataSpec], Sequence[str]] = _nothing
     words: Callable[[DataSpec], Iterable[str]] | None = None
     files: Callable[[DataSpec], Sequence[str]] = _nothing
+    correct: Callable[[str, str], bool] = matches_exactly
 
 
 _DATASETS: dict[str, Dataset] = {}

@@ -1,9 +1,9 @@
-"""Accuracy by exact match, and how far a measured accuracy can be trusted."""
+"""Accuracy, by exact match unless told otherwise, and how far a measured one can be trusted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,7 +25,12 @@ def exact_match(predictions: Sequence[str], golds: Sequence[str]) -> np.ndarray:
       ValueError: the two differ in length.
     """
     pairs = zip(predictions, golds, strict=True)
-    return np.array([p.strip() == g.strip() for p, g in pairs], dtype=bool)
+    return np.array([matches_exactly(p, g) for p, g in pairs], dtype=bool)
+
+
+def matches_exactly(prediction: str, gold: str) -> bool:
+    """Whether one prediction equals its gold label, blanks at both ends aside."""
+    return prediction.strip() == gold.strip()
 
 
 def accuracy(predictions: Sequence[str], golds: Sequence[str]) -> float:
@@ -73,8 +78,14 @@ def wilson_interval(correct: int, n: int, z: float = 1.96) -> tuple[float, float
     return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
 
 
-def teacher_accuracy(examples: Sequence[Example]) -> float:
-    """Share of all N rows whose teacher label is the gold one; a missing one is wrong.
+def teacher_accuracy(
+    examples: Sequence[Example], correct: Callable[[str, str], bool] = str.__eq__
+) -> float:
+    """Share of all N rows whose teacher label is right; a missing one is wrong.
+
+    Args:
+      examples: N rows with gold labels.
+      correct: whether a teacher label counts as a gold label; to the letter by default.
 
     Raises:
       UserError: no rows, or a row without a gold label.
@@ -86,4 +97,5 @@ def teacher_accuracy(examples: Sequence[Example]) -> float:
             raise UserError(
                 f"row {row.id} has no gold label; the teacher's accuracy needs one for every row"
             )
-    return sum(row.teacher_label == row.label for row in examples) / len(examples)
+    labelled = [row for row in examples if row.teacher_label is not None]
+    return sum(correct(row.teacher_label, row.label) for row in labelled) / len(examples)

@@ -1,4 +1,4 @@
-"""Label-only evaluation: greedy exact match, and exact scores of a closed label set."""
+"""Label-only evaluation: accuracy of greedy answers, exact scores of a closed label set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Prediction:
     Attributes:
       id, input, gold: of the row (gold by the label source that is evaluated).
       prediction: the greedily decoded label.
-      correct: whether it is the gold label, to the letter; None without a gold label.
+      correct: whether it counts as the gold label (to the letter, unless the dataset
+        says otherwise); None without a gold label.
       scored: the most probable label of the closed set; None for open answers.
     """
 
@@ -67,7 +68,8 @@ class Evaluator:
 
         self._spec, self._config, self._batch_size = spec, config, batch_size
         self.vocabulary = vocabulary(spec)
-        self.labels = tuple(datasets.get(spec.dataset).labels(spec))
+        dataset = datasets.get(spec.dataset)
+        self.labels, self._correct = tuple(dataset.labels(spec)), dataset.correct
         if spec.method == "single_task":
             self.labels = ()  # a label's score is that of the rationale before it as well
         self._label_tokens = _pad([self._encode(label) for label in self.labels] or [[1]])
@@ -111,7 +113,7 @@ class Evaluator:
         text = self.vocabulary.decode(ids[: ids.index(1)] if 1 in ids else ids)
         text = self._spec.answer(text)
         gold = row.label if label_source == "gold" else row.teacher_label
-        correct = None if gold is None else bool(exact_match([text], [gold])[0])
+        correct = None if gold is None else self._correct(text, gold)
         return Prediction(row.id, row.input, gold, text, correct, scored)
 
     def _batches(self, inputs: Ragged) -> Iterator[tuple[np.ndarray, np.ndarray]]:

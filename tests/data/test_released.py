@@ -7,9 +7,9 @@ import pathlib
 
 import pytest
 
-from distill.data import released
+from distill.data import premises, released
 from distill.data.budget import split_budget
-from distill.data.examples import read_jsonl, write_jsonl
+from distill.data.examples import Example, read_jsonl, write_jsonl
 from distill.errors import UserError
 
 COMPLETIONS = ["It may.\nAnswer: neutral\n\nPremise: x", "So it is.\nAnswer: entailment", "No"]
@@ -37,7 +37,7 @@ def write_released(folder: pathlib.Path, num_rows: int = 12, parts: int = 12) ->
 
 
 def test_rows_meet_their_completions_in_numeric_part_order(tmp_path):
-    examples = released.read_nli(write_released(tmp_path), "esnli", "valid")
+    examples = released.read(write_released(tmp_path), "esnli", "valid")
     assert [row.rationale for row in examples] == [f"Row {i}." for i in range(12)]
     assert examples[4].id == "esnli/valid/4"
     assert examples[4].input == "premise: A man cooks 1 eggs. hypothesis: He eats 4."
@@ -49,7 +49,7 @@ def test_summary_counts_rows_failures_and_the_teacher_over_all_rows(tmp_path):
     folder = write_released(tmp_path, num_rows=4, parts=0)
     texts = ["", "A.\nAnswer: neutral", "B.\nAnswer: 3", "Answer: entailment"]
     (folder / "esnli" / "llm" / "valid_CoT_0.json").write_text(json.dumps(texts))
-    examples = released.read_nli(folder, "esnli", "valid")  # gold: 0, 1, 2, 0
+    examples = released.read(folder, "esnli", "valid")  # gold: 0, 1, 2, 0
     assert released.summary(examples) == {
         "rows": 4,
         "completions": 3,
@@ -60,7 +60,7 @@ def test_summary_counts_rows_failures_and_the_teacher_over_all_rows(tmp_path):
 
 
 def test_summary_without_gold_or_teacher():
-    row = released.Example(id="a", input="b")
+    row = Example(id="a", input="b")
     assert released.summary([row]) == {
         "rows": 1,
         "completions": 0,
@@ -74,17 +74,17 @@ def test_no_premise_is_on_both_sides_and_sides_do_not_depend_on_other_rows(tmp_p
     folder = write_released(tmp_path, num_rows=3000, parts=0)
     texts = ["A.\nAnswer: neutral"] * 3000
     (folder / "esnli" / "llm" / "valid_CoT_0.json").write_text(json.dumps(texts))
-    examples = released.read_nli(folder, "esnli", "valid")
-    train, test = released.split_by_premise(examples)
-    premises = [{released.premise_of(row) for row in side} for side in (train, test)]
-    assert not premises[0] & premises[1]
-    assert len(premises[0] | premises[1]) == 1000
-    assert 150 <= len(premises[1]) <= 250  # 200 expected, standard deviation 13
+    examples = released.read(folder, "esnli", "valid")
+    train, test = premises.split_by_premise(examples)
+    sides = [{premises.premise_of(row) for row in side} for side in (train, test)]
+    assert not sides[0] & sides[1]
+    assert len(sides[0] | sides[1]) == 1000
+    assert 150 <= len(sides[1]) <= 250  # 200 expected, standard deviation 13
     assert {row.id for row in train + test} == {row.id for row in examples}
     assert {row.split for row in train} == {"train"} and {row.split for row in test} == {"test"}
-    _, fewer = released.split_by_premise(examples[::-1][:1500])
+    _, fewer = premises.split_by_premise(examples[::-1][:1500])
     assert {row.id for row in fewer} <= {row.id for row in test}
-    assert released.split_by_premise(examples, seed=1)[1] != test
+    assert premises.split_by_premise(examples, seed=1)[1] != test
 
 
 def broken(folder: pathlib.Path, change: str) -> tuple[str, str]:
@@ -128,7 +128,7 @@ BROKEN = {
     "no rows file": r"no file .*esnli_train\.json; closest.* --raw_dir",
     "no part at all": r"no file .*test_CoT_0\.json; closest there: .* --raw_dir",
     "middle part": r"no file .*valid_CoT_3\.json; .* --raw_dir",
-    "last part": r"esnli_valid\.json has 12 rows, .*valid_CoT_\*\.json have 11 completions",
+    "last part": r"esnli_valid\.json has 12 rows, .*valid_CoT_\*\.json has 11 completions",
     "part is no list": r"valid_CoT_3\.json: expected a JSON list of texts",
     "part is no JSON": r"valid_CoT_3\.json: not JSON",
     "label": r"esnli_valid\.json:5: got label -1, expected one of 0 entailment, 1 neutral",
@@ -146,30 +146,30 @@ BROKEN = {
 def test_what_is_wrong_is_named(tmp_path, change):
     dataset, split = broken(write_released(tmp_path), change)
     with pytest.raises(UserError, match=BROKEN[change]):
-        released.read_nli(tmp_path, dataset, split)
+        released.read(tmp_path, dataset, split)
 
 
 def test_split_by_premise_refuses_other_rows_and_empty_sides(tmp_path):
-    examples = released.read_nli(write_released(tmp_path), "esnli", "valid")
+    examples = released.read(write_released(tmp_path), "esnli", "valid")
     with pytest.raises(UserError, match="expected 'premise: "):
-        released.split_by_premise([released.Example(id="a", input="b")])
+        premises.split_by_premise([Example(id="a", input="b")])
     with pytest.raises(UserError, match="expected some of both"):
-        released.split_by_premise(examples[:1])
+        premises.split_by_premise(examples[:1])
     with pytest.raises(UserError, match="test_fraction = 1"):
-        released.split_by_premise(examples, test_fraction=1)
+        premises.split_by_premise(examples, test_fraction=1)
 
 
 def test_the_authors_esnli_validation_split(shared_dir, tmp_path):
     raw_dir = shared_dir / "data" / "distilling-step-by-step"
-    examples = released.read_nli(raw_dir, "esnli", "valid")
+    examples = released.read(raw_dir, "esnli", "valid")
     found = released.summary(examples)
     assert (found["rows"], found["completions"]) == (9842, 9842)
     assert found["parsed"] >= 0.9995 * 9842
     assert found["teacher_accuracy_all"] == pytest.approx(0.732, abs=0.01)
     assert not [row for row in examples if "answer:" in (row.rationale or "").lower()]
-    train, test = released.split_by_premise(examples)
+    train, test = premises.split_by_premise(examples)
     assert len(train) + len(test) == 9842
-    assert not {*map(released.premise_of, train)} & {*map(released.premise_of, test)}
+    assert not {*map(premises.premise_of, train)} & {*map(premises.premise_of, test)}
     _, _, counts = split_budget(train, 1000, 0.1, 0, "teacher")
     assert (counts.train, counts.validation) == (900, 100)
     write_jsonl(tmp_path / "train.jsonl", train)
@@ -178,7 +178,7 @@ def test_the_authors_esnli_validation_split(shared_dir, tmp_path):
 
 def test_the_authors_anli_validation_split(shared_dir):
     raw_dir = shared_dir / "data" / "distilling-step-by-step"
-    found = released.summary(released.read_nli(raw_dir, "anli1", "valid"))
+    found = released.summary(released.read(raw_dir, "anli1", "valid"))
     assert found["rows"] == 1000 and found["parsed"] >= 995
     with pytest.raises(UserError, match=r"no file .*anli1_train\.json"):
-        released.read_nli(raw_dir, "anli1", "train")
+        released.read(raw_dir, "anli1", "train")

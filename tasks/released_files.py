@@ -1,0 +1,79 @@
+"""What the tasks on released data have in common; registers nothing itself."""
+
+from __future__ import annotations
+
+from distill.data import datasets, premises, released
+from distill.data.completions import NLI_LABELS
+from distill.data.examples import Example
+from distill.data.released_rows import KINDS
+from distill.data.spec import DataSpec
+from distill.errors import UserError
+
+# The test premises are the same for every seed of a run.
+SPLIT_SEED = 0
+
+
+def raw_dir(spec: DataSpec) -> str:
+    """The folder of the released data.
+
+    Raises:
+      UserError: macro RAW_DIR is not set.
+    """
+    folder = str(spec.option("raw_dir", ""))
+    if not folder:
+        raise UserError(
+            "macro RAW_DIR is not set: give the folder of the data that the paper's authors "
+            "released with --raw_dir=... (see docs/data.md)"
+        )
+    return folder
+
+
+def read(spec: DataSpec, name: str, split: str) -> list[Example]:
+    """Rows of one released file, with the teacher of macro RAW_TEACHER."""
+    return released.read(raw_dir(spec), name, split, _teacher(spec))
+
+
+def files(spec: DataSpec, *parts: tuple[str, str]) -> list[str]:
+    """The files behind pairs of dataset and split."""
+    folder = raw_dir(spec)
+    return [
+        file
+        for name, split in parts
+        for file in released.files_of(folder, name, split, _teacher(spec))
+    ]
+
+
+def nli(name: str) -> datasets.Dataset:
+    """An inference dataset of one released file, cut so that no premise is on both sides.
+
+    Where RAW_TEST_SPLIT is set, that file is the test and RAW_SPLIT is all for training.
+    """
+
+    def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
+        train, test = _splits(spec)
+        rows = read(spec, name, train)
+        if test:
+            return rows, read(spec, name, test)
+        return premises.split_by_premise(rows, float(spec.option("test_fraction")), SPLIT_SEED)
+
+    return datasets.Dataset(
+        name=name,
+        load=load,
+        labels=lambda spec: NLI_LABELS,
+        files=lambda spec: files(spec, *((name, split) for split in _splits(spec) if split)),
+        correct=KINDS[name].correct,
+    )
+
+
+def _splits(spec: DataSpec) -> tuple[str, str]:
+    train, test = str(spec.option("raw_split")), str(spec.option("raw_test_split", ""))
+    if train == test:
+        raise UserError(
+            f"RAW_SPLIT and RAW_TEST_SPLIT both name {train!r}: the student would be tested on "
+            "its training rows; leave RAW_TEST_SPLIT empty to hold out some premises"
+        )
+    return train, test
+
+
+def _teacher(spec: DataSpec) -> str:
+    return str(spec.option("raw_teacher", "palm"))

@@ -1,0 +1,29 @@
+"""svamp: arithmetic word problems answered by an equation, correct if its value is."""
+
+from __future__ import annotations
+
+from distill.data import datasets, equations
+from distill.data.examples import Example
+from distill.data.spec import DataSpec
+from tasks import released_files
+
+
+def _train(spec: DataSpec) -> list[tuple[str, str]]:
+    more = [("asdiv", "train")] if spec.option("with_asdiv", False) else []
+    return [("svamp", "train"), *more]
+
+
+def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
+    """The released training and test rows; with WITH_ASDIV, ASDiv's for training too."""
+    train = [row for part in _train(spec) for row in released_files.read(spec, *part)]
+    return train, released_files.read(spec, "svamp", "test")
+
+
+DATASET = datasets.register(
+    datasets.Dataset(
+        name="svamp",
+        load=load,
+        files=lambda spec: released_files.files(spec, *_train(spec), ("svamp", "test")),
+        correct=equations.same_value,
+    )
+)
