@@ -21,8 +21,8 @@ GOLDEN_DIR = pathlib.Path(__file__).parents[1] / "golden"
 class Golden:
     """One golden file: its config, and its arrays by key or as a tree below a prefix."""
 
-    def __init__(self, name: str) -> None:
-        with np.load(GOLDEN_DIR / f"{name}.npz") as file:
+    def __init__(self, name: str, folder: pathlib.Path = GOLDEN_DIR) -> None:
+        with np.load(folder / f"{name}.npz") as file:
             self.arrays = {key: file[key] for key in file.files}
         sizes = json.loads(str(self.arrays["config"]))
         self.config = T5Config(
@@ -60,6 +60,15 @@ class Golden:
 @pytest.fixture(scope="session", params=["t5x_untied", "t5x_tied"])
 def golden(request: pytest.FixtureRequest) -> Golden:
     return Golden(request.param)
+
+
+@pytest.fixture(scope="session")
+def factored_golden(shared_dir: pathlib.Path) -> Golden:
+    """The file of a student so wide that Adafactor factors its moments, or a skip."""
+    folder = shared_dir / "golden"
+    if not (folder / "t5x_factored.npz").exists():
+        pytest.skip(f"no t5x_factored.npz in {folder}")
+    return Golden("t5x_factored", folder)
 
 
 @dataclasses.dataclass(frozen=True)
