@@ -53,6 +53,7 @@ def loss_fn(
     config: T5Config,
     task_weights: Sequence[float],
     divisor: float,
+    z_loss: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
     """The objective on one batch, and the loss of each task [K].
 
@@ -63,6 +64,7 @@ def loss_fn(
       config: the student's.
       task_weights: K weights, label first.
       divisor: constant that sums over tokens are divided by (rows of a batch).
+      z_loss: weight of log(Z)^2 of each target token (`distill.student.losses`).
     """
     logits_BxTxV = T5(config).apply(
         {"params": params},
@@ -70,7 +72,7 @@ def loss_fn(
         deterministic=config.dropout_rate == 0,
         rngs={"dropout": dropout_key},
     )
-    losses_K = task_losses(logits_BxTxV, batch, len(task_weights), divisor)
+    losses_K = task_losses(logits_BxTxV, batch, len(task_weights), divisor, z_loss)
     return combined_loss(losses_K, jnp.asarray(task_weights)), losses_K
 
 
@@ -79,12 +81,14 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     task_weights: Sequence[float],
     divisor: float,
+    z_loss: float = 0.0,
 ) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """A pure `train_step(state, batch) -> (state, metrics)`, ready for jax.jit.
 
     Dropout's masks are a function of (seed, step), so a resumed run draws the same ones.
     Nothing depends on the seed but the state: runs of all seeds share one compilation.
-    Metrics are scalars but for `losses` [K]: the loss of each task before weighting.
+    Metrics are scalars but for `losses` [K]: the loss of each task before weighting, with
+    its z term.
     """
 
     def train_step(
@@ -92,7 +96,9 @@ def make_train_step(
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.dropout_key), state.step)
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, losses_K), grads = gradient(state.params, batch, key, config, task_weights, divisor)
+        (loss, losses_K), grads = gradient(
+            state.params, batch, key, config, task_weights, divisor, z_loss
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, "losses": losses_K, "grad_norm": optax.global_norm(grads)}

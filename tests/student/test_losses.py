@@ -55,6 +55,43 @@ def test_gradient_is_softmax_minus_target(case):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
 
+def plain_loss(logits, targets, weights, z_loss):
+    """Cross entropy and z-loss as one would write them; jax differentiates."""
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    chosen = jnp.sum(jax.nn.one_hot(targets, V) * logits, axis=-1)
+    return jnp.sum((log_z - chosen + z_loss * log_z**2) * weights)
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 1e-4, 0.3])
+def test_z_loss_and_its_gradient_are_those_of_the_plain_formula(case, z_loss):
+    logits, batch = case
+    targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+    got = jax.value_and_grad(losses.weighted_nll)(logits, targets, weights, z_loss)
+    expected = jax.value_and_grad(plain_loss)(logits, targets, weights, z_loss)
+    for a, b in zip(got, expected, strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+    # What it adds is z_loss * log(Z)^2 by the same weights, seen by each task.
+    log_z = np.log(np.exp(logits.astype(np.float64)).sum(-1))
+    added = losses.task_losses(logits, batch, K, 7.0, z_loss) - losses.task_losses(
+        logits, batch, K, 7.0
+    )
+    term = z_loss * log_z**2 * weights / 7
+    by_hand = [term[batch["decoder_task_ids"] == k].sum() for k in range(K)]
+    np.testing.assert_allclose(added, by_hand, rtol=1e-4, atol=2e-6)
+
+
+def test_without_z_loss_the_numbers_are_those_of_cross_entropy_to_the_bit(case):
+    logits, batch = case
+    targets, weights = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    np.testing.assert_array_equal(losses.token_nll(logits, targets, 0.0), log_z - chosen)
+    softmax = jnp.exp(logits - log_z[..., None])
+    got = jax.grad(losses.weighted_nll)(logits, targets, weights, 0.0)
+    hit = targets[..., None] == np.arange(V)
+    np.testing.assert_array_equal(got, weights[..., None] * (softmax - hit))
+
+
 def test_bfloat16_logits_give_a_float32_loss_and_a_bfloat16_gradient(case):
     logits, batch = case
     targets = batch["decoder_target_tokens"]
