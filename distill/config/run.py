@@ -20,8 +20,12 @@ class RunConfig:
       data: rows, tokens, budget.
       weighting: the objective.
       student: the network.
-      optimizer: AdamW and its schedule.
+      optimizer: AdamW or Adafactor, and the schedule.
       train: steps, periods, batch, mesh.
+      z_loss: weight of log(Z)^2 of each target token in the loss [Z_LOSS].
+
+    Raises:
+      UserError: parts that do not go together, naming the macros.
     """
 
     data: DataSpec
@@ -29,8 +33,13 @@ class RunConfig:
     student: T5Config
     optimizer: OptimizerConfig
     train: TrainConfig
+    z_loss: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.z_loss < float("inf"):
+            raise UserError(
+                f"got Z_LOSS = {self.z_loss}, expected a number from 0 (T5 v1.1: 0.0001)"
+            )
         self.weighting.task_weights(self.data.tasks)
         if self.data.method == "distill_labels" and self.data.label_source != "teacher":
             raise UserError(

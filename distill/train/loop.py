@@ -78,16 +78,20 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
     params = meshes.param_shardings(config.student, mesh)
     shapes = jax.eval_shape(lambda: init_state(config.student, optimizer, train.seed))
     replicated = meshes.replicated(mesh)
-    # Moments lie where their parameters lie; counters are on every device.
+    # Moments of their parameter's shape lie where it lies; Adafactor's rows and columns, which
+    # are vectors, and counters are on every device.
     opt_state = optax.tree_map_params(
         optimizer,
-        lambda _, sharding: sharding,
+        lambda moment, param, lies: lies if moment.shape == param.shape else replicated,
         shapes.opt_state,
+        shapes.params,
         params,
         transform_non_params=lambda _: replicated,
     )
     shardings = TrainState(replicated, params, opt_state, replicated)
-    step = make_train_step(config.student, optimizer, config.task_weights, float(train.batch_size))
+    step = make_train_step(
+        config.student, optimizer, config.task_weights, float(train.batch_size), config.z_loss
+    )
     init = jax.jit(
         lambda seed: init_state(config.student, optimizer, seed), out_shardings=shardings
     )

@@ -1,4 +1,19 @@
-"""AdamW with clipping and a schedule, built from optax for both engines."""
+"""AdamW or Adafactor, with clipping and a schedule, for both engines.
+
+Schedules: a rate for each update, s = 0, 1, ... All but 'rsqrt' rise from 0 to LEARNING_RATE
+over WARMUP_STEPS updates first.
+
+  cosine    half a cosine from LEARNING_RATE to 0 at TRAIN_STEPS
+  linear    a line from LEARNING_RATE to 0 at TRAIN_STEPS
+  constant  LEARNING_RATE
+  rsqrt     LEARNING_RATE / sqrt(max(s, WARMUP_STEPS, 1)): level for WARMUP_STEPS updates, then
+            falling. LEARNING_RATE is in rate x sqrt(updates): T5's pre-training has 1.0 and
+            10,000, which is a rate of 0.01 at first (arXiv 1910.10683, section 3.1.2)
+
+Adafactor's rates are relative to each parameter's root mean square; T5 fine-tunes at a constant
+0.001. ADAM_B1 and ADAM_B2 are AdamW's alone. WEIGHT_DECAY means the same to both, that an update
+takes the share rate * WEIGHT_DECAY off every parameter; T5's own is 0.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +24,28 @@ from distill.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import optax
+    import t5x.optimizers
 
-SCHEDULES = ("cosine", "constant")
+OPTIMIZERS = ("adamw", "adafactor")
+SCHEDULES = ("cosine", "constant", "linear", "rsqrt")
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW's settings; each is set by the macro in brackets.
+    """The optimizer's settings; each is set by the macro in brackets.
 
     Attributes:
-      learning_rate: peak learning rate [LEARNING_RATE].
-      warmup_steps: steps of linear warm-up from 0 [WARMUP_STEPS].
-      total_steps: step at which the cosine reaches 0 [TRAIN_STEPS].
+      learning_rate: peak learning rate; the numerator with 'rsqrt' [LEARNING_RATE].
+      warmup_steps: steps of linear warm-up from 0; level ones with 'rsqrt' [WARMUP_STEPS].
+      total_steps: step at which cosine and line reach 0 [TRAIN_STEPS].
       schedule: what follows the warm-up, one of SCHEDULES [SCHEDULE].
-      b1, b2: decay of the first and second moment [ADAM_B1, ADAM_B2].
-      weight_decay: decoupled decay, on all parameters [WEIGHT_DECAY].
+      b1, b2: decay of AdamW's first and second moment [ADAM_B1, ADAM_B2].
+      weight_decay: decoupled decay, on all parameters, times the rate [WEIGHT_DECAY].
       clip_norm: largest global gradient norm, 0 for none [CLIP_NORM].
+      name: one of OPTIMIZERS [OPTIMIZER].
+
+    Raises:
+      UserError: a value outside its range, naming its macro.
     """
 
     learning_rate: float
@@ -35,8 +56,11 @@ class OptimizerConfig:
     b2: float = 0.999
     weight_decay: float = 0.01
     clip_norm: float = 1.0
+    name: str = "adamw"
 
     def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS:
+            raise unknown("optimizer", self.name, OPTIMIZERS, "macro OPTIMIZER")
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES, "macro SCHEDULE")
         if not self.learning_rate > 0:
@@ -55,7 +79,8 @@ class OptimizerConfig:
 
 
 def make_schedule(config: OptimizerConfig) -> optax.Schedule:
-    """Learning rate as a function of the step: linear warm-up, then `schedule`."""
+    """Learning rate as a function of the update's index, from 0 (see the module's table)."""
+    import jax.numpy as jnp
     import optax
 
     if config.schedule == "cosine":
@@ -65,22 +90,57 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
             warmup_steps=config.warmup_steps,
             decay_steps=config.total_steps,
         )
+    if config.schedule == "rsqrt":
+        level = max(config.warmup_steps, 1)
+        return lambda step: config.learning_rate / jnp.sqrt(jnp.maximum(step, level))
+    if config.schedule == "linear":
+        after = optax.linear_schedule(
+            config.learning_rate, 0.0, config.total_steps - config.warmup_steps
+        )
+    else:
+        after = optax.constant_schedule(config.learning_rate)
     return optax.join_schedules(
         [
             optax.linear_schedule(0.0, config.learning_rate, max(config.warmup_steps, 1)),
-            optax.constant_schedule(config.learning_rate),
+            after,
         ],
         [config.warmup_steps],
     )
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """The optax transformation: clip by global norm, then AdamW."""
+    """The optax transformation: clip by global norm, then AdamW or Adafactor."""
     import optax
 
-    adamw = optax.adamw(
-        make_schedule(config), b1=config.b1, b2=config.b2, weight_decay=config.weight_decay
-    )
+    schedule = make_schedule(config)
+    if config.name == "adafactor":
+        from distill.train.adafactor import adafactor
+
+        rule = adafactor(schedule, weight_decay=config.weight_decay, weight_decay_lr_exponent=1.0)
+    else:
+        rule = optax.adamw(schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay)
     if config.clip_norm:
-        return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
-    return adamw
+        return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+    return rule
+
+
+def make_t5x_optimizer(config: OptimizerConfig) -> t5x.optimizers.OptimizerDef:
+    """The same for T5X's trainer: AdamW in its optax wrapper, or T5X's own Adafactor.
+
+    The rate of its Adafactor is `Trainer.learning_rate_fn`, which gin/engines/t5x.gin binds
+    to `make_schedule`.
+    """
+    if config.name == "adafactor":
+        from t5x import adafactor
+
+        # T5X takes a rate of 0 together with an exponent for 1.
+        decay = {"weight_decay_rate": config.weight_decay, "weight_decay_rate_lr_exponent": 1.0}
+        return adafactor.Adafactor(
+            decay_rate=0.8,
+            step_offset=0,
+            global_norm_clip_threshold=config.clip_norm or None,
+            **(decay if config.weight_decay else {}),
+        )
+    from t5x import optimizers
+
+    return optimizers.OptaxWrapper(make_optimizer(config))

@@ -206,6 +206,51 @@ def test_every_experiment_parses_with_t5xs_own_train(monkeypatch):
 
 @needs_t5x
 @pytest.mark.t5x
+@pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.0, "clip_norm": 0.0}])
+def test_the_native_adafactor_takes_the_steps_of_t5xs_own(settings):
+    """Matrices of unequal sides, clipping, decay and a schedule, which the golden files lack."""
+    import dataclasses
+
+    import jax.numpy as jnp
+    import optax
+
+    from distill.train.optimizer import make_optimizer, make_schedule, make_t5x_optimizer
+
+    config = run("OPTIMIZER=adafactor", "WEIGHT_DECAY=0.1", "TRAIN_STEPS=9").run.optimizer
+    config = dataclasses.replace(config, **settings)
+    ours, schedule = make_optimizer(config), make_schedule(config)
+    shapes = {"wide": (130, 200), "tall": (200, 130), "thin": (8, 200), "vector": (200,)}
+    rng = np.random.default_rng(0)
+
+    def draw(size):
+        return {n: jnp.asarray(rng.normal(0, size, s), jnp.float32) for n, s in shapes.items()}
+
+    params = draw(1.0)
+    state, theirs = ours.init(params), make_t5x_optimizer(config).create(params)
+    for step in range(5):
+        grads = draw(10.0**-step)
+        updates, state = ours.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        theirs = theirs.apply_gradient(grads, learning_rate=schedule(step))
+        for name in shapes:
+            np.testing.assert_allclose(params[name], theirs.target[name], rtol=1e-5, atol=1e-6)
+
+
+@needs_t5x
+@pytest.mark.t5x
+def test_z_loss_is_t5xs():
+    from t5x.losses import cross_entropy_with_logits
+
+    from distill.student.losses import token_nll
+
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(0, 3, (2, 5, 11)).astype("f4"), rng.integers(0, 11, (2, 5))
+    expected, _ = cross_entropy_with_logits(logits, np.eye(11, dtype="f4")[targets], 0.2)
+    np.testing.assert_allclose(token_nll(logits, targets, 0.2), expected, rtol=1e-5)
+
+
+@needs_t5x
+@pytest.mark.t5x
 def test_stock_t5x_trains_decodes_and_leaves_results(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     assert os.environ["DISTILL_CACHE_DIR"]

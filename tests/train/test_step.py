@@ -8,6 +8,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from distill.config import resolve
@@ -15,6 +16,7 @@ from distill.data import cache as caches
 from distill.data.pairs import PairStream
 from distill.student.network import T5
 from distill.student.params import init_params
+from distill.train.loop import make_trainer
 from distill.train.step import loss_fn
 from distill.weighting import Weighting
 
@@ -90,6 +92,30 @@ def test_weights_of_one_and_zero_leave_one_task(run, cache, params):
         assert float(loss) == pytest.approx(float(losses_K[int(weights[1])]), rel=1e-6)
 
 
+def test_z_loss_reaches_the_step(micro, cache, run):
+    """The compiled step's loss is the objective plus the z term, its gradient likewise."""
+    with_z = resolve.resolve(
+        ["returns_step_by_step"], (*micro, "DROPOUT_RATE=0.0", "Z_LOSS=0.05")
+    ).run
+    trainer = make_trainer(with_z, cache)
+    state, batch = trainer.init(), trainer.stream.batch(0)
+    arguments = (batch, jax.random.key(0), run.student, run.task_weights, 8.0)
+    (without, _), _ = jax.value_and_grad(loss_fn, has_aux=True)(state.params, *arguments)
+    (expected, _), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        state.params, *arguments, z_loss=0.05
+    )
+    logits = T5(run.student).apply({"params": state.params}, batch, deterministic=True)
+    weights = (
+        batch["decoder_loss_weights"] * np.asarray(run.task_weights)[batch["decoder_task_ids"]]
+    )
+    term = 0.05 * np.sum(jax.nn.logsumexp(logits, axis=-1) ** 2 * weights) / 8.0
+    assert term > 0.01 * float(without)
+    assert float(expected - without) == pytest.approx(float(term), rel=1e-4)
+    _, metrics = trainer.train_step(state, batch)
+    assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-5)
+    assert float(metrics["grad_norm"]) == pytest.approx(float(optax.global_norm(grads)), rel=1e-4)
+
+
 SHARDED = """
 import jax, numpy as np
 from distill.config import resolve
@@ -107,7 +133,9 @@ with trainer.mesh, nn.logical_axis_rules(meshes.RULES):
         state, metrics = trainer.train_step(state, batch)
         losses.append(float(metrics["loss"]))
 kernel = state.params["encoder"]["layers_0"]["mlp"]["wi_0"]["kernel"]
-print(jax.device_count(), kernel.addressable_shards[0].data.shape[1], *losses)
+moments = [leaf.sharding for leaf in jax.tree.leaves(state.opt_state)]
+split = sum(not sharding.is_fully_replicated for sharding in moments)
+print(jax.device_count(), kernel.addressable_shards[0].data.shape[1], split, *losses)
 """
 
 
@@ -122,9 +150,19 @@ def _sharded(micro, devices: int, model_parallel: int) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
-def test_devices_do_not_change_the_losses(micro):
+# Sides of 128, so that the feed-forward moments are factored and attention's are not.
+FACTORED = ("OPTIMIZER=adafactor", "EMBED_DIM=128", "MLP_DIM=128", "CLIP_NORM=0.0")
+
+
+# Split over the model axis: 12 attention kernels, 2 relative position tables, 6 feed-forward
+# kernels, embedding and logits. AdamW has two moments of each; Adafactor one of the first 14.
+@pytest.mark.parametrize(
+    ("overrides", "split"), [((), 2 * 22), (FACTORED, 14)], ids=["adamw", "adafactor"]
+)
+def test_devices_do_not_change_the_losses(micro, overrides, split):
     """4 devices as (data 2, model 2) against one: the same pairs, the same losses."""
-    one, four = _sharded(micro, 1, 1), _sharded(micro, 4, 2)
+    one, four = (_sharded((*micro, *overrides), n, parallel) for n, parallel in ((1, 1), (4, 2)))
     assert (one[0], four[0]) == (1, 4)
     assert four[1] == one[1] / 2  # the feed-forward kernel is split over the model axis
-    np.testing.assert_allclose(four[2:], one[2:], rtol=1e-5)
+    assert (one[2], four[2]) == (0, split)  # moments of their parameter's shape, where it is split
+    np.testing.assert_allclose(four[3:], one[3:], rtol=1e-5)
