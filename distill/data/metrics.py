@@ -33,18 +33,6 @@ def matches_exactly(prediction: str, gold: str) -> bool:
     return prediction.strip() == gold.strip()
 
 
-def accuracy(predictions: Sequence[str], golds: Sequence[str]) -> float:
-    """Share of predictions that match exactly, from 0 to 1.
-
-    Raises:
-      UserError: there are none.
-    """
-    matches = exact_match(predictions, golds)
-    if not matches.size:
-        raise UserError("got 0 predictions to take the accuracy of, expected at least 1")
-    return float(matches.mean())
-
-
 def wilson_interval(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
     """The interval of true accuracies under which `correct` of `n` is no surprise.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import seqio
 import tensorflow as tf
 
 from distill.data import budget, datasets, preprocessors
 from distill.data.examples import Example
-from distill.data.metrics import accuracy, exact_match, wilson_interval
+from distill.data.metrics import wilson_interval
 from distill.data.spec import DataSpec
 
 
@@ -32,6 +32,7 @@ def register(
     """
     prefix = f"distill_{spec.digest()}_{datasets.content_digest(spec)}"
     feature = seqio.Feature(vocabulary, add_eos=True)
+    metric = label_metric(datasets.get(spec.dataset).correct)
     names = {}
     for task in spec.tasks:
         names[task] = f"{prefix}_{task}"
@@ -51,7 +52,7 @@ def register(
             ],
             output_features={"inputs": feature, "targets": feature},
             postprocess_fn=functools.partial(_postprocess, spec=spec) if task == "label" else None,
-            metric_fns=[label_accuracy] if task == "label" else [],
+            metric_fns=[metric] if task == "label" else [],
         )
     return names
 
@@ -93,12 +94,28 @@ def _postprocess(text: str, spec: DataSpec, **unused: object) -> str:
     return spec.answer(text)
 
 
-def label_accuracy(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """SeqIO metric: exact match, with its 95% Wilson interval and the number of rows."""
-    low, high = wilson_interval(int(exact_match(predictions, targets).sum()), len(targets))
-    return {
-        "accuracy": accuracy(predictions, targets),
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "n": len(targets),
-    }
+def label_metric(
+    correct: Callable[[str, str], bool],
+) -> Callable[[Sequence[str], Sequence[str]], dict[str, float]]:
+    """A SeqIO metric: the accuracy by a dataset's rule.
+
+    Args:
+      correct: whether a prediction counts as a gold label.
+
+    Returns:
+      A function of targets and predictions, N texts each, that gives the accuracy, its
+      95% Wilson interval and N.
+    """
+
+    def label_accuracy(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+        pairs = zip(predictions, targets, strict=True)
+        hits = sum(correct(prediction, target) for prediction, target in pairs)
+        low, high = wilson_interval(hits, len(targets))
+        return {
+            "accuracy": hits / len(targets),
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "n": len(targets),
+        }
+
+    return label_accuracy

@@ -27,8 +27,9 @@ from distill.config import files, macros
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.data import cache as caches
+from distill.data import datasets
 from distill.data.examples import Example
-from distill.data.metrics import exact_match
+from distill.data.metrics import matches_exactly
 from distill.errors import UserError
 from distill.train import run_folder
 
@@ -81,7 +82,8 @@ def train(
     native.make_evaluator(config)
     run_folder.open_run(folder, resolved.text)
     run_child(command(resolved, folder), folder / LOG, config.train.train_steps, progress)
-    predictions = read_predictions(folder, config.train.train_steps, cache.rows["test"])
+    correct = datasets.get(config.data.dataset).correct
+    predictions = read_predictions(folder, config.train.train_steps, cache.rows["test"], correct)
     return _write_results(config, predictions, folder, time.monotonic() - began, progress)
 
 
@@ -206,13 +208,19 @@ def progress_line(line: str, train_steps: int) -> str | None:
     return f"step {found[1]}/{train_steps}  {numbers}"
 
 
-def read_predictions(folder: epath.Path, step: int, rows: Sequence[Example]) -> list[Prediction]:
+def read_predictions(
+    folder: epath.Path,
+    step: int,
+    rows: Sequence[Example],
+    correct: Callable[[str, str], bool] = matches_exactly,
+) -> list[Prediction]:
     """What was decoded after `step`, from the file that SeqIO's JSON logger writes.
 
     Args:
       folder: the run folder.
       step: the last.
       rows: of the test split.
+      correct: whether a prediction counts as a gold label.
 
     Returns:
       Predictions of the rows, in their order.
@@ -234,8 +242,8 @@ def read_predictions(folder: epath.Path, step: int, rows: Sequence[Example]) -> 
     for record in records:
         index, text = record["input"]["row"], record["prediction"]
         row = rows[index]
-        correct = bool(exact_match([text], [row.label])[0])
-        predictions[index] = Prediction(row.id, row.input, row.label, text, correct, None)
+        hit = correct(text, row.label)
+        predictions[index] = Prediction(row.id, row.input, row.label, text, hit, None)
     return [predictions[index] for index in range(len(rows))]
 
 

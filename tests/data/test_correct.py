@@ -34,3 +34,12 @@ def test_the_evaluator_asks_the_dataset(monkeypatch, correct, hits):
     assert [p.correct for p in found] == hits
     assert {p.prediction for p in found} == {"(6 / 2)"}
     assert evaluate.summarise(found[:2])["accuracy"] == sum(hits[:2]) / 2
+
+
+def test_seqio_counts_by_the_same_rule():
+    from distill.data.seqio_tasks import label_metric
+
+    targets, predictions = ["( 3.0 )", "4", "5"], ["2 + 1", "4", "(5"]
+    found = label_metric(equations.same_value)(targets, predictions)
+    assert found["accuracy"] == 2 / 3 and found["n"] == 3
+    assert found["accuracy_low"] < 2 / 3 < found["accuracy_high"]
