@@ -67,7 +67,7 @@ def wilson_interval(correct: int, n: int, z: float = 1.96) -> tuple[float, float
 
 
 def teacher_accuracy(
-    examples: Sequence[Example], correct: Callable[[str, str], bool] = str.__eq__
+    examples: Sequence[Example], correct: Callable[[str, str], bool] = matches_exactly
 ) -> float:
     """Share of all N rows whose teacher label is right; a missing one is wrong.
 

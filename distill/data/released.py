@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from etils import epath
 
 from distill.data.examples import Example, json_lines, read_bytes
-from distill.data.metrics import teacher_accuracy
+from distill.data.metrics import matches_exactly, teacher_accuracy
 from distill.data.released_rows import KINDS, Parser
 from distill.errors import UserError, closest, unknown
 
@@ -105,7 +105,7 @@ def read_completions(folder: epath.Path, split: str) -> list[str]:
 
 
 def summary(
-    examples: Sequence[Example], correct: Callable[[str, str], bool] = str.__eq__
+    examples: Sequence[Example], correct: Callable[[str, str], bool] = matches_exactly
 ) -> dict[str, object]:
     """What is in a split.
 

@@ -20,6 +20,7 @@ from distill.data.completions import (
     parse_nli,
 )
 from distill.data.examples import Example
+from distill.data.metrics import matches_exactly
 from distill.data.premises import nli_input
 from distill.errors import UserError
 
@@ -39,7 +40,7 @@ class Kind:
 
     splits: tuple[str, ...]
     row: Callable[[Fields, str, str, str], tuple[Example, Parser]]
-    correct: Callable[[str, str], bool] = str.__eq__
+    correct: Callable[[str, str], bool] = matches_exactly
 
 
 def nli_row(fields: Fields, where: str, row_id: str, split: str) -> tuple[Example, Parser]:
