@@ -44,8 +44,8 @@ class PairStream:
           weighting: gives each target token its within-task weight.
           batch_size: training rows (pairs) a step.
           seed: seeds the order.
-          row_multiple: packed rows of a batch are a multiple of this (the devices
-            that share a batch).
+          row_multiple: packed rows of a batch are a multiple of this (devices that share a
+            batch, times parts that it is computed in).
 
         Raises:
           UserError: no training rows.

@@ -111,6 +111,15 @@ def check(config: RunConfig) -> None:
             f"got EMBED_INIT = {config.student.embed_init} with the t5x engine, expected 1.0, the "
             "only one that T5X's network has; set EMBED_INIT = 1.0, or use --engine=native"
         )
+    for macro, value, expected in (
+        ("MICROBATCHES", config.train.microbatches, 1),
+        ("REMAT", config.student.remat, "none"),
+    ):
+        if value != expected:
+            raise UserError(
+                f"got {macro} = {value!r} with the t5x engine, expected {expected!r}, as "
+                "gin/engines/t5x.gin sets up T5X without it; use --engine=native"
+            )
     if config.train.checkpoint != "last":
         raise UserError(
             f"got CHECKPOINT = {config.train.checkpoint!r} with the t5x engine, expected 'last': "

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from distill.errors import UserError
+from distill.errors import UserError, unknown
 
 ACTIVATIONS = ("gelu", "linear", "relu", "silu", "tanh")
 DTYPES = ("float32", "bfloat16")
+REMATS = ("none", "minimal", "full")
 _SIZES = (
     "vocab_size",
     "embed_dim",
@@ -43,6 +44,9 @@ class T5Config:
       embed_init: standard deviation of the initial embedding (T5X: 1.0).
       dtype: one of DTYPES, what activations are computed in; parameters, the
         softmaxes and the logits stay float32.
+      remat: what a layer's backward pass computes again instead of keeping it:
+        "none", "minimal" (all but products with parameters) or "full" (everything).
+        It changes memory and time, never a number.
 
     Raises:
       UserError: a value outside its range, naming its macro.
@@ -60,6 +64,7 @@ class T5Config:
     tie_embeddings: bool = False
     embed_init: float = 1.0
     dtype: str = "float32"
+    remat: str = "none"
 
     def __post_init__(self) -> None:
         for field in _SIZES:
@@ -77,6 +82,8 @@ class T5Config:
             raise _wrong(self.tie_embeddings, "True or False", "tie_embeddings")
         if self.dtype not in DTYPES:
             raise _wrong(self.dtype, f"one of {', '.join(DTYPES)}", "dtype")
+        if self.remat not in REMATS:
+            raise unknown("remat", self.remat, REMATS, "macro REMAT")
         self._check_activations()
 
     def _check_activations(self) -> None:

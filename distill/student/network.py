@@ -129,6 +129,18 @@ class DecoderLayer(nn.Module):
         return residual_stream(x_BxTxD)
 
 
+def rematerialised(layer: type[nn.Module], config: T5Config) -> type[nn.Module]:
+    """The layer's class, whose backward pass keeps as much as macro REMAT says.
+
+    Names and values stay the same. "minimal" keeps the results of products with
+    parameters, which have no batch axes of their own, as T5X's policy of that name does.
+    """
+    if config.remat == "none":
+        return layer
+    keep = {"full": None, "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+    return nn.remat(layer, policy=keep[config.remat])
+
+
 class Encoder(nn.Module):
     """The encoder stack, from embedded tokens to normed states."""
 
@@ -148,12 +160,13 @@ class Encoder(nn.Module):
         places = [[hidden[0]], *[layer] * config.num_encoder_layers, [length * width]]
         (first,), *layers, (last,) = dropout_factors(self, deterministic, rows, places)
         x_BxIxD = residual_stream(drop(x_BxIxD, by_segment(first, segments_BxI)))
+        layer_class = rematerialised(EncoderLayer, config)
         for i, (of_weights, *of_hidden) in enumerate(layers):
             factors = (
                 by_key(of_weights, config.num_heads),
                 *(by_segment(place, segments_BxI) for place in of_hidden),
             )
-            x_BxIxD = EncoderLayer(config, name=f"layers_{i}")(x_BxIxD, mask, bias, factors)
+            x_BxIxD = layer_class(config, name=f"layers_{i}")(x_BxIxD, mask, bias, factors)
         x_BxIxD = RMSNorm(config.dtype, name="encoder_norm")(x_BxIxD)
         # T5X's last encoder dropout is the one that does not share its zeros along length.
         return drop(x_BxIxD, None if last is None else last.reshape(x_BxIxD.shape))
@@ -168,7 +181,8 @@ class Decoder(nn.Module):
     def setup(self) -> None:
         config = self.config
         self.relpos_bias = RelativeBias(config, bidirectional=False)
-        self.layers = [DecoderLayer(config) for _ in range(config.num_decoder_layers)]
+        layer_class = rematerialised(DecoderLayer, config)
+        self.layers = [layer_class(config) for _ in range(config.num_decoder_layers)]
         self.decoder_norm = RMSNorm(config.dtype)
         if not config.tie_embeddings:
             self.logits_dense = Dense(config.vocab_size, ("embed", "vocab"))

@@ -24,6 +24,7 @@ class TrainConfig:
       eval_batch_size: rows a decoding batch.
       model_parallel: devices that share one copy of the parameters; the rest of
         the devices split the batch.
+      microbatches: parts that a batch is computed in, one after the other.
       checkpoint: which checkpoint is scored on the test split and answers: "last", or
         "best", that of the evaluation with the highest validation accuracy (of equals,
         the latest).
@@ -38,6 +39,7 @@ class TrainConfig:
     keep_checkpoints: int = 1
     eval_batch_size: int = 128
     model_parallel: int = 1
+    microbatches: int = 1
     checkpoint: str = "last"
 
     def __post_init__(self) -> None:

@@ -72,7 +72,12 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
     train = config.train
     mesh = meshes.make_mesh(train.model_parallel)
     stream = PairStream(
-        cache, config.data, config.weighting, train.batch_size, train.seed, mesh.shape["data"]
+        cache,
+        config.data,
+        config.weighting,
+        train.batch_size,
+        train.seed,
+        row_multiple=mesh.shape["data"] * train.microbatches,
     )
     optimizer = make_optimizer(config.optimizer)
     params = meshes.param_shardings(config.student, mesh)
@@ -90,7 +95,12 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
     )
     shardings = TrainState(replicated, params, opt_state, replicated)
     step = make_train_step(
-        config.student, optimizer, config.task_weights, float(train.batch_size), config.z_loss
+        config.student,
+        optimizer,
+        config.task_weights,
+        float(train.batch_size),
+        config.z_loss,
+        train.microbatches,
     )
     init = jax.jit(
         lambda seed: init_state(config.student, optimizer, seed), out_shardings=shardings

@@ -76,12 +76,47 @@ def loss_fn(
     return combined_loss(losses_K, jnp.asarray(task_weights)), losses_K
 
 
+def accumulated(gradient: Callable, microbatches: int) -> Callable:
+    """The same value and gradient, computed in parts, one after the other.
+
+    The divisor of the loss is constant, so the sum over the parts is the whole: with
+    dropout 0 nothing changes but the memory. With dropout each part draws its own masks.
+
+    Args:
+      gradient: (params, batch, dropout_key, ...) -> ((loss, losses_K), grads).
+      microbatches: number of parts M; divides the packed rows of a batch.
+
+    Returns:
+      A function like `gradient`.
+    """
+
+    def summed(
+        params: dict, batch: Mapping[str, jax.Array], key: jax.Array, *settings: object
+    ) -> tuple:
+        # Every M-th row: a part then has rows of every device that holds the batch.
+        parts = {k: v.reshape(-1, microbatches, *v.shape[1:]).swapaxes(0, 1)
+                 for k, v in batch.items()}  # fmt: skip
+
+        def add(total: tuple, part: tuple) -> tuple[tuple, None]:
+            index, rows = part
+            found = gradient(params, rows, jax.random.fold_in(key, index), *settings)
+            return jax.tree.map(jnp.add, total, found), None
+
+        rows = {k: v[0] for k, v in parts.items()}
+        shapes = jax.eval_shape(lambda: gradient(params, rows, key, *settings))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.scan(add, zeros, (jnp.arange(microbatches), parts))[0]
+
+    return summed
+
+
 def make_train_step(
     config: T5Config,
     optimizer: optax.GradientTransformation,
     task_weights: Sequence[float],
     divisor: float,
     z_loss: float = 0.0,
+    microbatches: int = 1,
 ) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
     """A pure `train_step(state, batch) -> (state, metrics)`, ready for jax.jit.
 
@@ -91,11 +126,14 @@ def make_train_step(
     its z term.
     """
 
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+    if microbatches > 1:
+        gradient = accumulated(gradient, microbatches)
+
     def train_step(
         state: TrainState, batch: Mapping[str, jax.Array]
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.dropout_key), state.step)
-        gradient = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, losses_K), grads = gradient(
             state.params, batch, key, config, task_weights, divisor, z_loss
         )

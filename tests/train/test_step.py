@@ -17,7 +17,7 @@ from distill.data.pairs import PairStream
 from distill.student.network import T5
 from distill.student.params import init_params
 from distill.train.loop import make_trainer
-from distill.train.step import loss_fn
+from distill.train.step import accumulated, loss_fn
 from distill.weighting import Weighting
 
 NORMALIZATIONS = ("per_sequence", "per_token")
@@ -92,6 +92,19 @@ def test_weights_of_one_and_zero_leave_one_task(run, cache, params):
         assert float(loss) == pytest.approx(float(losses_K[int(weights[1])]), rel=1e-6)
 
 
+@pytest.mark.parametrize("microbatches", [2, 4])
+def test_microbatches_give_the_gradient_of_the_whole(run, cache, params, microbatches):
+    stream = PairStream(cache, run.data, run.weighting, 8, seed=0, row_multiple=4)
+    arguments = (params, stream.batch(0), jax.random.key(0), run.student, run.task_weights, 8.0)
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+    static = (3, 4, 5)  # config, task weights, divisor
+    with jax.default_matmul_precision("highest"):
+        whole = jax.jit(gradient, static_argnums=static)(*arguments)
+        parts = jax.jit(accumulated(gradient, microbatches), static_argnums=static)(*arguments)
+    for a, b in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        assert np.linalg.norm(a - b) <= 1e-6 * max(np.linalg.norm(b), 1e-2)
+
+
 def test_z_loss_reaches_the_step(micro, cache, run):
     """The compiled step's loss is the objective plus the z term, its gradient likewise."""
     with_z = resolve.resolve(
@@ -157,7 +170,9 @@ FACTORED = ("OPTIMIZER=adafactor", "EMBED_DIM=128", "MLP_DIM=128", "CLIP_NORM=0.
 # Split over the model axis: 12 attention kernels, 2 relative position tables, 6 feed-forward
 # kernels, embedding and logits. AdamW has two moments of each; Adafactor one of the first 14.
 @pytest.mark.parametrize(
-    ("overrides", "split"), [((), 2 * 22), (FACTORED, 14)], ids=["adamw", "adafactor"]
+    ("overrides", "split"),
+    [((), 2 * 22), (("MICROBATCHES=2",), 2 * 22), (FACTORED, 14)],
+    ids=["adamw", "microbatches", "adafactor"],
 )
 def test_devices_do_not_change_the_losses(micro, overrides, split):
     """4 devices as (data 2, model 2) against one: the same pairs, the same losses."""
