@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_predict(commands)
     _add_annotate(commands)
+    _add_data(commands)
     _add_config(commands)
     return parser
 
@@ -232,6 +233,28 @@ def _add_annotate(commands: argparse._SubParsersAction) -> None:
             f"{result['output']}: {result['rows']} rows, teacher right on "
             f"{result['teacher_accuracy']:.1%}"
         )
+
+    command.set_defaults(run=run, show=show)
+
+
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    text = "summarise a folder of released data: rows, completions, teacher accuracy, tokens"
+    command = _add(commands, "data", text, configured=False)
+    command.add_argument("action", choices=("summary",))
+    command.add_argument("--raw_dir", required=True, help="the released data")
+    command.add_argument("--vocabulary_path", default="", help="T5's model, to count tokens")
+    command.add_argument("--teacher", default="palm", help="palm or gpt-neox")
+
+    def run(options: argparse.Namespace) -> dict[str, object]:
+        from distill.data.summary import summarise
+
+        records = summarise(options.raw_dir, options.vocabulary_path, options.teacher)
+        return {"splits": list(records)}
+
+    def show(result: dict[str, object]) -> None:
+        from distill.data.summary import table
+
+        print(table(result["splits"]))
 
     command.set_defaults(run=run, show=show)
 
