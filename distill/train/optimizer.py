@@ -109,14 +109,19 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """The optax transformation: clip by global norm, then AdamW or Adafactor."""
+    """The optax transformation: clip by global norm, then AdamW or Adafactor.
+
+    On parameters of rank 1 and 2, which the student's are, optax's Adafactor takes the steps
+    of t5x/adafactor.py (golden files; Shazeer & Stern 2018, arXiv 1804.04235): moments
+    factored from 128 on, rates relative to the parameter's size, updates clipped at 1.
+    Both rules take rate * WEIGHT_DECAY off each parameter.
+    """
     import optax
 
     schedule = make_schedule(config)
     if config.name == "adafactor":
-        from distill.train.adafactor import adafactor
-
-        rule = adafactor(schedule, weight_decay=config.weight_decay, weight_decay_lr_exponent=1.0)
+        decay = (lambda step: config.weight_decay * schedule(step)) if config.weight_decay else None
+        rule = optax.adafactor(schedule, weight_decay_rate=decay)
     else:
         rule = optax.adamw(schedule, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay)
     if config.clip_norm:

@@ -11,7 +11,6 @@ import pytest
 from distill.student import losses
 from distill.student.network import T5
 from distill.student.params import param_shapes
-from distill.train.adafactor import adafactor
 
 # The files' config says 0.01 for every optimizer, but their AdamW numbers are those of 0.001:
 # at 0.01 the first step already gives 17.8 where the file has 21.1, at 0.001 all agree to 1e-6.
@@ -132,15 +131,15 @@ def test_five_adamw_steps(golden, loss_and_grad):
 
 
 def test_five_adafactor_steps(golden, loss_and_grad):
-    check_five_steps(golden, loss_and_grad, adafactor(ADAFACTOR_LEARNING_RATE), "adafactor")
+    check_five_steps(golden, loss_and_grad, optax.adafactor(ADAFACTOR_LEARNING_RATE), "adafactor")
 
 
 def test_five_adafactor_steps_with_factored_moments(factored_golden):
     state = check_five_steps(
         factored_golden,
         make_loss_and_grad(factored_golden),
-        adafactor(ADAFACTOR_LEARNING_RATE),
+        optax.adafactor(ADAFACTOR_LEARNING_RATE),
         "adafactor",
     )
-    rows = [leaf.shape for leaf in jax.tree.leaves(state.v_row)]
+    rows = [leaf.shape for leaf in jax.tree.leaves(optax.tree_utils.tree_get(state, "v_row"))]
     assert (128,) in rows and (1,) in rows  # both kinds were compared

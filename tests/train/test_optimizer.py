@@ -12,7 +12,6 @@ import pytest
 
 from distill.config import resolve
 from distill.errors import UserError
-from distill.train.adafactor import AdafactorState
 from distill.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
 
 CONFIG = OptimizerConfig(learning_rate=0.4, warmup_steps=4, total_steps=12)
@@ -98,5 +97,5 @@ def test_adafactor_is_chosen_by_its_macro_and_clipped_by_clip_norm():
     params = {"w": jnp.ones(4)}
     optimizer = make_optimizer(run.optimizer)
     _, state = optimizer.update({"w": jnp.full(4, 50.0)}, optimizer.init(params), params)
-    moments = [s for s in state if isinstance(s, AdafactorState)]
-    np.testing.assert_allclose(moments[0].v["w"], 0.25, rtol=1e-5)  # of a gradient of norm 1
+    moment = optax.tree_utils.tree_get(state, "v")["w"]
+    np.testing.assert_allclose(moment, 0.25, rtol=1e-5)  # of a gradient of norm 1
