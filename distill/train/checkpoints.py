@@ -105,14 +105,17 @@ class BestCheckpoint:
         self._checkpoints.__exit__(*error)
 
     def offer(self, state: TrainState, accuracy: float) -> None:
-        """Keeps the state unless an earlier one was better."""
+        """Keeps the state unless an earlier one was better; returns when it is written.
+
+        A run that goes on from a later checkpoint can then count on it.
+        """
         if accuracy >= self._accuracy:
             self._accuracy = accuracy
             self._checkpoints.save(state)
+            self._checkpoints.wait()
 
     def restore(self, like: TrainState) -> TrainState:
         """The best state (see `Checkpoints.restore`)."""
-        self._checkpoints.wait()
         return self._checkpoints.restore(like)
 
 
