@@ -26,7 +26,7 @@ from distill.data import datasets
 from distill.data.examples import Example, read_jsonl, write_jsonl
 from distill.data.spec import DataSpec
 
-FORMAT = 1
+FORMAT = 2
 SIDES = ("inputs", "targets")
 
 
@@ -90,10 +90,11 @@ def load(spec: DataSpec) -> TokenCache:
     Raises:
       UserError: what the readers, the budget or the vocabulary check complain of.
     """
-    key = f"{FORMAT}-{spec.digest()}-{datasets.content_digest(spec)}"
+    contents = datasets.content_digest(spec)
+    key = f"{FORMAT}-{spec.digest()}-{contents}"
     folder = cache_dir() / hashlib.sha256(key.encode()).hexdigest()[:20]
     if not (folder / "meta.json").exists():
-        _write(folder, spec)
+        _write(folder, spec, contents)
     return _read(folder, spec)
 
 
@@ -111,7 +112,7 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
     return TokenCache(meta, tokens, rows)
 
 
-def _write(folder: epath.Path, spec: DataSpec) -> None:
+def _write(folder: epath.Path, spec: DataSpec, contents: str) -> None:
     from distill.data import tokenise  # loads tensorflow
 
     splits, tokens, statistics = tokenise.tokenise(spec)
@@ -126,6 +127,7 @@ def _write(folder: epath.Path, spec: DataSpec) -> None:
             write_jsonl(scratch / f"{split}.jsonl", rows)
     meta = {
         "format": FORMAT,
+        "data_digest": contents,
         "rows": {split: len(splits[split]) for split in datasets.SPLITS},
         "counts": dataclasses.asdict(splits.counts),
         "tasks": statistics,

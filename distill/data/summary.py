@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from etils import epath
@@ -12,7 +13,8 @@ from distill.data.examples import Example
 from distill.data.released_rows import KINDS
 from distill.errors import UserError
 
-_SIDES = ("input", "label", "rationale")
+if TYPE_CHECKING:
+    import seqio
 
 
 def summarise(
@@ -34,6 +36,11 @@ def summarise(
       UserError: a file that is bad or missing beside its rows; no split at all.
     """
     found = 0
+    vocabulary = None
+    if vocabulary_path:
+        from distill.data.vocabularies import make_vocabulary  # loads tensorflow
+
+        vocabulary = make_vocabulary("sentencepiece", vocabulary_path)
     for dataset, kind in KINDS.items():
         for split in kind.splits:
             if not (epath.Path(raw_dir) / dataset / f"{dataset}_{split}.json").exists():
@@ -42,8 +49,8 @@ def summarise(
             rows = released.read(raw_dir, dataset, split, teacher)
             record = {"dataset": dataset, "split": split, "teacher": teacher}
             record |= released.summary(rows, kind.correct)
-            if vocabulary_path:
-                record["tokens"] = token_lengths(rows, vocabulary_path)
+            if vocabulary is not None:
+                record["tokens"] = token_lengths(rows, vocabulary)
             yield record
     if not found:
         raise UserError(
@@ -52,29 +59,20 @@ def summarise(
         )
 
 
-def token_lengths(rows: Sequence[Example], vocabulary_path: str) -> dict[str, dict[str, float]]:
+def token_lengths(
+    rows: Sequence[Example], vocabulary: seqio.Vocabulary
+) -> dict[str, dict[str, float]]:
     """Mean, 99th percentile and maximum of the tokens of each field, EOS included."""
-    from distill.data.vocabularies import make_vocabulary  # loads tensorflow
-
-    vocabulary = make_vocabulary("sentencepiece", vocabulary_path)
     found = {}
-    for side, texts in zip(_SIDES, _texts(rows), strict=True):
+    for field in ("input", "label", "rationale"):
+        texts = [text for row in rows if (text := getattr(row, field)) is not None]
         lengths_N = np.array([len(vocabulary.encode(text)) + 1 for text in texts] or [0])
-        found[side] = {
+        found[field] = {
             "mean": float(lengths_N.mean()),
             "p99": float(np.percentile(lengths_N, 99)),
             "max": int(lengths_N.max()),
         }
     return found
-
-
-def _texts(rows: Sequence[Example]) -> list[list[str]]:
-    fields = (
-        [row.input for row in rows],
-        [row.label for row in rows],
-        [row.rationale for row in rows],
-    )
-    return [[text for text in texts if text is not None] for texts in fields]
 
 
 def table(records: Sequence[Mapping[str, object]]) -> str:

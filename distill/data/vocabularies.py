@@ -95,6 +95,9 @@ class WordVocabulary(seqio.Vocabulary):
     def _base_vocab_size(self) -> int:
         return len(self._words)
 
+    def __contains__(self, word: str) -> bool:
+        return word in self._ids
+
     def _encode(self, s: str) -> list[int]:
         return [self._ids.get(word, self.unk_id) for word in s.split()]
 
@@ -139,8 +142,7 @@ def uncovered(vocabulary: seqio.Vocabulary, text: str) -> str | None:
       every text.
     """
     if isinstance(vocabulary, WordVocabulary):
-        known = set(vocabulary.words)
-        return next((word for word in text.split() if word not in known), None)
+        return next((word for word in text.split() if word not in vocabulary), None)
     if isinstance(vocabulary, seqio.SentencePieceVocabulary):
         pieces = vocabulary.tokenizer.EncodeAsPieces(text)
         ids = vocabulary.tokenizer.EncodeAsIds(text)

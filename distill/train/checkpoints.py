@@ -32,7 +32,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, *unused: object) -> None:
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()
 
     @property

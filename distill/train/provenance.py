@@ -12,7 +12,6 @@ from etils import epath
 
 import distill
 from distill.config.run import RunConfig
-from distill.data import datasets
 from distill.data.cache import TokenCache
 from distill.train.run_folder import write_json, write_text
 
@@ -59,16 +58,14 @@ def describe_run(config: RunConfig, cache: TokenCache, steps_per_epoch: float) -
       steps_per_epoch: steps in which every training row is seen once.
 
     Returns:
-      versions, git_commit, data_digest (contents of the data and vocabulary files; None
-      for generated data), spec_digest (settings that decide the tokens), rows by split,
-      counts of the budget, token statistics of each task, steps_per_epoch, epochs.
+      versions, git_commit, data_digest (contents of the data and vocabulary files, the
+      digest of nothing for generated data), spec_digest (settings that decide the tokens),
+      rows by split, counts of the budget, token statistics of each task, steps_per_epoch, epochs.
     """
-    files = list(datasets.get(config.data.dataset).files(config.data))
-    from_files = bool(files) or config.data.vocabulary == "sentencepiece"
     return {
         "versions": versions(),
         "git_commit": git_commit(),
-        "data_digest": datasets.content_digest(config.data) if from_files else None,
+        "data_digest": cache.meta["data_digest"],
         "spec_digest": config.data.digest(),
         "rows": dict(cache.meta["rows"]),
         "counts": dict(cache.meta["counts"]),
