@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from distill import __version__
 from distill.commands.arguments import add as _add
 from distill.errors import UserError
+from distill.teacher.terminal import printable
 
 EPILOG = """\
 A run is a gin file of gin/experiments and, where you like, settings on top of it:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = options.run(options)
     except UserError as error:
-        print(f"distill: {error}", file=sys.stderr)
+        print(f"distill: {printable(str(error))}", file=sys.stderr)
         return 2
     if options.json:
         print(json.dumps(result, ensure_ascii=False))

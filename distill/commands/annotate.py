@@ -66,6 +66,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     add("--base_url", help="default: $OPENAI_BASE_URL or OpenAI")
     add("--key_env", default="OPENAI_API_KEY", metavar="NAME",
         help="the environment variable with the API key")  # fmt: skip
+    add("--api_key", "--key", type=_no_key, help=argparse.SUPPRESS)
     add("--any_model", action="store_true", help="take answers of a model of another name")
     add("--concurrency", type=int, default=16, help="requests under way at once")
     add("--requests_per_minute", type=float)
@@ -74,10 +75,17 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     add("--max_attempts", type=int, default=10, help="requests before a row fails")
     add("--backoff_seconds", type=float, default=0.5, help="first wait after a failure")
     add("--max_failures", type=int, default=50, help="rows that fail in turn until the job stops")
-    add("--max_rows", type=int, help="ask for this many rows, then stop")
+    add("--max_rows", type=int, help="ask for so many rows, then stop")
     add("--max_cost", type=float, metavar="USD", help="stop before this run costs more")
     add("--prices", metavar="FILE", help='JSON: {"model": {"in": USD, "out": USD}} a million')
     add("--progress_seconds", type=float, default=10.0, help="between progress lines; 0: none")
+
+
+def _no_key(_: str) -> str:
+    raise argparse.ArgumentTypeError(
+        "a key is never given as an argument, where every process can read it; put it in the "
+        "environment (see --key_env)"
+    )
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
@@ -112,6 +120,6 @@ def _run(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _show(result: dict[str, object]) -> None:
-    from distill.teacher import pipeline
+    from distill.teacher import summary
 
-    print(pipeline.text(result))
+    print(summary.text(result))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.errors import UserError
+from distill.teacher.terminal import printable
 
 if TYPE_CHECKING:
     from distill.data.inputs import Source
@@ -77,7 +78,8 @@ def show(result: dict[str, object]) -> None:
     if "output" not in result:
         for row in result["predictions"]:
             answer = [row["prediction"], row["input"]]
-            print("\t".join(answer + ([row["rationale"]] if "rationale" in row else [])))
+            line = "\t".join(answer + ([row["rationale"]] if "rationale" in row else []))
+            print(printable(line))
         return
     text = f"{result['output']}: {result['rows']:,} rows"
     if result["resumed_at"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -145,9 +146,10 @@ def assemble(
     closed = list(labels or ())
     examples: list[Example] = []
     line_of_id: dict[str, int] = {}
+    name, stem = os.fspath(path), path.stem
     for number, fields in numbered:
-        where = f"{path}:{number}"
-        row = row_of(fields, where, f"{path.stem}/{split}/{len(examples)}", split, closed)
+        where = f"{name}:{number}"
+        row = row_of(fields, where, f"{stem}/{split}/{len(examples)}", split, closed)
         if row.id in line_of_id:
             raise same_id(where, row.id, line_of_id[row.id])
         line_of_id[row.id] = number
@@ -275,10 +277,14 @@ def json_lines(path: epath.Path, fix: str = "") -> Iterator[tuple[int, dict[str,
     Raises:
       UserError: a missing file, or a line that is not a JSON object.
     """
-    content = read_bytes(path, fix).removeprefix(b"\xef\xbb\xbf")
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if line.strip():
-            yield number, json_object(line, f"{path}:{number}")
+    check_file(path, fix)
+    name = os.fspath(path)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.strip():
+                yield number, json_object(line, f"{name}:{number}")
 
 
 def _text(
@@ -330,7 +336,13 @@ def _choices(fields: Mapping[str, object], where: str) -> tuple[str, ...]:
         raise UserError(f"{where}: got {value!r} for `choices`, expected a list of texts")
     if len(set(value)) < len(value):
         raise UserError(f"{where}: `choices` names a label twice: {value!r}")
-    return tuple(value)
+    return _shared(tuple(value))
+
+
+@functools.lru_cache(maxsize=64)
+def _shared(choices: tuple[str, ...]) -> tuple[str, ...]:
+    """The same object for equal sets: rows of one closed set hold it once."""
+    return choices
 
 
 def _checked(row: Example, where: str) -> Example:

@@ -118,16 +118,17 @@ def index_jsonl(path: epath.PathLike, split: str, labels: Sequence[str] | None =
     check_file(path)
     starts, ids, position, lines = array("q"), array("Q"), 0, array("q")
     closed = list(labels or ())
+    name, stem = os.fspath(path), path.stem
 
     def parse(line: bytes, number: int, where: str = "") -> Example:
-        where = where or f"{path}: row {number + 1}"
+        where = where or f"{name}: row {number + 1}"
         fields = json_object(line.removeprefix(_BOM), where)
-        return row_of(fields, where, f"{path.stem}/{split}/{number}", split, closed)
+        return row_of(fields, where, f"{stem}/{split}/{number}", split, closed)
 
     with path.open("rb") as file:
         for count, line in enumerate(file, start=1):
             if line.removeprefix(_BOM if count == 1 else b"").strip():
-                row = parse(line, len(starts), f"{path}:{count}")
+                row = parse(line, len(starts), f"{name}:{count}")
                 ids.append(digest64(row.id))
                 starts.append(position)
                 lines.append(count)
@@ -168,13 +169,13 @@ def write_rows(path: epath.Path, rows: Iterable[Example]) -> None:
 def open_rows(path: epath.Path) -> RowFile:
     """The rows that `write_rows` wrote; only their offsets are read (mapped where local)."""
     offsets = open_array(path.parent / (path.name + _OFFSETS), "<i8")
-    return RowFile(
-        path,
-        offsets,
-        lambda line, number: Example.from_dict(
-            json_object(line, f"{path}:{number + 1}"), f"{path}:{number + 1}"
-        ),
-    )
+    name = os.fspath(path)
+
+    def parse(line: bytes, number: int) -> Example:
+        where = f"{name}:{number + 1}"
+        return Example.from_dict(json_object(line, where), where)
+
+    return RowFile(path, offsets, parse)
 
 
 def open_array(path: epath.Path, kind: str) -> np.ndarray:

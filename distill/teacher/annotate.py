@@ -19,56 +19,10 @@ from distill.teacher.limits import Limits, backoff, jitter
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt
 from distill.teacher.sampling import PATHS, Digests, Sampling, key_of
+from distill.teacher.settings import Settings
 from distill.teacher.store import Store
 from distill.teacher.tally import Progress, Tally
 from distill.teacher.terminal import printable
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How a job asks.
-
-    Attributes:
-      samples: answers wanted for each row.
-      concurrency: requests under way at once.
-      requests_per_minute, tokens_per_minute: limits, or None.
-      max_attempts: requests for the same samples before the row fails.
-      backoff_base, backoff_longest: seconds; see `limits.backoff`.
-      longest_wait: a Retry-After beyond this stops the job.
-      max_rows: rows to ask for in this run, or None.
-      max_cost: USD of this run, or None.
-      max_failures: rows that fail one after the other, with none answered between, until
-        the job stops.
-      retry_failed: whether rows that failed in an earlier run are asked for again.
-      progress_seconds: time between progress lines; 0 for none.
-    """
-
-    samples: int = 1
-    concurrency: int = 16
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    max_attempts: int = 10
-    backoff_base: float = 0.5
-    backoff_longest: float = 60.0
-    longest_wait: float = 600.0
-    max_rows: int | None = None
-    max_cost: float | None = None
-    max_failures: int = 50
-    retry_failed: bool = False
-    progress_seconds: float = 10.0
-
-    def __post_init__(self) -> None:
-        least = {"samples": 1, "concurrency": 1, "max_attempts": 1, "max_failures": 1}
-        for name, low in (least | {"max_rows": 0}).items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise UserError(f"got --{name} {value}, expected at least {low}")
-        for name in ("requests_per_minute", "tokens_per_minute"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise UserError(f"got --{name} {value}, expected more than 0")
-        if self.max_cost is not None and self.max_cost < 0:
-            raise UserError(f"got --max_cost {self.max_cost}, expected at least 0")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,12 +35,17 @@ class Missing:
 
 
 def missing(
-    rows: Sequence[Example], digests: Digests, samples: int, store: Store, retry_failed: bool
+    rows: Sequence[Example],
+    digests: Digests,
+    samples: int,
+    store: Store | None,
+    retry_failed: bool,
 ) -> Iterator[Missing | None]:
     """For each row in turn, its samples that are not stored, or None if all are."""
+    state = store.state if store is not None else lambda key: None
     for row in rows:
         digest = digests.of(row)
-        states = [store.state(key_of(row.id, digest, sample)) for sample in range(samples)]
+        states = [state(key_of(row.id, digest, sample)) for sample in range(samples)]
         wanted = [s for s, ok in enumerate(states) if ok is None or (retry_failed and not ok)]
         yield Missing(row, digest, tuple(wanted)) if wanted else None
 
@@ -107,7 +66,9 @@ class Job:
         self.check_price(settings, price, sampling.model)
         self.prompt, self.sampling, self.settings = prompt, sampling, settings
         self.store, self.client = store, client
-        self.limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
+        self.limits = Limits(
+            settings.requests_per_minute, settings.tokens_per_minute, sleep=self._sleep
+        )
         self.tally = Tally(len(rows), price)
         self.stopped: str | None = None  # why the run ended before its rows did
         self.error: str | None = None  # why no run can go on
@@ -115,7 +76,7 @@ class Job:
         self._missing = missing(rows, digests, settings.samples, store, settings.retry_failed)
         self._progress = Progress(settings.progress_seconds)
         self._reserved, self._under_way = 0.0, 0
-        self._failed_in_turn, self._last_failure = 0, ""
+        self._failed_in_turn, self._halted = 0, asyncio.Event()
         self._prefix_characters = len(prompt.prefix(sampling.api))
 
     @staticmethod
@@ -142,7 +103,10 @@ class Job:
         finally:
             ticker.cancel()
             remove()
-            self.store.sync()
+            try:
+                self.store.sync()
+            except UserError as error:
+                self._fail(str(error))
             self._progress.show(self.tally, last=True)
             await self.client.close()
         if self.error:
@@ -169,17 +133,36 @@ class Job:
             self.tally.asked += 1
             try:
                 await self._ask_row(task)
-            except Permanent as error:
-                self.error = self.error or str(error)
+            except (Permanent, UserError) as error:
+                self._fail(str(error))
+
+    def _fail(self, why: str) -> None:
+        """Ends the run: what is under way is awaited and stored, what waits gives up."""
+        self.error = self.error or why
+        self._halted.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Waits.
+
+        Raises:
+          Permanent: the run ended meanwhile.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._halted.wait()
+        except TimeoutError:
+            return
+        raise Permanent(self.error)
 
     async def _may_ask(self, task: Missing) -> bool:
         """Whether rows and budget allow another row."""
         settings = self.settings
-        if settings.max_rows is not None and self.tally.asked >= settings.max_rows:
-            self.stopped = "max_rows"
-        if settings.max_cost is None:
-            return not self.stopped
         while not (self.stopped or self.error):
+            if settings.max_rows is not None and self.tally.asked >= settings.max_rows:
+                self.stopped = "max_rows"
+                break
+            if settings.max_cost is None:
+                return True
             worst = self._worst_cost(task)
             if (self.tally.cost or 0.0) + self._reserved + worst <= settings.max_cost:
                 return True
@@ -205,7 +188,7 @@ class Job:
         left = list(task.samples)
         try:
             while left:
-                run = _first_run(left)
+                run = first_run(left)
                 answer, attempts = await self._ask(task.row, len(run), run[0])
                 self._store_answer(task, run, answer, attempts)
                 left = left[min(len(run), len(answer.texts)) :]
@@ -218,10 +201,13 @@ class Job:
             self.tally.reasons[failure.reason] += 1
             self._failed_in_turn += 1
             if self._failed_in_turn >= self.settings.max_failures:
-                self.error = self.error or (
+                self._fail(
                     f"{self._failed_in_turn} rows failed one after the other, the last with "
                     f"{failure.reason} ({failure}); --retry_failed asks for them again"
                 )
+        except _Unaffordable:
+            self.tally.seen -= 1
+            self.tally.asked -= 1
         finally:
             self._under_way -= 1
             self._reserved -= reserved
@@ -232,6 +218,7 @@ class Job:
 
         Raises:
           _RowFailed: no attempt was answered. Permanent: no attempt will be.
+          _Unaffordable: another attempt may cost too much.
         """
         settings = self.settings
         body = self.sampling.body(self.prompt, row, count, first)
@@ -249,46 +236,51 @@ class Job:
                 raise _RowFailed(Reason.BAD_REQUEST, str(error)) from None
             except Retry as error:
                 self.tally.retries[error.reason] += 1
+                if error.tokens:  # an answer of no use is paid for too
+                    self._count(row, error.tokens)
+                    self._check_spent()
+                self.limits.settle(expected, sum(error.tokens or (expected,)))
                 if attempt == settings.max_attempts:
                     raise _RowFailed(error.reason, str(error)) from None
-                await asyncio.sleep(self._wait(error, attempt))
+                await self._sleep(self._wait(error, attempt))
         raise AssertionError("unreachable")
+
+    def _check_spent(self) -> None:
+        """Lets a row go, neither answered nor failed, if asking again may cost too much."""
+        bound = self.settings.max_cost
+        if bound is not None and (self.tally.cost or 0.0) + self._reserved > bound:
+            self.stopped = "max_cost"
+            raise _Unaffordable
 
     def _wait(self, error: Retry, attempt: int) -> float:
         """Seconds before the next attempt; a Retry-After holds back all requests."""
         settings = self.settings
+        own = backoff(attempt, settings.backoff_base, settings.backoff_longest, jitter)
         if error.wait is None:
-            return backoff(attempt, settings.backoff_base, settings.backoff_longest, jitter)
+            return own
         if error.wait > settings.longest_wait:
             raise Permanent(f"{self.client.base_url} asks to wait {error.wait:,.0f} s ({error})")
         self.limits.pause(error.wait)
-        return error.wait + settings.backoff_base * jitter()
+        return max(own, error.wait + settings.backoff_base * jitter())
 
     def _store_answer(
         self, task: Missing, run: Sequence[int], answer: Answer, attempts: int
     ) -> None:
-        body_characters = self._prefix_characters + len(task.row.input)
-        texts = answer.texts[: len(run)]
         tokens = answer.tokens
         if tokens is None:
-            written = sum(self.tally.tokens_of(len(text)) for text in texts)
-            tokens = (self.tally.tokens_of(body_characters), written)
+            read = self._prompt_tokens(task.row)
+            tokens = (read, sum(self.tally.tokens_of(len(t)) for t in answer.texts[: len(run)]))
             self.tally.estimated += 1
+        self._count(task.row, tokens)
+        more = {"seconds": round(answer.seconds, 4), "model": answer.model, "attempts": attempts}
+        for record in answer_records(task, run, answer, tokens):
+            self.store.append(record | more)
+
+    def _count(self, row: Example, tokens: tuple[int, int]) -> None:
+        """Adds the tokens of an answer about a row."""
         self.tally.tokens_in += tokens[0]
         self.tally.tokens_out += tokens[1]
-        self.tally.characters += body_characters
-        for index, (sample, text, finish) in enumerate(
-            zip(run, texts, answer.finish, strict=False)
-        ):
-            # The tokens of a request stand with its first sample, so that sums are right.
-            usage = {"in": tokens[0], "out": tokens[1]} if index == 0 else {"in": 0, "out": 0}
-            if answer.tokens is None:
-                usage["estimated"] = True
-            self.store.append(
-                _record(task, sample, True)
-                | {"completion": text, "finish": finish, "usage": usage}
-                | {"seconds": round(answer.seconds, 4), "model": answer.model, "attempts": attempts}
-            )
+        self.tally.characters += self._prefix_characters + len(row.input)
 
     def _store_failure(self, task: Missing, sample: int, failure: _RowFailed) -> None:
         self.store.append(
@@ -299,7 +291,10 @@ class Job:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(0.5)
-            self.store.sync_if_due()
+            try:
+                self.store.sync_if_due()
+            except UserError as error:
+                self._fail(str(error))
             self._progress.show(self.tally)
 
     def _stop_on_interrupt(self) -> object:
@@ -309,7 +304,7 @@ class Job:
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            self.error = self.error or "interrupted"
+            self._fail("interrupted")
             loop.remove_signal_handler(signal.SIGINT)  # a second one ends the process
 
         loop.add_signal_handler(signal.SIGINT, stop)
@@ -324,10 +319,14 @@ class _RowFailed(Exception):
         self.reason = reason
 
 
+class _Unaffordable(Exception):
+    """A row that the cost of its useless answers ended."""
+
+
 _END = object()
 
 
-def _first_run(samples: Sequence[int]) -> list[int]:
+def first_run(samples: Sequence[int]) -> list[int]:
     """The consecutive numbers at the start of a sorted list."""
     return [s for i, s in enumerate(samples) if s == samples[0] + i]
 
@@ -335,6 +334,26 @@ def _first_run(samples: Sequence[int]) -> list[int]:
 def _record(task: Missing, sample: int, ok: bool) -> dict[str, object]:
     key = key_of(task.row.id, task.digest, sample)
     return {"key": key, "ok": ok, "id": task.row.id, "digest": task.digest, "sample": sample}
+
+
+def answer_records(
+    task: Missing, run: Sequence[int], answer: Answer, tokens: tuple[int, int]
+) -> Iterator[dict[str, object]]:
+    """The records of an answer to samples `run` of a row: of each that is missing and has a text.
+
+    The tokens of a request stand with the first of them, so that sums are right; they are
+    marked if the server did not count them.
+    """
+    for sample, text, finish in zip(run, answer.texts, answer.finish, strict=False):
+        if sample not in task.samples:
+            continue
+        usage: dict[str, object] = {"in": tokens[0], "out": tokens[1]}
+        if answer.tokens is None:
+            usage["estimated"] = True
+        yield _record(task, sample, True) | {
+            "completion": text, "finish": finish, "usage": usage,
+        }  # fmt: skip
+        tokens = (0, 0)
 
 
 def run(job: Job) -> Tally:

@@ -11,21 +11,24 @@ the Batch API; at most 50,000 requests and 200 MB a file.
 
 from __future__ import annotations
 
-import collections
+import dataclasses
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
 
 from distill.data.examples import json_lines
 from distill.errors import UserError
-from distill.teacher.annotate import Missing, _first_run
-from distill.teacher.client import Reason, Retry, answer_of, same_model
+from distill.teacher.annotate import Missing, answer_records, first_run
+from distill.teacher.client import Answer, Reason, Retry, answer_of, same_model
 from distill.teacher.prompts import Prompt
 from distill.teacher.sampling import PATHS, Sampling, key_of
 from distill.teacher.store import Store
+from distill.teacher.tally import CHARACTERS_PER_TOKEN
 from distill.teacher.terminal import printable
 
+_COUNT = re.compile(r"[0-9]{1,9}")
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
 
 
@@ -78,6 +81,7 @@ def write(
 def read(
     paths: Sequence[epath.PathLike],
     missing: Iterable[Missing | None],
+    prompt: Prompt,
     sampling: Sampling,
     store: Store,
     any_model: bool = False,
@@ -88,8 +92,8 @@ def read(
 
     Args:
       paths: result files (OpenAI's output and error files, vLLM's output).
-      missing: what is not stored yet, see `annotate.missing`.
-      sampling: what was asked.
+      missing: what has no answer yet (failed samples are taken too), see `annotate.missing`.
+      prompt, sampling: what was asked.
       store: where answers go.
       any_model: takes answers of another model.
 
@@ -100,29 +104,45 @@ def read(
     Raises:
       UserError: a missing file, or a line that is not JSON (`file:line`).
     """
+    # A request may have asked for samples from one on that is stored meanwhile.
     wanted = {
-        key_of(task.row.id, task.digest, samples[0]): (task, samples)
-        for task, samples in _requests(missing)
+        key_of(task.row.id, task.digest, first): (task, first)
+        for task in missing
+        if task
+        for first in range(task.samples[-1] + 1)
     }
-    counts: collections.Counter[str] = collections.Counter()
+    stored = unasked = 0
     failed: list[dict[str, str]] = []
     for path in paths:
         for line, fields in json_lines(epath.Path(path)):
             custom_id = fields.get("custom_id")
             if not isinstance(custom_id, str):
                 raise UserError(f"{path}:{line}: there is no `custom_id`; is it a result file?")
-            found = wanted.get(custom_id.partition("-")[0])
-            if found is None:
-                counts["unasked"] += 1
+            key, _, count = custom_id.partition("-")
+            task, first = wanted.get(key, (None, 0))
+            samples = range(first, first + (int(count) if _COUNT.fullmatch(count) else 0))
+            task = task and _without_stored(task, store)
+            if not task or not set(samples) & set(task.samples):
+                unasked += 1
                 continue
-            task, samples = found
             try:
-                counts["stored"] += _store(fields, task, samples, sampling, store, any_model)
-                del wanted[custom_id.partition("-")[0]]
+                answer = _answer(fields, sampling, any_model)
             except Retry as error:
                 why = {"reason": str(error.reason), "message": printable(str(error), keep="")}
                 failed.append({"id": task.row.id} | why)
-    return {"stored": counts["stored"], "failed": failed, "unasked": counts["unasked"]}
+                continue
+            tokens = answer.tokens or _estimate(task, answer, prompt, sampling)
+            for record in answer_records(task, samples, answer, tokens):
+                store.append(record | {"seconds": None, "model": answer.model, "batch": True})
+                stored += 1
+    return {"stored": stored, "failed": failed, "unasked": unasked}
+
+
+def _without_stored(task: Missing, store: Store) -> Missing:
+    """The samples that still have no answer."""
+    keys = {sample: key_of(task.row.id, task.digest, sample) for sample in task.samples}
+    left = tuple(sample for sample, key in keys.items() if not store.state(key))
+    return dataclasses.replace(task, samples=left)
 
 
 def _requests(missing: Iterable[Missing | None]) -> Iterator[tuple[Missing, list[int]]]:
@@ -130,7 +150,7 @@ def _requests(missing: Iterable[Missing | None]) -> Iterator[tuple[Missing, list
     for task in missing:
         left = list(task.samples) if task else []
         while left:
-            run = _first_run(left)
+            run = first_run(left)
             yield task, run
             left = left[len(run) :]
 
@@ -147,18 +167,11 @@ def _request(
     }
 
 
-def _store(
-    fields: dict[str, object],
-    task: Missing,
-    samples: Sequence[int],
-    sampling: Sampling,
-    store: Store,
-    any_model: bool,
-) -> int:
-    """Stores the samples of one result; gives their number.
+def _answer(fields: dict[str, object], sampling: Sampling, any_model: bool) -> Answer:
+    """The answer in one result.
 
     Raises:
-      Retry: the result is no answer.
+      Retry: it is none.
     """
     response = fields.get("response")
     error = fields.get("error")
@@ -170,18 +183,14 @@ def _store(
     answer = answer_of(body, 0.0)
     if not any_model and not same_model(sampling.model, answer.model):
         raise Retry(Reason.WRONG_MODEL, f"answered by {answer.model!r}")
-    tokens = answer.tokens or (0, 0)
-    for index, (sample, text) in enumerate(zip(samples, answer.texts, strict=False)):
-        usage: dict[str, object] = {"in": tokens[0], "out": tokens[1]} if not index else {}
-        if answer.tokens is None:
-            usage["estimated"] = True
-        store.append(
-            {"key": key_of(task.row.id, task.digest, sample), "ok": True, "id": task.row.id}
-            | {"digest": task.digest, "sample": sample, "completion": text}
-            | {"finish": answer.finish[index], "usage": usage, "seconds": None}
-            | {"model": answer.model, "batch": True}
-        )
-    return min(len(samples), len(answer.texts))
+    return answer
+
+
+def _estimate(task: Missing, answer: Answer, prompt: Prompt, sampling: Sampling) -> tuple[int, int]:
+    """Tokens read and written where the service did not count them."""
+    read = len(prompt.prefix(sampling.api)) + len(task.row.input)
+    written = sum(map(len, answer.texts))
+    return tuple(max(1, round(n / CHARACTERS_PER_TOKEN)) for n in (read, written))
 
 
 def _reason(status: object) -> Reason:

@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import json
 import os
+import re
 import time
 import urllib.parse
 
@@ -38,11 +39,18 @@ class Retry(Exception):
     Attributes:
       reason: its type.
       wait: seconds that the endpoint asks for, or None.
+      tokens: (prompt, completion) tokens that the endpoint counted all the same, or None.
     """
 
-    def __init__(self, reason: Reason, message: str, wait: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        wait: float | None = None,
+        tokens: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__(message)
-        self.reason, self.wait = reason, wait
+        self.reason, self.wait, self.tokens = reason, wait, tokens
 
 
 class Refused(Exception):
@@ -76,15 +84,22 @@ def read_key(name: str, base_url: str) -> str:
     """The API key from the environment; endpoints on this machine need none.
 
     Raises:
-      UserError: the variable is not set.
+      UserError: the variable is not set, or holds what no HTTP header may. The message
+        repeats neither its value nor a name that may be a key given by mistake.
     """
+    shown = name if re.fullmatch(r"[A-Z][A-Z0-9_]{0,39}", name) else "that --key_env names"
     key = os.environ.get(name, "").strip()
+    if not re.fullmatch(r"[!-~]*", key):
+        raise UserError(
+            f"the key in the environment variable {shown} has a blank or a character beyond ASCII "
+            "in it: copy it again"
+        )
     if key:
         return key
     if urllib.parse.urlsplit(base_url).hostname in _LOCAL:
         return "none"
     raise UserError(
-        f"the environment variable {name} is not set: put the API key of {base_url} there, or "
+        f"the environment variable {shown} is not set: put the API key of {base_url} there, or "
         "name another variable with --key_env (never give a key as an argument)"
     )
 
@@ -122,11 +137,17 @@ class Client:
             ) from error
         self.base_url, self._timeout, self._any_model = check_url(base_url), timeout, any_model
         self._openai = openai
-        secret = key.encode() if len(key) >= _SECRET else b""
-        self._scrub = lambda content: content.replace(secret, b"***") if secret else content
-        self._client = openai.AsyncOpenAI(
-            base_url=self.base_url, api_key=key, max_retries=0, timeout=timeout
+        secret = key if len(key) >= _SECRET else ""
+        self._scrub = lambda text: text.replace(secret, "***") if secret else text
+        # The client's own bounds (1,000 connections, 100 kept open) would be a second limit.
+        # Its HTTP library is httpx or httpx2, by version: the type is taken from itself.
+        limits = type(openai.DEFAULT_CONNECTION_LIMITS)(
+            max_connections=concurrency, max_keepalive_connections=concurrency
         )
+        self._client = openai.AsyncOpenAI(
+            base_url=self.base_url, api_key=key, max_retries=0, timeout=timeout,
+            http_client=openai.DefaultAsyncHttpxClient(limits=limits),
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"Client({self.base_url!r})"
@@ -148,26 +169,35 @@ class Client:
                 response = await self._client.post(
                     path, body=body, cast_to=api.HttpxBinaryResponseContent
                 )
-                content = self._scrub(response.content)
+                content = response.content
         except (TimeoutError, api.APITimeoutError):
             raise Retry(Reason.TIMEOUT, f"no answer within {self._timeout:g} s") from None
         except api.APIStatusError as error:
             raise self._status(error) from None
         except (api.APIConnectionError, OSError) as error:
             raise Retry(Reason.CONNECTION, self._said(repr(error.__cause__ or error))) from None
-        answer = read_answer(content, time.monotonic() - began)
+        answer = self._scrubbed(read_answer(content, time.monotonic() - began))
         if not self._any_model and not same_model(str(body["model"]), answer.model):
             raise Retry(
                 Reason.WRONG_MODEL,
-                f"asked for {body['model']!r}, answered by {printable(answer.model)!r}; "
+                f"asked for {body['model']!r}, answered by {self._said(answer.model)!r}; "
                 "--any_model takes it",
+                tokens=answer.tokens,
             )
         return answer
 
+    def _scrubbed(self, answer: Answer) -> Answer:
+        """The answer without the key, wherever the server repeats it."""
+        return dataclasses.replace(
+            answer,
+            texts=tuple(map(self._scrub, answer.texts)),
+            finish=tuple(map(self._scrub, answer.finish)),
+            model=self._scrub(answer.model),
+        )
+
     def _said(self, text: str) -> str:
         """A server's message, without the key and safe to show."""
-        scrubbed = self._scrub(text.encode("utf-8", "replace")).decode("utf-8", "replace")
-        return printable(" ".join(scrubbed.split()), keep="")[:_SHOWN]
+        return printable(" ".join(self._scrub(text).split()), keep="")[:_SHOWN]
 
     def _status(self, error: object) -> Exception:
         """The exception that a status other than 2xx stands for."""
@@ -176,9 +206,9 @@ class Client:
         wait = retry_after(error.response.headers)
         if status in (401, 403):
             return Permanent(f"{self.base_url} refuses the key ({message}); see --key_env")
-        if status == 404:
+        if status in (404, 405):
             return Permanent(f"{self.base_url} has no such model or path ({message})")
-        if status == 429 and error.code == "insufficient_quota":
+        if status == 402 or (status == 429 and error.code == "insufficient_quota"):
             return Permanent(f"{self.base_url}: the quota is used up ({message})")
         if status == 429:
             return Retry(Reason.RATE_LIMITED, message, wait)
@@ -195,7 +225,7 @@ def read_answer(content: bytes, seconds: float) -> Answer:
     """
     try:
         fields = json.loads(content)
-    except ValueError as error:  # bad JSON, bad UTF-8
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, endless brackets
         raise Retry(Reason.BAD_JSON, f"the answer is not JSON ({error})") from None
     return answer_of(fields, seconds)
 
@@ -208,16 +238,16 @@ def answer_of(fields: object, seconds: float) -> Answer:
     """
     if not isinstance(fields, dict):
         raise Retry(Reason.BAD_JSON, f"the answer is a JSON {type(fields).__name__}")
-    choices = fields.get("choices")
+    choices, tokens = fields.get("choices"), _tokens(fields.get("usage"))
     if not isinstance(choices, list) or not choices:
-        raise Retry(Reason.EMPTY_CHOICES, "the answer has no choices")
+        raise Retry(Reason.EMPTY_CHOICES, "the answer has no choices", tokens=tokens)
     if not all(isinstance(choice, dict) for choice in choices):
-        raise Retry(Reason.BAD_JSON, "a choice is no JSON object")
+        raise Retry(Reason.BAD_JSON, "a choice is no JSON object", tokens=tokens)
     choices = sorted(choices, key=lambda choice: _count(choice.get("index")) or 0)
     return Answer(
         texts=tuple(_text(choice) for choice in choices),
         finish=tuple(str(choice.get("finish_reason") or "") for choice in choices),
-        tokens=_tokens(fields.get("usage")),
+        tokens=tokens,
         model=str(fields.get("model") or ""),
         seconds=seconds,
     )
@@ -247,13 +277,8 @@ def _count(value: object) -> int | None:
 def same_model(asked: str, served: str) -> bool:
     """Whether a server answers for the model that was asked for.
 
-    Servers name a dated version (`m-2024-08-06` for `m`), the file or the last part of a
-    path; one that names nothing is believed.
+    Servers name a dated version (`m-2024-08-06` for `m`; `m-mini` is another model), the file
+    or the last part of a path; one that names nothing is believed.
     """
-    asked, served = asked.lower(), served.lower()
-    return (
-        not served
-        or served == asked
-        or served.startswith(f"{asked}-")
-        or served.split("/")[-1] == asked.split("/")[-1]
-    )
+    asked, served = (name.lower().rstrip("/").split("/")[-1] for name in (asked, served))
+    return served in ("", asked) or re.match(rf"{re.escape(asked)}-\d", served) is not None

@@ -24,6 +24,7 @@ class Verdict:
         sample of the majority gives a reason; else the chosen sample's own, or None.
       agreement: votes for the label / N; samples without a label vote for nothing.
       chosen: number of the sample that label and first rationale are of.
+      samples: numbers of the samples that the rationales are of.
     """
 
     label: str | None
@@ -31,6 +32,7 @@ class Verdict:
     failure: Failure | None
     agreement: float
     chosen: int
+    samples: tuple[int, ...] = ()
 
 
 def vote(samples: Sequence[Completion], same: Callable[[str, str], bool]) -> Verdict:
@@ -59,11 +61,15 @@ def vote(samples: Sequence[Completion], same: Callable[[str, str], bool]) -> Ver
     chosen = next((n for n in with_reason if samples[n].failure is None), None)
     chosen = chosen if chosen is not None else (with_reason or majority)[0]
     ordered = [chosen, *(number for number in with_reason if number != chosen)]
-    reasons = [samples[number].rationale for number in ordered if samples[number].rationale]
+    first: dict[str, int] = {}  # rationale -> the first sample with it
+    for number in ordered:
+        if samples[number].rationale:
+            first.setdefault(samples[number].rationale, number)
     return Verdict(
         label=samples[chosen].label,
-        rationales=tuple(dict.fromkeys(reasons)),
+        rationales=tuple(first),
         failure=samples[chosen].failure,
         agreement=len(majority) / len(samples),
         chosen=chosen,
+        samples=tuple(first.values()),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from etils import epath
 
@@ -35,10 +35,7 @@ def write_released(
     Raises:
       UserError: an unknown name, or a row that the layout cannot hold.
     """
-    if dataset not in KINDS:
-        raise unknown("dataset", dataset, KINDS, "--released_dir")
-    if split not in KINDS[dataset].splits:
-        raise unknown("split", split, KINDS[dataset].splits, f"dataset {dataset}")
+    check_released(dataset, split, [row for row, _ in rows])
     lines = [json.dumps(_fields(dataset, row)) + "\n" for row, _ in rows]
     base = epath.Path(folder) / dataset
     (base / "llm").mkdir(parents=True, exist_ok=True)
@@ -51,6 +48,16 @@ def write_released(
         files.append(base / "llm" / f"{split}_CoT_{number}.json")
         files[-1].write_text(json.dumps(texts[start : start + _PART]))
     return [str(file) for file in files]
+
+
+def check_released(dataset: str, split: str, rows: Iterable[Example]) -> None:
+    """Makes sure that the layout can hold these rows; see `write_released`."""
+    if dataset not in KINDS:
+        raise unknown("dataset", dataset, KINDS, "--released_dir")
+    if split not in KINDS[dataset].splits:
+        raise unknown("split", split, KINDS[dataset].splits, f"dataset {dataset}")
+    for row in rows:
+        _fields(dataset, row)
 
 
 def _fields(dataset: str, row: Example) -> dict[str, object]:

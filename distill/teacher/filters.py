@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from distill.data.examples import Example
 from distill.errors import UserError
@@ -44,6 +44,10 @@ class Filters:
     def __post_init__(self) -> None:
         if not 0 <= self.min_agreement <= 1:
             raise UserError(f"got --min_agreement {self.min_agreement}, expected 0 to 1")
+        for name in ("min_words", "max_words"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise UserError(f"got --{name} {value}, expected at least 0")
         if None not in (self.min_words, self.max_words) and self.min_words > self.max_words:
             raise UserError(
                 f"got --min_words {self.min_words} and --max_words {self.max_words}: no rationale "
@@ -71,6 +75,15 @@ class Filters:
         if self.drop_leaks and leaks(row.rationale or "", row.teacher_label):
             return Dropped.LEAKAGE
         return None
+
+    def passing(
+        self,
+        readings: Sequence[tuple[Example, str]],
+        agreement: float,
+        same: Callable[[str, str], bool],
+    ) -> list[tuple[Example, str]]:
+        """The readings of a row (with their completions) that are kept."""
+        return [one for one in readings if not self.why_not(one[0], agreement, same)]
 
 
 def leaks(rationale: str, label: str) -> bool:

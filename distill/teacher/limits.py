@@ -63,11 +63,12 @@ class Limits:
     async def admit(self, tokens: float) -> None:
         """Returns when a request of about `tokens` may be sent, first come first served."""
         async with self._turn:
-            while (pause := self._resume - self._clock()) > 0:
-                await self._sleep(pause)
             for bucket, amount in ((self._tokens, tokens), (self._requests, 1)):
                 while bucket and (pause := bucket.wait(amount)) > 0:
                     await self._sleep(pause)
+            # Last, for a pause may begin while a bucket is waited for.
+            while (pause := self._resume - self._clock()) > 0:
+                await self._sleep(pause)
 
     def settle(self, estimated: float, used: float) -> None:
         """Corrects the tokens of an admitted request by what it really took."""
@@ -97,22 +98,17 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
 
     Source: RFC 9110, section 10.2.3.
     """
-    text = headers.get("retry-after-ms")
-    if text is not None:
-        return _number(text, 1000.0)
-    text = headers.get("retry-after")
-    if text is None:
-        return None
-    seconds = _number(text, 1.0)
-    if seconds is not None:
-        return seconds
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        seconds = _number(headers.get(name, ""), unit)
+        if seconds is not None:
+            return seconds
     try:
-        date = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=datetime.UTC)
+        return max(0.0, date.timestamp() - (time.time() if now is None else now))
+    except (ValueError, OverflowError):
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=datetime.UTC)
-    return max(0.0, date.timestamp() - (time.time() if now is None else now))
 
 
 def _number(text: str, unit: float) -> float | None:

@@ -66,16 +66,20 @@ class ObjectLock:
         if self._read().get("owner") != self._owner:
             raise UserError(f"{folder} was taken by another process at the same moment")
 
-    def refresh(self) -> None:
-        """Says that the owner lives.
+    def check(self) -> None:
+        """Makes sure that this process still holds the lock.
 
         Raises:
-          UserError: another process took the lock over.
+          UserError: another process took it over.
         """
-        if time.time() - self._refreshed < _STALE_SECONDS / 10:
-            return
         if self._read().get("owner") != self._owner:
             raise UserError(f"another process took over {self._path}; this one stops")
+
+    def refresh(self) -> None:
+        """Says that the owner lives, once every 90 seconds; see `check`."""
+        if time.time() - self._refreshed < _STALE_SECONDS / 10:
+            return
+        self.check()
         self._write()
 
     def release(self) -> None:
@@ -86,7 +90,7 @@ class ObjectLock:
     def _read(self) -> dict:
         try:
             return json.loads(self._path.read_bytes()) if self._path.exists() else {}
-        except (ValueError, OSError):
+        except ValueError:  # half written
             return {}
 
     def _write(self) -> None:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
 
 from distill.data.examples import Example, write_jsonl
 from distill.errors import UserError
 from distill.teacher import annotate, batch_files, lint, prompts, settle, simulated, sources
+from distill.teacher.annotate import Missing
 from distill.teacher.client import Client, check_url, read_key
-from distill.teacher.export import write_released
+from distill.teacher.export import check_released, write_released
 from distill.teacher.filters import Filters
 from distill.teacher.prices import price_of
-from distill.teacher.sampling import Digests, Sampling
+from distill.teacher.sampling import Digests, Sampling, key_of
 from distill.teacher.store import Store
 from distill.teacher.tally import CHARACTERS_PER_TOKEN, Tally
-from distill.teacher.terminal import printable
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -93,8 +95,11 @@ class _Pipeline:
             )
         if not options.model:
             raise UserError("give the model's name with --model, as the endpoint calls it")
-        if not (options.output or options.store):
+        if not (options.output or options.store or options.dry_run):
             raise UserError("give the JSONL file to write with --output (or a --store)")
+        for flag, low in (("rationales", 1), ("timeout", 1e-3), ("backoff_seconds", 0)):
+            if not getattr(options, flag) >= low:
+                raise UserError(f"got --{flag} {getattr(options, flag)}, expected at least {low}")
         self.prompt = prompts.load(name)
         several = options.samples > 1
         temperature = options.temperature
@@ -133,14 +138,20 @@ class _Pipeline:
         self.rows = read_rows(options)
         if not len(self.rows):
             raise UserError("there are no rows to annotate")
+        self.folder = options.store
+        if not self.folder and options.output:
+            output = epath.Path(options.output)
+            self.folder = output.parent / f"{output.stem}.store"
 
     def run(self) -> dict[str, object]:
         options = self.options
+        self._check_rows()
         if options.dry_run:
             return self._dry_run()
-        output = epath.Path(options.output) if options.output else None
-        folder = options.store or output.parent / f"{output.stem}.store"
+        folder = self.folder
         if options.batch_write or options.batch_read or options.reparse:
+            if not options.batch_write and not epath.Path(folder).exists():
+                raise UserError(f"there is no store {folder}; name it with --store")
             with Store(folder) as store:
                 return self._offline(store)
         # All that can be refused is refused before a store is made.
@@ -155,30 +166,92 @@ class _Pipeline:
             tally = annotate.run(job)
             return self._settle(store) | _spent(tally) | {"stopped": job.stopped}
 
+    def _check_rows(self) -> None:
+        """Refuses, before anything is asked, rows that cannot be asked or written.
+
+        Raises:
+          UserError: a row that the prompt, the released layout or the teacher's row cannot hold.
+        """
+        options = self.options
+        if self.prompt.input_pattern:
+            for row in self.rows:
+                self.prompt.question(row)
+        if options.released_dir:
+            check_released(options.dataset or self.prompt.name, options.split, self.rows)
+        if options.teacher_row and all(row.label is None for row in self.rows):
+            raise UserError("--teacher_row needs rows with gold labels")
+
     def _offline(self, store: Store) -> dict[str, object]:
         options = self.options
         if options.reparse:
+            self._check_answered(store)
             return self._settle(store)
-        retry = options.retry_failed
-        missing = annotate.missing(self.rows, self.digests, options.samples, store, retry)
         if options.batch_write:
+            left = self._within_bounds(self._missing(store, options.retry_failed))
             store.describe(self.digests.head, self.digests.about)
-            written = batch_files.write(options.batch_write, missing, self.prompt, self.sampling)
+            written = batch_files.write(options.batch_write, left, self.prompt, self.sampling)
             return {"mode": "batch_write"} | written
+        # What a batch answered is taken, though the row may have failed elsewhere.
+        left = self._missing(store, retry_failed=True)
         read = batch_files.read(
-            options.batch_read, missing, self.sampling, store, options.any_model
+            options.batch_read, left, self.prompt, self.sampling, store, options.any_model
         )
         store.sync()
         return self._settle(store) | {"batch": read}
 
+    def _missing(self, store: Store | None, retry_failed: bool) -> Iterator[Missing | None]:
+        samples = self.options.samples
+        return annotate.missing(self.rows, self.digests, samples, store, retry_failed)
+
+    def _within_bounds(self, missing: Iterable[Missing | None]) -> Iterator[Missing]:
+        """The rows that --max_rows and --max_cost allow to ask for, by their longest answers."""
+        settings, cost = self.settings, 0.0
+        annotate.Job.check_price(settings, self.price, self.options.model)
+        tasks = (task for task in missing if task)
+        for task in itertools.islice(tasks, settings.max_rows):
+            tokens_in, tokens_out = self._estimate([task])
+            cost += self.price.of(tokens_in, tokens_out) if self.price else 0.0
+            if settings.max_cost is not None and cost > settings.max_cost:
+                return
+            yield task
+
+    def _check_answered(self, store: Store) -> None:
+        """Refuses to write again from a store that holds no answer to what is asked.
+
+        Raises:
+          UserError: it says how this prompt and these settings differ from the store's.
+        """
+        for row in self.rows:
+            if store.state(key_of(row.id, self.digests.of(row), 0)) is not None:
+                return
+        differing = [
+            {name for name in about if about[name] != asked.get(name)}
+            for asked in store.described()
+            for about in [self.digests.about]
+        ]
+        hint = "; these rows are none of its rows"
+        if differing and min(differing, key=len):
+            closest = min(differing, key=len)
+            hint = f"; the closest that it was asked differs in: {', '.join(sorted(closest))}"
+        raise UserError(f"{store.path} has no answer to this prompt, model and settings{hint}")
+
+    def _estimate(self, tasks: Sequence[Missing]) -> tuple[int, int]:
+        """Tokens that the requests for these rows read, and write at most."""
+        prefix = len(self.prompt.prefix(self.sampling.api))
+        characters = sum(prefix + len(self.prompt.question(task.row)) for task in tasks)
+        written = self.sampling.longest * sum(len(task.samples) for task in tasks)
+        return round(characters / CHARACTERS_PER_TOKEN), written
+
     def _dry_run(self) -> dict[str, object]:
-        """The first prompt and the estimate; no endpoint, no store."""
-        row = self.rows[0]
-        characters = len(self.prompt.prefix(self.sampling.api)) * len(self.rows)
-        characters += sum(len(self.prompt.question(row)) for row in self.rows)
-        tokens_in = round(characters / CHARACTERS_PER_TOKEN)
-        tokens_out = self.sampling.longest * len(self.rows) * self.options.samples
-        body = self.sampling.body(self.prompt, row, self.options.samples, 0)
+        """The first prompt and the estimate of what is left to ask; no endpoint, no new store."""
+        options = self.options
+        exists = self.folder and epath.Path(self.folder).exists()
+        with Store(self.folder, read_only=True) if exists else contextlib.nullcontext() as store:
+            tasks = list(filter(None, self._missing(store, options.retry_failed)))
+        tasks = tasks[: options.max_rows]
+        row = tasks[0].row if tasks else self.rows[0]
+        tokens_in, tokens_out = self._estimate(tasks)
+        body = self.sampling.body(self.prompt, row, options.samples, 0)
         shown = body.get("prompt") or "\n".join(
             f"[{message['role']}]\n{message['content']}" for message in body["messages"]
         )
@@ -187,6 +260,7 @@ class _Pipeline:
             "first_prompt": shown,
             "request": {n: v for n, v in body.items() if n not in ("prompt", "messages")},
             "rows": len(self.rows),
+            "rows_to_ask": len(tasks),
             "tokens_in": tokens_in,
             "tokens_out_at_most": tokens_out,
             "cost_at_most": self.price.of(tokens_in, tokens_out) if self.price else None,
@@ -199,7 +273,7 @@ class _Pipeline:
             self.rows, self.prompt, self.digests, options.samples, store, totals
         )
         released: list[tuple[Example, str]] = []
-        keep = (lambda s: released.append((s.row, s.completion))) if options.released_dir else None
+        keep = (lambda *kept: released.append(kept)) if options.released_dir else None
         written: dict[str, object] = {"written": 0, "dropped": {}, "dropped_file": None}
         if options.output:
             written = settle.write_rows(
@@ -207,8 +281,10 @@ class _Pipeline:
             )
         else:
             for entry in settled:
-                if keep and not self.filters.why_not(entry.row, entry.agreement, self.prompt.same):
-                    keep(entry)
+                same = self.prompt.same
+                passing = self.filters.passing(entry.readings, entry.agreement, same)
+                if keep and passing:
+                    keep(*passing[0])
         if options.released_dir:
             dataset = options.dataset or self.prompt.name
             write_released(options.released_dir, dataset, options.split, released)
@@ -223,6 +299,7 @@ class _Pipeline:
             "pending": totals.pending,
             "failed_by_reason": dict(sorted(totals.failed.items())),
             "parsed": totals.parsed,
+            "cut_off": totals.cut_off,
             "parse_failures": dict(sorted(totals.failures.items())),
             **written,
             "stored_tokens": {"in": totals.tokens_in, "out": totals.tokens_out},
@@ -261,76 +338,3 @@ def _spent(tally: Tally) -> dict[str, object]:
         "cost": tally.cost,
         "seconds": round(tally.seconds, 3),
     }
-
-
-def text(result: dict[str, object]) -> str:
-    """The result for people."""
-    mode = result["mode"]
-    if mode == "simulated":
-        return (
-            f"{result['output']}: {result['rows']} rows, teacher right on "
-            f"{result['teacher_accuracy']:.1%}"
-        )
-    if mode == "check":
-        lines = [f"warning: {printable(text)}" for text in result["warnings"]]
-        compared = result["rows_compared"]
-        rows = f"compared with {compared:,} rows" if compared else "not compared with any rows"
-        return "\n".join(
-            [*lines, f"prompt {result['prompt']}: {result['exemplars']} exemplars good, {rows}"]
-        )
-    if mode == "batch_write":
-        return f"{result['requests']:,} requests in {', '.join(result['files']) or 'no file'}"
-    if mode == "dry_run":
-        cost = result["cost_at_most"]
-        price = "no price known (--prices)" if cost is None else f"at most ${cost:.4f}"
-        return (
-            f"{printable(result['first_prompt'])}\n\nsent with {json.dumps(result['request'])}\n"
-            f"{result['rows']:,} rows: about {result['tokens_in']:,} tokens in, at most "
-            f"{result['tokens_out_at_most']:,} out, {price}"
-        )
-    return _summary(result)
-
-
-def _summary(result: dict[str, object]) -> str:
-    lines = [
-        f"{result['output'] or result['store']}: {result['rows']:,} rows, {result['answered']:,} "
-        f"answered, {result['failed']:,} failed, {result['pending']:,} not asked"
-    ]
-    if result["failed"]:
-        lines.append(f"failed: {_counts(result['failed_by_reason'])}")
-    lines.append(f"labels read: {result['parsed']:,}; {_counts(result['parse_failures']) or 'all'}")
-    if result["output"]:
-        lines.append(f"written: {result['written']:,} rows")
-    if result["dropped"]:
-        lines.append(f"dropped: {_counts(result['dropped'])}, kept in {result['dropped_file']}")
-    if "requests" in result:
-        tokens = result["tokens"]
-        cost = "" if result["cost"] is None else f", ${result['cost']:.4f}"
-        lines.append(
-            f"this run: {result['requests']:,} requests, {tokens['in']:,} tokens in, "
-            f"{tokens['out']:,} out{cost}, {result['seconds']:.1f} s"
-        )
-    if result.get("stopped"):
-        lines.append(f"stopped by --{result['stopped']}; the same command goes on")
-    if "batch" in result:
-        batch = result["batch"]
-        lines.append(
-            f"batch: {batch['stored']:,} samples stored, {len(batch['failed']):,} failed (write "
-            f"another round with --batch_write), {batch['unasked']:,} of no open row"
-        )
-        lines += [
-            f"  {printable(f['id'], '')}: {f['reason']} {f['message']}"
-            for f in batch["failed"][:20]
-        ]
-    if result["teacher"]:
-        teacher = result["teacher"]
-        low, high = teacher["interval"]
-        lines.append(
-            f"teacher: {teacher['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {teacher['n']:,} rows "
-            "with gold labels"
-        )
-    return "\n".join(lines)
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items())

@@ -32,6 +32,7 @@ FOLDER = Path(__file__).resolve().parent / "prompts"
 PARSERS = ("nli", "choice", "equation", "label", "free")
 APIS = ("chat", "completions")
 _SLOT = re.compile(r"\{(\w+)\}")
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _LISTED = re.compile(r"^\(([a-z])\) (.+)$", re.MULTILINE)
 
 
@@ -112,8 +113,11 @@ class Prompt:
         return parse_choice(own, choices)
 
     def cut(self, completion: str) -> str:
-        """The completion up to the first stop that follows any text."""
-        own = completion.lstrip()
+        """The completion up to the first stop that follows any text.
+
+        Half a surrogate pair, which JSON can carry and no text may hold, becomes U+FFFD.
+        """
+        own = _HALF_PAIR.sub("\ufffd", completion).lstrip()
         ends = [own.find(stop) for stop in self.stops]
         return own[: min((end for end in ends if end > 0), default=len(own))]
 

@@ -16,7 +16,7 @@ from etils import epath
 from distill.data.completions import Completion
 from distill.data.examples import Example, Failure, write_jsonl
 from distill.data.metrics import wilson_interval
-from distill.teacher.consistency import vote
+from distill.teacher.consistency import Verdict, vote
 from distill.teacher.filters import Filters
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt
@@ -29,18 +29,26 @@ class Settled:
     """A row with what its samples say.
 
     Attributes:
-      row: with teacher label, rationale and failure.
-      rationales: all that agree, the row's own first.
-      completion: raw text of the chosen sample, up to a stop; "" if no sample was answered.
+      readings: the row with teacher label, rationale and failure, and the raw completion they
+        are of (up to a stop; "" if no sample was answered). The first is the row's own; the
+        others have the same label and another rationale.
       agreement: share of the samples with the label.
       answered: whether any sample was.
     """
 
-    row: Example
-    rationales: tuple[str, ...]
-    completion: str
+    readings: tuple[tuple[Example, str], ...]
     agreement: float
     answered: bool
+
+    @property
+    def row(self) -> Example:
+        """The row as its own reading has it."""
+        return self.readings[0][0]
+
+    @property
+    def completion(self) -> str:
+        """The raw completion of the row's own reading."""
+        return self.readings[0][1]
 
 
 @dataclasses.dataclass
@@ -51,6 +59,7 @@ class Totals:
     pending: int = 0
     answered: int = 0
     parsed: int = 0
+    cut_off: int = 0  # samples that ended at the longest length
     failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     failures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     tokens_in: int = 0
@@ -82,17 +91,11 @@ def settle(
         said = [_parsed(prompt, row, record) for record in records]
         verdict = vote(said, prompt.same)
         answered = any(record["ok"] for record in records)
-        chosen = records[verdict.chosen]
-        annotated = dataclasses.replace(
-            row,
-            teacher_label=verdict.label,
-            rationale=verdict.rationales[0] if verdict.rationales else None,
-            failure=verdict.failure,
-        )
         for record in records:
             usage = record.get("usage") or {}
             totals.tokens_in += usage.get("in", 0)
             totals.tokens_out += usage.get("out", 0)
+            totals.cut_off += record.get("finish") == "length"
         totals.answered += answered
         totals.parsed += verdict.label is not None
         if not answered:
@@ -102,8 +105,28 @@ def settle(
         if row.label is not None:
             totals.with_gold += 1
             totals.correct += verdict.label is not None and prompt.same(verdict.label, row.label)
-        text = prompt.cut(chosen["completion"]) if chosen["ok"] else ""
-        yield Settled(annotated, verdict.rationales, text, verdict.agreement, answered)
+        yield Settled(
+            tuple(_readings(row, prompt, records, said, verdict)), verdict.agreement, answered
+        )
+
+
+def _readings(
+    row: Example,
+    prompt: Prompt,
+    records: Sequence[dict[str, object]],
+    said: Sequence[Completion],
+    verdict: Verdict,
+) -> Iterator[tuple[Example, str]]:
+    """The row as each sample of another rationale reads it, the chosen one first."""
+    for number in dict.fromkeys((verdict.chosen, *verdict.samples)):
+        reading = dataclasses.replace(
+            row,
+            teacher_label=said[number].label,
+            rationale=said[number].rationale,
+            failure=said[number].failure or (None if verdict.label else verdict.failure),
+        )
+        record = records[number]
+        yield reading, prompt.cut(str(record["completion"])) if record["ok"] else ""
 
 
 def _parsed(prompt: Prompt, row: Example, record: dict[str, object]) -> Completion:
@@ -118,9 +141,11 @@ def write_rows(
     filters: Filters,
     same: Callable[[str, str], bool],
     rationales: int = 1,
-    also: Callable[[Settled], None] | None = None,
+    also: Callable[[Example, str], None] | None = None,
 ) -> dict[str, object]:
     """Writes the rows that are kept as JSONL, and those that are dropped beside them.
+
+    A row is kept if any of its readings passes the filters; the first that does is written.
 
     Args:
       path: the file of training rows. `<stem>.dropped.jsonl` gets the others, with the
@@ -128,9 +153,9 @@ def write_rows(
       settled: the rows.
       filters: what is dropped.
       same: whether two labels are one.
-      rationales: different agreeing rationales a row; each further one is a row of its
-        own, id `<id>#1`, `<id>#2`, ...
-      also: called with every row that is kept.
+      rationales: different agreeing rationales a row that pass; each further one is a row of
+        its own, id `<id>#1`, `<id>#2`, ...
+      also: called with every row that is kept, and its raw completion.
 
     Returns:
       `written`, `dropped` (rows by reason) and `dropped_file` (or None).
@@ -142,21 +167,18 @@ def write_rows(
 
     def kept() -> Iterator[Example]:
         for entry in settled:
-            reason = filters.why_not(entry.row, entry.agreement, same)
-            if reason:
+            passing = filters.passing(entry.readings, entry.agreement, same)
+            if not passing:
+                reason = filters.why_not(entry.row, entry.agreement, same)
                 counts[str(reason)] += 1
                 why = {"dropped": str(reason), "agreement": round(entry.agreement, 4)}
                 left_out.append(entry.row.to_dict() | why)
                 continue
             if also:
-                also(entry)
-            counts["written"] += 1
-            yield entry.row
-            for number, rationale in enumerate(entry.rationales[1:rationales], start=1):
+                also(*passing[0])
+            for number, (row, _) in enumerate(passing[:rationales]):
                 counts["written"] += 1
-                yield dataclasses.replace(
-                    entry.row, id=f"{entry.row.id}#{number}", rationale=rationale
-                )
+                yield dataclasses.replace(row, id=f"{row.id}#{number}") if number else row
 
     write_jsonl(path, kept())
     if left_out:

@@ -27,6 +27,7 @@ from distill.teacher.locks import FileLock, ObjectLock
 
 SCHEMA = 1
 _HEAD = re.compile(rb'\{"key": "([0-9a-f]{32})", "ok": (true|false), ')
+_OBJECTS = 16  # kept in memory; answers of neighbouring rows lie in neighbouring objects
 _NAME = re.compile(r"shard-(\d{5,})\.jsonl")
 
 
@@ -61,7 +62,7 @@ class Store:
         self._index: dict[bytes, int] = {}
         self._shards: list[epath.Path] = []
         self._readers: dict[int, int] = {}
-        self._cached: tuple[int, bytes] = (-1, b"")
+        self._cached: dict[int, bytes] = {}  # objects read last, by shard
         self._waiting: list[bytes] = []
         self._fd, self._size, self._in_shard, self._unsynced = -1, 0, 0, 0
         self._synced_at = time.monotonic()
@@ -110,11 +111,11 @@ class Store:
         if not self._remote and self._fd < 0:
             self._new_shard()
         shard = len(self._shards) if self._remote else len(self._shards) - 1
-        self._note(bytes.fromhex(str(record["key"])), bool(record["ok"]), shard, self._size)
         if self._remote:
             self._waiting.append(line)
         else:
-            _write(self._fd, line)
+            self._write(line)
+        self._note(bytes.fromhex(str(record["key"])), bool(record["ok"]), shard, self._size)
         self._size += len(line)
         self._in_shard += 1
         self._unsynced += 1
@@ -124,17 +125,31 @@ class Store:
         """Keeps what was asked beside the answers, as `asked-<name>.json`, once."""
         path = self.path / f"asked-{name}.json"
         if not path.exists():
-            path.write_text(json.dumps(about, indent=1) + "\n")
+            _write_whole(path, json.dumps(about, indent=1) + "\n")
+
+    def described(self) -> list[dict[str, object]]:
+        """What `describe` kept."""
+        return [
+            json.loads(path.read_bytes())
+            for path in sorted(self.path.glob("asked-*.json"), key=lambda path: path.name)
+        ]
 
     def sync_if_due(self) -> None:
-        """Syncs if enough records, or the oldest for long enough, wait for it."""
+        """Syncs if enough records, or the oldest for long enough, wait for it.
+
+        Raises:
+          UserError: another process took over (on object stores).
+        """
         waited = time.monotonic() - self._synced_at
         if self._unsynced >= self._sync_records or (self._unsynced and waited > self._sync_seconds):
             self.sync()
+        elif self._remote and not self._read_only:
+            self._lock.refresh()
 
     def sync(self) -> None:
         """Makes all records durable."""
         if self._remote and self._waiting:
+            self._lock.check()  # whoever took over may have written a shard of this number
             path = self.path / _shard_name(len(self._shards))
             path.write_bytes(b"".join(self._waiting))
             self._shards.append(path)
@@ -182,9 +197,7 @@ class Store:
         if found and not about.exists():
             raise UserError(f"{self.path} has shards but no store.json; is it a store?")
         if not self._read_only and not about.exists():
-            temporary = self.path / f".store.json.{os.getpid()}"
-            temporary.write_text(json.dumps({"schema": SCHEMA}) + "\n")
-            temporary.replace(about)
+            _write_whole(about, json.dumps({"schema": SCHEMA}) + "\n")
         for number, path in found:
             # A number that is missing was lost by hand; the list keeps number = position.
             while len(self._shards) < number:
@@ -229,19 +242,39 @@ class Store:
         if self._remote:
             if shard == len(self._shards):  # not yet written
                 content = b"".join(self._waiting)
-            elif self._cached[0] == shard:
-                content = self._cached[1]
             else:
-                content = self._shards[shard].read_bytes()
-                self._cached = (shard, content)
+                content = self._cached.pop(shard, None) or self._shards[shard].read_bytes()
+                self._cached[shard] = content
+                if len(self._cached) > _OBJECTS:
+                    del self._cached[next(iter(self._cached))]
             return content[offset : content.index(b"\n", offset)]
         fd = self._readers.get(shard)
         if fd is None:
             fd = self._readers[shard] = os.open(self._shards[shard], os.O_RDONLY)
-        line, size = b"", 4096
+        line, size = os.pread(fd, 4096, offset), 4096
         while b"\n" not in line:
-            line, size = os.pread(fd, size, offset), size * 4
+            if len(line) < size:
+                raise UserError(f"{self._shards[shard]} was cut while it was in use")
+            size *= 4
+            line = os.pread(fd, size, offset)
         return line[: line.index(b"\n")]
+
+    def _write(self, line: bytes) -> None:
+        """Appends a line to the shard, whole or not at all.
+
+        Raises:
+          UserError: the disk is full, or fails.
+        """
+        done = 0
+        try:
+            while done < len(line):
+                done += os.write(self._fd, line[done:])
+        except OSError as error:
+            os.ftruncate(self._fd, self._size)
+            raise UserError(
+                f"{self._shards[-1]}: cannot be written ({error.strerror}); make room, then the "
+                "same command goes on"
+            ) from error
 
     def _new_shard(self) -> None:
         path = self.path / _shard_name(len(self._shards))
@@ -272,6 +305,8 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def _write(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
+def _write_whole(path: epath.Path, text: str) -> None:
+    """Writes a file so that a reader sees all of it or none."""
+    temporary = path.parent / f".{path.name}.{os.getpid()}"
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -63,13 +63,14 @@ class Tally:
     def line(self) -> str:
         """`1,200/5,000 rows  31.0 rows/s  ...`."""
         rate = (self.answered + self.failed) / max(self.seconds, 1e-9)
-        left = self.rows - self.seen
+        done = self.seen - (self.asked - self.answered - self.failed)
+        left = self.rows - done
         eta = f"{left / rate / 60:.1f} min" if rate and left else "-"
         cost = f"  ${self.cost:.4f}" if self.price else ""
         failed = f"  {self.failed:,} failed" if self.failed else ""
         retried = f"  {sum(self.retries.values()):,} retries" if self.retries else ""
         return (
-            f"{self.seen:,}/{self.rows:,} rows  {rate:.1f} rows/s  {self.tokens_in:,} tokens in, "
+            f"{done:,}/{self.rows:,} rows  {rate:.1f} rows/s  {self.tokens_in:,} tokens in, "
             f"{self.tokens_out:,} out{cost}{failed}{retried}  ETA {eta}"
         )
 

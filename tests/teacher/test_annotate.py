@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import collections
 import itertools
+import json
 import time
 
 import pytest
 
 from distill.errors import UserError
-from distill.teacher import prompts, simulated
+from distill.teacher import prompts, server, simulated
 from distill.teacher.faults import REASONS, TRANSIENT, FaultPlan
 from distill.teacher.prices import Price
+from distill.teacher.store import Store
 
 
 def _ends(job):
@@ -172,6 +174,47 @@ def test_the_cost_stays_below_its_bound(serve, run_job, tickets, tmp_path):
         assert nothing.tally.requests == 0
 
 
+def test_both_bounds_are_kept_at_once(serve, run_job, tickets, tmp_path):
+    """Rows that wait for room under the cost count when rows are counted."""
+    price = Price(10.0, 30.0)
+    with serve(latency=0.05) as (endpoint, url):
+        job = run_job(url, tickets, tmp_path / "s", price=price, max_cost=0.1, max_rows=17,
+                      concurrency=32)  # fmt: skip
+    assert job.stopped == "max_rows" and endpoint.counts["answered"] == 17
+
+
+def test_answers_of_no_use_count_as_paid(serve, run_job, tickets, tmp_path):
+    price = Price(10.0, 30.0)
+    with serve(_plan(always={"wrong_model": 1.0})) as (endpoint, url):
+        job = run_job(url, tickets, tmp_path / "s", price=price, max_cost=0.05)
+    assert job.stopped == "max_cost" and 0.03 < job.tally.cost <= 0.05
+    assert endpoint.counts["wrong_model"] <= 11 and not job.records  # $.0046 each
+
+
+def test_when_a_job_ends_nobody_waits_any_longer(serve, run_job, tickets, tmp_path):
+    began = time.monotonic()
+    plan = FaultPlan(always={"429_retry_after": 0.5, "401": 0.5}, retry_after=500)
+    with serve(plan) as (_, url), pytest.raises(UserError, match="refuses the key"):
+        run_job(url, tickets, tmp_path / "s", concurrency=8, backoff_base=300)
+    assert time.monotonic() - began < 30
+
+
+def test_a_store_that_fails_ends_the_job_with_its_reason(
+    serve, run_job, tickets, tmp_path, monkeypatch
+):
+    append, count = Store.append, itertools.count()
+
+    def full(self, record):
+        if next(count) >= 5:
+            raise UserError("no room")
+        append(self, record)
+
+    monkeypatch.setattr(Store, "append", full)
+    with serve() as (endpoint, url), pytest.raises(UserError, match=r"no room\. 5 rows of this"):
+        run_job(url, tickets, tmp_path / "s", concurrency=4)
+    assert endpoint.counts["answered"] <= 5 + 4
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"max_tokens": 0}, {"max_tokens": -1}, {"extra": '{"max_tokens": 0}'},
@@ -189,13 +232,23 @@ def test_the_newer_name_of_the_bound_replaces_the_older(tickets, sampling):
     assert asks.longest == 900 and "n" not in body
 
 
-def test_a_key_that_the_server_repeats_is_nowhere(serve, run_job, tickets, tmp_path):
+def _escaping(status, content, headers=None):
+    r"""`server.http` with the first letter of every key as \u0073."""
+    body = json.dumps(content).replace("sk-", "\\u0073k-").encode()
+    return server._head(status, len(body), headers) + body
+
+
+def test_a_key_that_the_server_repeats_is_nowhere(serve, run_job, tickets, tmp_path, monkeypatch):
     key = "sk-very-secret-0123456789"
     with serve(key="sk-another") as (_, url), pytest.raises(UserError) as caught:
         run_job(url, tickets, tmp_path / "s", key=key)
     assert "***" in str(caught.value) and key not in repr(caught.value)
     with serve(respond=lambda prompt, draw: f"Bearer {key}\nAnswer: refuse") as (_, url):
         job = run_job(url, tickets[:3], tmp_path / "s", key=key)
+    assert job.records[0]["completion"] == "Bearer ***\nAnswer: refuse"
+    monkeypatch.setattr(server, "http", _escaping)
+    with serve(respond=lambda prompt, draw: f"Bearer {key}\nAnswer: refuse") as (_, url):
+        job = run_job(url, tickets[:3], tmp_path / "s2", key=key)
     assert job.records[0]["completion"] == "Bearer ***\nAnswer: refuse"
     with serve(respond=lambda prompt, draw: "EMPTY.\nAnswer: refuse") as (_, url):
         kept = run_job(url, tickets[:1], tmp_path / "t", key="EMPTY")

@@ -10,7 +10,7 @@ import pytest
 
 from distill.errors import UserError
 from distill.teacher import annotate, batch_files, prompts, server
-from distill.teacher.sampling import Digests
+from distill.teacher.sampling import Digests, key_of
 from distill.teacher.store import Store
 
 
@@ -67,14 +67,14 @@ def test_results_are_matched_in_any_order_and_failures_go_round_again(job, tmp_p
         _save(tmp_path / "a.jsonl", results[:half]),
         _save(tmp_path / "b.jsonl", results[half:]),
     ]
-    said = batch_files.read(files, missing(), asks, store)
+    said = batch_files.read(files, missing(), prompt, asks, store)
     assert (said["stored"], said["unasked"]) == (2 * 6 + 1, 1)
     reasons = {f["id"].split("/")[-1]: f["reason"] for f in said["failed"]}
     assert reasons == {"1": "server_error", "2": "rate_limited", "3": "empty_choices",
                        "4": "wrong_model"}  # fmt: skip
     assert all("\x1b" not in f["message"] for f in said["failed"])
     # The same files again add nothing.
-    again = batch_files.read(files, missing(), asks, store)
+    again = batch_files.read(files, missing(), prompt, asks, store)
     assert again["stored"] == 0 and len(again["failed"]) == 4
     # The next round asks for exactly what is left, the second sample of row 5 among it.
     second = batch_files.write(out, missing(), prompt, asks)
@@ -85,9 +85,37 @@ def test_results_are_matched_in_any_order_and_failures_go_round_again(job, tmp_p
     for request in alone:
         request["body"]["n"] = 1
     lines = [json.dumps(alone[0]) if "n" not in json.loads(ln)["body"] else ln for ln in lines]
-    batch_files.read([_save(tmp_path / "c.jsonl", map(_answer, lines))], missing(), asks, store)
+    batch_files.read(
+        [_save(tmp_path / "c.jsonl", map(_answer, lines))], missing(), prompt, asks, store
+    )
     assert batch_files.write(out, missing(), prompt, asks) == {"requests": 0, "files": []}
     assert len(store) == 24
+
+
+def test_an_answer_is_taken_though_the_row_half_ended_elsewhere(job, tickets, tmp_path):
+    """Between writing and reading, samples were answered, or failed, over HTTP."""
+    prompt, asks, store, missing = job
+    out = tmp_path / "batch.jsonl"
+    batch_files.write(out, missing(), prompt, asks)
+    results = [_answer(line) for line in out.read_text().splitlines()]
+    for result in results:
+        del result["response"]["body"]["usage"]
+    first, second = list(missing())[:2]
+    online = {"completion": "online", "finish": "stop", "usage": {"in": 1, "out": 1}}
+    answered = key_of(first.row.id, first.digest, 0)
+    failed = key_of(second.row.id, second.digest, 0)
+    store.append({"key": answered, "ok": True} | online)
+    store.append({"key": failed, "ok": False, "failure": "timeout"})
+    digests = Digests(prompt, asks)
+    left = annotate.missing(tickets[:12], digests, 2, store, True)
+    said = batch_files.read(
+        [_save(tmp_path / "r.jsonl", [*results, results[3]])], left, prompt, asks, store
+    )
+    assert (said["stored"], said["unasked"], said["failed"]) == (23, 1, [])
+    assert store.get(answered)["completion"] == "online" and store.get(failed)["ok"]
+    late = store.get(key_of(first.row.id, first.digest, 1))
+    assert late["completion"] == results[0]["response"]["body"]["choices"][1]["message"]["content"]
+    assert late["usage"]["in"] > 100 and late["usage"]["estimated"]
 
 
 def test_what_a_batch_says_is_what_http_says(job, serve, run_job, tickets, tmp_path):
@@ -95,7 +123,7 @@ def test_what_a_batch_says_is_what_http_says(job, serve, run_job, tickets, tmp_p
     out = tmp_path / "batch.jsonl"
     batch_files.write(out, missing(), prompt, asks)
     results = _save(tmp_path / "r.jsonl", map(_answer, out.read_text().splitlines()))
-    batch_files.read([results], missing(), asks, store)
+    batch_files.read([results], missing(), prompt, asks, store)
     with serve() as (_, url):
         online = run_job(url, tickets[:12], tmp_path / "t", samples=2, asks=asks)
 
@@ -119,8 +147,8 @@ def test_files_are_cut_at_the_bounds_of_the_service(job, tmp_path):
 
 
 def test_files_that_are_no_results_are_named(job, tmp_path):
-    _, asks, store, missing = job
+    prompt, asks, store, missing = job
     path = tmp_path / "r.jsonl"
     path.write_text('{"custom_id": "x", "response": null}\n{"id": 3}\n')
     with pytest.raises(UserError, match=r"r.jsonl:2: there is no `custom_id`"):
-        batch_files.read([path], missing(), asks, store)
+        batch_files.read([path], missing(), prompt, asks, store)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import types
 
 import pytest
 
 from distill.errors import UserError
 from distill.teacher.client import (
     Client,
+    Permanent,
     Reason,
+    Refused,
     Retry,
     check_url,
     read_answer,
@@ -68,6 +71,7 @@ def test_usage_is_believed_if_it_is_whole(usage, tokens):
         (b"\xff\xfe", Reason.BAD_JSON),
         (b"", Reason.BAD_JSON),
         (b"[]", Reason.BAD_JSON),
+        (b"[" * 100_000, Reason.BAD_JSON),
         (b'{"choices": [1]}', Reason.BAD_JSON),
         (b'{"choices": []}', Reason.EMPTY_CHOICES),
         (b'{"choices": null}', Reason.EMPTY_CHOICES),
@@ -80,11 +84,18 @@ def test_what_is_no_answer(content, reason):
     assert caught.value.reason == reason
 
 
+def test_an_answer_of_no_use_still_says_what_it_cost():
+    with pytest.raises(Retry) as caught:
+        read_answer(_body(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 4}), 0)
+    assert caught.value.tokens == (3, 4)
+
+
 def test_models_of_another_name():
     same = [("m", "m"), ("M", "m"), ("m", ""), ("m", "m-2024-08-06"), ("org/m", "m"),
-            ("m.gguf", "/models/m.gguf")]  # fmt: skip
+            ("m.gguf", "/models/m.gguf"), ("m", "models/m-001")]  # fmt: skip
     assert all(same_model(asked, served) for asked, served in same)
-    assert not any(same_model(a, s) for a, s in [("m", "n"), ("gpt-4o", "gpt-4"), ("m", "mm")])
+    assert not any(same_model(a, s) for a, s in [("m", "n"), ("gpt-4o", "gpt-4"), ("m", "mm"),
+                                                ("gpt-4o", "gpt-4o-mini")])  # fmt: skip
 
 
 def test_keys_come_from_the_environment(monkeypatch):
@@ -94,6 +105,33 @@ def test_keys_come_from_the_environment(monkeypatch):
     assert read_key("MY_KEY", "http://localhost:8000/v1") == "none"
     with pytest.raises(UserError, match="MY_KEY is not set"):
         read_key("MY_KEY", "https://api.example.com/v1")
+
+
+@pytest.mark.parametrize("key", ["sk-abc def", "sk-abc\u201c", "sk-a\nb"])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(monkeypatch, key):
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(UserError, match="environment variable MY_KEY has a blank or") as caught:
+        read_key("MY_KEY", "https://api.example.com/v1")
+    assert "sk-a" not in str(caught.value)
+
+
+def test_a_key_given_for_the_name_of_its_variable_is_not_repeated():
+    with pytest.raises(UserError, match="variable that --key_env names is not set") as caught:
+        read_key("sk-abc-123", "https://api.example.com/v1")
+    assert "sk-abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(401, "", Permanent), (402, "", Permanent), (404, "", Permanent), (405, "", Permanent),
+     (429, "insufficient_quota", Permanent), (429, "", Retry), (408, "", Retry), (529, "", Retry),
+     (400, "", Refused), (413, "", Refused), (422, "", Refused)],
+)  # fmt: skip
+def test_what_a_status_means(status, code, kind):
+    response = types.SimpleNamespace(headers={"retry-after": "3"})
+    error = types.SimpleNamespace(status_code=status, code=code, message="m", response=response)
+    found = Client("http://localhost:1/v1", "k", 1, 1)._status(error)
+    assert type(found) is kind and (kind is not Retry or found.wait == 3)
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "http://u:p@h/v1", "h"])

@@ -11,6 +11,7 @@ import pytest
 
 from distill import cli
 from distill.data.examples import read_jsonl
+from distill.teacher import server
 from distill.teacher.faults import FaultPlan
 from distill.teacher.terminal import printable
 
@@ -44,6 +45,96 @@ def test_unlabelled_rows_become_training_rows(serve, rows_file, tickets, tmp_pat
     found = json.loads(teacher.read_text())
     assert (found["accuracy"], found["n"], found["cost_per_row"]) == (1.0, 40, 0.0)
     assert 0.9 < found["interval"][0] < 1 == found["interval"][1]
+
+
+def test_what_is_stored_is_neither_estimated_nor_written_for_a_batch(
+    serve, rows_file, tmp_path, capsys
+):
+    output, batch = tmp_path / "o.jsonl", tmp_path / "batch.jsonl"
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"simulated-returns": {"in": 10, "out": 30}}')
+    rows = [f"--input={rows_file}", f"--output={output}", f"--prices={prices}"]
+    whole = _run(capsys, *rows, "--dry_run")[1]
+    assert whole["rows_to_ask"] == 40 and not list(tmp_path.glob("o.*"))
+    with serve() as (_, url):
+        assert _run(capsys, *rows, f"--base_url={url}", "--max_rows=30")[0] == 0
+    left = _run(capsys, *rows, "--dry_run")[1]
+    assert (left["rows"], left["rows_to_ask"]) == (40, 10)
+    assert left["cost_at_most"] == pytest.approx(whole["cost_at_most"] / 4, rel=0.01)
+    first = read_jsonl(rows_file, "train")[30]
+    assert first.input in left["first_prompt"]
+    cost = f"--max_cost={0.45 * left['cost_at_most']}"
+    for bound, count in ([], 10), (["--max_rows=3"], 3), ([cost], 4):
+        code, said = _run(capsys, *rows, f"--batch_write={batch}", *bound)
+        assert (code, said["requests"]) == (0, count)
+        assert len(batch.read_text().splitlines()) == count
+
+
+def test_reparse_of_what_was_never_asked_leaves_the_output(serve, rows_file, tmp_path, capsys):
+    output = tmp_path / "o.jsonl"
+    rows = [f"--input={rows_file}", f"--output={output}"]
+    with serve() as (_, url):
+        assert _run(capsys, *rows, f"--base_url={url}")[0] == 0
+    before = output.read_bytes()
+    code, said = _run(capsys, *rows, "--reparse", "--temperature=.5")
+    assert code == 2 and "no answer to this prompt, model and settings" in said
+    assert "differs in: settings" in said and output.read_bytes() == before
+    assert _run(capsys, *rows, "--reparse")[0] == 0 and output.read_bytes() == before
+    code, said = _run(capsys, *rows, "--reparse", f"--store={tmp_path / 'none'}")
+    assert code == 2 and "there is no store" in said and not (tmp_path / "none").exists()
+
+
+def test_rows_that_could_not_be_written_are_refused_before_they_are_paid_for(
+    serve, tmp_path, capsys
+):
+    rows = tmp_path / "r.jsonl"
+    good = "premise: A dog sleeps. hypothesis: It rests."
+    rows.write_text(json.dumps({"input": good}) + '\n{"input": "no premise"}\n')
+    with serve() as (endpoint, url):
+        argv = [f"--input={rows}", f"--base_url={url}", f"--output={tmp_path / 'o.jsonl'}"]
+        for more, message in (
+            (["--prompt=esnli"], "row r/train/1: the input does not match input_pattern"),
+            ([f"--released_dir={tmp_path}", "--dataset=svamp"], "r/train/0 has no gold label"),
+            ([f"--released_dir={tmp_path}"], "unknown dataset 'returns'"),
+            ([f"--teacher_row={tmp_path / 't.json'}"], "--teacher_row needs rows with gold"),
+        ):
+            code, said = _run(capsys, *argv, *more)
+            assert code == 2 and message in said
+        assert not endpoint.counts
+    assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_samples_that_were_cut_off_are_counted(serve, rows_file, tmp_path, capsys, monkeypatch):
+    content = server._content
+
+    def cut(*args):
+        found = content(*args)
+        found["choices"][0]["finish_reason"] = "length"
+        return found
+
+    monkeypatch.setattr(server, "_content", cut)
+    with serve() as (_, url):
+        argv = [f"--input={rows_file}", f"--base_url={url}", f"--output={tmp_path / 'o.jsonl'}"]
+        assert cli.main([*ASK, *argv]) == 0
+    assert "cut off at the longest length (--max_tokens): 40 samples" in capsys.readouterr().out
+
+
+def test_a_key_given_as_an_argument_is_refused_and_not_repeated(rows_file, capsys):
+    for flag in ("--key", "--api_key"):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([*ASK, f"--input={rows_file}", f"{flag}={KEY}"])
+        shown = capsys.readouterr()
+        assert stopped.value.code == 2 and "never given as an argument" in shown.err
+        assert KEY not in shown.out + shown.err
+
+
+def test_errors_are_escaped(tmp_path, capsys):
+    bad = tmp_path / "r.jsonl"
+    bad.write_text('{"input": "a", "id": "x"}\n{"input": "b", "id": "x", "lab\\u001b[2Jel": 1}\n')
+    code, said = _run(capsys, f"--input={bad}", f"--output={tmp_path / 'o'}")
+    assert code == 2 and "\x1b" not in said
+    assert cli.main([*ASK, f"--input={tmp_path / 'no'}\x1b[2J", "--output=o"]) == 2
+    assert "\x1b" not in (shown := capsys.readouterr().err) and "\\x1b[2J" in shown
 
 
 def test_annotated_rows_are_what_training_reads(serve, rows_file, tmp_path, capsys):
@@ -88,6 +179,10 @@ def test_dry_run_needs_no_endpoint_and_no_key(rows_file, tmp_path, capsys, monke
         (["--output=o.jsonl", "--base_url=localhost"], "expected e.g. http://"),
         (["--output=o.jsonl", "--extra={"], "expected a JSON object"),
         (["--output=o.jsonl", "--extra={\"stream\": true}"], "may not set 'stream'"),
+        (["--output=o.jsonl", "--rationales=0"], "--rationales 0"),
+        (["--output=o.jsonl", "--timeout=0"], "--timeout 0"),
+        (["--output=o.jsonl", "--requests_per_minute=nan"], "--requests_per_minute nan"),
+        (["--output=o.jsonl", "--max_cost=nan"], "--max_cost nan"),
         (["--output=o.jsonl", "--raw_dir=x"], "needs --dataset"),
         (["--output=o.jsonl", "--min_agreement=2"], "min_agreement"),
         (["--output=o.jsonl"], "OPENAI_API_KEY is not set"),

@@ -124,5 +124,37 @@ def test_training_rows_dropped_rows_and_the_teacher(tmp_path):
     assert teacher["cost_per_row"] == pytest.approx(tokens / 6)
 
 
+def test_every_rationale_passes_the_filters_and_goes_with_its_own_completion(tmp_path):
+    rows, prompt = ROWS["esnli"][:2], prompts.load("esnli")
+    leak = "It is entailment, clearly.\nAnswer: entailment"
+    naps, rests = "It naps.\nAnswer: entailment", "Dogs rest.\nAnswer: entailment"
+    said = [leak, naps, leak, rests, leak, leak, leak, leak]
+    digests = _store(tmp_path / "s", rows, said, prompt, samples=4)
+    kept, totals = [], settle.Totals()
+    with Store(tmp_path / "s") as store:
+        settled = settle.settle(rows, prompt, digests, 4, store, totals)
+        written = settle.write_rows(
+            tmp_path / "o.jsonl", settled, Filters(drop_leaks=True), prompt.same, 3,
+            lambda row, text: kept.append((row.id, row.rationale, text)),
+        )  # fmt: skip
+    back = read_jsonl(tmp_path / "o.jsonl", "test")
+    assert [(row.id, row.rationale) for row in back] == [
+        ("esnli/test/0", "It naps."), ("esnli/test/0#1", "Dogs rest."),
+    ]  # fmt: skip
+    assert kept == [("esnli/test/0", "It naps.", naps)]
+    assert written["dropped"] == {"leakage": 1}
+
+
+def test_half_a_surrogate_pair_of_a_completion_does_not_spoil_the_file(tmp_path):
+    rows, prompt = ROWS["esnli"][:1], prompts.load("esnli")
+    digests = _store(tmp_path / "s", rows, ["It \ud83d naps.\nAnswer: entailment"], prompt)
+    with Store(tmp_path / "s") as store:
+        settled = settle.settle(rows, prompt, digests, 1, store, settle.Totals())
+        settle.write_rows(tmp_path / "o.jsonl", settled, Filters(), prompt.same)
+        (record,) = store.records()
+    (row,) = read_jsonl(tmp_path / "o.jsonl", "test")
+    assert row.rationale == "It \ufffd naps." and "\ud83d" in record["completion"]
+
+
 def test_no_gold_no_teacher_row():
     assert settle.teacher_row(settle.Totals(rows=3), None) is None

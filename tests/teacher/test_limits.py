@@ -92,6 +92,21 @@ def test_nobody_sends_during_a_pause():
     assert sent == [0, 7, 7]
 
 
+def test_a_pause_that_begins_while_a_request_waits_its_turn_holds_it_back():
+    clock = Clock()
+    limits = Limits(60, None, clock, clock.sleep)
+
+    async def main():
+        await limits.admit(1)
+        waiting = asyncio.create_task(limits.admit(1))  # its turn comes at 1 s
+        await asyncio.sleep(0)
+        limits.pause(7)
+        await waiting
+
+    asyncio.run(main())
+    assert clock.now >= 7
+
+
 def test_waits_double_within_bounds():
     for attempt in range(1, 12):
         bound = min(60, 0.5 * 2 ** (attempt - 1))
@@ -105,9 +120,12 @@ def test_waits_double_within_bounds():
         ({"retry-after": "7"}, 7),
         ({"retry-after": "0.25"}, 0.25),
         ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9),
         ({"retry-after": email.utils.formatdate(1_000_030, usegmt=True)}, 30),
         ({"retry-after": email.utils.formatdate(999_000, usegmt=True)}, 0),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "Wed, 99 Foo 99999 00:00:00 GMT"}, None),
         ({"retry-after": "-3"}, None),
         ({"retry-after": "inf"}, None),
         ({}, None),

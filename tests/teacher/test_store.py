@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -110,13 +111,73 @@ def test_an_object_lock_is_taken_over_when_stale(tmp_path):
         pass
 
 
-def test_an_owner_who_lost_the_lock_stops(tmp_path):
+def test_an_owner_who_lost_the_lock_stops_and_overwrites_nothing(tmp_path):
     store = Store(tmp_path / "s", remote=True, sync_records=100)
-    (tmp_path / "s" / "lock.json").write_text('{"owner": "another"}')
-    store._lock._refreshed = 0
     _fill(store, [1])
+    (tmp_path / "s" / "lock.json").write_text('{"owner": "another"}')
+    (tmp_path / "s" / "shard-00000.jsonl").write_text("of the other\n")
     with pytest.raises(UserError, match="took over"):
         store.sync()
+    assert (tmp_path / "s" / "shard-00000.jsonl").read_text() == "of the other\n"
+
+
+def test_an_owner_that_waits_for_answers_keeps_its_lock(tmp_path):
+    with Store(tmp_path / "s", remote=True) as store:
+        lock = tmp_path / "s" / "lock.json"
+        lock.write_text(json.dumps(json.loads(lock.read_text()) | {"time": 0}))
+        store._lock._refreshed = 0
+        store.sync_if_due()  # as the job does twice a second, records or not
+        with pytest.raises(UserError, match="is in use by process"):
+            Store(tmp_path / "s", remote=True)
+
+
+def test_objects_are_read_once_though_rows_cross_their_bounds(tmp_path, monkeypatch):
+    with Store(tmp_path / "s", remote=True, sync_records=10) as store:
+        _fill(store, range(100))
+        reads = []
+
+        class Counted:
+            def __init__(self, path):
+                self.path = path
+
+            def read_bytes(self):
+                reads.append(self.path.name)
+                return self.path.read_bytes()
+
+        monkeypatch.setattr(store, "_shards", [Counted(path) for path in store._shards])
+        for number in [n + step for n in range(0, 90, 10) for step in (9, 10, 8, 11)]:
+            assert store.get(_record(number)["key"]) == _record(number)
+        assert len(reads) == len(set(reads)) == 10
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_line(tmp_path, monkeypatch):
+    write = os.write
+
+    def half_then_full(fd, data):
+        if len(data) < 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data[: len(data) // 2])
+
+    with Store(tmp_path / "s") as store:
+        _fill(store, [1])
+        monkeypatch.setattr(os, "write", half_then_full)
+        with pytest.raises(UserError, match=r"shard-00000.jsonl: cannot be written \(No space"):
+            _fill(store, [2])
+        monkeypatch.setattr(os, "write", write)
+        assert store.state(_record(2)["key"]) is None
+        _fill(store, [3])
+    with Store(tmp_path / "s") as store:
+        assert [r["id"] for r in store.records()] == ["row/1", "row/3"]
+
+
+def test_very_long_completions_come_back_and_a_shard_cut_meanwhile_is_named(tmp_path):
+    long = _record(1, completion="x" * 3_000_000)
+    with Store(tmp_path / "s") as store:
+        store.append(long)
+        assert store.get(long["key"]) == long
+        os.truncate(tmp_path / "s" / "shard-00000.jsonl", 1_000_000)
+        with pytest.raises(UserError, match=r"shard-00000.jsonl was cut"):
+            store.get(long["key"])
 
 
 def test_schemas_and_folders_that_are_no_store_are_refused(tmp_path):
