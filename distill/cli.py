@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from distill import __version__
 from distill.commands.arguments import add as _add
-from distill.errors import UserError
+from distill.errors import Refusal, UserError
 from distill.teacher.terminal import printable
 
 EPILOG = """\
@@ -40,8 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.overrides = [*overrides, *_shorthands(options)]
     if getattr(options, "cache_dir", None):
         os.environ["DISTILL_CACHE_DIR"] = options.cache_dir
+    code = 0
     try:
         result = options.run(options)
+    except Refusal as refusal:
+        print(f"distill: {printable(str(refusal))}", file=sys.stderr)
+        result, code = refusal.result, 2
     except UserError as error:
         print(f"distill: {printable(str(error))}", file=sys.stderr)
         return 2
@@ -49,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(result, ensure_ascii=False))
     elif options.show is not None:
         options.show(result)
-    return 0
+    return code
 
 
 def _split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -16,6 +16,18 @@ class UserError(Exception):
     """
 
 
+class Refusal(UserError):
+    """Sound input that is refused for what was found out about it.
+
+    Attributes:
+      result: what was found, which the command line prints as it prints a success.
+    """
+
+    def __init__(self, message: str, result: dict[str, object]) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 def closest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     """The `count` names most like `name`, best first (never empty if names is not)."""
     return difflib.get_close_matches(str(name), sorted(names), n=count, cutoff=0.0)

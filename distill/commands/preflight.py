@@ -6,9 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from distill.commands import arguments
-from distill.errors import UserError
+from distill.errors import Refusal, UserError
+
+if TYPE_CHECKING:
+    from distill.config.run import RunConfig
+    from distill.preflight.chips import Topology
 
 TEXT = "tell whether a run fits a TPU slice, how long it takes at least, and what binds it"
 
@@ -27,13 +32,12 @@ def add(commands: argparse._SubParsersAction, gin_files: Callable) -> None:
         "--search", action="store_true",
         help="rank meshes, microbatches and recomputation, and compile the best three",
     )  # fmt: skip
-    command.add_argument("--decoding", action="store_true", help="compile label decoding as well")
+    command.add_argument(
+        "--no_decoding", action="store_true", help="compile the training step alone"
+    )
     command.add_argument("--rows", type=int, help="packed rows of a batch, where they are known; "
                          "else one for each sequence, which is the most")  # fmt: skip
     command.add_argument("--price", type=float, help="of a chip an hour, to tell the run's cost")
-    command.add_argument(
-        "--require_fit", action="store_true", help="exit with 2 where the run does not fit"
-    )
 
     def run(options: argparse.Namespace) -> dict[str, object]:
         return preflight(options, gin_files(options))
@@ -50,7 +54,8 @@ def preflight(options: argparse.Namespace, names: list[str]) -> dict[str, object
     """Runs the command.
 
     Raises:
-      UserError: options that do not go together; a run that does not fit, with --require_fit.
+      UserError: options that do not go together.
+      Refusal: a run that does not fit; its result has the nearest that does.
     """
     from distill.preflight.chips import CHIPS, topology
     from distill.preflight.compile import ENVIRONMENT, INSTALL, has_libtpu
@@ -66,7 +71,7 @@ def preflight(options: argparse.Namespace, names: list[str]) -> dict[str, object
         if value is not None and not value > 0:
             raise UserError(f"got {flag} {value}, expected more than 0")
     from distill.config.resolve import resolve
-    from distill.preflight import report, search
+    from distill.preflight import report
 
     resolved = resolve(names, options.overrides, options.engine)
     if resolved.engine != "native":
@@ -79,19 +84,36 @@ def preflight(options: argparse.Namespace, names: list[str]) -> dict[str, object
         compiling = False
         _say(f"libtpu is not installed ({INSTALL}): what follows is an estimate from shapes")
     if options.search:
-        rows, price = options.rows, options.price
-        table = search.search(config, places, compiling, rows, price, _say)
-        result = table[0] | {"table": table}
+        result = _search(options, config, places, compiling)
     else:
-        found = report.inspect(
-            config, places[0], compiling, options.rows, options.price, options.decoding
-        )
-        if not found["fits"]:
-            found["nearest"] = search.nearest(config, places[0], compiling, options.rows)
-        result = found
-    if options.require_fit and not result["fits"]:
-        raise UserError(f"the run does not fit:\n{report.render(result)}")
+        result = _inspect(options, config, places[0], compiling)
+    if not result["fits"]:
+        raise Refusal(f"the run does not fit: {report.way_out(result)}", result)
+    decoding = result.get("decoding", {"fits": True})
+    if not decoding["fits"]:
+        raise Refusal("decoding does not fit: take a smaller EVAL_BATCH_SIZE", result)
     return result
+
+
+def _inspect(
+    options: argparse.Namespace, config: RunConfig, place: Topology, compiling: bool
+) -> dict[str, object]:
+    from distill.preflight import report, search
+
+    decoding = not options.no_decoding
+    found = report.inspect(config, place, compiling, options.rows, options.price, decoding)
+    if not found["fits"]:
+        found["nearest"] = search.nearest(config, place, compiling, options.rows)
+    return found
+
+
+def _search(
+    options: argparse.Namespace, config: RunConfig, places: list[Topology], compiling: bool
+) -> dict[str, object]:
+    from distill.preflight import search
+
+    table = search.search(config, places, compiling, options.rows, options.price, _say)
+    return table[0] | {"table": table}
 
 
 def _say(line: str) -> None:

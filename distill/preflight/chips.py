@@ -86,10 +86,10 @@ class Topology:
         return f"{self.chip.platform_name}:{'x'.join(map(str, self.sides))}"
 
     def larger(self) -> Topology:
-        """The slice of twice the chips: its shortest side doubled."""
+        """The next larger slice on offer: the shortest side doubled, the first two at least 2."""
         shortest = min(range(len(self.sides)), key=lambda i: (self.sides[i], -i))
         sides = (s * 2 if i == shortest else s for i, s in enumerate(self.sides))
-        return Topology(self.chip, tuple(sides))
+        return Topology(self.chip, tuple(max(s, 2) if i < 2 else s for i, s in enumerate(sides)))
 
 
 def topology(text: str) -> Topology:

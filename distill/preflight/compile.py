@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 import os
 import re
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,8 @@ class Compiled:
       temporary_bytes: what the compiler reserves for everything else.
       peak_bytes: the most that is held at once; where the program does not fit, what the
         compiler says it would have needed.
-      hlo: the optimized program as text, empty where it does not fit.
+      hlo: the optimized program as text, empty where it does not fit or jaxlib cannot read
+        what libtpu wrote (versions that are not made for each other).
       seconds, cpu_seconds: of tracing and compiling.
     """
 
@@ -150,7 +152,7 @@ def compile_step(program: Program, shapes: Shapes) -> Compiled:
     with program.context():
         batch = abstract_batch(shapes, program.mesh)
         traced = program.train_step.trace(abstract_state(program), batch)
-        return _compile(traced, jaxpr_flops(traced.jaxpr), began)
+        return compile_lowered(traced.lower(), jaxpr_flops(traced.jaxpr), began)
 
 
 def compile_decoding(config: RunConfig, program: Program, length: int) -> Compiled:
@@ -173,14 +175,24 @@ def compile_decoding(config: RunConfig, program: Program, length: int) -> Compil
     shape = config.train.eval_batch_size, config.data.input_length
     tokens = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=replicated(program.mesh))
     traced = greedy.trace(abstract_state(program).params, config.student, tokens, length)
-    return _compile(traced, jaxpr_flops(traced.jaxpr, while_trips=length), began)
+    flops = jaxpr_flops(traced.jaxpr, while_trips=length)
+    return compile_lowered(traced.lower(), flops, began)
 
 
-def _compile(traced: object, flops: float, began: tuple[float, float]) -> Compiled:
+def compile_lowered(
+    lowered: jax.stages.Lowered, flops: float, began: tuple[float, float]
+) -> Compiled:
+    """Compiles what was lowered; a program that does not fit is an answer, not an error.
+
+    Args:
+      lowered: for the devices of a slice.
+      flops: of its products, which it does not tell itself.
+      began: monotonic and processor time when tracing began.
+    """
     import jax
 
     try:
-        compiled = traced.lower().compile()
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         found = _OUT_OF_MEMORY.search(str(error))
         if found is None:
@@ -199,9 +211,24 @@ def _compile(traced: object, flops: float, began: tuple[float, float]) -> Compil
         memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
         max(peak, held),
-        compiled.as_text(),
+        _text(compiled),
         *_since(began),
     )
+
+
+def _text(compiled: jax.stages.Compiled) -> str:
+    import jax
+
+    try:
+        return compiled.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        print(
+            f"the compiled program cannot be read ({str(error).splitlines()[0]}); traffic and "
+            f"collectives are estimates. This libtpu is not the one that jax {jax.__version__} "
+            f"names: {INSTALL}",
+            file=sys.stderr,
+        )
+        return ""
 
 
 def _since(began: tuple[float, float]) -> tuple[float, float]:

@@ -66,7 +66,7 @@ def inspect(
         operations is an estimate.
       rows: of a packed batch; None takes the most that it can have.
       price: of a chip an hour, for the cost.
-      decoding: compile label-only decoding too.
+      decoding: compile label-only decoding too, of a run whose training step fits.
 
     Returns:
       The object that `distill preflight --json` prints.
@@ -85,9 +85,10 @@ def inspect(
         compiled = compile_step(program, shapes)
     result = _describe(config, topology, mesh, state, shapes, compiled)
     result |= _run(config, topology, shapes, float(result["step_seconds_bound"]), price)
-    if compiling and decoding:
+    if compiling and decoding and result["fits"]:
         length = config.data.target_length
-        result["decoding"] = _decoding(topology, compile_decoding(config, program, length))
+        decoded = compile_decoding(config, program, length)
+        result["decoding"] = {"rows": config.train.eval_batch_size} | _decoding(topology, decoded)
     return result
 
 
@@ -137,7 +138,7 @@ def _describe(
         "hbm_traffic_per_chip": traffic * each,
         "collectives": [dataclasses.asdict(one) | {"bytes": one.bytes * each} for one in sent],
         "collective_bytes_per_chip": bytes_sent,
-        "traffic_and_collectives": "compiled" if measured else "estimate",
+        "traffic_and_collectives": "compiled" if measured and compiled.hlo else "estimate",
         "step_seconds_bound": bound.seconds,
         "bound_by": bound.bound_by,
         "seconds_by": dataclasses.asdict(bound),
@@ -227,33 +228,43 @@ def render(result: dict[str, object]) -> str:
     if "decoding" in result:
         of = result["decoding"]
         verdict = "fits" if of["fits"] else "does not fit"
-        lines.append(f"decoding of labels {verdict}: {_gib(of['peak_bytes_per_chip'])} GiB a chip")
-    if result.get("nearest"):
-        near = result["nearest"]
-        how = "estimate" if near["estimate"] else "compiled"
         lines.append(
-            f"the nearest that fits ({how}): {near['topology']} "
-            + " ".join(f"--gin.{name}={value}" for name, value in near["changed"].items())
-            + f", {_gib(near['peak_bytes_per_chip'])} GiB a chip"
+            f"decoding of {of['rows']} labels {verdict}: {_gib(of['peak_bytes_per_chip'])} GiB a "
+            f"chip (compiled in {of['compile_seconds']:.0f} s)"
         )
-    elif not result["fits"]:
-        lines.append("nothing near it fits: take a smaller size, BATCH_SIZE or INPUT_LENGTH")
+    if not result["fits"]:
+        lines.append(way_out(result))
     return "\n".join(lines)
+
+
+def way_out(result: dict[str, object]) -> str:
+    """What to do about a run that does not fit: the nearest case that does, in one line."""
+    near = result.get("nearest")
+    if not near:
+        return "nothing near it fits: take a smaller size, BATCH_SIZE or INPUT_LENGTH"
+    how = "estimate" if near["estimate"] else "compiled"
+    changes = "".join(f" --gin.{name}={value}" for name, value in near["changed"].items())
+    return (
+        f"the nearest that fits ({how}): --topology={near['topology']}{changes}, "
+        f"{_gib(near['peak_bytes_per_chip'])} GiB a chip"
+    )
 
 
 def render_table(rows: Sequence[dict[str, object]]) -> str:
     """The table of a search."""
     lines = [
         f"{'topology':12} {'model':>5} {'sharding':10} {'parts':>5} {'remat':8} "
-        f"{'GiB a chip':>10} {'s a step':>9} {'bound by':12} fits"
+        f"{'GiB a chip':>10} {'s a step':>9} {'bound by':12} {'hours':>8} {'cost':>10} fits"
     ]
     for row in rows:
         own = row["settings"]
         fits = ("yes" if row["fits"] else "no") + (" (estimate)" if row["estimate"] else "")
+        cost = "" if row["cost"] is None else f"{row['cost']:,.2f}"
         lines.append(
             f"{row['topology']:12} {own['MODEL_PARALLEL']:5} {own['PARAMETER_SHARDING']:10} "
             f"{own['MICROBATCHES']:5} {own['REMAT']:8} {_gib(row['peak_bytes_per_chip']):>10} "
-            f"{row['step_seconds_bound']:9.3f} {row['bound_by']:12} {fits}"
+            f"{row['step_seconds_bound']:9.3f} {row['bound_by']:12} {row['hours']:8.2f} "
+            f"{cost:>10} {fits}"
         )
     return "\n".join(lines)
 

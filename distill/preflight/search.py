@@ -56,7 +56,10 @@ def _changed(config: RunConfig, remat: str | None = None, **train: object) -> Ru
 
 
 def ranked(
-    config: RunConfig, topologies: Sequence[Topology], rows: int | None = None
+    config: RunConfig,
+    topologies: Sequence[Topology],
+    rows: int | None = None,
+    price: float | None = None,
 ) -> list[tuple[dict[str, object], RunConfig, Topology]]:
     """All candidates on all slices, those that fit by estimate first, then by cost of a step.
 
@@ -67,7 +70,7 @@ def ranked(
     for topology in topologies:
         for candidate in candidates(config, topology):
             try:
-                result = inspect(candidate, topology, False, rows)
+                result = inspect(candidate, topology, False, rows, price)
             except UserError:  # heads or widths that this mesh cannot split
                 continue
             found.append((result, candidate, topology))
@@ -109,7 +112,7 @@ def search(
     Raises:
       UserError: no slice can have any of the settings.
     """
-    every = ranked(config, topologies, rows)
+    every = ranked(config, topologies, rows, price)
     if not every:
         names = ", ".join(topology.name for topology in topologies)
         raise UserError(f"no mesh of {names} can split this student: choose another --topology")
@@ -133,7 +136,7 @@ def nearest(
     """The fitting case that differs least from one that does not fit.
 
     First on the same slice, by the number of settings that change and then by the bound;
-    then on slices of twice the chips, and so on.
+    then on the next larger slices.
 
     Args:
       config: the run.

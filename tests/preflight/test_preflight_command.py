@@ -1,5 +1,6 @@
 """`distill preflight` without libtpu: keys, refusals with a way out, search, topologies."""
 
+import itertools
 import json
 
 import pytest
@@ -52,29 +53,34 @@ def test_without_libtpu_it_estimates_and_says_so(capsys, monkeypatch):
 def test_what_cannot_fit_names_the_nearest_that_can(capsys):
     code, out, _ = _main(capsys, *LARGE, "--topology=v5p:2x2x2", "--json")
     found = json.loads(out)
-    assert code == 0 and not found["fits"]
+    assert code == 2 and not found["fits"]
     assert found["peak_bytes_per_chip"] > found["hbm_bytes_per_chip"]
     near = found["nearest"]
     assert near["fits"] and near["changed"] and near["topology"] == "v5p:2x2x2"
     again = [f"--gin.{name}={value}" for name, value in near["changed"].items()]
     code, out, _ = _main(capsys, *LARGE, *again, "--topology=v5p:2x2x2", "--json")
-    assert json.loads(out)["fits"]
-    code, _, err = _main(capsys, *LARGE, "--topology=v5p:2x2x2", "--require_fit")
-    assert code == 2 and "DOES NOT FIT" in err and "--gin." in err
+    assert code == 0 and json.loads(out)["fits"]
+    code, out, err = _main(capsys, *LARGE, "--topology=v5p:2x2x2")
+    assert code == 2 and "DOES NOT FIT" in out and "does not fit" in err
+    assert all(flag in err for flag in again)
 
 
 def test_where_no_setting_helps_a_larger_slice_is_named(capsys):
     """2.85 billion parameters with two moments are 34 GB: too much for one v5e chip."""
     code, out, _ = _main(capsys, *LARGE, "--topology=v5e:1x1", "--json")
     near = json.loads(out)["nearest"]
-    assert code == 0 and near["fits"]
-    assert near["topology"] in ("v5e:1x2", "v5e:2x2", "v5e:2x4", "v5e:4x4")
+    assert code == 2 and near["fits"]
+    assert near["topology"] in ("v5e:2x2", "v5e:2x4", "v5e:4x4")
     assert near["chips"] * 16e9 > 34e9
 
 
 def test_search_prefers_what_fits_and_is_cheap(capsys):
-    code, out, _ = _main(capsys, *LARGE, "--search", "--topology=v5p:2x2x2", "--topology=v6e:4x4")
+    slices = "--topology=v5p:2x2x2", "--topology=v6e:4x4"
+    code, out, _ = _main(capsys, *LARGE, "--search", *slices, "--price=2")
     assert code == 0 and out.splitlines()[0].startswith("topology")
+    best = out.splitlines()[1].split()
+    chips_of_best = {"v5p:2x2x2": 8, "v6e:4x4": 16}[best[0]]
+    assert float(best[9]) == pytest.approx(float(best[8]) * chips_of_best * 2, rel=0.1)
     config = resolve.resolve(
         ["returns_step_by_step", "gin/sizes/xl.gin"],
         ["SCAN_LAYERS=True", *(t.removeprefix("--gin.") for t in LARGE if t.startswith("--gin."))],
@@ -82,6 +88,13 @@ def test_search_prefers_what_fits_and_is_cheap(capsys):
     found = search.ranked(config, [chips.topology("v6e:4x4")])
     fits = [result["fits"] for result, *_ in found]
     assert fits[0] and not fits[-1]
+
+
+def test_the_next_larger_slice_is_one_on_offer():
+    for names in (["v5e:1x1", "v5e:2x2", "v5e:2x4", "v5e:4x4"],
+                  ["v4:2x2x1", "v4:2x2x2", "v4:2x2x4", "v4:2x4x4", "v4:4x4x4"]):  # fmt: skip
+        for this, larger in itertools.pairwise(names):
+            assert chips.topology(this).larger().name == larger
 
 
 def test_v7_has_two_devices_a_chip(capsys):
