@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments; None takes those of the process.
 
     Returns:
-      0 on success, 2 on bad input (which is explained on stderr).
+      0 on success, 2 on bad input (which is explained on stderr), 130 on Ctrl-C.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     arguments, overrides = _split_overrides(list(sys.argv[1:] if argv is None else argv))
@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"distill: {printable(str(error))}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("distill: interrupted", file=sys.stderr)
+        return 130
     if options.json:
         print(json.dumps(result, ensure_ascii=False))
     elif options.show is not None:

@@ -72,6 +72,7 @@ class Job:
         self.tally = Tally(len(rows), price)
         self.stopped: str | None = None  # why the run ended before its rows did
         self.error: str | None = None  # why no run can go on
+        self.last_failure = ""  # what the last row that failed was told
         digests = Digests(prompt, sampling)
         self._missing = missing(rows, digests, settings.samples, store, settings.retry_failed)
         self._progress = Progress(settings.progress_seconds)
@@ -197,6 +198,7 @@ class Job:
         except _RowFailed as failure:
             for sample in left:
                 self._store_failure(task, sample, failure)
+            self.last_failure = str(failure)
             self.tally.failed += 1
             self.tally.reasons[failure.reason] += 1
             self._failed_in_turn += 1
@@ -235,6 +237,8 @@ class Job:
             except Refused as error:
                 raise _RowFailed(Reason.BAD_REQUEST, str(error)) from None
             except Retry as error:
+                if not self.tally.retries[error.reason]:
+                    self._progress.note(f"{error.reason}: {error}; asking again")
                 self.tally.retries[error.reason] += 1
                 if error.tokens:  # an answer of no use is paid for too
                     self._count(row, error.tokens)

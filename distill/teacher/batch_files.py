@@ -112,7 +112,7 @@ def read(
         for first in range(task.samples[-1] + 1)
     }
     stored = unasked = 0
-    failed: list[dict[str, str]] = []
+    failed: dict[str, dict[str, str]] = {}
     for path in paths:
         for line, fields in json_lines(epath.Path(path)):
             custom_id = fields.get("custom_id")
@@ -129,13 +129,14 @@ def read(
                 answer = _answer(fields, sampling, any_model)
             except Retry as error:
                 why = {"reason": str(error.reason), "message": printable(str(error), keep="")}
-                failed.append({"id": task.row.id} | why)
+                failed[custom_id] = {"id": task.row.id} | why
                 continue
+            failed.pop(custom_id, None)
             tokens = answer.tokens or _estimate(task, answer, prompt, sampling)
             for record in answer_records(task, samples, answer, tokens):
                 store.append(record | {"seconds": None, "model": answer.model, "batch": True})
                 stored += 1
-    return {"stored": stored, "failed": failed, "unasked": unasked}
+    return {"stored": stored, "failed": [*failed.values()], "unasked": unasked}
 
 
 def _without_stored(task: Missing, store: Store) -> Missing:
@@ -179,7 +180,8 @@ def _answer(fields: dict[str, object], sampling: Sampling, any_model: bool) -> A
     body = response.get("body") if isinstance(response, dict) else None
     if error or status != 200:
         said = error or (body.get("error") if isinstance(body, dict) else None) or "no response"
-        raise Retry(_reason(status), f"HTTP {status}: {json.dumps(said)[:300]}")
+        where = f"HTTP {status}: " if status else ""
+        raise Retry(_reason(status), f"{where}{json.dumps(said)[:300]}")
     answer = answer_of(body, 0.0)
     if not any_model and not same_model(sampling.model, answer.model):
         raise Retry(Reason.WRONG_MODEL, f"answered by {answer.model!r}")

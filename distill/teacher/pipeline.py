@@ -164,6 +164,12 @@ class _Pipeline:
                 self.rows, self.prompt, self.sampling, self.settings, store, client, self.price
             )
             tally = annotate.run(job)
+            if tally.failed and not tally.answered and not self._stored(store, (True,)):
+                reasons = ", ".join(f"{n:,} {reason}" for reason, n in tally.reasons.items())
+                raise UserError(
+                    f"no row was answered: {reasons}, the last with {job.last_failure}; "
+                    "--retry_failed asks for them again"
+                )
             return self._settle(store) | _spent(tally) | {"stopped": job.stopped}
 
     def _check_rows(self) -> None:
@@ -221,9 +227,8 @@ class _Pipeline:
         Raises:
           UserError: it says how this prompt and these settings differ from the store's.
         """
-        for row in self.rows:
-            if store.state(key_of(row.id, self.digests.of(row), 0)) is not None:
-                return
+        if self._stored(store, (True, False)):
+            return
         differing = [
             {name for name in about if about[name] != asked.get(name)}
             for asked in store.described()
@@ -234,6 +239,11 @@ class _Pipeline:
             closest = min(differing, key=len)
             hint = f"; the closest that it was asked differs in: {', '.join(sorted(closest))}"
         raise UserError(f"{store.path} has no answer to this prompt, model and settings{hint}")
+
+    def _stored(self, store: Store, states: tuple[bool, ...]) -> bool:
+        """Whether the first sample of any row is stored, in one of these states."""
+        keys = (key_of(row.id, self.digests.of(row), 0) for row in self.rows)
+        return any(store.state(key) in states for key in keys)
 
     def _estimate(self, tasks: Sequence[Missing]) -> tuple[int, int]:
         """Tokens that the requests for these rows read, and write at most."""
@@ -311,16 +321,20 @@ class _Pipeline:
         if self.options.teacher_row:
             if row is None:
                 raise UserError("--teacher_row needs rows with gold labels that have ended")
-            row = {
+            options = self.options
+            # The names of a run's results, so that a table takes both.
+            written = {
+                "method": "few_shot_teacher",
+                "dataset": options.dataset or options.tfds or options.input or "returns",
+                "split": options.split,
                 "model": self.sampling.model,
                 "prompt": self.prompt.name,
-                "rows_of": self.options.dataset or self.options.tfds or self.options.input,
-                "split": self.options.split,
-                "samples": self.options.samples,
-            } | row
-            path = epath.Path(self.options.teacher_row)
+                "samples": options.samples,
+                "n_test": row["n"],
+            } | {name: value for name, value in row.items() if name != "n"}
+            path = epath.Path(options.teacher_row)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(row, indent=1) + "\n")
+            path.write_text(json.dumps(written, indent=1) + "\n")
         return row
 
 

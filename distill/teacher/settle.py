@@ -203,7 +203,6 @@ def teacher_row(totals: Totals, price: Price | None) -> dict[str, object] | None
     ended = totals.rows - totals.pending
     cost = price.of(totals.tokens_in, totals.tokens_out) / ended if price else None
     return {
-        "method": "few_shot_teacher",
         "accuracy": totals.correct / totals.with_gold,
         "interval": list(wilson_interval(totals.correct, totals.with_gold)),
         "n": totals.with_gold,

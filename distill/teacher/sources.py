@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from etils import epath
 
@@ -15,7 +18,7 @@ from distill.errors import UserError, unknown
 
 _FIELDS = ("id", "input", "label", "choices")
 _IN_MEMORY = 64_000_000  # bytes of a file
-_SLOT = re.compile(r"\{(\w+)\}")
+_SLOT = re.compile(r"\{(\w+(?:/\w+)*)\}")
 
 
 def from_file(path: epath.PathLike, split: str) -> Sequence[Example]:
@@ -59,7 +62,7 @@ def mapping_of(texts: Sequence[str]) -> dict[str, str]:
     fields = {}
     for text in texts:
         name, found, template = text.partition("=")
-        if not found:
+        if not found or not template.strip():
             raise UserError(f"--field: got {text!r}, expected e.g. label=label")
         if name not in _FIELDS:
             raise unknown("field", name, _FIELDS, "--field")
@@ -77,16 +80,18 @@ def from_tfds(
     Args:
       name: e.g. "esnli:0.1.0" or "anli/r1".
       split: of the dataset, e.g. "train" or "validation[:100]".
-      fields: field of Example -> template of features, `{premise}`; a single feature may
-        stand without braces. A class label becomes its name, and its names are the
-        choices of the row; -1 (no label) becomes None.
+      fields: field of Example -> template of features, `{premise}`, or `{answers/text}` for
+        one within another; a single feature may stand without braces. A class label
+        becomes its name, and the names of `label` are the choices of the row; -1 (no
+        label) becomes None. `choices` takes a list of texts.
       data_dir: where datasets are; None for TFDS's own folder.
 
     Returns:
       N rows with ids `<name>/<split>/<row>` unless `fields` has an id.
 
     Raises:
-      UserError: no such dataset or split, or a feature that it does not have.
+      UserError: no such dataset or split, a feature that it does not have, or one that is no
+        text, number or class label.
     """
     import tensorflow_datasets as tfds
 
@@ -94,10 +99,10 @@ def from_tfds(
         builder = tfds.builder(name, data_dir=data_dir)
         builder.download_and_prepare()
         data = builder.as_dataset(split=split, shuffle_files=False)
-    except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
-        first = str(error).strip().split("\n")[0]
+    except Exception as error:  # TFDS, and what it downloads with, have many
+        first = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(f"--tfds {name}, split {split}: {first}") from error
-    features = builder.info.features
+    features = dict(_leaves(builder.info.features, builder.info.features.get_tensor_info()))
     templates = {
         field: text if _SLOT.search(text) else f"{{{text}}}" for field, text in fields.items()
     }
@@ -105,6 +110,13 @@ def from_tfds(
         for slot in _SLOT.findall(template):
             if slot not in features:
                 raise unknown("feature", slot, features, f"--field {field}={fields[field]}")
+            lists = features[slot].lists
+            if lists != (field == "choices"):
+                raise UserError(
+                    f"--field {field}={fields[field]}: feature {slot} holds "
+                    f"{'lists of ' * lists}single values, expected "
+                    + ("a list of texts" if field == "choices" else "one text, number or label")
+                )
     rows: list[Example] = []
     seen: set[str] = set()
     for number, record in enumerate(data.as_numpy_iterator()):
@@ -118,31 +130,51 @@ def from_tfds(
     return rows
 
 
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    """A feature that is no group: names of its classes (or None), and how many lists deep."""
+
+    names: Sequence[str] | None
+    lists: int
+
+
+def _leaves(feature: object, info: object, path: str = "") -> Iterator[tuple[str, _Leaf]]:
+    """Features within a feature by their path, `answers/text`; `info` has their shapes."""
+    inner = getattr(feature, "feature", feature)  # of a Sequence
+    if isinstance(info, Mapping):
+        for name in info:
+            yield from _leaves(inner[name], info[name], f"{path}/{name}" if path else name)
+    else:
+        yield path, _Leaf(getattr(inner, "names", None), len(info.shape))
+
+
 def _example(
     row_id: str,
     split: str,
     templates: Mapping[str, str],
     record: Mapping[str, object],
-    features: Mapping[str, object],
+    features: Mapping[str, _Leaf],
 ) -> Example:
     values: dict[str, object] = {"id": row_id, "split": re.split(r"\W", split)[0]}
     for field, template in templates.items():
         slots = _SLOT.findall(template)
-        alone = len(slots) == 1 and template == f"{{{slots[0]}}}"
-        if field == "choices" and alone:
-            values[field] = [_text(item) for item in record[slots[0]]]
+        said = {
+            slot: _said(functools.reduce(operator.getitem, slot.split("/"), record), features[slot])
+            for slot in slots
+        }
+        if template != f"{{{slots[0]}}}":
+            values[field] = _SLOT.sub(lambda m, said=said: str(said[m.group(1)]), template)
             continue
-        names = getattr(features[slots[0]], "names", None) if alone else None
-        if names is not None:
-            code = int(record[slots[0]])
-            values[field] = names[code] if code >= 0 else None
-            if field == "label":
-                values.setdefault("choices", list(names))
-            continue
-        parts = {slot: _text(record[slot]) for slot in slots}
-        values[field] = _SLOT.sub(lambda m, parts=parts: parts[m.group(1)], template)
+        values[field] = said[slots[0]]
+        if field == "label" and features[slots[0]].names:
+            values.setdefault("choices", list(features[slots[0]].names))
     return Example.from_dict(values, f"TFDS row {row_id}")
 
 
-def _text(value: object) -> str:
+def _said(value: object, feature: _Leaf) -> str | list[str] | None:
+    """A value as text: names of class labels, None for no label, lists item by item."""
+    if getattr(value, "ndim", 0):
+        return [_said(item, feature) for item in value]
+    if feature.names is not None:
+        return feature.names[int(value)] if value >= 0 else None
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

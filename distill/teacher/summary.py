@@ -42,7 +42,9 @@ def _summary(result: dict[str, object]) -> str:
         f"answered, {result['failed']:,} failed, {result['pending']:,} not asked"
     ]
     if result["failed"]:
-        lines.append(f"failed: {_counts(result['failed_by_reason'])}")
+        lines.append(
+            f"failed: {_counts(result['failed_by_reason'])} (--retry_failed asks for them again)"
+        )
     lines.append(f"labels read: {result['parsed']:,}; {_counts(result['parse_failures']) or 'all'}")
     if result["cut_off"]:
         lines.append(f"cut off at the longest length (--max_tokens): {result['cut_off']:,} samples")

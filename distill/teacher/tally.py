@@ -84,6 +84,12 @@ class Progress:
         self._over = self._stream.isatty()
         self._next = time.monotonic() + seconds
 
+    def note(self, text: str) -> None:
+        """Shows a line of its own."""
+        if self._seconds > 0:
+            self._stream.write(("\r\x1b[K" if self._over else "") + f"annotate: {text}\n")
+            self._stream.flush()
+
     def show(self, tally: Tally, last: bool = False) -> None:
         """Shows the line if it is time, or if it is the last."""
         if self._seconds <= 0 or (not last and time.monotonic() < self._next):

@@ -105,6 +105,15 @@ def test_rows_that_fail_in_turn_stop_the_job(serve, run_job, tickets, tmp_path):
         assert endpoint.counts["500"] <= 12
 
 
+def test_the_first_failure_of_a_kind_is_said_once(serve, run_job, tickets, tmp_path, capsys):
+    with serve(_plan({"500": 0.5, "drop": 0.2})) as (_, url):
+        job = run_job(url, tickets[:20], tmp_path / "s", progress_seconds=60)
+    shown = capsys.readouterr().err
+    assert job.tally.retries["server_error"] > 1
+    assert shown.count("server_error: HTTP 500: ") == shown.count("annotate: connection: ") == 1
+    assert "annotate: 20/20 rows" in shown
+
+
 def test_a_wait_of_hours_stops_the_job(serve, run_job, tickets, tmp_path):
     plan = FaultPlan(always={"429_retry_after": 1.0}, retry_after=7200)
     with serve(plan) as (_, url), pytest.raises(UserError, match="asks to wait 7,200 s"):

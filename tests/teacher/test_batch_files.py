@@ -73,6 +73,8 @@ def test_results_are_matched_in_any_order_and_failures_go_round_again(job, tmp_p
     assert reasons == {"1": "server_error", "2": "rate_limited", "3": "empty_choices",
                        "4": "wrong_model"}  # fmt: skip
     assert all("\x1b" not in f["message"] for f in said["failed"])
+    messages = {f["id"].split("/")[-1]: f["message"] for f in said["failed"]}
+    assert messages["1"].startswith('{"code": "batch') and messages["2"].startswith("HTTP 429: ")
     # The same files again add nothing.
     again = batch_files.read(files, missing(), prompt, asks, store)
     assert again["stored"] == 0 and len(again["failed"]) == 4

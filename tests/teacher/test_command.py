@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -43,7 +45,8 @@ def test_unlabelled_rows_become_training_rows(serve, rows_file, tickets, tmp_pat
     assert [row.id for row in rows] == [row.id for row in tickets[:40]]
     assert all(row.teacher_label == row.label and row.rationale for row in rows)
     found = json.loads(teacher.read_text())
-    assert (found["accuracy"], found["n"], found["cost_per_row"]) == (1.0, 40, 0.0)
+    assert (found["accuracy"], found["n_test"], found["cost_per_row"]) == (1.0, 40, 0.0)
+    assert (found["method"], found["dataset"]) == ("few_shot_teacher", str(rows_file))
     assert 0.9 < found["interval"][0] < 1 == found["interval"][1]
 
 
@@ -68,6 +71,35 @@ def test_what_is_stored_is_neither_estimated_nor_written_for_a_batch(
         code, said = _run(capsys, *rows, f"--batch_write={batch}", *bound)
         assert (code, said["requests"]) == (0, count)
         assert len(batch.read_text().splitlines()) == count
+
+
+def test_a_job_without_any_answer_is_no_success(rows_file, tmp_path, capsys):
+    output = tmp_path / "o.jsonl"
+    argv = [f"--input={rows_file}", "--base_url=http://127.0.0.1:9/v1", f"--output={output}"]
+    code, said = _run(capsys, *argv, "--max_rows=3", "--max_attempts=2")
+    assert code == 2 and "no row was answered: 3 connection" in said and "--retry_failed" in said
+    assert not output.exists()
+
+
+def test_a_second_interrupt_ends_it_with_one_line(serve, rows_file, tmp_path):
+    """The first waits for what is under way; nothing of it is lost."""
+    with serve(latency=3) as (endpoint, url):
+        argv = [*ASK, f"--input={rows_file}", f"--base_url={url}", f"--output={tmp_path / 'o'}"]
+        job = subprocess.Popen([sys.executable, "-m", "distill.cli", *argv], stderr=subprocess.PIPE)
+        while not endpoint.counts:
+            time.sleep(0.02)
+        job.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        job.send_signal(signal.SIGINT)
+        assert job.communicate(timeout=60)[1].splitlines()[-1] == b"distill: interrupted"
+        assert job.returncode == 130
+        job = subprocess.Popen([sys.executable, "-m", "distill.cli", *argv], stderr=subprocess.PIPE)
+        asked = sum(endpoint.counts.values())
+        while sum(endpoint.counts.values()) == asked:
+            time.sleep(0.02)
+        job.send_signal(signal.SIGINT)
+        said = job.communicate(timeout=60)[1].decode()
+    assert job.returncode == 2 and said.startswith("distill: interrupted. 16 rows of this run are")
 
 
 def test_reparse_of_what_was_never_asked_leaves_the_output(serve, rows_file, tmp_path, capsys):

@@ -35,6 +35,7 @@ def test_csv_and_jsonl_files(tmp_path):
     ("fields", "message"),
     [
         (["input"], "expected e.g. label=label"),
+        (["input="], "expected e.g. label=label"),
         (["inptu={x}"], "closest: input"),
         (["label=label"], "needs --field"),
     ],
@@ -55,12 +56,14 @@ def built(tmp_path_factory):
             "premise": tfds.features.Text(),
             "hypothesis": tfds.features.Text(),
             "uid": tfds.features.Text(),
+            "answers": tfds.features.Sequence({"text": tfds.features.Text()}),
+            "about": {"source": tfds.features.Text()},
             "label": tfds.features.ClassLabel(names=["entailment", "neutral", "contradiction"]),
         }
     )
     rows = [
         (n, {"premise": f"Ein Hund {n} schläft {{x}}.", "hypothesis": "A dog.", "uid": f"u{n}",
-             "label": label})
+             "answers": {"text": ["ja", "nein"]}, "about": {"source": "web"}, "label": label})
         for n, label in enumerate([0, 2, -1])
     ]  # fmt: skip
     tfds.dataset_builders.store_as_tfds_dataset(
@@ -83,12 +86,35 @@ def test_tfds_rows_by_field_mapping(built):
     assert [row.id for row in named] == ["x-u0", "x-u1"]
 
 
-def test_tfds_names_that_are_not_there(built):
+def test_tfds_features_within_others_and_classes_within_texts(built):
+    fields = sources.mapping_of(
+        ["input={about/source}: {premise} ({label})", "choices=answers/text"]
+    )
+    rows = sources.from_tfds("tiny_nli", "test[:2]", fields, built)
+    assert rows[1].input == "web: Ein Hund 1 schläft {x}. (contradiction)"
+    assert rows[1].choices == ("ja", "nein")
+    with pytest.raises(UserError, match="feature answers/text holds lists of single values"):
+        sources.from_tfds("tiny_nli", "test", {"input": "answers/text"}, built)
+    with pytest.raises(UserError, match="feature premise holds single values, expected a list"):
+        sources.from_tfds("tiny_nli", "test", {"input": "uid", "choices": "premise"}, built)
+
+
+def _no_route(*_, **__):
+    raise OSError("no route to host\nand more")
+
+
+def test_tfds_names_that_are_not_there(built, monkeypatch):
+    import tensorflow_datasets as tfds
+
     with pytest.raises(UserError, match=r"unknown feature 'premis'.*closest: premise"):
         sources.from_tfds("tiny_nli", "test", {"input": "{premis}"}, built)
     with pytest.raises(UserError, match=r"id 'A dog\.' stands twice"):
         sources.from_tfds("tiny_nli", "test", {"input": "premise", "id": "hypothesis"}, built)
     with pytest.raises(UserError, match="--tfds tiny_nli, split train"):
         sources.from_tfds("tiny_nli", "train", {"input": "premise"}, built)
+    with monkeypatch.context() as patch:
+        patch.setattr(tfds, "builder", _no_route)
+        with pytest.raises(UserError, match="--tfds broken, split test: no route to host$"):
+            sources.from_tfds("broken", "test", {"input": "premise"}, built)
     with pytest.raises(UserError, match="--tfds no_such_nli"):
         sources.from_tfds("no_such_nli", "test", {"input": "premise"}, built)
