@@ -114,7 +114,7 @@ def test_tfds_names_that_are_not_there(built, monkeypatch):
         sources.from_tfds("tiny_nli", "train", {"input": "premise"}, built)
     with monkeypatch.context() as patch:
         patch.setattr(tfds, "builder", _no_route)
-        with pytest.raises(UserError, match="--tfds broken, split test: no route to host$"):
+        with pytest.raises(UserError, match=r"--tfds broken, split test: no route to host$"):
             sources.from_tfds("broken", "test", {"input": "premise"}, built)
     with pytest.raises(UserError, match="--tfds no_such_nli"):
         sources.from_tfds("no_such_nli", "test", {"input": "premise"}, built)
