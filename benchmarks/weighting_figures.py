@@ -26,7 +26,7 @@ from distill.errors import UserError
 from distill.train import gradient_noise
 from distill.weighting import effective_weights, mixture_rates, naive_weights
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 360, 64, 140, 16, 48
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, LINE = 640, 360, 64, 140, 16, 48, 14
 COLOURS = ("#0b6e99", "#d9730d", "#6940a5", "#4d6461")
 BATCHES = (8, 16, 32, 64, 128, 256)
 WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -131,14 +131,24 @@ def chart(
         f"<text transform='translate(14 {HEIGHT / 2}) rotate(-90)' text-anchor='middle'>"
         f"{y[1]}</text>"
     )
+    beside = spread({name: at(*points[-1])[1] for name, points in lines.items()})
     for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in (at(*point) for point in points))
-        end = at(*points[-1])
+        x_end = at(*points[-1])[0] + 8
         parts.append(
             f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>"
-            f"<text x='{end[0] + 8:.1f}' y='{end[1] + 4:.1f}' fill='{colour}'>{name}</text>"
+            f"<text x='{x_end:.1f}' y='{beside[name] + 4:.1f}' fill='{colour}'>{name}</text>"
         )
     return "".join([*parts, "</svg>\n"])
+
+
+def spread(heights: Mapping[str, float]) -> dict[str, float]:
+    """Heights of the lines' names, apart by a line of text and below the top."""
+    found: dict[str, float] = {}
+    for name in sorted(heights, key=heights.get, reverse=True):
+        found[name] = min([heights[name], *(height - LINE for height in found.values())])
+    below = max(0.0, TOP - min(found.values()))
+    return {name: height + below for name, height in found.items()}
 
 
 def numbers_of(lengths: Lengths, moments: gradient_noise.Moments | None) -> dict[str, object]:
