@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -261,14 +262,18 @@ def test_the_key_is_in_nothing_that_is_written_or_shown(serve, rows_file, tmp_pa
     with serve(FaultPlan({"500": 0.3, "drop": 0.1, "429": 0.1}), key=KEY) as (endpoint, url):
         argv = [*ASK, f"--input={rows_file}", f"--base_url={url}", f"--output={work / 'o.jsonl'}",
                 "--key_env=MY_KEY"]  # fmt: skip
-        done = subprocess.run([sys.executable, "-m", "distill.cli", *argv],
-                              env=env, capture_output=True)  # fmt: skip
+        done = subprocess.Popen([sys.executable, "-m", "distill.cli", *argv], env=env,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+        while not endpoint.counts:
+            time.sleep(0.01)
+        titles = [Path(f"/proc/{done.pid}/{name}").read_bytes() for name in ("cmdline", "comm")]
+        stdout, stderr = done.communicate(timeout=120)
     assert done.returncode == 0 and endpoint.counts["answered"] == 40
-    assert KEY not in " ".join(argv)
-    assert b"HTTP" in done.stderr, "the library should have logged"
+    assert b"annotate" in titles[0]
+    assert b"HTTP" in stderr, "the library should have logged"
     written = [path.read_bytes() for path in work.rglob("*") if path.is_file()]
     assert len(written) >= 4
-    for text in (done.stdout, done.stderr, *written):
+    for text in (stdout, stderr, *titles, *written):
         assert KEY.encode() not in text
 
 
@@ -276,6 +281,14 @@ def test_control_characters_of_a_model_or_server_are_escaped():
     assert printable("a\x1b[31m\u202eb\x07\nc") == "a\\x1b[31m\\u202eb\\x07\nc"
     assert printable("über 東京 🎉\t") == "über 東京 🎉\t"
     assert printable("a\nb\ud800", keep="") == "a\\nb\\ud800"
+
+
+def test_what_a_student_learnt_to_say_is_escaped_too(capsys):
+    from distill.commands import predict
+
+    row = {"prediction": "a\x1b[2J", "input": "b", "rationale": "c\u202ed"}
+    predict.show({"predictions": [row]})
+    assert capsys.readouterr().out == "a\\x1b[2J\tb\tc\\u202ed\n"
 
 
 def test_nothing_heavy_is_loaded_to_ask(rows_file):
