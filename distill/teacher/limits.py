@@ -17,15 +17,16 @@ class TokenBucket:
     """At most `per_minute` units in any minute, spread over it.
 
     The bucket holds one second's worth (at least one unit) and is filled at the rate that
-    keeps burst and refill together within `per_minute`. A larger amount waits for a full
-    bucket and leaves a debt.
+    keeps burst and refill together within `per_minute`, less another second's worth: what
+    was sent earlier may arrive up to a second late. A larger amount waits for a full bucket
+    and leaves a debt.
     """
 
     def __init__(self, per_minute: float, clock: Clock = time.monotonic) -> None:
         if per_minute <= 0:
             raise ValueError(f"got {per_minute} a minute, expected more than 0")
         self.capacity = max(1.0, per_minute / 60)
-        spread = per_minute - self.capacity if self.capacity > 1 else per_minute
+        spread = per_minute - 2 * self.capacity if self.capacity > 1 else per_minute
         self.rate = spread / 60
         self._clock, self._level, self._at = clock, self.capacity, clock()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import email.utils
 import random
 
@@ -47,6 +48,23 @@ def test_requests_of_any_minute_keep_the_limit_and_use_it(per_minute):
     events = events[:2500]
     assert _most_in_a_minute(events) <= per_minute
     assert len(events) / (events[-1][0] / 60) > 0.9 * per_minute
+
+
+def test_requests_that_arrive_up_to_a_second_late_keep_the_limit():
+    clock, draw = Clock(), random.Random(0)
+    limits = Limits(1500, None, clock, clock.sleep)
+    events = []
+
+    async def send():
+        for number in range(6000):
+            await limits.admit(0)
+            late = draw.random() < 0.5 or number % 1500 < 40  # now and then all of them are
+            events.append((clock.now + late, 1))
+
+    asyncio.run(send())
+    events.sort()
+    starts = [at for at, _ in events]
+    assert max(bisect.bisect_left(starts, at + 60) - i for i, at in enumerate(starts)) <= 1500
 
 
 def test_tokens_of_any_minute_keep_the_limit_whatever_was_estimated():
