@@ -58,7 +58,7 @@ def test_requests_that_arrive_up_to_a_second_late_keep_the_limit():
     async def send():
         for number in range(6000):
             await limits.admit(0)
-            late = draw.random() < 0.5 or number % 1500 < 40  # now and then all of them are
+            late = draw.random() < 0.1 or number < 50  # those of the first burst, and some
             events.append((clock.now + late, 1))
 
     asyncio.run(send())
