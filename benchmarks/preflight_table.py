@@ -42,7 +42,7 @@ def command(case: tuple, estimate: bool) -> list[str]:
     arguments.insert(5, f"--gin_file=gin/meshes/{mesh}.gin")
     if remat:
         arguments.append(f"--gin.REMAT={remat}")
-    return [*arguments, "--json", *(["--estimate"] if estimate else [])]
+    return [*arguments, "--no_decoding", "--json", *(["--estimate"] if estimate else [])]
 
 
 def measure(case: tuple, estimate: bool) -> dict[str, object]:

@@ -47,8 +47,10 @@ class Compiled:
       argument_bytes, output_bytes, alias_bytes: exact; aliases are outputs in the place of
         arguments that are given away.
       temporary_bytes: what the compiler reserves for everything else.
-      peak_bytes: the most that is held at once; where the program does not fit, what the
-        compiler says it would have needed.
+      peak_bytes: what has to be free: arguments, outputs not in their place, and all that is
+        reserved; where the program does not fit, what the compiler says it would have needed.
+      live_bytes: the most that is in use at once by the compiler's count, 0 if it has none. The
+        rest of the peak lies between buffers.
       hlo: the optimized program as text, empty where it does not fit or jaxlib cannot read
         what libtpu wrote (versions that are not made for each other).
       seconds, cpu_seconds: of tracing and compiling.
@@ -61,6 +63,7 @@ class Compiled:
     alias_bytes: int
     temporary_bytes: int
     peak_bytes: int
+    live_bytes: int
     hlo: str
     seconds: float
     cpu_seconds: float
@@ -198,11 +201,11 @@ def compile_lowered(
         if found is None:
             raise
         needed = int(float(found[1]) * _UNITS[found[2].upper()])
-        return Compiled(False, flops, 0, 0, 0, 0, needed, "", *_since(began))
+        return Compiled(False, flops, 0, 0, 0, 0, needed, 0, "", *_since(began))
     memory = compiled.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes
     held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
-    peak = getattr(memory, "peak_memory_in_bytes", 0) or held
+    live = getattr(memory, "peak_memory_in_bytes", 0)
     return Compiled(
         True,
         flops,
@@ -210,7 +213,8 @@ def compile_lowered(
         memory.output_size_in_bytes,
         memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
-        max(peak, held),
+        max(live, held),
+        live,
         _text(compiled),
         *_since(began),
     )
