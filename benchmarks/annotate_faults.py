@@ -61,7 +61,7 @@ def main() -> None:
         server.background(endpoint) as url,
         Store(folder) as store,
     ):
-        client = Client(url, "none", 3.0, CONCURRENCY)
+        client = Client(url, "none", 10.0, CONCURRENCY)
         job = annotate.Job(rows, prompt, sampling, settings, store, client)
         annotate.run(job)
         records = list(store.records())
