@@ -257,12 +257,30 @@ def vocabulary(spec: DataSpec) -> seqio.Vocabulary:
     return tokenise.vocabulary(spec)
 
 
-def checkpoint_steps(train_steps: int, save_period: int) -> tuple[int, ...]:
+def eval_split(checkpoint: str) -> str:
+    """The split that T5X decodes while it trains, with CHECKPOINT = 'best' to choose by it."""
+    return "validation" if checkpoint == "best" else "test"
+
+
+def eval_period(train_steps: int, eval_period: int, checkpoint: str) -> int:
+    """Steps from one decoding to the next; T5X also saves then.
+
+    With CHECKPOINT = 'last' it decodes once, after the last step.
+    """
+    return min(eval_period, train_steps) if checkpoint == "best" else train_steps
+
+
+def checkpoint_steps(
+    train_steps: int, save_period: int, checkpoint: str = "last"
+) -> tuple[int, ...] | None:
     """The steps after which T5X saves: every `save_period` and the last.
 
     T5X wants its periods to divide each other, a list of steps it does not. The list
-    has to end with the last step: T5X does not move on from its last entry.
+    has to end with the last step: T5X does not move on from its last entry. With CHECKPOINT =
+    'best' there is none: what is saved is what `eval_period` has decoded.
     """
+    if checkpoint == "best":
+        return None
     return (*range(save_period, train_steps, save_period), train_steps)
 
 

@@ -20,28 +20,56 @@ def add(commands: argparse._SubParsersAction, gin_files: Callable) -> None:
     command.add_argument("--checkpoint", help="from t5x: checkpoint_<step>, or what holds some")
     command.add_argument("--run_dir", required=True, help="the native run folder")
     command.add_argument("--output", help="to t5x: where checkpoint_<step> is written")
+    command.add_argument("--parameters_only", action="store_true",
+                         help="from t5x: step 0 and a new optimizer")  # fmt: skip
+    command.add_argument("--layout", default="zarr", choices=("zarr", "ocdbt"),
+                         help="to t5x: zarr (default) or ocdbt; see docs/t5x.md")  # fmt: skip
+    command.add_argument("--scanned", action="store_true",
+                         help="to t5x: parameters alone, as scalable_t5 has them")  # fmt: skip
+    command.set_defaults(run=lambda options: run(options, gin_files), show=show)
 
-    def run(options: argparse.Namespace) -> dict[str, object]:
-        from distill.config.resolve import resolve
 
-        if options.source == options.target:
-            raise UserError(f"got --from and --to {options.source}, expected two engines")
-        if options.source == "native":
-            from distill.convert import folders
+def run(options: argparse.Namespace, gin_files: Callable) -> dict[str, object]:
+    """Converts; says what was written and its step."""
+    from distill.config.resolve import resolve
 
-            if not options.output:
-                raise UserError("--from=native needs --output, the folder for checkpoint_<step>")
-            written = folders.native_to_t5x(options.run_dir, options.output)
-            return {"written": str(written), "step": int(written.name.rpartition("_")[2])}
-        if not options.checkpoint:
-            raise UserError("--from=t5x needs --checkpoint, T5X's checkpoint_<step>")
-        resolved = resolve(gin_files(options), options.overrides, "native")
+    if options.source == options.target:
+        raise UserError(f"got --from and --to {options.source}, expected two engines")
+    _refuse_options_of_the_other_way(options)
+    if options.source == "native":
         from distill.convert import folders
 
-        step = folders.t5x_to_native(options.checkpoint, resolved, options.run_dir)
-        return {"written": options.run_dir, "step": step}
+        written = folders.native_to_t5x(
+            options.run_dir, options.output, options.layout, options.scanned
+        )
+        return {"written": str(written), "step": int(written.name.rpartition("_")[2])}
+    resolved = resolve(gin_files(options), options.overrides, "native")
+    from distill.convert import folders
 
-    def show(result: dict[str, object]) -> None:
-        print(f"{result['written']}: step {result['step']}")
+    step = folders.t5x_to_native(
+        options.checkpoint, resolved, options.run_dir, options.parameters_only
+    )
+    return {"written": options.run_dir, "step": step}
 
-    command.set_defaults(run=run, show=show)
+
+def show(result: dict[str, object]) -> None:
+    """Prints what was written."""
+    print(f"{result['written']}: step {result['step']}")
+
+
+def _refuse_options_of_the_other_way(options: argparse.Namespace) -> None:
+    if options.source == "native":
+        if not options.output:
+            raise UserError("--from=native needs --output, the folder for checkpoint_<step>")
+        others = {"--checkpoint": options.checkpoint, "--parameters_only": options.parameters_only}
+    else:
+        if not options.checkpoint:
+            raise UserError("--from=t5x needs --checkpoint, T5X's checkpoint_<step>")
+        others = {
+            "--output": options.output,
+            "--layout": options.layout != "zarr",
+            "--scanned": options.scanned,
+        }
+    for flag, given in others.items():
+        if given:
+            raise UserError(f"{flag} does not go with --from={options.source}")

@@ -1,41 +1,41 @@
-"""Checkpoints on disk: a T5X folder becomes a native run folder, and back.
-
-T5X (its HEAD of 2026) writes `<model_dir>/checkpoint_<step>/state`, an Orbax tree in OCDBT
-form, which Orbax reads without T5X. The older layout of the public T5 checkpoints (a msgpack
-file beside zarr arrays) is not read here.
-"""
+"""Checkpoints on disk: a T5X folder becomes a native run folder, and back."""
 
 from __future__ import annotations
-
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 
 from distill.config.resolve import Resolved, build_run
 from distill.config.run import RunConfig
-from distill.convert.states import from_t5x, to_t5x
-from distill.errors import UserError
+from distill.convert import layers, t5x_files
+from distill.convert.states import from_t5x, params_from_t5x, to_t5x
+from distill.errors import UserError, unknown
+from distill.student.config import T5Config
 from distill.train import run_folder
 from distill.train.checkpoints import BEST_FOLDER, FOLDER, Checkpoints
 from distill.train.optimizer import make_optimizer
 from distill.train.step import TrainState, init_state
 
-_NAME = re.compile(r"checkpoint_(\d+)")
 
-
-def t5x_to_native(checkpoint: epath.PathLike, resolved: Resolved, run_dir: epath.PathLike) -> int:
+def t5x_to_native(
+    checkpoint: epath.PathLike,
+    resolved: Resolved,
+    run_dir: epath.PathLike,
+    parameters_only: bool = False,
+) -> int:
     """Writes a native run folder whose newest checkpoint is T5X's.
 
     `distill evaluate` scores it, `distill train` with the same gin files goes on with it.
 
     Args:
-      checkpoint: T5X's `checkpoint_<step>`, or the folder that holds some (the newest counts).
+      checkpoint: T5X's `checkpoint_<step>` in either layout, scanned or not, or the folder that
+        holds some (the newest counts).
       resolved: the native configuration of the run.
       run_dir: the folder to write; one of another configuration or with checkpoints is refused.
+      parameters_only: begins at step 0 with a new optimizer, as to fine-tune a published
+        checkpoint; otherwise step and optimizer go over too.
 
     Returns:
       The step.
@@ -44,10 +44,18 @@ def t5x_to_native(checkpoint: epath.PathLike, resolved: Resolved, run_dir: epath
       UserError: no such checkpoint; another size or optimizer; a run folder in use.
     """
     config = resolved.run
-    _check_unscanned(config)
     folder = epath.Path(run_dir)
     run_folder.check_run(folder, resolved.text)
-    step, params, opt_state = from_t5x(_read(checkpoint), config.student, config.optimizer)
+    if parameters_only:
+        step, params = 0, t5x_params(checkpoint, config.student)
+        opt_state = make_optimizer(config.optimizer).init(jax.tree.map(jnp.asarray, params))
+    else:
+        step, params, opt_state = _whole_state(checkpoint, config)
+    if step > config.train.train_steps:
+        raise UserError(
+            f"got TRAIN_STEPS = {config.train.train_steps}, but the checkpoint is of step {step}: "
+            "set a larger TRAIN_STEPS, or --parameters_only to begin at step 0"
+        )
     key = jax.random.split(jax.random.key(config.train.seed))[1]  # as in init_state
     state = TrainState(jnp.int32(step), params, opt_state, jax.random.key_data(key))
     state = jax.tree.map(jnp.asarray, state)
@@ -63,8 +71,40 @@ def t5x_to_native(checkpoint: epath.PathLike, resolved: Resolved, run_dir: epath
     return step
 
 
-def native_to_t5x(run_dir: epath.PathLike, output: epath.PathLike) -> epath.Path:
+def _whole_state(checkpoint: epath.PathLike, config: RunConfig) -> tuple[int, dict, object]:
+    saved = t5x_files.read(checkpoint)
+    if layers.is_stacked(saved["target"]):
+        raise UserError(
+            f"{checkpoint} is of T5X's scanned network (scalable_t5), whose optimizer treats the "
+            "layers' relative biases apart: --parameters_only takes its parameters"
+        )
+    try:
+        return from_t5x(saved, config.student, config.optimizer)
+    except UserError as error:
+        if "param_states" not in str(error):
+            raise
+        raise UserError(f"{error}; or take the parameters alone, --parameters_only") from None
+
+
+def t5x_params(checkpoint: epath.PathLike, student: T5Config) -> dict:
+    """A student's parameters from a checkpoint of T5X's; its optimizer is not read.
+
+    Raises:
+      UserError: no such checkpoint; one of another size.
+    """
+    return params_from_t5x(t5x_files.read(checkpoint, ("target",))["target"], student)
+
+
+def native_to_t5x(
+    run_dir: epath.PathLike, output: epath.PathLike, layout: str = "zarr", scanned: bool = False
+) -> epath.Path:
     """Writes the newest checkpoint of a native run as `<output>/checkpoint_<step>`.
+
+    Args:
+      run_dir: the native run folder.
+      output: where the checkpoint goes.
+      layout: one of `t5x_files.LAYOUTS`.
+      scanned: writes the parameters alone as scalable_t5 has them, to evaluate and infer.
 
     Returns:
       The folder written.
@@ -72,15 +112,17 @@ def native_to_t5x(run_dir: epath.PathLike, output: epath.PathLike) -> epath.Path
     Raises:
       UserError: no run folder or checkpoint; the target is there already.
     """
+    if layout not in t5x_files.LAYOUTS:
+        raise unknown("layout", layout, t5x_files.LAYOUTS, "--layout")
     config, state = _read_native(run_dir)
-    _check_unscanned(config)
     target = epath.Path(output).resolve() / f"checkpoint_{int(state.step)}"
     if target.exists():
         raise UserError(f"{target} is there already: choose another --output")
     tree = to_t5x(int(state.step), state.params, state.opt_state, config.optimizer)
-    target.mkdir(parents=True)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:
-        checkpointer.save(target / "state", args=ocp.args.PyTreeSave(tree))
+    if scanned:
+        parameters = jax.tree.map(np.asarray, layers.to_scalable(tree["target"]))
+        tree = {"target": parameters, "state": {"step": tree["state"]["step"]}}
+    t5x_files.write(tree, target, layout)
     return target
 
 
@@ -98,33 +140,3 @@ def _read_native(run_dir: epath.PathLike) -> tuple[RunConfig, TrainState]:
     )
     with Checkpoints(run_dir) as checkpoints:
         return config, checkpoints.restore(like)
-
-
-def _read(checkpoint: epath.PathLike) -> dict:
-    """The nested dicts of a T5X checkpoint, leaves NumPy arrays."""
-    path = epath.Path(checkpoint).resolve()
-    if not (path / "state").exists():
-        steps = {
-            int(found[1]): child
-            for child in (path.iterdir() if path.is_dir() else ())
-            if (found := _NAME.fullmatch(child.name)) and (child / "state").exists()
-        }
-        if not steps:
-            raise UserError(
-                f"{checkpoint} holds no T5X checkpoint (checkpoint_<step>/state); the older layout "
-                "with a file `checkpoint` is not read: have T5X restore and save it"
-            )
-        path = steps[max(steps)]
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:
-        shapes = checkpointer.metadata(path / "state").item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        wanted = ocp.args.PyTreeRestore(restore_args=as_numpy)
-        return checkpointer.restore(path / "state", args=wanted)
-
-
-def _check_unscanned(config: RunConfig) -> None:
-    if config.student.scan_layers:
-        raise UserError(
-            "got SCAN_LAYERS = True, expected False: T5X's scanned network has a relative bias in "
-            "each layer and is another model (docs/architecture.md)"
-        )

@@ -3,18 +3,20 @@
 T5X stores {"target": parameters, "state": {"step", "param_states"}}. Parameters have the
 same names in both. With AdamW `param_states` is optax's state without its empty parts;
 T5X's Adafactor has the moments v, v_row and v_col beneath each parameter, optax's has a
-tree of parameters beneath each moment. Stacked layers are not converted here
-(`distill.student.params.stack_layers`). Needs no t5x.
+tree of parameters beneath each moment. T5X's layers are one by one, native's as SCAN_LAYERS
+says (`distill.convert.layers`). Needs no t5x.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
 import numpy as np
 from flax import serialization, traverse_util
 
+from distill.convert import layers
 from distill.errors import UserError
 from distill.student.config import T5Config
 from distill.student.params import param_shapes
@@ -29,34 +31,56 @@ def from_t5x(
     """Step, parameters and optax state from the nested dicts of a T5X checkpoint.
 
     Args:
-      saved: {"target", "state"}, leaves arrays.
-      student: says the parameters' names and shapes; its layers are not scanned.
+      saved: {"target", "state"}, leaves arrays, layers one by one.
+      student: says the parameters' names and shapes.
       optimizer: the one that T5X trained with.
 
     Raises:
       UserError: a parameter or a moment that is missing, too many, or of another shape.
     """
-    shapes = param_shapes(student)
-    params = _filled(shapes, traverse_util.flatten_dict(saved["target"], sep="/"), "target")
+    params = params_from_t5x(saved["target"], dataclasses.replace(student, scan_layers=False))
     step = int(saved["state"]["step"])
-    template = jax.eval_shape(make_optimizer(optimizer).init, shapes)
-    stored = traverse_util.flatten_dict(saved["state"]["param_states"], sep="/")
+    rule = make_optimizer(optimizer)
+    template = jax.eval_shape(rule.init, params)
+    stored = traverse_util.flatten_dict(saved["state"].get("param_states", {}), sep="/")
     if optimizer.name == "adafactor":
         stored = _optax_moments(_flat(template), stored, step)
-    return step, params, _filled(template, stored, "state/param_states")
+    state = _filled(template, stored, "state/param_states")
+    if student.scan_layers:
+        params = layers.stack_layers(params)
+        stacked = layers.stack_state(serialization.to_state_dict(state))
+        state = serialization.from_state_dict(jax.eval_shape(rule.init, params), stacked)
+    return step, params, state
+
+
+def params_from_t5x(target: Mapping, student: T5Config) -> dict:
+    """The student's parameters from T5X's, whose layers are one by one or stacked.
+
+    Raises:
+      UserError: a parameter that is missing, too many, or of another shape; stacked layers
+        whose relative biases differ.
+    """
+    if layers.is_stacked(target):
+        target = layers.from_scalable(target)
+    shapes = param_shapes(dataclasses.replace(student, scan_layers=False))
+    params = _filled(shapes, traverse_util.flatten_dict(target, sep="/"), "target")
+    return layers.stack_layers(params) if student.scan_layers else params
 
 
 def to_t5x(step: int, params: Mapping, opt_state: object, optimizer: OptimizerConfig) -> dict:
-    """The nested dicts of a T5X checkpoint, from a native state (see `from_t5x`)."""
+    """The nested dicts of a T5X checkpoint, layers one by one, from a native state."""
+    params, state = dict(params), serialization.to_state_dict(opt_state)
+    if layers.is_stacked(params):
+        params, state = layers.unstack_layers(params), layers.unstack_state(state)
     flat = {
         path: np.asarray(leaf)
-        for path, leaf in _flat(opt_state).items()
+        for path, leaf in _flat(state).items()
         if leaf is not traverse_util.empty_node
     }
     if optimizer.name == "adafactor":
         flat = _t5x_moments(flat, list(traverse_util.flatten_dict(params, sep="/")))
     states = traverse_util.unflatten_dict(flat, sep="/")
-    target = jax.tree.map(np.asarray, dict(params))
+    target = jax.tree.map(np.asarray, params)
     return {"target": target, "state": {"step": np.int32(step), "param_states": states}}
 
 

@@ -14,6 +14,7 @@ from distill.config.resolve import Resolved, build_run
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data.examples import Example
+from distill.engines import t5x_run
 from distill.errors import UserError
 from distill.student.beam import LENGTH_PENALTY
 from distill.student.params import param_count
@@ -141,7 +142,8 @@ def make_evaluator(
 def load_run(run_dir: epath.PathLike) -> tuple[RunConfig, dict]:
     """The configuration of a run folder and the parameters of its chosen checkpoint.
 
-    That is the newest, or with CHECKPOINT = 'best' the best so far.
+    That is the newest, or with CHECKPOINT = 'best' the best so far. Of a run of the t5x engine it
+    is T5X's checkpoint.
 
     Raises:
       UserError: no run folder, no checkpoint, or one of another size.
@@ -150,15 +152,12 @@ def load_run(run_dir: epath.PathLike) -> tuple[RunConfig, dict]:
     path = epath.Path(run_dir) / run_folder.CONFIG
     if not path.exists():
         raise UserError(f"no file {path}: {run_dir} is not a run folder (see distill train)")
-    if (epath.Path(run_dir) / "t5x").exists():
-        raise UserError(
-            f"{run_dir} holds a run of the t5x engine, whose checkpoints the native engine does "
-            f"not read; its scores are in {run_dir}/results.json"
-        )
     try:
         config = build_run(path.read_text())
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    if (epath.Path(run_dir) / t5x_run.MODEL_DIR).exists():
+        return config, t5x_run.load_params(run_dir, config)
     optimizer = make_optimizer(config.optimizer)
     shapes = jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

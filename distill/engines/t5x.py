@@ -4,8 +4,10 @@
 without this module; what is added here is checking beforehand, a line of progress
 now and then, and the run folder's predictions and results:
 
-    <run_dir>/t5x/       T5X's model_dir: checkpoint_<step>, train/, inference_eval/
-    <run_dir>/t5x.log    everything that T5X printed
+    <run_dir>/t5x/           T5X's model_dir: checkpoint_<step>, train/, inference_eval/
+    <run_dir>/t5x.log        everything that T5X printed
+    <run_dir>/t5x_test/      with CHECKPOINT = 'best': that checkpoint on the test split,
+    <run_dir>/t5x_test.log   by `python -m t5x.eval` with gin/engines/t5x_evaluate.gin
 """
 
 from __future__ import annotations
@@ -26,28 +28,31 @@ from etils import epath
 from distill.config import files, macros
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
+from distill.convert import t5x_files
 from distill.data import cache as caches
 from distill.data import datasets
-from distill.data.examples import Example
-from distill.data.metrics import matches_exactly
+from distill.engines import t5x_run
 from distill.engines.t5x_check import check
 from distill.engines.t5x_errors import check_steps, explain
+from distill.engines.t5x_run import MODEL_DIR, TEST_DIR
 from distill.errors import UserError
 from distill.train import run_folder
 
 if TYPE_CHECKING:
     from distill.train.evaluate import Prediction
 
-MODEL_DIR, LOG = "t5x", "t5x.log"
+LOG, TEST_LOG = "t5x.log", "t5x_test.log"
+_TRAIN, _EVALUATE = "gin/engines/t5x.gin", "gin/engines/t5x_evaluate.gin"
 _MODULES = ("t5x", "airio", "jestimator", "cached_property", "fiddle", "grain", "tensorboard")
 _TAIL, _SHOWN = 200, 15
 _METRICS = re.compile(r"\[(\d+)\] collection=train (.*loss=.*)")
+_SCORED = re.compile(r"_label/accuracy at step (\d+): (\S+)")
 _SAID = re.compile(r"\] distill: (.*)")  # by this project's own functions, in T5X's process
 _STAGES = {
     "Initialize/restore complete": "parameters are ready",
     "Compiling train loop": "compiling the training step",
-    "Saving checkpoint.": "saving the last checkpoint",
-    "Running inference evaluation": "decoding the test split",
+    "Saving checkpoint.": "saving a checkpoint",
+    "Running inference evaluation": "decoding",
 }
 
 
@@ -79,18 +84,29 @@ def train(
     if (folder / run_folder.RESULTS).exists():
         progress(f"{folder} is finished: its results are read, nothing is trained")
         return json.loads((folder / run_folder.RESULTS).read_text())
-    check_steps(folder / MODEL_DIR, config.train.train_steps)
+    check_steps(folder / MODEL_DIR, resolved.macros["INITIAL_CHECKPOINT_PATH"], config.train)
     began = time.monotonic()
     for line in lines:
         progress(line)
     # Complaints of the data and the vocabulary come here, not out of T5X's traceback.
     cache = caches.load(config.data)
     native.make_evaluator(config)
+    if config.train.checkpoint == "best" and not cache.rows["validation"]:
+        raise UserError(
+            "got CHECKPOINT = 'best', but there are no validation rows to choose by: set "
+            "VALIDATION_FRACTION above 0, or CHECKPOINT = 'last'"
+        )
     run_folder.open_run(folder, resolved.text)
-    run_child(command(resolved, folder), folder / LOG, config.train.train_steps, progress)
+    steps, output = config.train.train_steps, folder / MODEL_DIR
+    run_child(command(resolved, folder), folder / LOG, steps, progress)
+    step = t5x_run.chosen_step(folder, config)
+    if config.train.checkpoint == "best":
+        output = folder / TEST_DIR
+        progress(f"the best checkpoint is of step {step}")
+        run_child(evaluate_command(resolved, folder, step), folder / TEST_LOG, steps, progress)
     correct = datasets.get(config.data.dataset).correct
-    predictions = read_predictions(folder, config.train.train_steps, cache.rows["test"], correct)
-    return _write_results(config, predictions, folder, time.monotonic() - began, progress)
+    predictions = t5x_run.read_predictions(output, step, cache.rows["test"], correct)
+    return _write_results(config, predictions, step, folder, time.monotonic() - began, progress)
 
 
 def require_t5x() -> None:
@@ -105,21 +121,49 @@ def require_t5x() -> None:
 
 
 def command(resolved: Resolved, folder: epath.Path) -> list[str]:
-    """The command line of T5X for a run folder."""
-    model_dir = folder / MODEL_DIR
-    bindings = [macros.parse_override(text) for text in resolved.overrides]
-    bindings.append(("MODEL_DIR", repr(str(model_dir))))
-    steps = resolved.run.train.train_steps
-    if (model_dir / f"checkpoint_{steps}").exists():
-        # It was stopped between the last checkpoint and the end of decoding.
+    """The command line of T5X that trains in a run folder."""
+    bindings = [("MODEL_DIR", repr(str(folder / MODEL_DIR)))]
+    if _is_undecoded(resolved.run, folder):
         bindings.append(("train.run_eval_before_training", "True"))
+    return _command("t5x.train", resolved.gin_files, resolved.overrides, bindings)
+
+
+def evaluate_command(resolved: Resolved, folder: epath.Path, step: int) -> list[str]:
+    """The command line of T5X that decodes the test split with a checkpoint of the run."""
+    paths = [path.removesuffix(_TRAIN) for path in resolved.gin_files]
+    gin_files = [
+        path if path == whole else path + _EVALUATE
+        for path, whole in zip(paths, resolved.gin_files, strict=True)
+    ]
+    bindings = [
+        ("CHECKPOINT_PATH", repr(str(folder / MODEL_DIR / f"checkpoint_{step}"))),
+        ("EVAL_OUTPUT_DIR", repr(str(folder / TEST_DIR))),
+    ]
+    return _command("t5x.eval", gin_files, resolved.overrides, bindings)
+
+
+def _is_undecoded(config: RunConfig, folder: epath.Path) -> bool:
+    """Whether T5X was stopped between its newest checkpoint and the end of decoding."""
+    newest = max(t5x_files.steps(folder / MODEL_DIR), default=0)
+    if config.train.checkpoint == "best":
+        return newest > 0 and newest not in t5x_run.validation(folder)
+    return newest == config.train.train_steps
+
+
+def _command(
+    script: str,
+    gin_files: Sequence[str],
+    overrides: Sequence[str],
+    bindings: Sequence[tuple[str, str]],
+) -> list[str]:
+    given = [macros.parse_override(text) for text in overrides]
     return [
         sys.executable,
         "-m",
-        "t5x.train",
+        script,
         f"--gin_search_paths={files.gin_root()}",
-        *(f"--gin_file={path}" for path in resolved.gin_files),
-        *(f"--gin.{name}={value}" for name, value in bindings),
+        *(f"--gin_file={path}" for path in gin_files),
+        *(f"--gin.{name}={value}" for name, value in (*given, *bindings)),
     ]
 
 
@@ -190,6 +234,9 @@ def progress_line(line: str, train_steps: int) -> str | None:
     for text, stage in _STAGES.items():
         if text in line:
             return f"T5X: {stage}"
+    scored = _SCORED.search(line)
+    if scored:
+        return f"step {scored[1]}: accuracy {scored[2]}"
     found = _METRICS.search(line)
     if not found:
         return None
@@ -202,48 +249,10 @@ def progress_line(line: str, train_steps: int) -> str | None:
     return f"step {found[1]}/{train_steps}  {numbers}"
 
 
-def read_predictions(
-    folder: epath.Path,
-    step: int,
-    rows: Sequence[Example],
-    correct: Callable[[str, str], bool] = matches_exactly,
-) -> list[Prediction]:
-    """What was decoded after `step`, from the file that SeqIO's JSON logger writes.
-
-    Args:
-      folder: the run folder.
-      step: the last.
-      rows: of the test split.
-      correct: whether a prediction counts as a gold label.
-
-    Returns:
-      Predictions of the rows, in their order.
-
-    Raises:
-      UserError: there is not one such file, or it does not hold each row once.
-    """
-    from distill.train.evaluate import Prediction
-
-    written = folder / MODEL_DIR / "inference_eval"
-    found = list(written.glob(f"*_label-{step:06}.jsonl"))
-    fix = f"see {folder / LOG}, or train again in a new --run_dir"
-    if len(found) != 1:
-        raise UserError(f"got {len(found)} files of predictions in {written}, expected 1: {fix}")
-    records = [json.loads(line) for line in found[0].read_text().splitlines()]
-    if sorted(record["input"]["row"] for record in records) != list(range(len(rows))):
-        raise UserError(f"{found[0]} does not hold each of {len(rows)} test rows once: {fix}")
-    predictions: dict[int, Prediction] = {}
-    for record in records:
-        index, text = record["input"]["row"], record["prediction"]
-        row = rows[index]
-        hit = correct(text, row.label)
-        predictions[index] = Prediction(row.id, row.input, row.label, text, hit, None)
-    return [predictions[index] for index in range(len(rows))]
-
-
 def _write_results(
     config: RunConfig,
     predictions: Sequence[Prediction],
+    step: int,
     folder: epath.Path,
     seconds: float,
     progress: Callable[[str], None],
@@ -257,6 +266,7 @@ def _write_results(
         "interval": scores["interval"],
         "scored_accuracy": None,
         "n_test": scores["n"],
+        "checkpoint_step": step,
         "seconds": round(seconds, 1),
     }
     run_folder.write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from distill.convert import t5x_files
 from distill.errors import UserError
+from distill.train.config import TrainConfig
 
 _KNOWN = (
     # An error of this project's own functions, which gin follows up with the call's scope.
@@ -61,12 +63,32 @@ def explain(lines: Sequence[str]) -> str | None:
     return None
 
 
-def check_steps(model_dir: epath.Path, train_steps: int) -> None:
-    """Raises UserError where a checkpoint is of a later step than the run is to end with."""
-    found = [path.name.removeprefix("checkpoint_") for path in model_dir.glob("checkpoint_*")]
-    steps = [int(name) for name in found if name.isdigit()]
-    if max(steps, default=0) > train_steps:
+def check_steps(model_dir: epath.Path, initial: object, train: TrainConfig) -> None:
+    """Raises UserError where the run would begin at a later step than it is to end with.
+
+    Args:
+      model_dir: T5X's, whose newest checkpoint counts.
+      initial: INITIAL_CHECKPOINT_PATH, which counts where there is none.
+      train: has the last step.
+    """
+    steps = t5x_files.steps(model_dir)
+    source, fix = model_dir, "another --run_dir"
+    if not steps and initial is not None:
+        if not isinstance(initial, str):
+            raise UserError(
+                f"got INITIAL_CHECKPOINT_PATH = {initial!r}, expected None or the path of a "
+                "checkpoint_<step>"
+            )
+        source, fix = t5x_files.find(initial), "an earlier INITIAL_CHECKPOINT_PATH"
+        if source != epath.Path(initial).resolve():
+            raise UserError(
+                f"got INITIAL_CHECKPOINT_PATH = {initial!r}, expected one checkpoint of that "
+                f"folder, such as {source}"
+            )
+        steps = t5x_files.steps(source.parent)
+        steps = [step for step in steps if source.name == f"checkpoint_{step}"]
+    if max(steps, default=0) > train.train_steps:
         raise UserError(
-            f"got TRAIN_STEPS = {train_steps}, but {model_dir} has a checkpoint of step "
-            f"{max(steps)}: set a larger TRAIN_STEPS, or another --run_dir"
+            f"got TRAIN_STEPS = {train.train_steps}, but {source} has a checkpoint of step "
+            f"{max(steps)}: set a larger TRAIN_STEPS, or {fix}"
         )

@@ -23,8 +23,10 @@ def trained(micro, tmp_path_factory):
     return folder
 
 
-def test_there_and_back_is_the_same_state(trained, micro, tmp_path, capsys):
+@pytest.mark.parametrize("layout", ["zarr", "ocdbt"])
+def test_there_and_back_is_the_same_state(layout, trained, micro, tmp_path, capsys):
     argv = ["convert", "--from=native", "--to=t5x", f"--run_dir={trained}", "--json"]
+    argv += [f"--layout={layout}"]
     assert cli.main([*argv, f"--output={tmp_path}/t5x"]) == 0
     written = json.loads(capsys.readouterr().out)
     assert written["step"] == 12 and written["written"].endswith("checkpoint_12")
@@ -41,6 +43,31 @@ def test_there_and_back_is_the_same_state(trained, micro, tmp_path, capsys):
     assert "has a checkpoint of step 12: choose another --run_dir" in capsys.readouterr().err
     assert cli.main([*argv, f"--output={tmp_path}/t5x"]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_parameters_alone_begin_a_run(trained, micro, tmp_path, capsys):
+    """From the scanned network's checkpoint, and with an optimizer that it was not trained with."""
+    argv = ["convert", "--from=native", "--to=t5x", f"--run_dir={trained}", "--scanned"]
+    assert cli.main([*argv, f"--output={tmp_path}/t5x"]) == 0
+    overrides = [f"--gin.{text}" for text in (*micro, "OPTIMIZER=adafactor")]
+    back = ["convert", "--from=t5x", "--to=native", EXPERIMENT, *overrides]
+    back += [f"--checkpoint={tmp_path}/t5x", f"--run_dir={tmp_path}/back"]
+    assert cli.main(back) == 2
+    assert "--parameters_only" in capsys.readouterr().err
+    assert cli.main([*back, "--parameters_only"]) == 0
+    ours, theirs = (folders._read_native(f)[1] for f in (trained, tmp_path / "back"))
+    assert int(theirs.step) == 0
+    jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
+
+
+def test_a_run_that_is_to_end_before_the_checkpoint_is_refused(trained, micro, tmp_path, capsys):
+    folders.native_to_t5x(trained, tmp_path / "t5x")
+    overrides = [f"--gin.{text}" for text in (*micro, "TRAIN_STEPS=8")]
+    argv = ["convert", "--from=t5x", "--to=native", EXPERIMENT, *overrides]
+    argv += [f"--checkpoint={tmp_path}/t5x", f"--run_dir={tmp_path}/back"]
+    assert cli.main(argv) == 2
+    assert "TRAIN_STEPS = 8, but the checkpoint is of step 12" in capsys.readouterr().err
+    assert not (tmp_path / "back").exists()
 
 
 def test_another_size_is_named(trained, micro, tmp_path, capsys):
@@ -62,10 +89,8 @@ def test_another_size_is_named(trained, micro, tmp_path, capsys):
         (["--from=t5x", "--to=native"], "needs --checkpoint"),
         (["--from=t5x", "--to=native", "--checkpoint=/nowhere"], "holds no T5X checkpoint"),
         (["--from=native", "--to=t5x", "--output=x"], "is not a run folder"),
-        (
-            ["--from=t5x", "--to=native", "--checkpoint=/nowhere", "--gin.SCAN_LAYERS=True"],
-            "SCAN_LAYERS = True, expected False",
-        ),
+        (["--from=native", "--to=t5x", "--output=x", "--parameters_only"], "does not go with"),
+        (["--from=t5x", "--to=native", "--checkpoint=x", "--scanned"], "does not go with"),
     ],
 )
 def test_bad_input(argv, message, tmp_path, capsys):

@@ -14,6 +14,7 @@ from etils import epath
 from distill.config.resolve import resolve
 from distill.data import cache
 from distill.engines import t5x as engine
+from distill.engines import t5x_run
 from distill.engines.t5x_check import check
 from distill.errors import UserError
 from tasks import mixtures
@@ -137,7 +138,8 @@ def test_without_t5x_the_message_says_how_to_install_it(monkeypatch, tmp_path):
     [
         (["EMBED_INIT=0.1"], r"EMBED_INIT = 0\.1 .* expected 1\.0"),
         (["REMAT=full"], "REMAT = 'full'"),
-        (["CHECKPOINT=best", "EVAL_PERIOD=1"], "CHECKPOINT = 'best'"),
+        (["INITIAL_CHECKPOINT_PATH=/nowhere/checkpoint_1"], "holds no T5X checkpoint"),
+        (["INITIAL_CHECKPOINT_PATH=1"], "INITIAL_CHECKPOINT_PATH = 1, expected None or"),
         (["WEIGHTING=paired", "NORMALIZATION=per_token_batch"], "'per_token_batch' with the t5x"),
         (["PACK=yes"], "PACK = 'yes', expected True or False"),
         (["MODEL_PARALLEL_SUBMESH=2"], "MODEL_PARALLEL_SUBMESH = 2, expected None"),
@@ -201,14 +203,56 @@ def test_the_command_names_the_same_files_and_quotes_texts(tmp_path):
     ]
     assert "--gin.POLICY='hard'" in arguments
     assert arguments[-1] == f"--gin.MODEL_DIR={str(folder / 't5x')!r}"
-    (folder / "t5x" / "checkpoint_3").mkdir(parents=True)
+    (folder / "t5x" / "checkpoint_3" / "state").mkdir(parents=True)
     assert engine.command(run(), folder)[-1] == "--gin.train.run_eval_before_training=True"
+
+
+def best(*overrides: str):
+    return run("CHECKPOINT=best", "EVAL_PERIOD=2", "TRAIN_STEPS=8", *overrides)
+
+
+def test_the_best_checkpoint_is_that_of_the_highest_validation_accuracy(tmp_path):
+    folder, config = epath.Path(tmp_path), best().run
+    with pytest.raises(UserError, match="no checkpoint in"):
+        t5x_run.chosen_step(folder, config)
+    for step in (0, 4, 6, 8):
+        (folder / "t5x" / f"checkpoint_{step}" / "state").mkdir(parents=True)
+    with pytest.raises(UserError, match="was scored on the validation split"):
+        t5x_run.chosen_step(folder, config)
+    written = folder / "t5x" / "inference_eval"
+    written.mkdir()
+    lines = [{"step": s, "accuracy": a} for s, a in ((2, 0.9), (4, 0.7), (6, 0.7))]
+    text = "\n".join(map(json.dumps, lines)) + '\n{"step": 8, "acc'
+    (written / "distill_x_label-metrics.jsonl").write_text(text)
+    assert t5x_run.chosen_step(folder, config) == 6  # 2 is deleted, of 4 and 6 the later
+    assert t5x_run.chosen_step(folder, run().run) == 8
+    assert engine.command(best(), folder)[-1] == "--gin.train.run_eval_before_training=True"
+    (written / "distill_x_label-metrics.jsonl").write_text('{"step": 8, "accuracy": 0.1}')
+    assert engine.command(best(), folder)[-1] == f"--gin.MODEL_DIR={str(folder / 't5x')!r}"
+
+
+def test_the_best_checkpoint_is_scored_by_t5xs_own_evaluation(tmp_path):
+    folder = epath.Path(tmp_path)
+    arguments = engine.evaluate_command(best(), folder, 6)
+    assert arguments[1:3] == ["-m", "t5x.eval"]
+    gin_files = [a.split("gin/", 1)[1] for a in arguments if a.startswith("--gin_file=")]
+    assert gin_files == ["engines/t5x_evaluate.gin", "experiments/returns_step_by_step.gin"]
+    assert f"--gin.CHECKPOINT_PATH={str(folder / 't5x' / 'checkpoint_6')!r}" in arguments
+
+
+def test_with_best_t5x_saves_what_it_decodes():
+    assert mixtures.eval_split("best") == "validation" and mixtures.eval_split("last") == "test"
+    assert mixtures.eval_period(1000, 100, "best") == 100
+    assert mixtures.eval_period(50, 100, "best") == 50
+    assert mixtures.eval_period(1000, 100, "last") == 1000
+    assert mixtures.checkpoint_steps(1000, 300, "best") is None
 
 
 def test_a_failed_child_is_an_error_with_the_end_of_its_log(tmp_path):
     log, shown = epath.Path(tmp_path / "t5x.log"), []
     script = """
 print("I0101 mixtures.py:9] distill: a batch is 8 rows with 4.0 pairs")
+print("INFO] distill_0a_label/accuracy at step 50: 0.875")
 print("[50] collection=train loss=1.25, accuracy=0.5, loss_label=1.5")
 raise SystemExit("no luck")
 """
@@ -217,6 +261,7 @@ raise SystemExit("no luck")
     assert "no luck" in log.read_text()
     assert shown[1:] == [
         "T5X: a batch is 8 rows with 4.0 pairs",
+        "step 50: accuracy 0.875",
         "step 50/100  loss 1.25  label loss 1.5  token accuracy 0.5",
     ]
 
@@ -249,9 +294,14 @@ def test_known_failures_of_t5x_are_explained(printed, message, tmp_path):
 
 def test_a_checkpoint_after_the_last_step_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "require_t5x", lambda: None)
-    (tmp_path / "t5x" / "checkpoint_20").mkdir(parents=True)
+    (tmp_path / "t5x" / "checkpoint_20" / "state").mkdir(parents=True)
     with pytest.raises(UserError, match=r"TRAIN_STEPS = 3, .*t5x has a checkpoint of step 20"):
         engine.train(run(), tmp_path)
+    initial = tmp_path / "t5x" / "checkpoint_20"
+    with pytest.raises(UserError, match=r"TRAIN_STEPS = 3, .*20 .* step 20.* INITIAL_CHECKPOINT"):
+        engine.train(run(f"INITIAL_CHECKPOINT_PATH={initial}"), tmp_path / "new")
+    with pytest.raises(UserError, match=r"expected one checkpoint .*checkpoint_20"):
+        engine.train(run(f"INITIAL_CHECKPOINT_PATH={initial.parent}"), tmp_path / "new")
 
 
 def test_a_model_that_does_not_fit_the_devices_is_refused():
@@ -264,19 +314,20 @@ def test_a_model_that_does_not_fit_the_devices_is_refused():
 
 def test_predictions_follow_the_rows_and_missing_ones_are_an_error(tmp_path):
     folder = epath.Path(tmp_path)
+    output = folder / "t5x"
     rows = cache.load(run().run.data).rows["test"][:3]
     written = folder / "t5x" / "inference_eval"
     written.mkdir(parents=True)
     texts = [rows[0].label, "other", rows[2].label]
     lines = [json.dumps({"input": {"row": i}, "prediction": texts[i]}) for i in (2, 0, 1)]
     (written / "distill_x_label-000003.jsonl").write_text("\n".join(lines))
-    found = engine.read_predictions(folder, 3, rows)
+    found = t5x_run.read_predictions(output, 3, rows)
     assert [p.id for p in found] == [row.id for row in rows]
     assert [p.prediction for p in found] == texts
     assert [p.correct for p in found] == [True, False, True]
-    anything = engine.read_predictions(folder, 3, rows, lambda prediction, gold: gold is not None)
+    anything = t5x_run.read_predictions(output, 3, rows, lambda prediction, gold: gold is not None)
     assert [p.correct for p in anything] == [True] * 3
     with pytest.raises(UserError, match="each of 2 test rows once"):
-        engine.read_predictions(folder, 3, rows[:2])
+        t5x_run.read_predictions(output, 3, rows[:2])
     with pytest.raises(UserError, match="got 0 files"):
-        engine.read_predictions(folder, 4, rows)
+        t5x_run.read_predictions(output, 4, rows)

@@ -1,0 +1,185 @@
+"""T5X checkpoint folders, read and written without T5X.
+
+A `checkpoint_<step>` has one of two layouts:
+
+  ocdbt  `state/`, an Orbax tree, which T5X's HEAD of 2026 writes; beside it, in `dataset/`, the
+         run's place in its data
+  zarr   a msgpack file `checkpoint` with the tree of names, and a folder of a gzip-compressed
+         zarr array for each parameter, `target.<name>`, and each moment; the layout of the public
+         T5 checkpoints (t5x/checkpoints.py, Checkpointer)
+
+Both hold {"target": parameters, "state": {"step", "param_states"}}.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from etils import epath
+from flax import serialization, traverse_util
+
+from distill.errors import UserError
+
+LAYOUTS = ("zarr", "ocdbt")
+PARTS = ("target", "state")
+_NAME = re.compile(r"checkpoint_(\d+)")
+_INDEX, _STATE = "checkpoint", "state"
+_VERSION = 3  # of the msgpack file
+_CHUNK_BYTES = 64 * 2**20
+_GZIP = {"id": "gzip", "level": 1}  # parameters hardly shrink at higher levels
+
+
+def find(checkpoint: epath.PathLike, step: int | None = None) -> epath.Path:
+    """The folder of one checkpoint.
+
+    Args:
+      checkpoint: `checkpoint_<step>`, or a folder that holds some.
+      step: which of those; None for the newest.
+
+    Raises:
+      UserError: there is none.
+    """
+    path = epath.Path(checkpoint).resolve()
+    if _is_checkpoint(path):
+        return path
+    found = steps(path)
+    wanted = max(found, default=None) if step is None else step
+    if wanted not in found:
+        there = f"; there are steps {sorted(found)}" if found else ""
+        raise UserError(
+            f"{checkpoint} holds no T5X checkpoint{'' if step is None else f' of step {step}'} "
+            f"(checkpoint_<step> with a folder `state` or a file `checkpoint`){there}"
+        )
+    return path / f"checkpoint_{wanted}"
+
+
+def steps(folder: epath.PathLike) -> list[int]:
+    """Steps of the complete checkpoints in a folder, in order."""
+    path = epath.Path(folder)
+    named = ((_NAME.fullmatch(c.name), c) for c in (path.iterdir() if path.is_dir() else ()))
+    return sorted(int(name[1]) for name, child in named if name and _is_checkpoint(child))
+
+
+def _is_checkpoint(path: epath.Path) -> bool:
+    return (path / _STATE).is_dir() or (path / _INDEX).is_file()
+
+
+def read(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) -> dict:
+    """The nested dicts of a checkpoint, leaves NumPy arrays.
+
+    Args:
+      checkpoint: see `find`.
+      parts: of the tree, ("target",) for the parameters alone.
+
+    Raises:
+      UserError: no such checkpoint; one that does not read.
+    """
+    path = find(checkpoint)
+    try:
+        tree = _read_ocdbt(path, parts) if (path / _STATE).is_dir() else _read_zarr(path, parts)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path} does not read as a T5X checkpoint: {error}") from error
+    for part in parts:
+        if part not in tree:
+            raise UserError(f"{path} has no {part!r}, expected a checkpoint of T5X's trainer")
+    return tree
+
+
+def _read_ocdbt(path: epath.Path, parts: Sequence[str]) -> dict:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        tree = checkpointer.metadata(path / _STATE).item_metadata.tree
+        shapes = {part: tree[part] for part in parts}
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        wanted = ocp.args.PyTreeRestore(shapes, restore_args=as_numpy, partial_restore=True)
+        return checkpointer.restore(path / _STATE, args=wanted)
+
+
+def _read_zarr(path: epath.Path, parts: Sequence[str]) -> dict:
+    index = serialization.msgpack_restore((path / _INDEX).read_bytes())
+    index = index.get("optimizer", index)
+    reads, found = {}, {}
+    names = {part: index[part] for part in parts}
+    for name, leaf in traverse_util.flatten_dict(names, is_leaf=_is_spec).items():
+        if isinstance(leaf, Mapping):
+            array = ts.open(_array_spec(path, leaf), open=True)
+            reads[name] = array.result().read()
+        elif leaf is not None:  # a moment of a parameter that is not trained
+            found[name] = np.asarray(leaf)
+    found |= {name: np.asarray(read.result()) for name, read in reads.items()}
+    return traverse_util.unflatten_dict(found)
+
+
+def _is_spec(path: tuple, value: object) -> bool:
+    del path
+    return isinstance(value, Mapping) and {"driver", "kvstore"} <= value.keys()
+
+
+def _array_spec(path: epath.Path, stored: Mapping) -> dict:
+    """TensorStore's spec of an array whose spec in the msgpack file is relative to its folder."""
+    name = stored.get("path") or stored["kvstore"]["path"]  # before and since tensorstore 0.1.14
+    name = name.strip("/")
+    if "/" in name or name in ("", ".", ".."):
+        raise ValueError(f"the array {name!r} is not in the checkpoint's own folder")
+    return {"driver": "zarr", "kvstore": _store(path / name)}
+
+
+def _store(path: epath.Path) -> dict:
+    text = str(path)
+    if text.startswith("gs://"):
+        bucket, _, inside = text.removeprefix("gs://").partition("/")
+        return {"driver": "gcs", "bucket": bucket, "path": f"{inside}/"}
+    return {"driver": "file", "path": f"{text}/"}
+
+
+def write(tree: Mapping, target: epath.Path, layout: str = "zarr") -> None:
+    """Writes a checkpoint; the folder has its name when it is complete.
+
+    Args:
+      tree: {"target", "state"}, leaves NumPy arrays.
+      target: the folder `checkpoint_<step>`, not there yet.
+      layout: one of LAYOUTS. T5X restores "zarr" into any run; "ocdbt" without `dataset/`
+        only where SaveCheckpointConfig.save_dataset is False.
+    """
+    scratch = target.parent / f"{target.name}.tmp"
+    if scratch.exists():
+        scratch.rmtree()
+    scratch.mkdir(parents=True)
+    if layout == "ocdbt":
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:
+            checkpointer.save(scratch / _STATE, args=ocp.args.PyTreeSave(dict(tree)))
+    else:
+        _write_zarr(tree, scratch)
+    scratch.rename(target)
+
+
+def _write_zarr(tree: Mapping, folder: epath.Path) -> None:
+    index, writes = {}, []
+    for name, leaf in traverse_util.flatten_dict(tree, keep_empty_nodes=True).items():
+        index[name] = leaf
+        if leaf is traverse_util.empty_node or np.ndim(leaf) == 0:
+            continue
+        path, array = ".".join(name), np.asarray(leaf)
+        metadata = {
+            "compressor": _GZIP,
+            "shape": list(array.shape),
+            "chunks": _chunks(array),
+        }
+        described = {"driver": "zarr", "dtype": array.dtype.name, "metadata": metadata}
+        index[name] = {**described, "kvstore": {"driver": "file", "path": path}}
+        opened = ts.open({**described, "kvstore": _store(folder / path)}, create=True)
+        writes.append(opened.result().write(array))
+    for done in writes:
+        done.result()
+    content = {"version": _VERSION, "optimizer": traverse_util.unflatten_dict(index)}
+    (folder / _INDEX).write_bytes(serialization.msgpack_serialize(content))
+
+
+def _chunks(array: np.ndarray) -> list[int]:
+    """Slices along the first axis of at most some megabytes."""
+    rows = max(_CHUNK_BYTES * array.shape[0] // max(array.nbytes, 1), 1)
+    return [min(rows, array.shape[0]), *array.shape[1:]]
