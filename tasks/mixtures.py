@@ -51,7 +51,7 @@ def mixture(spec: DataSpec, weighting: Weighting) -> str:
 
     names = _register(spec)
     if _is_paired(spec, weighting):
-        return seqio_tasks.register_pairs(spec, _splits(spec), vocabulary(spec))
+        return seqio_tasks.register_pairs(spec, _splits(spec), vocabulary(spec), _open(spec).folder)
     drawn = [(names[task], rate) for task, rate in rates(spec, weighting).items() if rate > 0]
     digest = hashlib.sha256(repr(drawn).encode()).hexdigest()[:16]
     name = f"{names['label'].removesuffix('_label')}_rates_{digest}"
@@ -315,4 +315,4 @@ def _splits(spec: DataSpec) -> datasets.Splits:
 def _register(spec: DataSpec) -> dict[str, str]:
     from distill.data import seqio_tasks
 
-    return seqio_tasks.register(spec, _splits(spec), vocabulary(spec))
+    return seqio_tasks.register(spec, _splits(spec), vocabulary(spec), _open(spec).folder)

@@ -115,8 +115,10 @@ class TokenCache:
       meta: what meta.json holds.
       tokens: by (split, task, side); a row without a rationale has no tokens there.
       rows: the examples of each split, aligned with the tokens.
+      folder: where it is.
     """
 
+    folder: epath.Path
     meta: Mapping[str, object]
     tokens: Mapping[tuple[str, str, str], Ragged]
     rows: Mapping[str, Sequence[Example]]
@@ -169,7 +171,7 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
                 path = folder / f"{split}.{task}.{side}"
                 arrays = open_array(path, "<i4"), open_array(_offsets_of(path), "<i8")
                 tokens[split, task, side] = Ragged(*arrays)
-    return TokenCache(meta, tokens, rows)
+    return TokenCache(folder, meta, tokens, rows)
 
 
 def _write(folder: epath.Path, spec: DataSpec, contents: str) -> None:

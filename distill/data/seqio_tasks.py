@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import seqio
 import tensorflow as tf
+from etils import epath
 
-from distill.data import budget, datasets, preprocessors
+from distill.data import budget, datasets, preprocessors, records
 from distill.data.examples import Example
 from distill.data.metrics import wilson_interval
 from distill.data.row_file import RowFile
@@ -19,7 +20,10 @@ _CHUNK = 1024  # rows that are read from disk at once
 
 
 def register(
-    spec: DataSpec, splits: datasets.Splits, vocabulary: seqio.Vocabulary
+    spec: DataSpec,
+    splits: datasets.Splits,
+    vocabulary: seqio.Vocabulary,
+    folder: epath.Path | None = None,
 ) -> dict[str, str]:
     """Registers the tasks that the method of `spec` trains on, each once.
 
@@ -30,6 +34,7 @@ def register(
       spec: the settings; their digests make the names.
       splits: the rows.
       vocabulary: of inputs and targets.
+      folder: takes the rows as TFRecords, so that T5X can store its place in them.
 
     Returns:
       The SeqIO name of each task, label first.
@@ -44,7 +49,7 @@ def register(
             continue
         seqio.TaskRegistry.add(
             names[task],
-            source=_data_source(spec, splits),
+            source=_data_source(spec, splits, folder),
             preprocessors=[
                 _preprocessor(spec, task),
                 seqio.preprocessors.tokenize,
@@ -58,7 +63,12 @@ def register(
     return names
 
 
-def register_pairs(spec: DataSpec, splits: datasets.Splits, vocabulary: seqio.Vocabulary) -> str:
+def register_pairs(
+    spec: DataSpec,
+    splits: datasets.Splits,
+    vocabulary: seqio.Vocabulary,
+    folder: epath.Path | None = None,
+) -> str:
     """Registers a task whose rows are pairs: to train on, with the t5x engine's converter.
 
     Beside `inputs` and `targets` of the label a row has `rationale_inputs` and
@@ -73,7 +83,7 @@ def register_pairs(spec: DataSpec, splits: datasets.Splits, vocabulary: seqio.Vo
         sides = ("inputs", "targets", "rationale_inputs", "rationale_targets")
         seqio.TaskRegistry.add(
             name,
-            source=_data_source(spec, splits),
+            source=_data_source(spec, splits, folder),
             preprocessors=[
                 functools.partial(
                     preprocessors.pair_task,
@@ -90,9 +100,17 @@ def register_pairs(spec: DataSpec, splits: datasets.Splits, vocabulary: seqio.Vo
     return name
 
 
-def _data_source(spec: DataSpec, splits: datasets.Splits) -> seqio.FunctionDataSource:
+def forget(names: Iterable[str]) -> None:
+    """Takes tasks out of SeqIO's registry, so that they can be registered on other rows."""
+    for name in names:
+        seqio.TaskRegistry.remove(name)
+
+
+def _data_source(
+    spec: DataSpec, splits: datasets.Splits, folder: epath.Path | None
+) -> seqio.FunctionDataSource:
     return seqio.FunctionDataSource(
-        functools.partial(_source, splits=splits, label_source=spec.label_source),
+        functools.partial(_source, splits=splits, label_source=spec.label_source, folder=folder),
         splits=datasets.SPLITS,
         num_input_examples={split: len(splits[split]) for split in datasets.SPLITS},
     )
@@ -113,6 +131,7 @@ def _source(
     *,
     splits: datasets.Splits,
     label_source: str,
+    folder: epath.Path | None,
 ) -> tf.data.Dataset:
     """Rows of a split; the test split always carries gold labels."""
     source = "gold" if split == "test" else label_source
@@ -141,6 +160,8 @@ def _source(
             yield columns(start, min(start + _CHUNK, len(rows)))
 
     kinds = {"row": tf.int32} | dict.fromkeys(("input", "label", "rationale"), tf.string)
+    if folder is not None:
+        return records.dataset(folder / f"{split}.{source}.tfrecord", chunks(), kinds)
     signature = {name: tf.TensorSpec([None], kind) for name, kind in kinds.items()}
     return tf.data.Dataset.from_generator(chunks, output_signature=signature).unbatch()
 

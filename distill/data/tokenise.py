@@ -15,6 +15,7 @@ from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.cache import SIDES, RaggedWriter
 from distill.data.examples import Example
+from distill.data.seqio_tasks import forget, register
 from distill.data.spec import DataSpec
 from distill.data.vocabularies import make_vocabulary, uncovered
 from distill.errors import UserError
@@ -64,6 +65,7 @@ def tokenise(
                 trained = lengths
         statistics[task] = _statistics(trained, cut)
         log.info("%s task: %s", task, statistics[task])
+    forget(names.values())  # the rows are elsewhere once they are cached
     statistics["label"]["labels_not_covered"] = uncovered_labels
     return splits, words, statistics
 
@@ -114,13 +116,6 @@ def _sequences(name: str, split: str) -> Iterator[dict[str, np.ndarray]]:
         for index, number in enumerate(row):
             parts = {s: v[at[index] : at[index + 1]] for s, (v, at) in sides.items()}
             yield {"row": number, **parts}
-
-
-def register(spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabulary) -> dict[str, str]:
-    """Registers the SeqIO tasks of `spec` once; returns their names by task."""
-    from distill.data import seqio_tasks
-
-    return seqio_tasks.register(spec, splits, words)
 
 
 def _statistics(lengths: np.ndarray, cut: Mapping[str, int]) -> dict[str, float]:

@@ -102,6 +102,29 @@ def test_a_task_without_weight_is_not_drawn():
         assert mixtures.layout(single.data, single.weighting, 4).rows == 4
 
 
+@pytest.mark.parametrize("way", ["rates", "paired"])
+def test_a_place_in_more_rows_than_are_shuffled_can_be_stored(way, tmp_path):
+    """T5X stores it in every checkpoint; a Python generator's place cannot be."""
+    import numpy as np
+    import seqio
+    import tensorflow as tf
+
+    config = run("NUM_ROWS=1500", "NUM_LABELS=1400", f"WEIGHTING={way}").run
+    name = mixtures.mixture(config.data, config.weighting)
+    dataset = seqio.get_mixture_or_task(name).get_dataset(
+        mixtures.feature_lengths(config.data), "train", shuffle=True, seed=0, num_epochs=None
+    )
+    rows = iter(dataset)
+    for _ in range(3):
+        next(rows)
+    place = tf.train.Checkpoint(ds=rows).write(str(tmp_path / "place"))
+    expected = [next(rows)["inputs"].numpy() for _ in range(1500)]
+    again = iter(dataset)
+    tf.train.Checkpoint(ds=again).read(place).assert_consumed()
+    for row in expected:
+        np.testing.assert_array_equal(next(again)["inputs"], row)
+
+
 def test_lengths_are_those_of_the_longest_sequences():
     config = run().run
     tokens = cache.load(config.data).tokens
