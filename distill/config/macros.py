@@ -65,12 +65,13 @@ class Macros:
     Attributes:
       history: all settings of each macro, the one in force last.
       used: the macros that something refers to, and where first.
-      imports: modules that files outside gin/engines import (a user's task modules).
+      imports: modules that files outside gin/engines import (a user's task modules), and where
+        first; not gin's own `__gin__` and the main program.
     """
 
     history: dict[str, list[Setting]] = dataclasses.field(default_factory=dict)
     used: dict[str, str] = dataclasses.field(default_factory=dict)
-    imports: list[str] = dataclasses.field(default_factory=list)
+    imports: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def value(self, name: str) -> Any:
         """The final value, with references to other macros followed.
@@ -204,8 +205,12 @@ def _read_text(
         elif isinstance(statement, config_parser.BindingStatement) and not statement.arg_name:
             settings = macros.history.setdefault(statement.selector, [])
             settings.append(Setting(statement.value, where))
-        elif isinstance(statement, config_parser.ImportStatement) and "/engines/" not in label:
-            macros.imports.append(statement.module)
+        elif (
+            isinstance(statement, config_parser.ImportStatement)
+            and "/engines/" not in label
+            and not statement.module.startswith("__")
+        ):
+            macros.imports.setdefault(statement.module, where)
 
 
 def _short(path: str) -> str:

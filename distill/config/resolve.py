@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Sequence
 
 import gin
@@ -80,8 +81,19 @@ def resolve(
     for name, value in values.items():
         if isinstance(value, macros.Reference) and "REQUIRED" in value.text:
             raise UserError(f"macro {name} must be set: --gin.{name}=...")
+    for module, where in found.imports.items():
+        _import(module, where)
     text = config_text(found)
     return Resolved(build_run(text), engine, paths, tuple(overrides), values, text)
+
+
+def _import(module: str, where: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{where}: no module named {error.name!r}: install it, or put its folder on PYTHONPATH"
+        ) from None
 
 
 def build_run(text: str) -> RunConfig:

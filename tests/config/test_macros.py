@@ -63,3 +63,12 @@ def test_explain_names_every_setting(capsys):
     assert out.splitlines()[0] == "LABEL_WEIGHT = 0.4"
     assert "gin/methods/step_by_step.gin:" in out
     assert "gin/experiments/returns_step_by_step.gin:" in out
+
+
+def test_modules_that_a_users_file_imports(tmp_path):
+    mine = tmp_path / "mine.gin"
+    mine.write_text("from __gin__ import dynamic_registration\nimport nowhere.to_be_found\n")
+    with pytest.raises(UserError, match=r"mine\.gin:2: no module named 'nowhere'.*PYTHONPATH"):
+        resolve.resolve(["returns_step_by_step", str(mine)])
+    mine.write_text("from __gin__ import dynamic_registration\nimport json\n")
+    assert "import json\n" in resolve.resolve(["returns_step_by_step", str(mine)]).text
