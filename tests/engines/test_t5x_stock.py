@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ from test_t5x import EXPERIMENT, cache_dir, run  # noqa: F401  (a fixture of thi
 
 from distill.config import files
 from distill.config.resolve import parse_gin
+from distill.engines import native, t5x_run
 from distill.engines import t5x as engine
 from distill.errors import UserError
 
@@ -33,6 +35,12 @@ def test_every_experiment_parses_with_t5xs_own_train(monkeypatch):
     for name in files.list_gin_files("experiments"):
         parse_gin([engine_file, files.resolve(name)], "")
         assert gin.query_parameter("train/DatasetConfig.mixture_or_task_name")
+    for script, part in (("eval", "evaluate"), ("infer", "predict")):
+        monkeypatch.setitem(sys.modules, "__main__", importlib.import_module(f"t5x.{script}"))
+        engine_file = str(files.gin_root() / f"gin/engines/t5x_{part}.gin")
+        parse_gin([engine_file, files.resolve(EXPERIMENT)], "")
+        assert gin.query_parameter("infer_eval/DatasetConfig.mixture_or_task_name")
+    gin.query_parameter("infer.shard_id")  # which T5X's script wants bound
     gin.clear_config()
 
 
@@ -84,7 +92,11 @@ def test_z_loss_is_t5xs():
 @needs_t5x
 @pytest.mark.t5x
 @pytest.mark.parametrize(
-    "settings", [["MODEL_PARALLEL=1"], ["WEIGHTING=paired", "PACK=True", "MICROBATCHES=2"]]
+    "settings",
+    [
+        ["CHECKPOINT=best", "EVAL_PERIOD=2"],
+        ["WEIGHTING=paired", "PACK=True", "MICROBATCHES=2"],
+    ],
 )
 def test_stock_t5x_trains_decodes_and_leaves_results(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -105,6 +117,11 @@ def test_stock_t5x_trains_decodes_and_leaves_results(settings, tmp_path, monkeyp
     assert f"Total number of parameters: {results['parameters']}" in info
     records = [json.loads(r) for r in (folder / "predictions_test.jsonl").read_text().splitlines()]
     assert np.mean([r["correct"] for r in records]) == results["accuracy"]
+    # The native engine reads the checkpoint that was scored, and answers the same.
+    answers = native.evaluate(folder, "test")[1]
+    assert [p.prediction for p in answers] == [r["prediction"] for r in records]
+    assert results["checkpoint_step"] == t5x_run.chosen_step(folder, resolved.run)
+    assert (folder / "t5x_test").is_dir() == (resolved.run.train.checkpoint == "best")
     assert any(line.startswith("step 3/3  loss ") for line in lines)
     (last,) = [line for line in lines if line.startswith("step 3/3  loss ")]
     loss, label, rationale = (
