@@ -21,10 +21,10 @@ COMMON = (
 # Size, slice, mesh file, pairs a batch, parts of a batch, recomputation (None: the mesh file's).
 CASES = (
     ("base", "v5e:2x2", "v5e_host", 64, 8, None),
-    ("large", "v5e:4x4", "v5e_slice", 64, 2, None),
-    ("large", "v4:2x2x2", "v4_slice", 64, 4, None),
-    ("xl", "v5p:2x2x2", "v5p_slice", 64, 4, None),
-    ("xl", "v6e:4x4", "v6e_slice", 64, 2, None),
+    ("large", "v5e:4x4", "v5e_slice", 64, 1, None),
+    ("large", "v4:2x2x2", "v4_slice", 64, 1, None),
+    ("xl", "v5p:2x2x2", "v5p_slice", 64, 1, None),
+    ("xl", "v6e:4x4", "v6e_slice", 64, 1, None),
     ("xxl", "v4:4x4x4", "v4_slice", 32, 1, None),
     ("xxl", "v5p:4x4x4", "v5p_slice", 32, 1, None),
     ("xxl", "v6e:8x8", "v6e_slice", 32, 1, None),

@@ -161,8 +161,6 @@ def compile_step(program: Program, shapes: Shapes) -> Compiled:
 def compile_decoding(config: RunConfig, program: Program, length: int) -> Compiled:
     """Compiles greedy decoding of EVAL_BATCH_SIZE rows, as evaluation runs it.
 
-    The inputs are on every device, as evaluation has them.
-
     Args:
       config: the run.
       program: whose parameters and devices it is for.
@@ -172,11 +170,12 @@ def compile_decoding(config: RunConfig, program: Program, length: int) -> Compil
     import jax.numpy as jnp
 
     from distill.student.decoding import greedy
-    from distill.train.mesh import replicated
+    from distill.train.mesh import rows_sharding
 
     began = time.monotonic(), time.process_time()
     shape = config.train.eval_batch_size, config.data.input_length
-    tokens = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=replicated(program.mesh))
+    rows = rows_sharding(program.mesh, shape[0])
+    tokens = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rows)
     traced = greedy.trace(abstract_state(program).params, config.student, tokens, length)
     flops = jaxpr_flops(traced.jaxpr, while_trips=length)
     return compile_lowered(traced.lower(), flops, began)

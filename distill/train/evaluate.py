@@ -15,6 +15,7 @@ from distill.data.spec import DataSpec
 from distill.student.beam import LENGTH_PENALTY, beam_search, check_beam
 from distill.student.config import T5Config
 from distill.student.decoding import greedy, score_labels
+from distill.train.mesh import beside, on_host
 
 _LENGTH_MULTIPLE = 16
 _LOGITS_AT_ONCE = 1 << 26  # numbers; what scoring a closed set may hold in memory
@@ -157,13 +158,13 @@ class Evaluator:
 
     def _decode(self, params: dict, tokens_BxI: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Target tokens [B, T]; of a beam search, their scores [B] as well."""
-        length = self._spec.target_length
+        length, tokens_BxI = self._spec.target_length, beside(params, tokens_BxI)
         if self._beam == 1:
-            return np.asarray(greedy(params, self._config, tokens_BxI, length)), None
+            return on_host(greedy(params, self._config, tokens_BxI, length)), None
         decoded_BxT, scores_B = beam_search(
             params, self._config, tokens_BxI, length, self._beam, self._length_penalty
         )
-        return np.asarray(decoded_BxT), np.asarray(scores_B)
+        return on_host(decoded_BxT), on_host(scores_B)
 
     def _most_probable(
         self, params: dict, tokens_BxI: np.ndarray, labels_BxCxT: np.ndarray
@@ -172,11 +173,11 @@ class Evaluator:
         their logits fit into memory."""
         logits = labels_BxCxT[0].size * self._config.vocab_size
         rows = max(1, _LOGITS_AT_ONCE // logits)
-        parts = [
-            score_labels(params, self._config, tokens_BxI[at : at + rows], labels_BxCxT[at:][:rows])
-            for at in range(0, len(tokens_BxI), rows)
-        ]
-        return np.concatenate([np.asarray(scores_BxC).argmax(axis=1) for scores_BxC in parts])
+        parts = []
+        for at in range(0, len(tokens_BxI), rows):
+            some = (beside(params, array[at : at + rows]) for array in (tokens_BxI, labels_BxCxT))
+            parts.append(score_labels(params, self._config, *some))
+        return np.concatenate([on_host(scores_BxC).argmax(axis=1) for scores_BxC in parts])
 
     def _prediction(
         self,

@@ -109,8 +109,34 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
 
     Every process holds the whole batch and gives its own devices their part of it.
     """
-    sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_callback(array.shape, sharding, lambda index, a=array: a[index])
-        for name, array in batch.items()
-    }
+    return {name: _put(array, batch_sharding(mesh)) for name, array in batch.items()}
+
+
+def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def rows_sharding(mesh: Mesh, rows: int) -> NamedSharding:
+    """Where decoding has its rows: over the data axis if that divides them, else everywhere."""
+    return batch_sharding(mesh) if rows % mesh.shape["data"] == 0 else replicated(mesh)
+
+
+def beside(params: dict, rows: np.ndarray) -> np.ndarray | jax.Array:
+    """Rows [B, ...] on the devices of the parameters that they are decoded with.
+
+    Of parameters on one device, or that are no arrays of a mesh, the rows themselves.
+    """
+    some = next(iter(jax.tree.leaves(params)), None)
+    mesh = getattr(getattr(some, "sharding", None), "mesh", None)
+    if mesh is None or mesh.size == 1:
+        return rows
+    return _put(rows, rows_sharding(mesh, len(rows)))
+
+
+def on_host(array: jax.Array | np.ndarray) -> np.ndarray:
+    """All of an array, of which other processes may have parts."""
+    if getattr(array, "is_fully_addressable", True):
+        return np.asarray(array)
+    from jax.experimental.multihost_utils import process_allgather
+
+    return process_allgather(array, tiled=True)

@@ -1,8 +1,8 @@
 """Run with 4 CPU devices by test_on_devices.py: prints one JSON object.
 
 For each layout of parameters: loss and gradient norm of three steps, how far gradients and
-parameters are from one device's, the share of the state that a device holds, and what the
-compiled step says of its arguments and outputs beside the live arrays' bytes.
+parameters are from one device's, the share of the state that a device holds, what the compiled
+step says of its arguments and outputs beside the live arrays' bytes, and what is decoded.
 """
 
 import json
@@ -17,6 +17,7 @@ from distill.preflight import hlo
 from distill.preflight.compile import abstract_batch, abstract_state
 from distill.preflight.count import Shapes
 from distill.preflight.estimate import state_bytes
+from distill.student.decoding import greedy
 from distill.train import mesh as meshes
 from distill.train.program import make_program
 
@@ -98,6 +99,9 @@ def measure(overrides: list[str], layout: tuple[int, int, str]) -> tuple[dict, o
         outputs = state, metrics
         table = 8 * len(jax.tree.leaves(outputs))
         found["outputs"] = [memory.output_size_in_bytes - table, local_bytes(outputs)]
+    inputs = meshes.beside(state.params, rows["encoder_input_tokens"])
+    found["decoded"] = meshes.on_host(greedy(state.params, config.student, inputs, 4)).tolist()
+    found["inputs_of_a_device"] = local_bytes(jax.numpy.asarray(inputs)) / inputs.nbytes
     return found, gradients, jax.device_get(state.params)
 
 

@@ -39,6 +39,15 @@ def test_layouts_train_alike(measured, layout):
     assert found["params"] < 1e-3
 
 
+@pytest.mark.parametrize("layout", SPLIT)
+def test_layouts_decode_alike(measured, layout):
+    """The same tokens, each data-parallel device with its own rows."""
+    found = measured[layout]
+    assert found["decoded"] == measured["one"]["decoded"]
+    devices = {"zero and tensor": 2}.get(layout, 4)
+    assert found["inputs_of_a_device"] == 1 / devices
+
+
 def test_zero_splits_the_state(measured):
     """A device of four holds a quarter of what has an embedding axis."""
     assert measured["replicated"]["state"] == measured["one"]["state"]
