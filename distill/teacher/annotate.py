@@ -7,10 +7,9 @@ order of answers is that of the endpoint; nothing depends on it.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from distill.data.examples import Example
 from distill.errors import UserError
@@ -18,36 +17,12 @@ from distill.teacher.client import Answer, Client, Permanent, Reason, Refused, R
 from distill.teacher.limits import Limits, backoff, jitter
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt
-from distill.teacher.sampling import PATHS, Digests, Sampling, key_of
+from distill.teacher.samples import Missing, answer_records, first_run, missing, record
+from distill.teacher.sampling import PATHS, Digests, Sampling
 from distill.teacher.settings import Settings
 from distill.teacher.store import Store
 from distill.teacher.tally import Progress, Tally
 from distill.teacher.terminal import printable
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Missing:
-    """A row with samples that are not stored."""
-
-    row: Example
-    digest: str
-    samples: tuple[int, ...]
-
-
-def missing(
-    rows: Sequence[Example],
-    digests: Digests,
-    samples: int,
-    store: Store | None,
-    retry_failed: bool,
-) -> Iterator[Missing | None]:
-    """For each row in turn, its samples that are not stored, or None if all are."""
-    state = store.state if store is not None else lambda key: None
-    for row in rows:
-        digest = digests.of(row)
-        states = [state(key_of(row.id, digest, sample)) for sample in range(samples)]
-        wanted = [s for s, ok in enumerate(states) if ok is None or (retry_failed and not ok)]
-        yield Missing(row, digest, tuple(wanted)) if wanted else None
 
 
 class Job:
@@ -277,8 +252,8 @@ class Job:
             self.tally.estimated += 1
         self._count(task.row, tokens)
         more = {"seconds": round(answer.seconds, 4), "model": answer.model, "attempts": attempts}
-        for record in answer_records(task, run, answer, tokens):
-            self.store.append(record | more)
+        for stored in answer_records(task, run, answer, tokens):
+            self.store.append(stored | more)
 
     def _count(self, row: Example, tokens: tuple[int, int]) -> None:
         """Adds the tokens of an answer about a row."""
@@ -288,7 +263,7 @@ class Job:
 
     def _store_failure(self, task: Missing, sample: int, failure: _RowFailed) -> None:
         self.store.append(
-            _record(task, sample, False)
+            record(task, sample, False)
             | {"failure": str(failure.reason), "message": printable(str(failure), keep="")}
         )
 
@@ -328,36 +303,6 @@ class _Unaffordable(Exception):
 
 
 _END = object()
-
-
-def first_run(samples: Sequence[int]) -> list[int]:
-    """The consecutive numbers at the start of a sorted list."""
-    return [s for i, s in enumerate(samples) if s == samples[0] + i]
-
-
-def _record(task: Missing, sample: int, ok: bool) -> dict[str, object]:
-    key = key_of(task.row.id, task.digest, sample)
-    return {"key": key, "ok": ok, "id": task.row.id, "digest": task.digest, "sample": sample}
-
-
-def answer_records(
-    task: Missing, run: Sequence[int], answer: Answer, tokens: tuple[int, int]
-) -> Iterator[dict[str, object]]:
-    """The records of an answer to samples `run` of a row: of each that is missing and has a text.
-
-    The tokens of a request stand with the first of them, so that sums are right; they are
-    marked if the server did not count them.
-    """
-    for sample, text, finish in zip(run, answer.texts, answer.finish, strict=False):
-        if sample not in task.samples:
-            continue
-        usage: dict[str, object] = {"in": tokens[0], "out": tokens[1]}
-        if answer.tokens is None:
-            usage["estimated"] = True
-        yield _record(task, sample, True) | {
-            "completion": text, "finish": finish, "usage": usage,
-        }  # fmt: skip
-        tokens = (0, 0)
 
 
 def run(job: Job) -> Tally:

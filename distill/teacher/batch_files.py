@@ -20,9 +20,9 @@ from etils import epath
 
 from distill.data.examples import json_lines
 from distill.errors import UserError
-from distill.teacher.annotate import Missing, answer_records, first_run
 from distill.teacher.client import Answer, Reason, Retry, answer_of, same_model
 from distill.teacher.prompts import Prompt
+from distill.teacher.samples import Missing, answer_records, first_run
 from distill.teacher.sampling import PATHS, Sampling, key_of
 from distill.teacher.store import Store
 from distill.teacher.tally import CHARACTERS_PER_TOKEN
@@ -44,7 +44,7 @@ def write(
 
     Args:
       path: the file; further ones are `<stem>-1.jsonl`, `<stem>-2.jsonl`, ...
-      missing: see `annotate.missing`.
+      missing: see `samples.missing`.
       prompt, sampling: what is asked.
       max_requests, max_bytes: bounds of a file.
 
@@ -92,7 +92,7 @@ def read(
 
     Args:
       paths: result files (OpenAI's output and error files, vLLM's output).
-      missing: what has no answer yet (failed samples are taken too), see `annotate.missing`.
+      missing: what has no answer yet (failed samples are taken too), see `samples.missing`.
       prompt, sampling: what was asked.
       store: where answers go.
       any_model: takes answers of another model.

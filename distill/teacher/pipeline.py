@@ -14,14 +14,14 @@ from etils import epath
 from distill.data.examples import Example, write_jsonl
 from distill.errors import UserError
 from distill.teacher import annotate, batch_files, lint, prompts, settle, simulated, sources
-from distill.teacher.annotate import Missing
 from distill.teacher.client import Client, check_url, read_key
 from distill.teacher.export import check_released, write_released
 from distill.teacher.filters import Filters
 from distill.teacher.prices import price_of
+from distill.teacher.samples import Missing, missing
 from distill.teacher.sampling import Digests, Sampling, key_of
 from distill.teacher.store import Store
-from distill.teacher.tally import CHARACTERS_PER_TOKEN, Tally
+from distill.teacher.tally import CHARACTERS_PER_TOKEN
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -170,7 +170,7 @@ class _Pipeline:
                     f"no row was answered: {reasons}, the last with {job.last_failure}; "
                     "--retry_failed asks for them again"
                 )
-            return self._settle(store) | _spent(tally) | {"stopped": job.stopped}
+            return self._settle(store) | tally.spent() | {"stopped": job.stopped}
 
     def _check_rows(self) -> None:
         """Refuses, before anything is asked, rows that cannot be asked or written.
@@ -207,7 +207,7 @@ class _Pipeline:
 
     def _missing(self, store: Store | None, retry_failed: bool) -> Iterator[Missing | None]:
         samples = self.options.samples
-        return annotate.missing(self.rows, self.digests, samples, store, retry_failed)
+        return missing(self.rows, self.digests, samples, store, retry_failed)
 
     def _within_bounds(self, missing: Iterable[Missing | None]) -> Iterator[Missing]:
         """The rows that --max_rows and --max_cost allow to ask for, by their longest answers."""
@@ -336,19 +336,3 @@ class _Pipeline:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(written, indent=1) + "\n")
         return row
-
-
-def _spent(tally: Tally) -> dict[str, object]:
-    """What this run did, whatever earlier ones stored."""
-    return {
-        "asked": tally.asked,
-        "requests": tally.requests,
-        "retries": dict(sorted((str(k), n) for k, n in tally.retries.items())),
-        "tokens": {
-            "in": tally.tokens_in,
-            "out": tally.tokens_out,
-            "estimated_requests": tally.estimated,
-        },
-        "cost": tally.cost,
-        "seconds": round(tally.seconds, 3),
-    }

@@ -60,6 +60,21 @@ class Tally:
         per_token = self.characters / self.tokens_in if measured else CHARACTERS_PER_TOKEN
         return max(1, round(characters / max(1.0, per_token)))
 
+    def spent(self) -> dict[str, object]:
+        """What this run did, whatever earlier ones stored."""
+        return {
+            "asked": self.asked,
+            "requests": self.requests,
+            "retries": dict(sorted((str(k), n) for k, n in self.retries.items())),
+            "tokens": {
+                "in": self.tokens_in,
+                "out": self.tokens_out,
+                "estimated_requests": self.estimated,
+            },
+            "cost": self.cost,
+            "seconds": round(self.seconds, 3),
+        }
+
     def line(self) -> str:
         """`1,200/5,000 rows  31.0 rows/s  ...`."""
         rate = (self.answered + self.failed) / max(self.seconds, 1e-9)

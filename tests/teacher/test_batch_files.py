@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from distill.errors import UserError
-from distill.teacher import annotate, batch_files, prompts, server
+from distill.teacher import batch_files, prompts, samples, server
 from distill.teacher.sampling import Digests, key_of
 from distill.teacher.store import Store
 
@@ -22,7 +22,7 @@ def job(tickets, sampling, tmp_path):
     with Store(tmp_path / "s") as store:
 
         def missing():
-            return annotate.missing(tickets[:12], digests, 2, store, False)
+            return samples.missing(tickets[:12], digests, 2, store, False)
 
         yield prompt, asks, store, missing
 
@@ -109,7 +109,7 @@ def test_an_answer_is_taken_though_the_row_half_ended_elsewhere(job, tickets, tm
     store.append({"key": answered, "ok": True} | online)
     store.append({"key": failed, "ok": False, "failure": "timeout"})
     digests = Digests(prompt, asks)
-    left = annotate.missing(tickets[:12], digests, 2, store, True)
+    left = samples.missing(tickets[:12], digests, 2, store, True)
     said = batch_files.read(
         [_save(tmp_path / "r.jsonl", [*results, results[3]])], left, prompt, asks, store
     )
