@@ -33,7 +33,11 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 INSTALL = 'pip install -e ".[tpu]"'
-_OUT_OF_MEMORY = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", re.IGNORECASE)
+# Two ways of libtpu: everything together, or temporaries alone that are too large already.
+_ALL_TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", re.IGNORECASE)
+_TEMPORARIES_TOO_LARGE = re.compile(
+    r"required for HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM", re.IGNORECASE
+)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -196,11 +200,10 @@ def compile_lowered(
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        found = _OUT_OF_MEMORY.search(str(error))
-        if found is None:
+        needed, temporaries = out_of_memory(str(error))
+        if not needed:
             raise
-        needed = int(float(found[1]) * _UNITS[found[2].upper()])
-        return Compiled(False, flops, 0, 0, 0, 0, needed, 0, "", *_since(began))
+        return Compiled(False, flops, 0, 0, 0, temporaries, needed, 0, "", *_since(began))
     memory = compiled.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes
     held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
@@ -217,6 +220,21 @@ def compile_lowered(
         _text(compiled),
         *_since(began),
     )
+
+
+def out_of_memory(message: str) -> tuple[int, int]:
+    """What libtpu says a program needs that is too large for a device's memory.
+
+    Returns:
+      Bytes of everything, at least, and of temporaries where they are told; 0, 0 for a message
+      of something else.
+    """
+    for pattern in (_ALL_TOO_LARGE, _TEMPORARIES_TOO_LARGE):
+        found = pattern.search(message)
+        if found:
+            needed = int(float(found[1]) * _UNITS[found[2].upper()])
+            return needed, needed if pattern is _TEMPORARIES_TOO_LARGE else 0
+    return 0, 0
 
 
 def _text(compiled: jax.stages.Compiled) -> str:
