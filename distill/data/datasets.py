@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from etils import epath
 
 from distill.data import budget
-from distill.data.examples import Example, check_file
+from distill.data.examples import Example
 from distill.data.metrics import matches_exactly
 from distill.data.spec import DataSpec
+from distill.data.text_files import check_file
 from distill.errors import UserError, unknown
 
 

@@ -7,10 +7,11 @@ import enum
 import functools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
 
+from distill.data.text_files import json_lines
 from distill.errors import UserError, closest
 
 
@@ -217,74 +218,6 @@ def write_jsonl(path: epath.PathLike, examples: Iterable[Example]) -> None:
     finally:
         if temporary.exists():
             temporary.unlink()
-
-
-def read_bytes(path: epath.Path, fix: str = "") -> bytes:
-    """The content of a file (see `check_file`)."""
-    check_file(path, fix)
-    return path.read_bytes()
-
-
-def check_file(path: epath.Path, fix: str = "") -> None:
-    """Raises an error that names the closest files of its folder if there is no such file.
-
-    Args:
-      path: the file.
-      fix: a sentence for the error message: what to do about a missing file.
-
-    Raises:
-      UserError: there is no such file.
-    """
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, expected a file. {fix}".strip())
-    if not path.exists():
-        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        if names:
-            hint = f"closest in its folder: {', '.join(closest(path.name, names))}"
-        elif path.parent.is_dir():
-            hint = "its folder is empty"
-        else:
-            hint = f"there is no folder {path.parent}"
-        raise UserError(f"no file {path}; {hint}. {fix}".strip())
-
-
-def json_object(line: bytes, where: str) -> dict[str, object]:
-    """One line of a JSON-lines file as a dict.
-
-    Raises:
-      UserError: text that is not UTF-8, not JSON or not an object.
-    """
-    try:
-        fields = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{where}: not JSON ({error.msg}, column {error.colno}); expected one object a line"
-        ) from error
-    if not isinstance(fields, dict):
-        raise UserError(f"{where}: got a JSON {type(fields).__name__}, expected an object")
-    return fields
-
-
-def json_lines(path: epath.Path, fix: str = "") -> Iterator[tuple[int, dict[str, object]]]:
-    """Line numbers (from 1) and objects of the lines of a file that are not blank.
-
-    Args:
-      path: a file of one JSON object a line.
-      fix: a sentence for the error message: what to do about a missing file.
-
-    Raises:
-      UserError: a missing file, or a line that is not a JSON object.
-    """
-    check_file(path, fix)
-    name = os.fspath(path)
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if line.strip():
-                yield number, json_object(line, f"{name}:{number}")
 
 
 def _text(

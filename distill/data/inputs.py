@@ -11,8 +11,9 @@ from typing import Any
 
 from etils import epath
 
-from distill.data.examples import Example, json_object
+from distill.data.examples import Example
 from distill.data.tables import open_rows
+from distill.data.text_files import json_object
 from distill.errors import UserError, unknown
 
 _BLOCK = 1 << 20  # bytes hashed at once

@@ -19,9 +19,10 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
-from distill.data.examples import Example, json_lines, read_bytes
+from distill.data.examples import Example
 from distill.data.metrics import matches_exactly, teacher_accuracy
 from distill.data.released_rows import KINDS, Parser
+from distill.data.text_files import json_lines, read_bytes
 from distill.errors import UserError, closest, unknown
 
 TEACHERS = ("palm", "gpt-neox")

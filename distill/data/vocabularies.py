@@ -11,8 +11,8 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from distill.data.examples import read_bytes
 from distill.data.spec import EOS_MARK, VOCABULARIES
+from distill.data.text_files import read_bytes
 from distill.errors import UserError, unknown
 
 _T5_PIECES = 32_100

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
 
-from distill.data.examples import json_lines
+from distill.data.text_files import json_lines
 from distill.errors import UserError
 from distill.teacher.client import Answer, Reason, Retry, answer_of, same_model
 from distill.teacher.prompts import Prompt

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from etils import epath
 
-from distill.data.examples import read_bytes
 from distill.data.hashing import uniform
+from distill.data.text_files import read_bytes
 from distill.errors import UserError, unknown
 
 KINDS: Mapping[str, str] = {

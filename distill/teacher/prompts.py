@@ -25,7 +25,8 @@ from distill.data.completions import (
     parse_free,
     parse_nli,
 )
-from distill.data.examples import Example, read_bytes
+from distill.data.examples import Example
+from distill.data.text_files import read_bytes
 from distill.errors import UserError, closest, unknown
 
 FOLDER = Path(__file__).resolve().parent / "prompts"

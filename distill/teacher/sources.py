@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from etils import epath
 
 from distill.data import returns
-from distill.data.examples import Example, json_lines
+from distill.data.examples import Example
 from distill.data.released_rows import KINDS
 from distill.data.tables import open_rows, read_rows
+from distill.data.text_files import json_lines
 from distill.errors import UserError, unknown
 
 _FIELDS = ("id", "input", "label", "choices")
