@@ -101,8 +101,12 @@ def _inspect(
     from distill.preflight import report, search
 
     decoding = not options.no_decoding
+    if compiling:
+        also = " and decoding" if decoding else ""
+        _say(f"compiling the training step{also} for {place.name}; large students take minutes")
     found = report.inspect(config, place, compiling, options.rows, options.price, decoding)
     if not found["fits"]:
+        _say("it does not fit: looking for the nearest case that does")
         found["nearest"] = search.nearest(config, place, compiling, options.rows)
     return found
 

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 
     from distill.train.program import Program
 
-# Before libtpu is loaded: no questions to a metadata server, no lock on a TPU.
+# Before libtpu is loaded: no questions to a metadata server, no lock on a TPU, no complaint that
+# this machine is no TPU host.
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
     "JAX_PLATFORMS": "cpu",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }

@@ -206,19 +206,19 @@ def render(result: dict[str, object]) -> str:
         lines.append(f"  temporaries  {_gib(own['temporaries_estimate'])} GiB (an estimate)")
     lines += [
         "",
-        f"a step, each chip: {result['flops_per_chip'] / 1e12:.2f} TFLOP of products "
-        f"({result['useful_flops_per_chip'] / 1e12:.2f} without recomputation)",
-        f"  memory traffic {result['hbm_traffic_per_chip'] / 1e9:.1f} GB{moved}",
+        f"a step, each chip: {result['flops_per_chip'] / 1e12:.3g} TFLOP of products "
+        f"({result['useful_flops_per_chip'] / 1e12:.3g} without recomputation)",
+        f"  memory traffic {result['hbm_traffic_per_chip'] / 1e9:.3g} GB{moved}",
         *(
-            f"  {one['kind']:18} {one['axis']:10} {one['count']:6} times {one['bytes'] / 1e9:9.3f} "
+            f"  {one['kind']:18} {one['axis']:10} {one['count']:6} times {one['bytes'] / 1e9:9.3g} "
             f"GB{moved}"
             for one in result["collectives"]
         ),
-        f"at least {result['step_seconds_bound']:.3f} s a step, bound by {result['bound_by']} ("
-        + ", ".join(f"{name} {value:.3f}" for name, value in result["seconds_by"].items())
+        f"at least {result['step_seconds_bound']:.3g} s a step, bound by {result['bound_by']} ("
+        + ", ".join(f"{name} {value:.3g}" for name, value in result["seconds_by"].items())
         + ")",
         f"at most {result['tokens_per_second']:,.0f} tokens/s; the run takes at least "
-        f"{result['hours']:.2f} hours"
+        f"{result['hours']:.3g} hours"
         + (f" and costs at least {result['cost']:,.2f}" if result["cost"] is not None else ""),
     ]
     if result["compile_seconds"] is not None:
@@ -264,11 +264,11 @@ def render_table(rows: Sequence[dict[str, object]]) -> str:
         lines.append(
             f"{row['topology']:12} {own['MODEL_PARALLEL']:5} {own['PARAMETER_SHARDING']:10} "
             f"{own['MICROBATCHES']:5} {own['REMAT']:8} {_gib(row['peak_bytes_per_chip']):>10} "
-            f"{row['step_seconds_bound']:9.3f} {row['bound_by']:12} {row['hours']:8.2f} "
+            f"{row['step_seconds_bound']:9.3g} {row['bound_by']:12} {row['hours']:8.3g} "
             f"{cost:>10} {fits}"
         )
     return "\n".join(lines)
 
 
 def _gib(number: float) -> str:
-    return f"{number / GIB:.2f}"
+    return f"{number / GIB:.2f}" if number >= GIB / 10 else f"{number / GIB:.2g}"
