@@ -14,7 +14,7 @@ import functools
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,8 +35,13 @@ log = logging.getLogger(__name__)
 _OPEN: dict[str, cache.TokenCache] = {}
 
 
-def mixture(spec: DataSpec, weighting: Weighting) -> str:
+def mixture(spec: DataSpec, weighting: Weighting, use_cached: bool = False) -> str:
     """Registers what a run trains on; the name says settings, files and rates by digest.
+
+    Args:
+      spec: the data.
+      weighting: the objective.
+      use_cached: USE_CACHED. SeqIO's cache of the tasks is written if it is not there.
 
     Returns:
       The name of a SeqIO task of pairs, or of a mixture; its rows say which task they
@@ -49,9 +54,12 @@ def mixture(spec: DataSpec, weighting: Weighting) -> str:
 
     from distill.data import seqio_tasks
 
-    names = _register(spec)
     if _is_paired(spec, weighting):
-        return seqio_tasks.register_pairs(spec, _splits(spec), vocabulary(spec), _open(spec).folder)
+        name = seqio_tasks.register_pairs(
+            spec, _splits(spec), vocabulary(spec), _open(spec).folder, use_cached
+        )
+        return _provided([name], spec, use_cached)[0]
+    names = _register(spec, use_cached)
     drawn = [(names[task], rate) for task, rate in rates(spec, weighting).items() if rate > 0]
     digest = hashlib.sha256(repr(drawn).encode()).hexdigest()[:16]
     name = f"{names['label'].removesuffix('_label')}_rates_{digest}"
@@ -82,9 +90,9 @@ def _sample(
     return tf.data.Dataset.sample_from_datasets(parts, rates, seed, stop_on_empty_dataset=True)
 
 
-def label_task(spec: DataSpec) -> str:
+def label_task(spec: DataSpec, use_cached: bool = False) -> str:
     """The name of the task that is evaluated: input to label, scored by exact match."""
-    return _register(spec)["label"]
+    return _register(spec, use_cached)["label"]
 
 
 def rates(spec: DataSpec, weighting: Weighting) -> dict[str, float]:
@@ -215,6 +223,19 @@ def num_partitions(model_parallel: int, submesh: Sequence[int] | None) -> int | 
     return None if submesh else model_parallel
 
 
+def submesh(model_parallel: int, submesh: Sequence[int] | None) -> tuple[int, ...] | None:
+    """T5X's `model_parallel_submesh`, None where it finds one itself.
+
+    On CPU its mesh would give the model all devices (partitioning.get_cpu_mesh), whatever
+    MODEL_PARALLEL says; there a part of the mesh is hosts x devices.
+    """
+    import jax
+
+    if submesh or jax.default_backend() != "cpu" or jax.local_device_count() == 1:
+        return submesh and tuple(submesh)
+    return 1, model_parallel
+
+
 def parameter_dims(parameter_sharding: str, dims: int) -> int:
     """T5X's `parameter_partitioning_dims`: 2 splits parameters over the data axis as well."""
     return 2 if parameter_sharding == "zero" else dims
@@ -312,7 +333,22 @@ def _splits(spec: DataSpec) -> datasets.Splits:
     return datasets.Splits(**tokens.rows, counts=BudgetCounts(**tokens.meta["counts"]))
 
 
-def _register(spec: DataSpec) -> dict[str, str]:
+def _register(spec: DataSpec, use_cached: bool) -> dict[str, str]:
     from distill.data import seqio_tasks
 
-    return seqio_tasks.register(spec, _splits(spec), vocabulary(spec), _open(spec).folder)
+    names = seqio_tasks.register(
+        spec, _splits(spec), vocabulary(spec), _open(spec).folder, use_cached
+    )
+    _provided(names.values(), spec, use_cached)
+    return names
+
+
+def _provided(names: Iterable[str], spec: DataSpec, use_cached: bool) -> list[str]:
+    """The same names; with `use_cached` SeqIO has a cache of these tasks."""
+    found = list(names)
+    if use_cached:
+        from distill.data import seqio_cache
+
+        for name in found:
+            seqio_cache.provide(name, _open(spec).folder / "seqio")
+    return found

@@ -24,6 +24,7 @@ def register(
     splits: datasets.Splits,
     vocabulary: seqio.Vocabulary,
     folder: epath.Path | None = None,
+    cached: bool = False,
 ) -> dict[str, str]:
     """Registers the tasks that the method of `spec` trains on, each once.
 
@@ -35,11 +36,12 @@ def register(
       splits: the rows.
       vocabulary: of inputs and targets.
       folder: takes the rows as TFRecords, so that T5X can store its place in them.
+      cached: the tasks have a place for SeqIO's cache, in `folder` (seqio_cache), and other names.
 
     Returns:
       The SeqIO name of each task, label first.
     """
-    prefix = f"distill_{spec.digest()}_{datasets.content_digest(spec)}"
+    prefix = _prefix(spec, cached)
     feature = seqio.Feature(vocabulary, add_eos=True)
     metric = label_metric(datasets.get(spec.dataset).correct)
     names = {}
@@ -54,6 +56,7 @@ def register(
                 _preprocessor(spec, task),
                 seqio.preprocessors.tokenize,
                 *([preprocessors.inner_eos] if spec.inner_eos else []),
+                *([seqio.CacheDatasetPlaceholder()] if cached else []),
                 seqio.preprocessors.append_eos_after_trim,
             ],
             output_features={"inputs": feature, "targets": feature},
@@ -68,6 +71,7 @@ def register_pairs(
     splits: datasets.Splits,
     vocabulary: seqio.Vocabulary,
     folder: epath.Path | None = None,
+    cached: bool = False,
 ) -> str:
     """Registers a task whose rows are pairs: to train on, with the t5x engine's converter.
 
@@ -78,7 +82,7 @@ def register_pairs(
     Returns:
       The SeqIO name of the task.
     """
-    name = f"distill_{spec.digest()}_{datasets.content_digest(spec)}_pairs"
+    name = f"{_prefix(spec, cached)}_pairs"
     if name not in seqio.TaskRegistry.names():
         sides = ("inputs", "targets", "rationale_inputs", "rationale_targets")
         seqio.TaskRegistry.add(
@@ -92,12 +96,18 @@ def register_pairs(
                 ),
                 seqio.preprocessors.tokenize,
                 *([preprocessors.inner_eos] if spec.inner_eos else []),
+                *([seqio.CacheDatasetPlaceholder()] if cached else []),
                 seqio.preprocessors.append_eos_after_trim,
                 preprocessors.empty_absent_rationale,
             ],
             output_features={side: seqio.Feature(vocabulary, add_eos=True) for side in sides},
         )
     return name
+
+
+def _prefix(spec: DataSpec, cached: bool) -> str:
+    digests = f"{spec.digest()}_{datasets.content_digest(spec)}"
+    return f"distill_cached_{digests}" if cached else f"distill_{digests}"
 
 
 def forget(names: Iterable[str]) -> None:

@@ -35,8 +35,9 @@ def check(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
     for macro in ("ACTIVATION_PARTITIONING_DIMS", "PARAMETER_PARTITIONING_DIMS"):
         if macros[macro] not in (1, 2):
             raise UserError(f"got {macro} = {macros[macro]!r}, expected 1 or 2")
-    if not isinstance(macros["PACK"], bool):
-        raise UserError(f"got PACK = {macros['PACK']!r}, expected True or False")
+    for macro in ("PACK", "USE_CACHED"):
+        if not isinstance(macros[macro], bool):
+            raise UserError(f"got {macro} = {macros[macro]!r}, expected True or False")
     submesh = macros["MODEL_PARALLEL_SUBMESH"]
     if submesh is not None and (
         not isinstance(submesh, tuple)

@@ -335,6 +335,17 @@ def test_a_model_that_does_not_fit_the_devices_is_refused():
         mixtures.row_multiple(1, 1, (2, 2, 1, 1))
 
 
+def test_on_cpu_the_mesh_follows_the_macro(monkeypatch):
+    import jax
+
+    assert mixtures.submesh(1, None) is None
+    assert mixtures.submesh(1, (2, 2, 1, 1)) == (2, 2, 1, 1)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 4)
+    assert [mixtures.submesh(n, None) for n in (1, 2)] == [(1, 1), (1, 2)]
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert mixtures.submesh(2, None) is None
+
+
 def test_predictions_follow_the_rows_and_missing_ones_are_an_error(tmp_path):
     folder = epath.Path(tmp_path)
     output = folder / "t5x"

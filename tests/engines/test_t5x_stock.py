@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from etils import epath
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from parity import needs_t5x
@@ -95,7 +96,7 @@ def test_z_loss_is_t5xs():
     "settings",
     [
         ["CHECKPOINT=best", "EVAL_PERIOD=2"],
-        ["WEIGHTING=paired", "PACK=True", "MICROBATCHES=2"],
+        ["WEIGHTING=paired", "PACK=True", "MICROBATCHES=2", "USE_CACHED=True"],
     ],
 )
 def test_stock_t5x_trains_decodes_and_leaves_results(settings, tmp_path, monkeypatch):
@@ -136,3 +137,23 @@ def test_stock_t5x_trains_decodes_and_leaves_results(settings, tmp_path, monkeyp
     assert engine.train(resolved, folder, lines.append) == results  # read again, not trained again
     with pytest.raises(UserError, match="another configuration"):
         engine.train(run("SEED=1"), folder, lines.append)
+
+
+@needs_t5x
+@pytest.mark.t5x
+def test_stock_t5x_splits_the_model_over_devices_as_the_macros_say(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    losses, logs = {}, {}
+    for devices, settings in ((1, []), (4, ["MODEL_PARALLEL=2", "PARAMETER_SHARDING=zero"])):
+        monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
+        folder = epath.Path(tmp_path / str(devices))
+        folder.mkdir()
+        engine.run_child(
+            engine.command(run(*settings), folder), folder / engine.LOG, 3, lambda line: None
+        )
+        logs[devices] = (folder / engine.LOG).read_text()
+        found = re.findall(r"\] collection=train .* loss=([\d.]+), loss_label", logs[devices])
+        losses[devices] = [float(loss) for loss in found]
+    assert "global_mesh devices shape: (2, 2)" in logs[4]
+    assert len(losses[1]) == 3
+    np.testing.assert_allclose(losses[4], losses[1], rtol=1e-5)
