@@ -1,7 +1,7 @@
 """Reads an optimized XLA program: memory traffic and collectives, loops counted as they run.
 
 The program is one device's share (SPMD). Every instruction of a loop's body counts as often
-as the loop runs, which XLA writes beside it (`known_trip_count`) or in its condition.
+as the loop runs: XLA writes it beside the loop, or it follows from limit and step of its counter.
 Traffic is that of XLA's own cost analysis: operands and results of each instruction that is not
 inside a fusion, of which slices count what they read and updates in place what they write;
 arrays that the compiler put into a chip's fast memory (memory space S(1) and others) do not count.
@@ -23,6 +23,7 @@ _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _NAME = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(r"\b(calls|body|condition|to_apply|branch_computations)=(\{[^}]*\}|%[\w.\-]+)")
 _TRIPS = re.compile(r'known_trip_count"?:\{"?n"?:"?(\d+)')
+_INDEX = re.compile(r"\bindex=(\d+)")
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 # Instructions that move nothing: names for what is there, or bodies that are counted themselves.
 _FREE = {
@@ -95,18 +96,26 @@ class Program:
         if known:
             return int(known[1])
         condition = self.computations.get(loop.called.get("condition", [""])[0], {})
-        limits = [
-            int(i.operands[0])
-            for i in condition.values()
-            if i.op == "constant" and i.type.startswith(("s32[]", "u32[]")) and i.operands
-        ]
-        return max(limits, default=1)
+        whole = [i for i in condition.values() if i.op == "constant" and i.operands]
+        limits = [int(i.operands[0]) for i in whole if i.type.startswith(("s32[]", "u32[]"))]
+        return -(-max(limits, default=1) // self._stride(loop, condition))
+
+    def _stride(self, loop: Instruction, condition: dict[str, Instruction]) -> int:
+        """What a loop's counter grows by: 2 where the compiler put two rounds into a body."""
+        compare = next((i for i in condition.values() if i.op == "compare"), None)
+        counter = condition.get(compare.operands[0]) if compare else None
+        place = counter and _INDEX.search(counter.attributes)
+        body = self.computations.get(loop.called.get("body", [""])[0], {})
+        root = next((i for i in body.values() if i.attributes.startswith("ROOT")), None)
+        grown = body.get(root.operands[int(place[1])]) if place and root else None
+        added = [body[n] for n in grown.operands if n in body] if grown else []
+        steps = [int(i.operands[0]) for i in added if i.op == "constant" and grown.op == "add"]
+        return max(steps, default=1)
 
 
 def parse(text: str) -> Program:
     """Reads the text of a compiled program."""
-    computations: dict[str, dict[str, Instruction]] = {}
-    entry, body = "", {}
+    computations, entry, body = {}, "", {}
     for line in text.splitlines():
         if line and not line.startswith((" ", "}", "HloModule")):
             header = _HEADER.match(line)

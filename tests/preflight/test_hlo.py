@@ -12,7 +12,9 @@ TEXT = """HloModule jit_step, is_scheduled=true
   %sum = f32[4,256]{1,0:T(8,128)} all-reduce(%one), channel_id=1, GROUPS, to_apply=%add
   %fast = f32[4,256]{1,0:T(8,128)S(1)} copy(%sum)
   %index = s32[] get-tuple-element(%arg), index=0
-  ROOT %out = (s32[], f32[4,256]{1,0}) tuple(%index, %sum)
+  %step = s32[] constant(STEP)
+  %next = s32[] add(%index, %step)
+  ROOT %out = (s32[], f32[4,256]{1,0}) tuple(%next, %sum)
 }
 
 %condition (arg.1: (s32[], f32[4,256])) -> pred[] {
@@ -42,23 +44,24 @@ ENTRY %main (p: f32[24,4,256], i: s32[]) -> f32[4,256] {
 BYTES = 4 * 256 * 4
 
 
-def _program(groups="replica_groups={{0,1,2,3}}", trips=""):
-    return hlo.parse(TEXT.replace("GROUPS", groups).replace("TRIPS", trips))
+def _program(groups="replica_groups={{0,1,2,3}}", trips="", step=1):
+    text = TEXT.replace("GROUPS", groups).replace("TRIPS", trips).replace("STEP", str(step))
+    return hlo.parse(text)
 
 
 @pytest.mark.parametrize(
-    ("trips", "times"),
-    [("", 24), (', backend_config={"known_trip_count":{"n":"7"}}', 7)],
-    ids=["condition", "known"],
+    ("trips", "step", "times"),
+    [("", 1, 24), ("", 2, 12), (', backend_config={"known_trip_count":{"n":"7"}}', 1, 7)],
+    ids=["condition", "two rounds in a body", "known"],
 )
-def test_loops_are_counted(trips, times):
-    program = _program(trips=trips)
+def test_loops_are_counted(trips, step, times):
+    program = _program(trips=trips, step=step)
     (sent,) = hlo.collectives(program, (4, 1))
     assert (sent.kind, sent.axis, sent.count) == ("all-reduce", "data", times)
     assert sent.bytes == times * 2 * 3 / 4 * BYTES
     # The slice is read and written, and a word read; then each turn has the sum, in and out, and
-    # the copy to fast memory, in alone.
-    assert hlo.traffic(program) == 2 * BYTES + 4 + times * 3 * BYTES
+    # the copy to fast memory, in alone, and three words of its counter.
+    assert hlo.traffic(program) == 2 * BYTES + 4 + times * (3 * BYTES + 12)
 
 
 @pytest.mark.parametrize(
