@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,6 @@ from distill.data import cache, datasets
 from distill.data.budget import BudgetCounts
 from distill.data.spec import DataSpec
 from distill.engines import t5x_packing as packing
-from distill.errors import UserError
 from distill.weighting import Weighting
 
 if TYPE_CHECKING:
@@ -198,47 +196,6 @@ def layout(
         per_row = packing.sequences_per_row(lengths, limits, rng, drawn)
     units = batch_size if paired else batch_size * len(spec.tasks)
     return packing.layout(units, per_row / sequences_a_pair, multiple)
-
-
-def row_multiple(microbatches: int, model_parallel: int, submesh: Sequence[int] | None) -> int:
-    """What the rows of a batch are a multiple of: data-parallel devices times microbatches.
-
-    Raises:
-      UserError: the model's part of the mesh does not divide the number of devices.
-    """
-    import jax
-
-    shared = math.prod(submesh) if submesh else model_parallel
-    if jax.device_count() % shared:
-        macro = "MODEL_PARALLEL_SUBMESH" if submesh else "MODEL_PARALLEL"
-        raise UserError(
-            f"got {macro} = {submesh or model_parallel}, expected a divisor of the number of "
-            f"devices, {jax.device_count()}"
-        )
-    return jax.device_count() // shared * microbatches
-
-
-def num_partitions(model_parallel: int, submesh: Sequence[int] | None) -> int | None:
-    """T5X takes either a number of partitions or a part of the mesh."""
-    return None if submesh else model_parallel
-
-
-def submesh(model_parallel: int, submesh: Sequence[int] | None) -> tuple[int, ...] | None:
-    """T5X's `model_parallel_submesh`, None where it finds one itself.
-
-    On CPU its mesh would give the model all devices (partitioning.get_cpu_mesh), whatever
-    MODEL_PARALLEL says; there a part of the mesh is hosts x devices.
-    """
-    import jax
-
-    if submesh or jax.default_backend() != "cpu" or jax.local_device_count() == 1:
-        return submesh and tuple(submesh)
-    return 1, model_parallel
-
-
-def parameter_dims(parameter_sharding: str, dims: int) -> int:
-    """T5X's `parameter_partitioning_dims`: 2 splits parameters over the data axis as well."""
-    return 2 if parameter_sharding == "zero" else dims
 
 
 def feature_lengths(spec: DataSpec, pack: bool = False) -> dict[str, int]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from t5x import metrics, models
 
+from distill.engines.t5x_remat import recomputed_layers
 from distill.student.losses import token_nll
 
 TASKS = ("label", "rationale")
@@ -21,21 +22,28 @@ class TaskLossModel(models.EncoderDecoderModel):
     parent. A task of weight 0 is not logged, as its share of the loss says nothing of it.
     """
 
-    def __init__(self, *arguments: object, task_weights: Sequence[float], **settings: object):
-        """Takes K task weights, label first, and what EncoderDecoderModel takes."""
+    def __init__(
+        self,
+        *arguments: object,
+        task_weights: Sequence[float],
+        remat: str = "none",
+        **settings: object,
+    ):
+        """Takes K task weights, label first, REMAT, and what EncoderDecoderModel takes."""
         super().__init__(*arguments, **settings)
         self._task_weights = tuple(task_weights)
+        self._remat = remat
 
     def loss_fn(
         self, params: object, batch: Mapping[str, jax.Array], dropout_rng: jax.Array | None
     ) -> tuple[jax.Array, Mapping[str, object]]:
         """T5X's loss, and its metrics with those of the tasks (see t5x/models.py)."""
-        if "decoder_task_ids" not in batch:
-            return super().loss_fn(params, batch, dropout_rng)
-        # T5X hands logits to _compute_metrics, but not the batch.
         bound = copy.copy(self)
-        bound._compute_metrics = lambda **found: self._with_task_losses(batch, **found)
-        return super(TaskLossModel, bound).loss_fn(params, batch, dropout_rng)
+        if "decoder_task_ids" in batch:
+            # T5X hands logits to _compute_metrics, but not the batch.
+            bound._compute_metrics = lambda **found: self._with_task_losses(batch, **found)
+        with recomputed_layers(self._remat):
+            return super(TaskLossModel, bound).loss_fn(params, batch, dropout_rng)
 
     def _with_task_losses(
         self,

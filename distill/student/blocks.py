@@ -30,6 +30,12 @@ from distill.student.layers import (
 )
 
 LAYERS_AXIS = 1  # of stacked parameters, as in t5x/examples/scalable_t5/network.py
+# What the backward pass finds stored: nothing, or the results of products with parameters, which
+# have no batch axes of their own (T5X's policy of that name)
+REMAT_POLICIES = {
+    "full": None,
+    "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
 KeysValues = tuple[jax.Array, jax.Array]
 Factors = Sequence[jax.Array | None]  # of the places that `decoder_places` and the like list
 
@@ -167,14 +173,13 @@ class DecoderLayer(nn.Module):
 def layer_class(layer: type[nn.Module], config: T5Config) -> type[nn.Module]:
     """The layer's class, whose backward pass keeps as much as macro REMAT says.
 
-    Names and values stay the same. "minimal" keeps the results of products with
-    parameters, which have no batch axes of their own, as T5X's policy of that name does.
+    Names and values stay the same.
     """
     if config.remat == "none":
         return layer
-    keep = {"full": None, "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
     # A scan's body is compiled by itself, so nothing outside can be merged with it.
-    return nn.remat(layer, policy=keep[config.remat], prevent_cse=not config.scan_layers)
+    policy = REMAT_POLICIES[config.remat]
+    return nn.remat(layer, policy=policy, prevent_cse=not config.scan_layers)
 
 
 def scanned(layer: type[nn.Module], count: int, shared: dict[str, int]) -> type[nn.Module]:

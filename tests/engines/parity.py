@@ -106,7 +106,8 @@ def weighted(batch: dict) -> dict:
     return batch | {"decoder_loss_weights": batch["decoder_loss_weights"] * weights}
 
 
-def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, z_loss=0.0):
+def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, z_loss=0.0,
+              remat="none"):  # fmt: skip
     """The t5x engine's model around T5X's own network."""
     import seqio
     from t5x.examples.t5 import network
@@ -116,7 +117,7 @@ def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, z_los
     module = network.Transformer(
         network.T5Config(
             vocab_size=config.vocab_size, emb_dim=config.embed_dim, num_heads=config.num_heads,
-            head_dim=config.head_dim, mlp_dim=config.mlp_dim, dropout_rate=0.0,
+            head_dim=config.head_dim, mlp_dim=config.mlp_dim, dropout_rate=config.dropout_rate,
             num_encoder_layers=config.num_encoder_layers, dtype="float32",
             num_decoder_layers=config.num_decoder_layers, mlp_activations=("gelu", "linear"),
             logits_via_embedding=config.tie_embeddings,
@@ -125,7 +126,7 @@ def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, z_los
     words = seqio.PassThroughVocabulary(config.vocab_size)
     return TaskLossModel(
         module, words, words, optimizer_def=None, task_weights=task_weights,
-        loss_normalizing_factor=divisor, z_loss=z_loss,
+        loss_normalizing_factor=divisor, z_loss=z_loss, remat=remat,
     )  # fmt: skip
 
 

@@ -160,7 +160,6 @@ def test_without_t5x_the_message_says_how_to_install_it(monkeypatch, tmp_path):
     ("overrides", "message"),
     [
         (["EMBED_INIT=0.1"], r"EMBED_INIT = 0\.1 .* expected 1\.0"),
-        (["REMAT=full"], "REMAT = 'full'"),
         (["INITIAL_CHECKPOINT_PATH=/nowhere/checkpoint_1"], "holds no T5X checkpoint"),
         (["INITIAL_CHECKPOINT_PATH=1"], "INITIAL_CHECKPOINT_PATH = 1, expected None or"),
         (["WEIGHTING=paired", "NORMALIZATION=per_token_batch"], "'per_token_batch' with the t5x"),
@@ -325,25 +324,6 @@ def test_a_checkpoint_after_the_last_step_is_refused(monkeypatch, tmp_path):
         engine.train(run(f"INITIAL_CHECKPOINT_PATH={initial}"), tmp_path / "new")
     with pytest.raises(UserError, match=r"expected one checkpoint .*checkpoint_20"):
         engine.train(run(f"INITIAL_CHECKPOINT_PATH={initial.parent}"), tmp_path / "new")
-
-
-def test_a_model_that_does_not_fit_the_devices_is_refused():
-    assert mixtures.row_multiple(2, 1, None) == 2
-    with pytest.raises(UserError, match=r"MODEL_PARALLEL = 3, expected a divisor"):
-        mixtures.row_multiple(1, 3, None)
-    with pytest.raises(UserError, match=r"MODEL_PARALLEL_SUBMESH = \(2, 2, 1, 1\), expected"):
-        mixtures.row_multiple(1, 1, (2, 2, 1, 1))
-
-
-def test_on_cpu_the_mesh_follows_the_macro(monkeypatch):
-    import jax
-
-    assert mixtures.submesh(1, None) is None
-    assert mixtures.submesh(1, (2, 2, 1, 1)) == (2, 2, 1, 1)
-    monkeypatch.setattr(jax, "local_device_count", lambda: 4)
-    assert [mixtures.submesh(n, None) for n in (1, 2)] == [(1, 1), (1, 2)]
-    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert mixtures.submesh(2, None) is None
 
 
 def test_predictions_follow_the_rows_and_missing_ones_are_an_error(tmp_path):

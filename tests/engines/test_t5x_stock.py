@@ -144,7 +144,8 @@ def test_stock_t5x_trains_decodes_and_leaves_results(settings, tmp_path, monkeyp
 def test_stock_t5x_splits_the_model_over_devices_as_the_macros_say(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     losses, logs = {}, {}
-    for devices, settings in ((1, []), (4, ["MODEL_PARALLEL=2", "PARAMETER_SHARDING=zero"])):
+    mesh = ["MODEL_PARALLEL=2", "PARAMETER_SHARDING=zero", "REMAT=minimal", "SCAN_LAYERS=True"]
+    for devices, settings in ((1, []), (4, mesh)):
         monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
         folder = epath.Path(tmp_path / str(devices))
         folder.mkdir()
