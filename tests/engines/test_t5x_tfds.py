@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 import seqio
+from etils import epath
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from parity import needs_t5x
@@ -82,6 +85,31 @@ def test_stock_t5x_trains_and_decodes_built_data(folder):
     (metrics,) = (output / "inference_eval").glob("distill_mine_label-metrics.jsonl")
     scores = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert scores[-1]["step"] == 3 and 0 <= scores[-1]["accuracy"] <= 1
+    (answers,) = (output / "inference_eval").glob("distill_mine_label-000003.jsonl")
+    assert len(answers.read_text().splitlines()) == 10
+
+
+@needs_t5x
+@pytest.mark.t5x
+def test_a_cache_is_read_in_place_of_the_data(folder, tmp_path, monkeypatch):
+    from distill.data import seqio_cache
+
+    monkeypatch.syspath_prepend(str(folder))
+    known, caches = list(seqio.get_global_cache_dirs()), epath.Path(tmp_path / "caches")
+    seqio.set_tfds_data_dir_override(str(folder / "data"))
+    try:
+        importlib.import_module("mytasks")
+        for task in ("label", "rationale"):
+            seqio_cache.provide(f"distill_mine_{task}", caches)
+    finally:
+        seqio.set_global_cache_dirs(known)
+        seqio.set_tfds_data_dir_override(None)
+    # What is left of the data says splits and features, but holds no rows.
+    rows = shutil.ignore_patterns("*.tfrecord*")
+    shutil.copytree(folder / "data", tmp_path / "data", ignore=rows)
+    cached = "--gin.USE_CACHED=True", f"--seqio_additional_cache_dirs={caches}"
+    log, output = train(folder, "cached", f"--tfds_data_dir={tmp_path / 'data'}", *cached)
+    assert (output / "checkpoint_3").is_dir(), log
     (answers,) = (output / "inference_eval").glob("distill_mine_label-000003.jsonl")
     assert len(answers.read_text().splitlines()) == 10
 
