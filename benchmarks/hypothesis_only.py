@@ -36,12 +36,12 @@ def hypothesis_words(row: Example) -> set[str]:
     return set(re.findall(r"[a-z']+", row.input.rpartition(" hypothesis: ")[2].lower()))
 
 
-def bag(rows: Sequence[Example], column: dict[str, int]) -> np.ndarray:
+def bag_of(rows: Sequence[set], column: dict) -> np.ndarray:
     """Which words each row has, and a last column of ones: [N, words + 1] float32."""
     x_NxW = np.zeros((len(rows), len(column) + 1), np.float32)
     x_NxW[:, -1] = 1
-    for i, row in enumerate(rows):
-        x_NxW[i, [column[word] for word in hypothesis_words(row) if word in column]] = 1
+    for i, words in enumerate(rows):
+        x_NxW[i, [column[word] for word in words if word in column]] = 1
     return x_NxW
 
 
@@ -65,13 +65,15 @@ def fit(x_NxW: np.ndarray, y_N: np.ndarray) -> np.ndarray:
 def measure(raw_dir: str, seed: int) -> dict[str, object]:
     """Accuracy on the test premises of one split by premise."""
     train, test = split_by_premise(read(raw_dir, "esnli", "valid"), TEST_FRACTION, seed)
-    counts = collections.Counter(word for row in train for word in hypothesis_words(row))
+    train_words, test_words = ([hypothesis_words(row) for row in rows] for rows in (train, test))
+    counts = collections.Counter(word for row in train_words for word in row)
     words = sorted(word for word, count in counts.items() if count >= MIN_COUNT)
     column = {word: i for i, word in enumerate(words)}
     y_train, y_test = (
         np.array([NLI_LABELS.index(row.label) for row in rows]) for rows in (train, test)
     )
-    predicted = (bag(test, column) @ fit(bag(train, column), y_train)).argmax(1)
+    weights = fit(bag_of(train_words, column), y_train)
+    predicted = (bag_of(test_words, column) @ weights).argmax(1)
     correct = int((predicted == y_test).sum())
     majority = np.bincount(y_train).argmax()
     return {

@@ -54,10 +54,7 @@ def register(
             source=_data_source(spec, splits, folder),
             preprocessors=[
                 _preprocessor(spec, task),
-                seqio.preprocessors.tokenize,
-                *([preprocessors.inner_eos] if spec.inner_eos else []),
-                *([seqio.CacheDatasetPlaceholder()] if cached else []),
-                seqio.preprocessors.append_eos_after_trim,
+                *_to_ids(spec, cached),
             ],
             output_features={"inputs": feature, "targets": feature},
             postprocess_fn=functools.partial(_postprocess, spec=spec) if task == "label" else None,
@@ -94,15 +91,22 @@ def register_pairs(
                     label_prefix=spec.label_prefix,
                     rationale_prefix=spec.rationale_prefix,
                 ),
-                seqio.preprocessors.tokenize,
-                *([preprocessors.inner_eos] if spec.inner_eos else []),
-                *([seqio.CacheDatasetPlaceholder()] if cached else []),
-                seqio.preprocessors.append_eos_after_trim,
+                *_to_ids(spec, cached),
                 preprocessors.empty_absent_rationale,
             ],
             output_features={side: seqio.Feature(vocabulary, add_eos=True) for side in sides},
         )
     return name
+
+
+def _to_ids(spec: DataSpec, cached: bool) -> list[Callable[..., object]]:
+    """From texts to ids; SeqIO's cache holds what is before trimming."""
+    return [
+        seqio.preprocessors.tokenize,
+        *([preprocessors.inner_eos] if spec.inner_eos else []),
+        *([seqio.CacheDatasetPlaceholder()] if cached else []),
+        seqio.preprocessors.append_eos_after_trim,
+    ]
 
 
 def _prefix(spec: DataSpec, cached: bool) -> str:

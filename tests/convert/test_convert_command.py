@@ -60,22 +60,24 @@ def test_parameters_alone_begin_a_run(trained, micro, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
 
 
+def there_and_back(trained, folder, overrides) -> list[str]:
+    """Converts to T5X's form; the command that converts to a native run with these settings."""
+    folders.native_to_t5x(trained, folder / "t5x")
+    return [
+        *("convert", "--from=t5x", "--to=native", EXPERIMENT),
+        *(f"--gin.{text}" for text in overrides),
+        *(f"--checkpoint={folder}/t5x", f"--run_dir={folder}/back"),
+    ]
+
+
 def test_a_run_that_is_to_end_before_the_checkpoint_is_refused(trained, micro, tmp_path, capsys):
-    folders.native_to_t5x(trained, tmp_path / "t5x")
-    overrides = [f"--gin.{text}" for text in (*micro, "TRAIN_STEPS=8")]
-    argv = ["convert", "--from=t5x", "--to=native", EXPERIMENT, *overrides]
-    argv += [f"--checkpoint={tmp_path}/t5x", f"--run_dir={tmp_path}/back"]
-    assert cli.main(argv) == 2
+    assert cli.main(there_and_back(trained, tmp_path, [*micro, "TRAIN_STEPS=8"])) == 2
     assert "TRAIN_STEPS = 8, but the checkpoint is of step 12" in capsys.readouterr().err
     assert not (tmp_path / "back").exists()
 
 
 def test_another_size_is_named(trained, micro, tmp_path, capsys):
-    folders.native_to_t5x(trained, tmp_path / "t5x")
-    overrides = [f"--gin.{text}" for text in (*micro, "MLP_DIM=24")]
-    argv = ["convert", "--from=t5x", "--to=native", EXPERIMENT, *overrides]
-    argv += [f"--checkpoint={tmp_path}/t5x", f"--run_dir={tmp_path}/back"]
-    assert cli.main(argv) == 2
+    assert cli.main(there_and_back(trained, tmp_path, [*micro, "MLP_DIM=24"])) == 2
     message = capsys.readouterr().err
     assert "has shape (16, 16) in the checkpoint, expected (16, 24)" in message
     assert not (tmp_path / "back").exists()

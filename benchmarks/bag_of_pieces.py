@@ -1,0 +1,83 @@
+"""How far a bag of the student's own pieces goes on its own rows: what attention has to beat.
+
+    python benchmarks/bag_of_pieces.py --gin_file=gin/experiments/esnli_mini_finetune.gin \
+        --raw_dir DATA --vocabulary_path MODEL
+
+Softmax regression on which pieces of the vocabulary an input holds, on the run's training,
+validation and test rows. Beside it the words, in lower case, of e-SNLI's hypothesis alone
+(benchmarks/hypothesis_only.py, whose regression and settings this uses), on the same rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis_only import MIN_COUNT, bag_of, fit, hypothesis_words
+
+from distill.config import resolve
+from distill.data import cache as caches
+from distill.data.metrics import wilson_interval
+from distill.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+def accuracies(
+    features: dict[str, list[set]], labels: dict[str, list[str]]
+) -> dict[str, dict[str, object]]:
+    """Accuracy and Wilson interval on validation and test rows of a regression on train's.
+
+    Args:
+      features: of each split, what stands in each row.
+      labels: of each split, each row's.
+    """
+    counts = collections.Counter(one for row in features["train"] for one in row)
+    kept = sorted(one for one, count in counts.items() if count >= MIN_COUNT)
+    column = {one: i for i, one in enumerate(kept)}
+    classes = sorted(set(labels["train"]))
+    y = {split: np.array([classes.index(label) for label in labels[split]]) for split in SPLITS}
+    weights = fit(bag_of(features["train"], column), y["train"])
+    found = {}
+    for split in SPLITS[1:]:
+        correct = int(((bag_of(features[split], column) @ weights).argmax(1) == y[split]).sum())
+        found[split] = {
+            "accuracy": correct / len(y[split]),
+            "interval": wilson_interval(correct, len(y[split])),
+            "n": len(y[split]),
+        }
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints one JSON object for each bag."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gin_file", action="append", required=True)
+    parser.add_argument("--raw_dir", required=True, help="the authors' released data folder")
+    parser.add_argument("--vocabulary_path", required=True)
+    options = parser.parse_args(argv)
+    overrides = [
+        f"RAW_DIR={options.raw_dir!r}",
+        f"VOCABULARY_PATH={options.vocabulary_path!r}",
+    ]
+    try:
+        spec = resolve.resolve(options.gin_file, overrides).run.data
+        cache = caches.load(spec)
+        labels = {split: [row.label for row in cache.rows[split]] for split in SPLITS}
+        pieces = {s: [set(ids.tolist()) for ids in cache.tokens[s, "label", "inputs"]]
+                  for s in SPLITS}  # fmt: skip
+        words = {split: [hypothesis_words(row) for row in cache.rows[split]] for split in SPLITS}
+        for name, features in (("pieces", pieces), ("hypothesis's words", words)):
+            print(json.dumps({"bag": name} | accuracies(features, labels)), flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
