@@ -13,6 +13,7 @@ EXPERIMENTS = files.list_gin_files("experiments")
 SIZES = files.list_gin_files("sizes")
 SIZE_MACROS = {
     "EMBED_DIM", "MLP_DIM", "NUM_HEADS", "HEAD_DIM", "NUM_ENCODER_LAYERS", "NUM_DECODER_LAYERS",
+    "TIE_EMBEDDINGS",
 }  # fmt: skip
 METHOD_MACROS = {"METHOD", "LABEL_SOURCE", "LABEL_WEIGHT", "RATIONALE_WEIGHT", "NORMALIZATION"}
 # What a file of the user would set: paths that need not exist for the configuration's checks.
@@ -68,9 +69,7 @@ def test_headers_and_layers(name):
 def test_sizes_have_the_published_parameters(name):
     """T5 v1.1: 77M, 248M, 783M, 2.85B, 11.1B with T5's vocabulary, untied."""
     size = pathlib.Path(name).stem
-    run = resolve.resolve(
-        ["gin/experiments/esnli_mini_finetune.gin", name], (*PATHS, "TIE_EMBEDDINGS=False")
-    ).run
+    run = resolve.resolve(["gin/experiments/esnli_mini_finetune.gin", name], PATHS).run
     published = {
         "small": 77e6, "base": 248e6, "large": 783e6, "xl": 2.85e9, "xxl": 11.1e9, "mini": 22.7e6,
     }  # fmt: skip
