@@ -65,12 +65,12 @@ def mixture(spec: DataSpec, weighting: Weighting, use_cached: bool = False) -> s
         # SeqIO hands over the datasets in the order of their tasks' names.
         indices = [list(names.values()).index(task) for task, _ in sorted(drawn)]
         seqio.MixtureRegistry.add(
-            name, drawn, sample_fn=functools.partial(_sample, indices=indices)
+            name, drawn, sample_fn=functools.partial(sample_tagged, indices=indices)
         )
     return name
 
 
-def _sample(
+def sample_tagged(
     drawn: Sequence[tf.data.Dataset],
     rates: Sequence[float],
     seed: int | None,

@@ -25,11 +25,9 @@ from distill.data import preprocessors
 from distill.data.metrics import matches_exactly
 from distill.data.released_rows import KINDS
 from distill.data.seqio_tasks import label_metric
-from distill.errors import UserError, unknown
 
 T5_VOCABULARY = "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model"
 LABEL_PREFIX, RATIONALE_PREFIX = "[label] ", "[rationale] "
-_LABEL_TASKS = {"gold": "label", "teacher": "teacher_label"}
 # Where no validation rows were released, a tenth of the training rows, as in the paper's code.
 TENTH = {"train": "train[10%:]", "validation": "train[:10%]", "test": "test"}
 
@@ -87,62 +85,6 @@ def register(
             metric_fns=[label_metric(correct)] if scored else [],
         )
     return names
-
-
-def mixture(
-    name: str, label_weight: float, rationale_weight: float, label_source: str = "gold"
-) -> str:
-    """A mixture of a data set's label and rationale tasks, drawn at the rates of the weights.
-
-    With T5X's 'AVERAGE_PER_SEQUENCE' its loss is the one that NORMALIZATION =
-    'per_sequence' asks for, up to a constant (docs/weighting.md).
-
-    Args:
-      name: as in `register`.
-      label_weight, rationale_weight: of the two losses; 0 leaves the task out.
-      label_source: "gold", or "teacher", whose labels are then learnt.
-
-    Returns:
-      The name of the mixture, which is registered if it is not yet.
-    """
-    weights = {label_task(name, label_source): label_weight}
-    weights[f"distill_{name}_rationale"] = rationale_weight
-    drawn = [(task, float(weight)) for task, weight in weights.items() if weight > 0]
-    mixed = f"distill_{name}_{label_source}_{label_weight}_{rationale_weight}".replace(".", "_")
-    if mixed not in seqio.MixtureRegistry.names():
-        seqio.MixtureRegistry.add(mixed, drawn)
-    return mixed
-
-
-def label_task(name: str, label_source: str = "gold") -> str:
-    """The name of a data set's label task.
-
-    Raises:
-      UserError: an unknown source, or tasks that are not registered.
-    """
-    if label_source not in _LABEL_TASKS:
-        raise unknown("label source", label_source, _LABEL_TASKS, "macro LABEL_SOURCE")
-    task = f"distill_{name}_{_LABEL_TASKS[label_source]}"
-    if task not in seqio.TaskRegistry.names():
-        ending = "_rationale"
-        known = [n[len("distill_") : -len(ending)] for n in seqio.TaskRegistry.names()
-                 if n.startswith("distill_") and n.endswith(ending)]  # fmt: skip
-        raise unknown("data set", name, known, "macro TFDS_TASKS; yours need tasks.tfds.register")
-    return task
-
-
-def sequences(batch_size: int, normalization: str) -> int:
-    """Rows of a batch of so many pairs: a label or a rationale each.
-
-    Raises:
-      UserError: a normalisation whose rates depend on the lengths of the data.
-    """
-    if normalization != "per_sequence":
-        raise UserError(
-            f"got NORMALIZATION = {normalization!r}, expected 'per_sequence', for which the rates "
-            "of a mixture of TFDS tasks are the weights; or train on rows (--raw_dir)"
-        )
-    return 2 * batch_size
 
 
 @functools.cache

@@ -67,11 +67,14 @@ class Macros:
       used: the macros that something refers to, and where first.
       imports: modules that files outside gin/engines import (a user's task modules), and where
         first; not gin's own `__gin__` and the main program.
+      bindings: what files outside gin/engines and the command line bind past the macros, the
+        setting in force.
     """
 
     history: dict[str, list[Setting]] = dataclasses.field(default_factory=dict)
     used: dict[str, str] = dataclasses.field(default_factory=dict)
     imports: dict[str, str] = dataclasses.field(default_factory=dict)
+    bindings: dict[str, Setting] = dataclasses.field(default_factory=dict)
 
     def value(self, name: str) -> Any:
         """The final value, with references to other macros followed.
@@ -205,11 +208,15 @@ def _read_text(
         elif isinstance(statement, config_parser.BindingStatement) and not statement.arg_name:
             settings = macros.history.setdefault(statement.selector, [])
             settings.append(Setting(statement.value, where))
-        elif (
-            isinstance(statement, config_parser.ImportStatement)
-            and "/engines/" not in label
-            and not statement.module.startswith("__")
-        ):
+        elif "/engines/" in label:
+            continue
+        elif isinstance(statement, config_parser.BindingStatement):
+            scope = f"{statement.scope}/" if statement.scope else ""
+            name = f"{scope}{statement.selector}.{statement.arg_name}"
+            macros.bindings[name] = Setting(statement.value, where)
+        elif isinstance(
+            statement, config_parser.ImportStatement
+        ) and not statement.module.startswith("__"):
             macros.imports.setdefault(statement.module, where)
 
 

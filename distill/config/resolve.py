@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Sequence
 
 import gin
+from etils import epath
 
 from distill.config import files, macros
 from distill.config.run import RunConfig
@@ -49,6 +50,12 @@ def read_macros(
       UserError: see `macros.read`; an unknown engine.
     """
     paths = tuple(files.resolve(name) for name in gin_files)
+    for name, path in zip(gin_files, paths, strict=True):
+        if epath.Path(path).resolve().parent == files.gin_root() / "gin" / "engines":
+            raise UserError(
+                f"got --gin_file={name}, which is for T5X's own scripts (docs/t5x.md); expected "
+                "files of the other layers: --engine says which engine's file is added"
+            )
     if engine is None:
         settings = macros.read(paths).history.get("ENGINE")
         engine = str(settings[-1].value) if settings else "native"
@@ -83,6 +90,12 @@ def resolve(
             raise UserError(f"macro {name} must be set: --gin.{name}=...")
     for module, where in found.imports.items():
         _import(module, where)
+    if engine == "native":
+        for name, setting in found.bindings.items():
+            raise UserError(
+                f"{setting.where}: got a binding of {name}, which the native engine would not "
+                "read, expected macros alone: `distill config show` lists them"
+            )
     text = config_text(found)
     return Resolved(build_run(text), engine, paths, tuple(overrides), values, text)
 
@@ -129,7 +142,12 @@ def parse_gin(paths: Sequence[str], text: str) -> None:
 
 
 def config_text(found: macros.Macros) -> str:
-    """All macros as gin text, one a line; reading it again gives the same run."""
+    """All macros as gin text, one a line; reading it again gives the same run.
+
+    Bindings past the macros, which T5X alone reads, are comments: a run that goes on is
+    compared with them too.
+    """
     imports = "".join(f"import {module}\n" for module in found.imports)
-    values = found.values().items()
-    return imports + "".join(f"{name} = {value!r}\n" for name, value in values)
+    bindings = (f"# {name} = {set_to.value!r}\n" for name, set_to in found.bindings.items())
+    macros = "".join(f"{name} = {value!r}\n" for name, value in found.values().items())
+    return imports + macros + "".join(bindings)

@@ -26,13 +26,14 @@ _KNOWN = (
     (
         r"(?P<found>number of partitions on GPU must be a factor or multiple of .*"
         r"|No default mesh for this configuration.*"
+        r"|each dimension of the model parallel submesh .* must be a factor of .*"
         r"|to tile the mesh by hosts, .*)",
         "T5X has no mesh for MODEL_PARALLEL or MODEL_PARALLEL_SUBMESH on these devices ({found}): "
         "set MODEL_PARALLEL to a divisor of their number, or give the four sides of a part of the "
         "TPU in MODEL_PARALLEL_SUBMESH",
     ),
     (
-        r"(?P<found>Batch size \(\d+\) must be divisible by number of shards.*"
+        r"(?P<found>Batch size \(\d+\) must be divisible by .*"
         r"|Batch size isn't divided evenly by num_microbatches.*)",
         "{found}: change BATCH_SIZE, MODEL_PARALLEL or MICROBATCHES",
     ),

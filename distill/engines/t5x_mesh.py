@@ -26,6 +26,11 @@ def row_multiple(microbatches: int, model_parallel: int, submesh: Sequence[int] 
     return jax.device_count() // shared * microbatches
 
 
+def eval_rows(batch_size: int, multiple: int) -> int:
+    """EVAL_BATCH_SIZE, raised to what the data-parallel devices divide."""
+    return -(-batch_size // multiple) * multiple
+
+
 def num_partitions(model_parallel: int, submesh: Sequence[int] | None) -> int | None:
     """T5X takes either a number of partitions or a part of the mesh."""
     return None if submesh else model_parallel

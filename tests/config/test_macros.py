@@ -43,6 +43,19 @@ def test_mistakes_are_named_with_file_and_line(tmp_path, text, override, message
         found.values()
 
 
+@pytest.mark.parametrize("by", ["file", "command line"])
+def test_bindings_past_the_macros_are_t5xs_alone(tmp_path, by):
+    binding = "student.T5Config.dropout_rate"
+    path = tmp_path / "mine.gin"
+    path.write_text(f"\n{binding} = 0.9\n" if by == "file" else "")
+    overrides = [] if by == "file" else [f"{binding}=0.9"]
+    where = r"mine\.gin:2" if by == "file" else "--gin.student"
+    with pytest.raises(UserError, match=where + ".*binding of student.T5Config.dropout_rate"):
+        resolve.resolve(["returns_step_by_step", str(path)], overrides)
+    text = resolve.resolve(["returns_step_by_step", str(path)], overrides, "t5x").text
+    assert f"# {binding} = 0.9" in text.splitlines()
+
+
 def test_bare_words_are_strings():
     assert macros.parse_override("METHOD=finetune") == ("METHOD", "'finetune'")
     assert macros.parse_override("A=.5") == ("A", ".5")

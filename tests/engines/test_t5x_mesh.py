@@ -17,20 +17,19 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import parity
 from parity import needs_t5x
 
+from distill.config import files
 from distill.config.resolve import resolve
-from distill.engines import t5x_check, t5x_mesh
+from distill.engines import t5x_check, t5x_errors, t5x_mesh
 from distill.errors import UserError
 
-MESHES = sorted(path.name for path in pathlib.Path("gin/meshes").glob("*.gin"))
+MESHES = files.list_gin_files("meshes")
 # Devices along x, y, z and of a chip
 SLICES = {"v5e:4x4": (4, 4, 1, 1), "v5p:4x4x8": (4, 4, 8, 1), "v7:2x2x1": (2, 2, 1, 2)}
 
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_every_mesh_file_goes_with_t5x(mesh):
-    resolved = resolve(
-        ["gin/experiments/returns_step_by_step.gin", f"gin/meshes/{mesh}"], [], "t5x"
-    )
+    resolved = resolve(["gin/experiments/returns_step_by_step.gin", mesh], [], "t5x")
     lines = t5x_check.check(resolved.run, resolved.macros)
     assert any("SCAN_LAYERS" in line for line in lines) == resolved.run.student.scan_layers
 
@@ -64,15 +63,40 @@ def test_a_model_that_no_box_has_is_refused():
 
 def test_a_model_that_does_not_fit_the_devices_is_refused():
     assert t5x_mesh.row_multiple(2, 1, None) == 2
+    assert [t5x_mesh.eval_rows(128, devices) for devices in (1, 64, 256, 48)] == [
+        128,
+        128,
+        256,
+        144,
+    ]
     with pytest.raises(UserError, match=r"MODEL_PARALLEL = 3, expected a divisor"):
         t5x_mesh.row_multiple(1, 3, None)
     with pytest.raises(UserError, match=r"MODEL_PARALLEL_SUBMESH = \(2, 2, 1, 1\), expected"):
         t5x_mesh.row_multiple(1, 1, (2, 2, 1, 1))
 
 
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        (
+            "AssertionError: each dimension of the model parallel submesh (2, 2, 1, 1) must be a "
+            "factor of the corresponding dimension of the global device mesh (1, 4)",
+            "T5X has no mesh for MODEL_PARALLEL or MODEL_PARALLEL_SUBMESH on these devices",
+        ),
+        (
+            "ValueError: Batch size (128) must be divisible by corresponding data mesh size (3).",
+            "mesh size (3).: change BATCH_SIZE, MODEL_PARALLEL or MICROBATCHES",
+        ),
+    ],
+)
+def test_t5xs_complaints_of_the_mesh_are_explained(printed, said):
+    assert said in t5x_errors.explain(["Traceback", printed, "after it"])
+
+
 def test_the_mesh_follows_the_macro_on_any_device(monkeypatch):
-    assert t5x_mesh.submesh(1, None) is None
     assert t5x_mesh.submesh(1, (2, 2, 1, 1)) == (2, 2, 1, 1)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    assert t5x_mesh.submesh(1, None) is None
     monkeypatch.setattr(jax, "local_device_count", lambda: 4)
     assert [t5x_mesh.submesh(n, None) for n in (1, 2)] == [(1, 1), (1, 2)]
     chips = [

@@ -11,22 +11,27 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import seqio
 from etils import epath
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from parity import needs_t5x
-from test_t5x import EXPERIMENT, SMALL
+from test_t5x import SMALL
 
 from distill.config import files
+from distill.config.resolve import read_macros, resolve
 from distill.data.build import build
 from distill.errors import UserError
 
+# Its data are files, which nothing here may ask for.
+EXPERIMENT = "gin/experiments/svamp_mini_step_by_step.gin"
 SETTINGS = [
     *SMALL,
-    *("TFDS_TASKS='mine'", "VOCABULARY='bytes'", "VOCAB_SIZE=384"),
-    *("INPUT_LENGTH=32", "TARGET_LENGTH=24", "CHECKPOINT='last'"),
+    *("TFDS_TASKS='mine'", "VOCABULARY='bytes'", "VOCAB_SIZE=384", "OPTIMIZER='adamw'"),
+    *("INPUT_LENGTH=32", "TARGET_LENGTH=24", "NORMALIZATION='per_sequence'", "MICROBATCHES=2"),
+    *("LABEL_WEIGHT=0.3", "RATIONALE_WEIGHT=0.7", "CHECKPOINT='best'", "EVAL_PERIOD=2"),
 ]
 MODULE = """
 import seqio
@@ -59,11 +64,17 @@ def folder(tmp_path_factory):
 
 def train(folder: pathlib.Path, output: str, *more: str) -> tuple[str, pathlib.Path]:
     """T5X's own training script: its log, and the folder of its model."""
-    gin_files = ["gin/engines/t5x.gin", EXPERIMENT, "gin/engines/t5x_tfds.gin"]
-    bindings = [*SETTINGS, f"MODEL_DIR={str(folder / output)!r}"]
+    log = script(folder, "t5x.train", f"--gin.MODEL_DIR={str(folder / output)!r}", *more)
+    return log, folder / output
+
+
+def script(folder: pathlib.Path, name: str, *more: str, engine: str = "t5x") -> str:
+    """One of T5X's own scripts: the end of its log."""
+    gin_files = [f"gin/engines/{engine}.gin", EXPERIMENT, "gin/engines/t5x_tfds.gin"]
+    bindings = SETTINGS
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "t5x.train", f"--gin_search_paths={files.gin_root()}"),
+            *(sys.executable, "-m", name, f"--gin_search_paths={files.gin_root()}"),
             *(f"--gin_file={path}" for path in [*gin_files, str(folder / "mine.gin")]),
             *(f"--gin.{binding}" for binding in bindings),
             *(f"--tfds_data_dir={folder / 'data'}", *more),
@@ -73,7 +84,7 @@ def train(folder: pathlib.Path, output: str, *more: str) -> tuple[str, pathlib.P
         timeout=600,
         env=os.environ | {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"},
     )  # fmt: skip
-    return done.stderr[-20000:], folder / output
+    return done.stderr[-20000:]
 
 
 @needs_t5x
@@ -81,11 +92,22 @@ def train(folder: pathlib.Path, output: str, *more: str) -> tuple[str, pathlib.P
 def test_stock_t5x_trains_and_decodes_built_data(folder):
     log, output = train(folder, "plain")
     assert (output / "checkpoint_3").is_dir(), log
-    assert re.search(r"loss=\d", log)
+    losses = re.findall(r"collection=train .* loss=([\d.]+), loss_label=([\d.]+), .*"
+                        r"loss_rationale=([\d.]+)", log)  # fmt: skip
+    loss, label, rationale = map(float, losses[-1])
+    assert 0.3 * label + 0.7 * rationale == pytest.approx(loss, rel=1e-5)
     (metrics,) = (output / "inference_eval").glob("distill_mine_label-metrics.jsonl")
     scores = [json.loads(line) for line in metrics.read_text().splitlines()]
-    assert scores[-1]["step"] == 3 and 0 <= scores[-1]["accuracy"] <= 1
+    assert [score["step"] for score in scores][-2:] == [2, 3]
     (answers,) = (output / "inference_eval").glob("distill_mine_label-000003.jsonl")
+    assert len(answers.read_text().splitlines()) == 8  # the validation split
+    # Decoding the test split with a checkpoint is T5X's other script.
+    tested = [f"--gin.CHECKPOINT_PATH={str(output / 'checkpoint_3')!r}",
+              f"--gin.EVAL_OUTPUT_DIR={str(folder / 'tested')!r}"]  # fmt: skip
+    log = script(folder, "t5x.eval", *tested, engine="t5x_evaluate")
+    found = list((folder / "tested" / "inference_eval").glob("distill_mine_label-*.jsonl"))
+    assert len([path for path in found if "metrics" not in path.name]) == 1, log
+    (answers,) = (path for path in found if "metrics" not in path.name)
     assert len(answers.read_text().splitlines()) == 10
 
 
@@ -111,37 +133,90 @@ def test_a_cache_is_read_in_place_of_the_data(folder, tmp_path, monkeypatch):
     log, output = train(folder, "cached", f"--tfds_data_dir={tmp_path / 'data'}", *cached)
     assert (output / "checkpoint_3").is_dir(), log
     (answers,) = (output / "inference_eval").glob("distill_mine_label-000003.jsonl")
-    assert len(answers.read_text().splitlines()) == 10
+    assert len(answers.read_text().splitlines()) == 8
 
 
-def test_the_mixture_draws_at_the_rates_of_the_weights(folder):
-    from tasks import tfds
+def config(*overrides: str):
+    """A configuration whose data nobody opens."""
+    elsewhere = ("TFDS_TASKS", "NUM_ROWS", "NUM_TEST")  # macros of other files
+    plain = [text for text in SETTINGS if not text.startswith(elsewhere)]
+    return resolve([EXPERIMENT], [*plain, *overrides], "t5x").run
 
+
+def test_rows_are_drawn_and_weighed_by_the_loss_weights(folder):
+    from tasks import tfds, tfds_mixtures
+
+    run = config()
+    spec, weighting = run.data, run.weighting
     seqio.set_tfds_data_dir_override(str(folder / "data"))
     try:
         tfds.register("odd", "distill_jsonl/mine:1.0.0", vocabulary=seqio.ByteVocabulary())
-        drawn = seqio.get_mixture_or_task(tfds.mixture("odd", 0.2, 0.8))
-        assert tfds.mixture("odd", 0.2, 0.8) == drawn.name
-        rows = drawn.get_dataset({"inputs": 32, "targets": 24}, "train", num_epochs=None, seed=1)
-        words = tfds.seqio.ByteVocabulary()
-        texts = [
-            words.decode(row["inputs"].tolist()) for row in rows.take(1000).as_numpy_iterator()
-        ]
+        name = tfds_mixtures.mixture("odd", spec, weighting)
+        assert tfds_mixtures.mixture("odd", spec, weighting) == name
+        lengths = {"inputs": 32, "targets": 24}
+        converter = tfds_mixtures.feature_converter(spec, weighting)(pack=False)
+        rows = seqio.get_dataset(name, lengths, converter, "train", num_epochs=None, seed=1)
+        rows = list(rows.take(1000).as_numpy_iterator())
     finally:
         seqio.set_tfds_data_dir_override(None)
-    share = sum(text.startswith("[label]") for text in texts) / 1000
-    assert share == pytest.approx(0.2, abs=0.05)  # four standard deviations
-    single = seqio.get_mixture_or_task(tfds.mixture("odd", 1.0, 0.0, "teacher"))
-    assert [task.name for task in single.tasks] == ["distill_odd_teacher_label"]
+    words = seqio.ByteVocabulary()
+    is_label = [
+        words.decode(row["encoder_input_tokens"].tolist()).startswith("[label]") for row in rows
+    ]
+    assert np.mean(is_label) == pytest.approx(0.3, abs=0.06)  # four standard deviations
+    assert [int(row["decoder_task_ids"].max()) for row in rows] == [int(not x) for x in is_label]
+    np.testing.assert_allclose([row["decoder_loss_weights"].sum() for row in rows], 1, rtol=1e-6)
+    assert tfds_mixtures.vocabulary("odd", spec) == words
+    single = config("METHOD=distill_labels", "LABEL_SOURCE=teacher", "LABEL_WEIGHT=1.0",
+                    "RATIONALE_WEIGHT=0.0")  # fmt: skip
+    drawn = tfds_mixtures.mixture("odd", single.data, single.weighting)
+    (task,) = seqio.get_mixture_or_task(drawn).tasks
+    assert task.name == tfds_mixtures.label_task("odd", single.data) == "distill_odd_teacher_label"
 
 
-def test_what_it_does_not_have_is_refused():
-    from tasks import tfds
+def test_a_batch_is_a_row_a_sequence():
+    from tasks import tfds_mixtures
 
-    assert tfds.sequences(16, "per_sequence") == 32
-    with pytest.raises(UserError, match="NORMALIZATION = 'per_token', expected 'per_sequence'"):
-        tfds.sequences(16, "per_token")
+    run = config()
+    assert tfds_mixtures.batch_rows(run.data, run.weighting, 15, multiple=8) == 32
+    single = config("METHOD=finetune", "LABEL_WEIGHT=1.0", "RATIONALE_WEIGHT=0.0")
+    rows = tfds_mixtures.batch_rows(single.data, single.weighting, 15)
+    assert rows == 15
+    assert tfds_mixtures.loss_normalizing_factor(rows) == 15.0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("NORMALIZATION=per_token", "NORMALIZATION = 'per_token' with TFDS tasks, expected 'per_s"),
+        ("WEIGHTING=paired", "WEIGHTING = 'paired' with TFDS tasks, expected 'rates'"),
+        ("METHOD=single_task", "METHOD = 'single_task' with TFDS tasks, expected 'finetune' or"),
+    ],
+)
+def test_what_it_does_not_have_is_refused(override, message):
+    from tasks import tfds_mixtures
+
+    more = ["LABEL_WEIGHT=1.0", "RATIONALE_WEIGHT=0.0"] if "single" in override else []
+    run = config(override, *more)
+    for function in (
+        lambda *given: tfds_mixtures.mixture("svamp", *given),
+        tfds_mixtures.feature_converter,
+        lambda *given: tfds_mixtures.batch_rows(*given, 16),
+    ):
+        with pytest.raises(UserError, match=message):
+            function(run.data, run.weighting)
+
+
+def test_packing_and_unknown_tasks_are_refused():
+    from tasks import tfds_mixtures
+
+    run = config()
+    with pytest.raises(UserError, match="PACK = True with TFDS tasks, expected False"):
+        tfds_mixtures.batch_rows(run.data, run.weighting, 16, pack=True)
     with pytest.raises(UserError, match=r"unknown data set 'svam'.*TFDS_TASKS.*closest: svamp, "):
-        tfds.mixture("svam", 0.5, 0.5)
-    with pytest.raises(UserError, match=r"unknown label source 'llm'.*LABEL_SOURCE"):
-        tfds.label_task("svamp", "llm")
+        tfds_mixtures.mixture("svam", run.data, run.weighting)
+
+
+def test_distill_train_does_not_take_files_of_the_engines():
+    with pytest.raises(UserError, match=r"t5x_tfds\.gin, which is for T5X's own scripts"):
+        read_macros([EXPERIMENT, "gin/engines/t5x_tfds.gin"])
