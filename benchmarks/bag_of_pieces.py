@@ -1,10 +1,10 @@
 """How far a bag of the student's own pieces goes on its own rows: what attention has to beat.
 
     python benchmarks/bag_of_pieces.py --gin_file=gin/experiments/esnli_mini_finetune.gin \
-        --raw_dir DATA --vocabulary_path MODEL
+        --raw_dir DATA --vocabulary_path MODEL [SEED=1 ...]
 
 Softmax regression on which pieces of the vocabulary an input holds, on the run's training,
-validation and test rows. Beside it the words, in lower case, of e-SNLI's hypothesis alone
+validation and test rows (a run's SEED decides which are for validation). Beside it the words, in lower case, of e-SNLI's hypothesis alone
 (benchmarks/hypothesis_only.py, whose regression and settings this uses), on the same rows.
 """
 
@@ -22,8 +22,9 @@ from hypothesis_only import MIN_COUNT, bag_of, fit, hypothesis_words
 from distill.config import resolve
 from distill.data import cache as caches
 from distill.data.metrics import wilson_interval
-from distill.errors import UserError
+from distill.errors import UserError, unknown
 
+NLI = ("esnli", "anli1")
 SPLITS = ("train", "validation", "test")
 
 
@@ -43,7 +44,7 @@ def accuracies(
     y = {split: np.array([classes.index(label) for label in labels[split]]) for split in SPLITS}
     weights = fit(bag_of(features["train"], column), y["train"])
     found = {}
-    for split in SPLITS[1:]:
+    for split in [split for split in SPLITS[1:] if labels[split]]:
         correct = int(((bag_of(features[split], column) @ weights).argmax(1) == y[split]).sum())
         found[split] = {
             "accuracy": correct / len(y[split]),
@@ -59,13 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gin_file", action="append", required=True)
     parser.add_argument("--raw_dir", required=True, help="the authors' released data folder")
     parser.add_argument("--vocabulary_path", required=True)
+    parser.add_argument("overrides", nargs="*", help="NAME=value")
     options = parser.parse_args(argv)
     overrides = [
+        *options.overrides,
         f"RAW_DIR={options.raw_dir!r}",
         f"VOCABULARY_PATH={options.vocabulary_path!r}",
     ]
     try:
         spec = resolve.resolve(options.gin_file, overrides).run.data
+        if spec.dataset not in NLI:
+            raise unknown("dataset of this benchmark", spec.dataset, NLI, "macro DATASET")
         cache = caches.load(spec)
         labels = {split: [row.label for row in cache.rows[split]] for split in SPLITS}
         pieces = {s: [set(ids.tolist()) for ids in cache.tokens[s, "label", "inputs"]]

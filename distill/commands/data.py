@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from distill.commands import arguments
 from distill.errors import UserError
@@ -58,17 +59,24 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--raw_dir", required=True, help="the released data")
     command.add_argument("--vocabulary_path", default="", help="T5's model, to count tokens")
     command.add_argument("--teacher", default="palm", help="palm or gpt-neox")
+    command.add_argument("--dataset", help="esnli, anli1, cqa, svamp or asdiv alone")
 
     def run(options: argparse.Namespace) -> dict[str, object]:
         from distill.data.summary import summarise
 
-        records = summarise(options.raw_dir, options.vocabulary_path, options.teacher)
-        return {"splits": list(records)}
+        splits = {}
+        for record in summarise(
+            options.raw_dir, options.vocabulary_path, options.teacher, options.dataset
+        ):
+            name = record["split"] if options.dataset else f"{record['dataset']}/{record['split']}"
+            splits[name] = record
+            print(f"{name}: {record['rows']:,} rows read", file=sys.stderr, flush=True)
+        return {"splits": splits}
 
     def show(result: dict[str, object]) -> None:
         from distill.data.summary import table
 
-        print(table(result["splits"]))
+        print(table(result["splits"].values()))
 
     command.set_defaults(run=run, show=show)
 

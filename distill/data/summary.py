@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,14 +11,17 @@ from etils import epath
 from distill.data import released
 from distill.data.examples import Example
 from distill.data.released_rows import KINDS
-from distill.errors import UserError
+from distill.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import seqio
 
 
 def summarise(
-    raw_dir: epath.PathLike, vocabulary_path: str = "", teacher: str = "palm"
+    raw_dir: epath.PathLike,
+    vocabulary_path: str = "",
+    teacher: str = "palm",
+    dataset: str | None = None,
 ) -> Iterator[dict[str, object]]:
     """One record for each split whose file of rows is there, in the order of the paper's names.
 
@@ -26,6 +29,7 @@ def summarise(
       raw_dir: the released data folder.
       vocabulary_path: T5's SentencePiece model; without one no tokens are counted.
       teacher: whose completions, "palm" or "gpt-neox".
+      dataset: the only one to look for; None looks for all.
 
     Yields:
       dataset, split, teacher, what `released.summary` says of it, and with a vocabulary
@@ -33,29 +37,33 @@ def summarise(
       prefix, with EOS.
 
     Raises:
-      UserError: a file that is bad or missing beside its rows; no split at all.
+      UserError: a file that is bad or missing beside its rows; no split at all; an unknown
+        dataset.
     """
+    if dataset not in (None, *KINDS):
+        raise unknown("dataset", dataset, KINDS, "--dataset")
     found = 0
     vocabulary = None
     if vocabulary_path:
         from distill.data.vocabularies import make_vocabulary  # loads tensorflow
 
         vocabulary = make_vocabulary("sentencepiece", vocabulary_path)
-    for dataset, kind in KINDS.items():
-        for split in kind.splits:
-            if not (epath.Path(raw_dir) / dataset / f"{dataset}_{split}.json").exists():
+    for name, kind in KINDS.items():
+        for split in kind.splits if dataset in (None, name) else ():
+            if not (epath.Path(raw_dir) / name / f"{name}_{split}.json").exists():
                 continue
             found += 1
-            rows = released.read(raw_dir, dataset, split, teacher)
-            record = {"dataset": dataset, "split": split, "teacher": teacher}
+            rows = released.read(raw_dir, name, split, teacher)
+            record = {"dataset": name, "split": split, "teacher": teacher}
             record |= released.summary(rows, kind.correct)
             if vocabulary is not None:
                 record["tokens"] = token_lengths(rows, vocabulary)
             yield record
     if not found:
+        of = f" of {dataset}" if dataset else ""
         raise UserError(
-            f"no released data in {raw_dir}: expected e.g. {raw_dir}/esnli/esnli_valid.json; set "
-            "--raw_dir to the unpacked data folder of google-research/distilling-step-by-step"
+            f"no released data{of} in {raw_dir}: expected e.g. {raw_dir}/esnli/esnli_valid.json; "
+            "set --raw_dir to the unpacked data folder of google-research/distilling-step-by-step"
         )
 
 
@@ -75,7 +83,7 @@ def token_lengths(
     return found
 
 
-def table(records: Sequence[Mapping[str, object]]) -> str:
+def table(records: Iterable[Mapping[str, object]]) -> str:
     """The records as aligned text, with a line for each failure below its split."""
     lines = [
         f"{'dataset':8} {'split':6} {'rows':>7} {'completions':>11} {'parsed':>7} {'teacher':>8}"

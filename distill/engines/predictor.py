@@ -1,4 +1,4 @@
-"""A trained student of the native engine that answers new rows, block after block."""
+"""A trained student, of either engine's run, that answers new rows, block after block."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def _run(
 def _decoding(topology: Topology, compiled: Compiled) -> dict[str, object]:
     each = topology.chip.devices
     return {
-        "fits": compiled.fits,
+        "fits": compiled.fits and compiled.peak_bytes * each <= topology.chip.hbm_bytes,
         "peak_bytes_per_chip": compiled.peak_bytes * each,
         "flops_per_chip": compiled.flops / topology.chips,
         "compile_seconds": compiled.seconds,
@@ -242,7 +242,8 @@ def way_out(result: dict[str, object]) -> str:
     """What to do about a run that does not fit: the nearest case that does, in one line."""
     near = result.get("nearest")
     if not near:
-        return "nothing near it fits: take a smaller size, BATCH_SIZE or INPUT_LENGTH"
+        where = "nothing in the table" if "table" in result else "nothing near it"
+        return f"{where} fits: take a smaller size, BATCH_SIZE or INPUT_LENGTH"
     how = "estimate" if near["estimate"] else "compiled"
     changes = "".join(f" --gin.{name}={value}" for name, value in near["changed"].items())
     return (

@@ -94,7 +94,7 @@ def test_a_whole_file_is_checked_recorded_and_unpacked(server, tmp_path, capsys)
         "NOTICE.txt", "datasets", "datasets.zip", "fetched.json",
     ]  # fmt: skip
     assert cli.main(["data", "summary", f"--raw_dir={result['raw_dir']}", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["splits"][0]["teacher_accuracy_all"] == 1
+    assert json.loads(capsys.readouterr().out)["splits"]["svamp/test"]["teacher_accuracy_all"] == 1
     names = {p.name for p in (tmp_path / "out" / "datasets").rglob("*") if p.is_file()}
     assert names == {"svamp_test.json", "test_CoT_0.json", ".unpacked"}
 

@@ -21,6 +21,18 @@ COMPLETIONS = [
 ]
 
 
+RECORD = {
+    "dataset": "cqa",
+    "split": "test",
+    "teacher": "palm",
+    "rows": 3,
+    "completions": 3,
+    "parsed": 2,
+    "teacher_accuracy_all": pytest.approx(1 / 3),
+    "failures": {"no_answer": 1},
+}
+
+
 @pytest.fixture
 def raw_dir(tmp_path):
     (tmp_path / "cqa" / "llm").mkdir(parents=True)
@@ -31,18 +43,21 @@ def raw_dir(tmp_path):
 
 def test_each_split_that_is_there_is_counted(raw_dir, capsys):
     assert cli.main(["data", "summary", f"--raw_dir={raw_dir}", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["splits"] == [
-        {
-            "dataset": "cqa",
-            "split": "test",
-            "teacher": "palm",
-            "rows": 3,
-            "completions": 3,
-            "parsed": 2,
-            "teacher_accuracy_all": pytest.approx(1 / 3),
-            "failures": {"no_answer": 1},
-        }
-    ]
+    assert json.loads(capsys.readouterr().out)["splits"] == {"cqa/test": RECORD}
+    one = ["data", "summary", f"--raw_dir={raw_dir}", "--dataset=cqa", "--json"]
+    assert cli.main(one) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["splits"] == {"test": RECORD}
+    assert err == "test: 3 rows read\n"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [("svamp", "no released data of svamp in"), ("cqq", "unknown dataset 'cqq' (set by --dataset")],
+)
+def test_another_dataset_is_an_error(raw_dir, capsys, dataset, message):
+    assert cli.main(["data", "summary", f"--raw_dir={raw_dir}", f"--dataset={dataset}"]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_the_table_names_failures(raw_dir, capsys):
@@ -56,7 +71,7 @@ def test_tokens_are_counted_with_a_vocabulary(raw_dir, shared_dir, capsys):
     model = shared_dir / "data" / "vocab" / "cc_all.32000.100extra.model"
     argv = ["data", "summary", f"--raw_dir={raw_dir}", f"--vocabulary_path={model}", "--json"]
     assert cli.main(argv) == 0
-    tokens = json.loads(capsys.readouterr().out)["splits"][0]["tokens"]
+    tokens = json.loads(capsys.readouterr().out)["splits"]["cqa/test"]["tokens"]
     assert tokens["label"] == {"mean": 2.0, "p99": 2.0, "max": 2}  # `harbour` and EOS
     assert tokens["input"]["mean"] == tokens["input"]["max"] > 15
 
