@@ -4,8 +4,9 @@
         --raw_dir DATA --vocabulary_path MODEL [SEED=1 ...]
 
 Softmax regression on which pieces of the vocabulary an input holds, on the run's training,
-validation and test rows (a run's SEED decides which are for validation). Beside it the words, in lower case, of e-SNLI's hypothesis alone
-(benchmarks/hypothesis_only.py, whose regression and settings this uses), on the same rows.
+validation and test rows (its SEED decides which are for validation). Beside it the words, in lower
+case, of the hypothesis alone (benchmarks/hypothesis_only.py, whose regression and settings this
+uses), on the same rows.
 """
 
 from __future__ import annotations
