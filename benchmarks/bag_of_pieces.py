@@ -4,9 +4,9 @@
         --raw_dir DATA --vocabulary_path MODEL [SEED=1 ...]
 
 Softmax regression on which pieces of the vocabulary an input holds, on the run's training,
-validation and test rows (its SEED decides which are for validation). Beside it the words, in lower
-case, of the hypothesis alone (benchmarks/hypothesis_only.py, whose regression and settings this
-uses), on the same rows.
+validation and test rows (its SEED decides which are for validation): the whole input's, and the
+hypothesis's alone. Beside it the words, in lower case, of the hypothesis alone
+(benchmarks/hypothesis_only.py, whose regression and settings this uses), on the same rows.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from hypothesis_only import MIN_COUNT, bag_of, fit, hypothesis_words
 from distill.config import resolve
 from distill.data import cache as caches
 from distill.data.metrics import wilson_interval
+from distill.data.vocabularies import make_vocabulary
 from distill.errors import UserError, unknown
 
 NLI = ("esnli", "anli1")
+MARK = " hypothesis: "
 SPLITS = ("train", "validation", "test")
 
 
@@ -76,8 +78,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         labels = {split: [row.label for row in cache.rows[split]] for split in SPLITS}
         pieces = {s: [set(ids.tolist()) for ids in cache.tokens[s, "label", "inputs"]]
                   for s in SPLITS}  # fmt: skip
+        vocabulary = make_vocabulary(spec.vocabulary, spec.vocabulary_path)
+        hypothesis = {
+            split: [set(vocabulary.encode(row.input.rpartition(MARK)[2])) for row in rows]
+            for split, rows in cache.rows.items()
+        }
         words = {split: [hypothesis_words(row) for row in cache.rows[split]] for split in SPLITS}
-        for name, features in (("pieces", pieces), ("hypothesis's words", words)):
+        bags = {"pieces": pieces, "hypothesis's pieces": hypothesis, "hypothesis's words": words}
+        for name, features in bags.items():
             print(json.dumps({"bag": name} | accuracies(features, labels)), flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
