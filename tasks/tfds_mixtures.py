@@ -61,9 +61,9 @@ def label_task(name: str, spec: DataSpec) -> str:
     task = f"distill_{name}_{_LABEL_TASKS[spec.label_source]}"
     if task not in seqio.TaskRegistry.names():
         known = [
-            task.removeprefix("distill_").removesuffix(_RATIONALE)
-            for task in seqio.TaskRegistry.names()
-            if task.startswith("distill_") and task.endswith(_RATIONALE)
+            other.removeprefix("distill_").removesuffix(_RATIONALE)
+            for other in seqio.TaskRegistry.names()
+            if other.startswith("distill_") and other.endswith(_RATIONALE)
         ]
         raise unknown(
             "data set", name, known, "macro TFDS_TASKS; yours are registered by tasks.tfds.register"

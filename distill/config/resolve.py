@@ -90,12 +90,12 @@ def resolve(
             raise UserError(f"macro {name} must be set: --gin.{name}=...")
     for module, where in found.imports.items():
         _import(module, where)
-    if engine == "native":
-        for name, setting in found.bindings.items():
-            raise UserError(
-                f"{setting.where}: got a binding of {name}, which the native engine would not "
-                "read, expected macros alone: `distill config show` lists them"
-            )
+    if engine == "native" and found.bindings:
+        name, setting = next(iter(found.bindings.items()))
+        raise UserError(
+            f"{setting.where}: got a binding of {name}, which the native engine would not read, "
+            "expected macros alone: `distill config show` lists them"
+        )
     text = config_text(found)
     return Resolved(build_run(text), engine, paths, tuple(overrides), values, text)
 

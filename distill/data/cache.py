@@ -1,8 +1,8 @@
 """The tokenised cache: what the native engine reads by random access.
 
 It is made once through the SeqIO tasks and keyed by a digest of settings, data,
-vocabulary and format. A folder appears under its final name only when it is
-complete, so a killed writer leaves nothing that a reader could mistake for it.
+vocabulary and format. meta.json comes last, so a killed writer leaves nothing that a
+reader could mistake for a cache.
 
     <cache_dir>/<digest>/
       meta.json                 settings, counts, token statistics
@@ -22,7 +22,6 @@ import functools
 import hashlib
 import json
 import os
-import uuid
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
@@ -32,12 +31,13 @@ from etils import epath
 
 from distill.data import datasets
 from distill.data.examples import Example
+from distill.data.publish import publishing
 from distill.data.row_file import open_array, open_rows, write_rows
 from distill.data.spec import DataSpec
 
 FORMAT = 4
 SIDES = ("inputs", "targets")
-_WORDS = "words.txt"
+_META, _WORDS = "meta.json", "words.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def load(spec: DataSpec) -> TokenCache:
     """
     contents = datasets.content_digest(spec)
     folder = _folder(spec, contents)
-    if not (folder / "meta.json").exists():
+    if not (folder / _META).exists():
         _write(folder, spec, contents)
     return _read(folder, spec)
 
@@ -162,7 +162,7 @@ def _folder(spec: DataSpec, contents: str) -> epath.Path:
 
 
 def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = json.loads((folder / _META).read_text())
     tokens, rows = {}, {}
     for split in datasets.SPLITS:
         rows[split] = open_rows(folder / f"{split}.jsonl")
@@ -177,16 +177,8 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
 def _write(folder: epath.Path, spec: DataSpec, contents: str) -> None:
     from distill.data import tokenise  # loads tensorflow
 
-    scratch = folder.parent / f"{folder.name}.tmp-{uuid.uuid4().hex[:8]}"
-    scratch.mkdir(parents=True)
-    try:
+    with publishing(folder, mark=_META) as scratch:
         _fill(scratch, spec, contents, tokenise)
-        scratch.rename(folder)
-    except BaseException as error:
-        scratch.rmtree()
-        # Another writer of the same digest may have been faster; its folder is as good.
-        if not isinstance(error, OSError) or not (folder / "meta.json").exists():
-            raise
 
 
 def _fill(scratch: epath.Path, spec: DataSpec, contents: str, tokenise: ModuleType) -> None:
@@ -203,4 +195,4 @@ def _fill(scratch: epath.Path, spec: DataSpec, contents: str, tokenise: ModuleTy
         "counts": dataclasses.asdict(splits.counts),
         "tasks": statistics,
     }
-    (scratch / "meta.json").write_text(json.dumps(meta, indent=1))
+    (scratch / _META).write_text(json.dumps(meta, indent=1))

@@ -10,11 +10,14 @@ split, with the files of seqio.cached that `Task.get_dataset(use_cached=True)` w
 from __future__ import annotations
 
 import json
-import uuid
 
 import seqio
 import tensorflow as tf
 from etils import epath
+
+from distill.data.publish import publishing
+
+_MARK = "COMPLETED"  # SeqIO's own name for it
 
 
 def provide(name: str, folder: epath.Path) -> None:
@@ -28,21 +31,13 @@ def provide(name: str, folder: epath.Path) -> None:
     if str(folder) not in known:
         seqio.set_global_cache_dirs([*known, str(folder)])
     target = folder / seqio.get_task_dir_from_name(name)
-    if (target / "COMPLETED").exists():
+    if (target / _MARK).exists():
         return
-    scratch = folder / f"{target.name}.tmp-{uuid.uuid4().hex[:8]}"
-    scratch.mkdir(parents=True)
     task = seqio.TaskRegistry.get(name)
-    for split in task.splits:
-        _write_split(task, split, scratch)
-    (scratch / "COMPLETED").write_text("")
-    try:
-        scratch.rename(target)
-    except OSError:
-        # Another writer of the same task may have been faster; its folder is as good.
-        scratch.rmtree()
-        if not (target / "COMPLETED").exists():
-            raise
+    with publishing(target, mark=_MARK) as scratch:
+        for split in task.splits:
+            _write_split(task, split, scratch)
+        (scratch / _MARK).write_text("")
 
 
 def _write_split(task: seqio.Task, split: str, folder: epath.Path) -> None:

@@ -139,3 +139,25 @@ def test_of_two_writers_one_wins_and_both_read(spec, monkeypatch):
     monkeypatch.setattr(caches, "_fill", slow)
     assert len(caches.load(spec).rows["train"]) == 18
     assert calls and not calls[0].exists()
+
+
+def test_a_writer_who_is_killed_while_it_publishes_leaves_no_cache(spec, monkeypatch):
+    """The mark comes last, and the next writer completes what is there."""
+    monkeypatch.setattr(caches, "FORMAT", -3)
+    move, moved = type(epath.Path()).replace, []
+
+    def killed(path, target):
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        moved.append(path.name)
+        return move(path, target)
+
+    folder = caches._folder(spec, datasets.content_digest(spec))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(epath.Path()), "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            caches.load(spec)
+    assert {path.name for path in folder.iterdir()} == set(moved)
+    assert "meta.json" not in moved
+    assert len(caches.load(spec).rows["train"]) == 18
+    assert not list(folder.parent.glob("*.tmp-*"))

@@ -71,12 +71,11 @@ def train(folder: pathlib.Path, output: str, *more: str) -> tuple[str, pathlib.P
 def script(folder: pathlib.Path, name: str, *more: str, engine: str = "t5x") -> str:
     """One of T5X's own scripts: the end of its log."""
     gin_files = [f"gin/engines/{engine}.gin", EXPERIMENT, "gin/engines/t5x_tfds.gin"]
-    bindings = SETTINGS
     done = subprocess.run(
         [
             *(sys.executable, "-m", name, f"--gin_search_paths={files.gin_root()}"),
             *(f"--gin_file={path}" for path in [*gin_files, str(folder / "mine.gin")]),
-            *(f"--gin.{binding}" for binding in bindings),
+            *(f"--gin.{binding}" for binding in SETTINGS),
             *(f"--tfds_data_dir={folder / 'data'}", *more),
         ],
         capture_output=True,
