@@ -126,12 +126,24 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--profile", action="store_true", help="trace a few steps into <run_dir>/profile"
     )
+    several = command.add_argument_group("several hosts, each of which starts the same command")
+    several.add_argument(
+        "--distributed",
+        action="store_true",
+        help="join them; Cloud TPU, GKE, Slurm and Open MPI say where they are",
+    )
+    several.add_argument("--coordinator_address", metavar="HOST:PORT",
+                         help="elsewhere: of the process with --process_id=0")  # fmt: skip
+    several.add_argument("--num_processes", type=int, help="elsewhere: how many there are")
+    several.add_argument("--process_id", type=int, help="elsewhere: which this is, from 0")
 
     def run(options: argparse.Namespace) -> dict[str, object]:
         from distill.config.resolve import resolve
 
         names = _gin_files(options)
         resolved = resolve(names, options.overrides, options.engine)
+        place = (options.coordinator_address, options.num_processes, options.process_id)
+        distributed = options.distributed or any(value is not None for value in place)
         stem = names[0].split("/")[-1].removesuffix(".gin")
         run_dir = options.run_dir or f"runs/{stem}"
         if resolved.engine == "t5x":
@@ -139,7 +151,16 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
             if options.profile:
                 raise UserError("--profile is of the native engine; T5X has its own (see its docs)")
+            if distributed:
+                raise UserError(
+                    "--distributed and its like are of the native engine; T5X finds the hosts of "
+                    "a TPU slice by itself, see docs/t5x.md"
+                )
             return t5x.train(resolved, run_dir)
+        if distributed:
+            from distill.train import hosts
+
+            hosts.connect(*place)
         from distill.engines import native
 
         return native.train(resolved, run_dir, profile=options.profile)

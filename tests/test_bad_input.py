@@ -223,6 +223,15 @@ CASES = {
     "a missing gin file": (["train", "--gin_file=returns_finetun"], "closest: gin/experiments/ret"),
     "an unknown size": (["train", RETURNS, "--size=tinny"], "size 'tinny'.*closest: tiny"),
     "an unknown engine": (["train", RETURNS, "--engine=nativ"], "engine 'nativ'.*closest: native"),
+    "hosts by halves": (["train", RETURNS, "--num_processes=2"], "belong together: give all three"),
+    "a process too many": (
+        ["train", RETURNS, "--coordinator_address=h:1", "--num_processes=2", "--process_id=2"],
+        "got --process_id=2, expected 0 to 1",
+    ),
+    "a coordinator without a port": (
+        ["train", RETURNS, "--coordinator_address=h", "--num_processes=2", "--process_id=0"],
+        "--coordinator_address=h, expected host:port",
+    ),
     "a macro without a name": (["train", RETURNS, "--gin.=3"], "gin"),
     "a value that is no Python": (["train", RETURNS, "--gin.TRAIN_STEPS=["], "TRAIN_STEPS"),
     "no raw data": (["train", *RAW], "RAW_DIR is not set"),

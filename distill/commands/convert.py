@@ -26,6 +26,9 @@ def add(commands: argparse._SubParsersAction, gin_files: Callable) -> None:
                          help="to t5x: zarr (default) or ocdbt; see docs/t5x.md")  # fmt: skip
     command.add_argument("--scanned", action="store_true",
                          help="to t5x: parameters alone, as scalable_t5 has them")  # fmt: skip
+    command.add_argument("--best", action="store_true",
+                         help="to t5x: the checkpoint that CHECKPOINT = 'best' kept, not the newest"
+                         )  # fmt: skip
     command.set_defaults(run=lambda options: run(options, gin_files), show=show)
 
 
@@ -40,7 +43,7 @@ def run(options: argparse.Namespace, gin_files: Callable) -> dict[str, object]:
         from distill.convert import folders
 
         written = folders.native_to_t5x(
-            options.run_dir, options.output, options.layout, options.scanned
+            options.run_dir, options.output, options.layout, options.scanned, options.best
         )
         return {"written": str(written), "step": int(written.name.rpartition("_")[2])}
     resolved = resolve(gin_files(options), options.overrides, "native")
@@ -69,6 +72,7 @@ def _refuse_options_of_the_other_way(options: argparse.Namespace) -> None:
             "--output": options.output,
             "--layout": options.layout != "zarr",
             "--scanned": options.scanned,
+            "--best": options.best,
         }
     for flag, given in others.items():
         if given:

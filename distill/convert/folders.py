@@ -96,15 +96,20 @@ def t5x_params(checkpoint: epath.PathLike, student: T5Config) -> dict:
 
 
 def native_to_t5x(
-    run_dir: epath.PathLike, output: epath.PathLike, layout: str = "zarr", scanned: bool = False
+    run_dir: epath.PathLike,
+    output: epath.PathLike,
+    layout: str = "zarr",
+    scanned: bool = False,
+    best: bool = False,
 ) -> epath.Path:
-    """Writes the newest checkpoint of a native run as `<output>/checkpoint_<step>`.
+    """Writes a checkpoint of a native run as `<output>/checkpoint_<step>`.
 
     Args:
       run_dir: the native run folder.
       output: where the checkpoint goes.
       layout: one of `t5x_files.LAYOUTS`.
       scanned: writes the parameters alone as scalable_t5 has them, to evaluate and infer.
+      best: takes the checkpoint that CHECKPOINT = 'best' kept, not the newest.
 
     Returns:
       The folder written.
@@ -114,7 +119,7 @@ def native_to_t5x(
     """
     if layout not in t5x_files.LAYOUTS:
         raise unknown("layout", layout, t5x_files.LAYOUTS, "--layout")
-    config, state = _read_native(run_dir)
+    config, state = _read_native(run_dir, best)
     target = epath.Path(output).resolve() / f"checkpoint_{int(state.step)}"
     if target.exists():
         raise UserError(f"{target} is there already: choose another --output")
@@ -126,17 +131,22 @@ def native_to_t5x(
     return target
 
 
-def _read_native(run_dir: epath.PathLike) -> tuple[RunConfig, TrainState]:
-    """Configuration and newest state of a native run folder."""
+def _read_native(run_dir: epath.PathLike, best: bool) -> tuple[RunConfig, TrainState]:
+    """Configuration of a native run folder, and its newest or its best state."""
     path = epath.Path(run_dir) / run_folder.CONFIG
     if not path.exists():
         raise UserError(f"no file {path}: {run_dir} is not a run folder (see distill train)")
     config = build_run(path.read_text())
+    if best and config.train.checkpoint != "best":
+        raise UserError(
+            f"{path} has CHECKPOINT = {config.train.checkpoint!r}, so no best checkpoint was kept: "
+            "leave --best out to take the newest"
+        )
     optimizer = make_optimizer(config.optimizer)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed)),
     )
-    with Checkpoints(run_dir) as checkpoints:
+    with Checkpoints(run_dir, folder=BEST_FOLDER if best else FOLDER) as checkpoints:
         return config, checkpoints.restore(like)

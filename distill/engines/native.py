@@ -14,13 +14,13 @@ from distill.config.resolve import Resolved, build_run
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data.examples import Example
-from distill.engines import t5x_run
+from distill.engines import results, t5x_run
 from distill.errors import UserError
 from distill.student.beam import LENGTH_PENALTY
 from distill.student.params import param_count
-from distill.train import provenance, run_folder
+from distill.train import hosts, provenance, run_folder
 from distill.train.checkpoints import BEST_FOLDER, FOLDER, Checkpoints, read_json
-from distill.train.evaluate import Evaluator, Prediction, summarise, to_record
+from distill.train.evaluate import Evaluator, Prediction, summarise
 from distill.train.loop import fit, make_trainer
 from distill.train.optimizer import make_optimizer
 from distill.train.step import init_state
@@ -45,6 +45,8 @@ def train(
 ) -> dict[str, object]:
     """Trains a run, or goes on with it, and scores one checkpoint on the test split.
 
+    On several hosts all call it (`distill.train.hosts`), and the first writes.
+
     Args:
       resolved: a checked configuration.
       run_dir: the run folder, local or gs://.
@@ -65,51 +67,41 @@ def train(
         return read_json(folder / run_folder.RESULTS)
     began = time.monotonic()
     share_compilations()
-    cache = caches.load(config.data)
-    evaluator = make_evaluator(config)
-    trainer = make_trainer(config, cache)
-    run_folder.open_run(folder, resolved.text)  # after all that can refuse the input
+    hosts.check_connected()
+    progress = hosts.only_first(progress)
+    with hosts.together("preparing the run"):
+        cache = caches.load(config.data)
+        evaluator = make_evaluator(config)
+        trainer = make_trainer(config, cache)
     described = provenance.describe_run(config, cache, trainer.stream.steps_per_epoch)
-    provenance.write_run(folder, described)
+    _open(folder, resolved.text, described)
     progress(
         f"{config.data.method} on {config.data.dataset}: {trainer.stream.num_rows} training rows, "
         f"{len(cache.rows['validation'])} for validation, "
-        f"{param_count(config.student):,} parameters, {jax.device_count()} device(s)"
+        f"{param_count(config.student):,} parameters, {hosts.describe()}"
     )
     state = fit(trainer, evaluator, folder, progress, profile)
     predictions = evaluator.split(state.params, cache, "test")
-    scores = summarise(predictions)
-    results = describe(config, "native") | {
-        "accuracy": scores["accuracy"],
-        "interval": scores["interval"],
-        "scored_accuracy": scores.get("scored_accuracy"),
-        "n_test": scores["n"],
-        "checkpoint_step": int(state.step),
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    run_folder.write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))
-    provenance.write_card(folder, described, results)
-    run_folder.write_json(folder / run_folder.RESULTS, results)
-    low, high = scores["interval"]
-    progress(f"test accuracy {scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}")
-    return results
+    seconds = time.monotonic() - began
+    found = results.score(config, "native", predictions, int(state.step), seconds)
+    if hosts.is_first():
+        results.write(folder, described, found, predictions)
+    results.say(found, progress)
+    return found
 
 
-def describe(config: RunConfig, engine: str) -> dict[str, object]:
-    """What a result belongs to: the keys of results.json that are known before training."""
-    return {
-        "engine": engine,
-        "method": config.data.method,
-        "dataset": config.data.dataset,
-        "policy": config.data.option("policy"),
-        "labels": config.data.num_labels,
-        "label_source": config.data.label_source,
-        "label_weight": config.weighting.label_weight,
-        "normalization": config.weighting.normalization,
-        "seed": config.train.seed,
-        "steps": config.train.train_steps,
-        "parameters": param_count(config.student),
-    }
+def _open(folder: epath.Path, text: str, described: dict[str, object]) -> None:
+    """Makes the run folder, once all that can refuse the input has been asked."""
+    hosts.check_same({
+        "the configuration": text,
+        "the data or the vocabulary": f"{described['data_digest']} {described['rows']}",
+        "the version of a package": str(described["versions"]),
+    })  # fmt: skip
+    with hosts.together("opening the run folder"):
+        if hosts.is_first():
+            run_folder.open_run(folder, text)
+            provenance.write_run(folder, described)
+    hosts.check_shared(folder, run_folder.CONFIG)
 
 
 def make_evaluator(

@@ -16,12 +16,12 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from etils import epath
 
@@ -36,10 +36,7 @@ from distill.engines.t5x_check import check
 from distill.engines.t5x_errors import check_steps, explain
 from distill.engines.t5x_run import MODEL_DIR, TEST_DIR
 from distill.errors import UserError
-from distill.train import run_folder
-
-if TYPE_CHECKING:
-    from distill.train.evaluate import Prediction
+from distill.train import provenance, run_folder
 
 LOG, TEST_LOG = "t5x.log", "t5x_test.log"
 _TRAIN, _EVALUATE = "gin/engines/t5x.gin", "gin/engines/t5x_evaluate.gin"
@@ -74,12 +71,13 @@ def train(
         the vocabulary are wrong; T5X failed (with the end of its log).
     """
     require_t5x()
-    from distill.engines import native
+    from distill.engines import native, results
 
     config = resolved.run
     progress = progress or native.to_stderr
     lines = check(config, resolved.macros)
     folder = epath.Path(run_dir)
+    _check_one_host(resolved, folder)
     run_folder.check_run(folder, resolved.text)
     if (folder / run_folder.RESULTS).exists():
         progress(f"{folder} is finished: its results are read, nothing is trained")
@@ -97,6 +95,10 @@ def train(
             "VALIDATION_FRACTION above 0, or CHECKPOINT = 'last'"
         )
     run_folder.open_run(folder, resolved.text)
+    steps_per_epoch = cache.meta["rows"]["train"] / config.train.batch_size
+    described = provenance.describe_run(config, cache, steps_per_epoch)
+    described["t5x_commit"] = provenance.t5x_commit()
+    provenance.write_run(folder, described)
     steps, output = config.train.train_steps, folder / MODEL_DIR
     run_child(command(resolved, folder), folder / LOG, steps, progress)
     step = t5x_run.chosen_step(folder, config)
@@ -106,7 +108,10 @@ def train(
         run_child(evaluate_command(resolved, folder, step), folder / TEST_LOG, steps, progress)
     correct = datasets.get(config.data.dataset).correct
     predictions = t5x_run.read_predictions(output, step, cache.rows["test"], correct)
-    return _write_results(config, predictions, step, folder, time.monotonic() - began, progress)
+    found = results.score(config, "t5x", predictions, step, time.monotonic() - began)
+    results.write(folder, described, found, predictions)
+    results.say(found, progress)
+    return found
 
 
 def require_t5x() -> None:
@@ -117,6 +122,17 @@ def require_t5x() -> None:
             f"--engine=t5x needs T5X, but {', '.join(missing)} cannot be imported (T5X is not on "
             "PyPI): pip install --no-deps -r requirements/t5x.txt, see docs/t5x.md; or use "
             "--engine=native"
+        )
+
+
+def _check_one_host(resolved: Resolved, folder: epath.Path) -> None:
+    """Refuses a host of a slice that has several: each would write the run folder's files."""
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    if len(hosts) > 1:
+        plain = shlex.join(["python", *command(resolved, folder)[1:]])
+        raise UserError(
+            f"this is one of {len(hosts)} hosts (TPU_WORKER_HOSTNAMES): T5X joins them by itself, "
+            f"so start it on each, without distill train: {plain}"
         )
 
 
@@ -247,30 +263,3 @@ def progress_line(line: str, train_steps: int) -> str | None:
         f"{shown} {float(values[name]):.4g}" for name, shown in names.items() if name in values
     )
     return f"step {found[1]}/{train_steps}  {numbers}"
-
-
-def _write_results(
-    config: RunConfig,
-    predictions: Sequence[Prediction],
-    step: int,
-    folder: epath.Path,
-    seconds: float,
-    progress: Callable[[str], None],
-) -> dict[str, object]:
-    from distill.engines import native
-    from distill.train.evaluate import summarise, to_record
-
-    scores = summarise(predictions)
-    results = native.describe(config, "t5x") | {
-        "accuracy": scores["accuracy"],
-        "interval": scores["interval"],
-        "scored_accuracy": None,
-        "n_test": scores["n"],
-        "checkpoint_step": step,
-        "seconds": round(seconds, 1),
-    }
-    run_folder.write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))
-    run_folder.write_json(folder / run_folder.RESULTS, results)
-    low, high = scores["interval"]
-    progress(f"test accuracy {scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}")
-    return results

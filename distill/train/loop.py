@@ -16,6 +16,7 @@ from distill.config.run import RunConfig
 from distill.data.cache import TokenCache
 from distill.data.pairs import PairStream
 from distill.errors import UserError
+from distill.train import hosts
 from distill.train import mesh as meshes
 from distill.train.checkpoints import BestCheckpoint, Checkpoints
 from distill.train.evaluate import Evaluator, summarise
@@ -124,7 +125,7 @@ def fit(
             state = checkpoints.restore(state)
             start = int(state.step)
             progress(f"resumed at step {start}")
-        metrics_log = MetricsLog(folder, start)
+        metrics_log = MetricsLog(folder, start, writes=hosts.is_first())
         best = None
         if train.checkpoint == "best":
             past = [r[_ACCURACY] for r in metrics_log.records if _ACCURACY in r]
@@ -217,7 +218,8 @@ class _Window:
             "grad_norm": str(metrics["grad_norm"]),
             "rows": [rows[index].id for index in self._trainer.stream.rows(step - 1)],
         }
-        write_json(self._folder / NOT_FINITE, content)
+        if hosts.is_first():
+            write_json(self._folder / NOT_FINITE, content)
         raise UserError(
             f"the loss is {metrics['loss']} at step {step}: task losses and the rows of its batch "
             f"are in {self._folder / NOT_FINITE}; lower LEARNING_RATE or CLIP_NORM, then train "

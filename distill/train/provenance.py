@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
+import json
 import pathlib
 import platform
 import subprocess
@@ -32,7 +34,22 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of the checkout that runs, `+changes` if its files differ; None outside of one."""
-    root = pathlib.Path(distill.__file__).resolve().parents[1]
+    return _commit_of(pathlib.Path(distill.__file__).resolve().parents[1])
+
+
+def t5x_commit() -> str | None:
+    """Commit of the T5X that `import t5x` would load, from its checkout or from pip's record."""
+    found = importlib.util.find_spec("t5x")
+    if found is None or found.origin is None:
+        return None
+    try:
+        record = importlib.metadata.distribution("t5x").read_text("direct_url.json")
+        return json.loads(record or "{}")["vcs_info"]["commit_id"]
+    except (importlib.metadata.PackageNotFoundError, KeyError):
+        return _commit_of(pathlib.Path(found.origin).resolve().parents[1])
+
+
+def _commit_of(root: pathlib.Path) -> str | None:
     if not (root / ".git").exists():
         return None
 

@@ -86,10 +86,14 @@ def write_json_lines(path: epath.Path, records: Iterable[Mapping[str, object]]) 
 class MetricsLog:
     """metrics.jsonl and TensorBoard events, cut back to the step that is resumed."""
 
-    def __init__(self, folder: epath.Path, start_step: int) -> None:
-        """Opens the log; lines of steps after `start_step` are of a run that was killed."""
-        from tensorboardX import SummaryWriter
+    def __init__(self, folder: epath.Path, start_step: int, writes: bool = True) -> None:
+        """Opens the log; lines of steps after `start_step` are of a run that was killed.
 
+        Args:
+          folder: the run folder.
+          start_step: the step that the run goes on from.
+          writes: False on all hosts but the first: the log is read, and nothing is written.
+        """
         self._path = folder / METRICS
         self.records: list[dict[str, float]] = []  # of the lines that are kept
         kept: list[str] = []
@@ -102,13 +106,19 @@ class MetricsLog:
                 if record["step"] <= start_step:
                     kept.append(line + "\n")
                     self.records.append(record)
-        write_text(self._path, "".join(kept))
-        self._events = SummaryWriter(str(folder), purge_step=start_step + 1)
+        self._events = None
+        if writes:
+            from tensorboardX import SummaryWriter
+
+            write_text(self._path, "".join(kept))
+            self._events = SummaryWriter(str(folder), purge_step=start_step + 1)
 
     def write(
         self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float] | None = None
     ) -> None:
         """Adds a line; `speed` differs from run to run and goes to TensorBoard alone."""
+        if self._events is None:
+            return
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
         for name, value in {**metrics, **(speed or {})}.items():
@@ -116,4 +126,5 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flushes the events."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()

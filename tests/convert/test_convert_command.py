@@ -12,6 +12,7 @@ from distill import cli
 from distill.config.resolve import resolve
 from distill.convert import folders
 from distill.engines import native
+from distill.train.checkpoints import Checkpoints
 
 EXPERIMENT = "--gin_file=returns_step_by_step"
 
@@ -34,7 +35,7 @@ def test_there_and_back_is_the_same_state(layout, trained, micro, tmp_path, caps
     back = ["convert", "--from=t5x", "--to=native", EXPERIMENT, *overrides]
     back += [f"--checkpoint={tmp_path}/t5x", f"--run_dir={tmp_path}/back"]
     assert cli.main(back) == 0
-    states = [folders._read_native(f)[1] for f in (trained, tmp_path / "back")]
+    states = [folders._read_native(f, best=False)[1] for f in (trained, tmp_path / "back")]
     for ours, theirs in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
     assert native.evaluate(tmp_path / "back", "test") == native.evaluate(trained, "test")
@@ -43,6 +44,22 @@ def test_there_and_back_is_the_same_state(layout, trained, micro, tmp_path, caps
     assert "has a checkpoint of step 12: choose another --run_dir" in capsys.readouterr().err
     assert cli.main([*argv, f"--output={tmp_path}/t5x"]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_the_best_checkpoint_goes_over_on_request(trained, micro, tmp_path, capsys):
+    argv = ["convert", "--from=native", "--to=t5x", "--json"]
+    refused = [*argv, "--best", f"--run_dir={trained}", f"--output={tmp_path}/none"]
+    assert cli.main(refused) == 2
+    assert "has CHECKPOINT = 'last', so no best" in capsys.readouterr().err
+    folder, settings = tmp_path / "run", (*micro, "CHECKPOINT=best", "TRAIN_STEPS=4")
+    native.train(resolve(["returns_step_by_step"], settings), folder, lambda line: None)
+    state = folders._read_native(folder, best=False)[1]
+    with Checkpoints(folder, folder="best") as best:
+        best.save(state.replace(step=state.step + 1))  # another step's, to tell the two apart
+    for flag, step in (("--best", 5), ("--json", 4)):
+        out = f"--output={tmp_path}/t5x"
+        assert cli.main([*argv, flag, f"--run_dir={folder}", out]) == 0
+        assert json.loads(capsys.readouterr().out)["step"] == step
 
 
 def test_parameters_alone_begin_a_run(trained, micro, tmp_path, capsys):
@@ -55,7 +72,7 @@ def test_parameters_alone_begin_a_run(trained, micro, tmp_path, capsys):
     assert cli.main(back) == 2
     assert "--parameters_only" in capsys.readouterr().err
     assert cli.main([*back, "--parameters_only"]) == 0
-    ours, theirs = (folders._read_native(f)[1] for f in (trained, tmp_path / "back"))
+    ours, theirs = (folders._read_native(f, best=False)[1] for f in (trained, tmp_path / "back"))
     assert int(theirs.step) == 0
     jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
 
@@ -93,6 +110,7 @@ def test_another_size_is_named(trained, micro, tmp_path, capsys):
         (["--from=native", "--to=t5x", "--output=x"], "is not a run folder"),
         (["--from=native", "--to=t5x", "--output=x", "--parameters_only"], "does not go with"),
         (["--from=t5x", "--to=native", "--checkpoint=x", "--scanned"], "does not go with"),
+        (["--from=t5x", "--to=native", "--checkpoint=x", "--best"], "--best does not go with"),
     ],
 )
 def test_bad_input(argv, message, tmp_path, capsys):

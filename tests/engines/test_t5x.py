@@ -194,6 +194,16 @@ def test_what_t5x_would_not_do_is_refused(overrides, message, monkeypatch, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+def test_one_host_of_several_is_told_t5xs_own_command(monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "require_t5x", lambda: None)
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "a,b")
+    with pytest.raises(
+        UserError, match=r"one of 2 hosts.*python -m t5x\.train .*--gin\.MODEL_DIR="
+    ):
+        engine.train(run(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

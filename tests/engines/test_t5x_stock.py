@@ -107,6 +107,9 @@ def test_stock_t5x_trains_decodes_and_leaves_results(settings, tmp_path, monkeyp
     resolved = run(*settings)
     results = engine.train(resolved, folder, lines.append)
     assert results == json.loads((folder / "results.json").read_text())
+    described = json.loads((folder / "run.json").read_text())
+    assert described["rows"]["test"] == results["n_test"] and len(described["t5x_commit"]) >= 40
+    assert f"{results['accuracy']:.3f}" in (folder / "MODEL_CARD.md").read_text()
     assert {k: results[k] for k in ("engine", "steps", "n_test", "label_weight", "labels")} == {
         "engine": "t5x",
         "steps": 3,

@@ -1,0 +1,71 @@
+"""What a finished run of either engine leaves: predictions, the model card, results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from etils import epath
+
+from distill.config.run import RunConfig
+from distill.student.params import param_count
+from distill.train import provenance, run_folder
+from distill.train.evaluate import Prediction, summarise, to_record
+
+
+def describe(config: RunConfig, engine: str) -> dict[str, object]:
+    """What a result belongs to: the keys of results.json that are known before training."""
+    return {
+        "engine": engine,
+        "method": config.data.method,
+        "dataset": config.data.dataset,
+        "policy": config.data.option("policy"),
+        "labels": config.data.num_labels,
+        "label_source": config.data.label_source,
+        "label_weight": config.weighting.label_weight,
+        "normalization": config.weighting.normalization,
+        "seed": config.train.seed,
+        "steps": config.train.train_steps,
+        "parameters": param_count(config.student),
+    }
+
+
+def score(
+    config: RunConfig, engine: str, predictions: Sequence[Prediction], step: int, seconds: float
+) -> dict[str, object]:
+    """The results of a run, from its answers to the test rows.
+
+    Args:
+      config: the run.
+      engine: "native" or "t5x".
+      predictions: of all test rows.
+      step: of the checkpoint that answered.
+      seconds: that the run took.
+    """
+    scores = summarise(predictions)
+    return describe(config, engine) | {
+        "accuracy": scores["accuracy"],
+        "interval": scores["interval"],
+        "scored_accuracy": scores.get("scored_accuracy"),
+        "n_test": scores["n"],
+        "checkpoint_step": step,
+        "seconds": round(seconds, 1),
+    }
+
+
+def write(
+    folder: epath.Path,
+    described: Mapping[str, object],
+    results: Mapping[str, object],
+    predictions: Sequence[Prediction],
+) -> None:
+    """Writes the files of a finished run; results.json, which says that it is finished, last."""
+    run_folder.write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))
+    provenance.write_card(folder, described, results)
+    run_folder.write_json(folder / run_folder.RESULTS, results)
+
+
+def say(results: Mapping[str, object], progress: Callable[[str], None]) -> None:
+    """Shows the accuracy."""
+    low, high = results["interval"]
+    progress(f"test accuracy {results['accuracy']:.3f} [{low:.3f}, {high:.3f}], "
+             f"n {results['n_test']}")  # fmt: skip

@@ -1,0 +1,162 @@
+"""Several hosts as one run: on a pod every host starts the same `distill train --distributed`.
+
+All hosts compute the same metrics and predictions. The first one alone writes the run folder and
+shows progress; checkpoints are written by all, each its own shards (Orbax). So the run folder has
+to be one that every host sees, on gs:// or a network disk. Raw data and the tokenised cache may be
+each host's own; their digests are compared before the first step.
+
+Of a run on one host every function here is free of charge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+from collections.abc import Callable, Iterator, Mapping
+
+import jax
+import numpy as np
+from etils import epath
+
+from distill.errors import UserError
+
+_GIVEN = "--coordinator_address, --num_processes and --process_id"
+
+
+def connect(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Joins the other hosts; has to come before anything that asks jax for its devices.
+
+    Args:
+      coordinator_address: host:port of the first host; None lets jax find the others, as it can on
+        Cloud TPU, GKE, Slurm and Open MPI.
+      num_processes: how many there are.
+      process_id: which of them this is, from 0.
+
+    Raises:
+      UserError: some of the three are given and others are not; the others cannot be found or
+        reached.
+    """
+    given = [value is not None for value in (coordinator_address, num_processes, process_id)]
+    if any(given) and not all(given):
+        raise UserError(f"{_GIVEN} belong together: give all three, or none to let jax find them")
+    if process_id is not None and not 0 <= process_id < num_processes:
+        raise UserError(
+            f"got --process_id={process_id}, expected 0 to {num_processes - 1} (--num_processes="
+            f"{num_processes})"
+        )
+    if coordinator_address is not None and not coordinator_address.rpartition(":")[2].isdigit():
+        raise UserError(
+            f"got --coordinator_address={coordinator_address}, expected host:port of the process "
+            "with --process_id=0"
+        )
+    try:
+        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"the hosts of the run could not be joined: {str(error).splitlines()[0]}; outside of "
+            f"Cloud TPU, GKE, Slurm and Open MPI give {_GIVEN}"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process writes the run folder."""
+    return jax.process_index() == 0
+
+
+def check_connected() -> None:
+    """Refuses a slice of several hosts whose processes were not joined.
+
+    Raises:
+      UserError: says how to start.
+    """
+    if jax.process_count() > 1 and not jax.distributed.is_initialized():
+        raise UserError(
+            f"these devices belong to {jax.process_count()} hosts: start the same command with "
+            "--distributed on each"
+        )
+
+
+@contextlib.contextmanager
+def together(doing: str) -> Iterator[None]:
+    """Waits at its end for all hosts; if one failed, all end, instead of waiting for it.
+
+    Args:
+      doing: what is done within, for the message.
+
+    Raises:
+      UserError: another host failed. This one's own error goes through.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as found:
+        error = found
+    failed = np.flatnonzero(_gather(np.asarray(error is not None)))
+    if error is not None:
+        raise error
+    if failed.size:
+        hosts = ", ".join(map(str, failed))
+        raise UserError(f"{doing} failed on process {hosts}, which says why; this one ends with it")
+
+
+def check_same(values: Mapping[str, str]) -> None:
+    """Refuses hosts that are about to do different things.
+
+    Args:
+      values: what has to be equal everywhere, by name.
+
+    Raises:
+      UserError: names what differs, and where.
+    """
+    digests = [hashlib.sha256(text.encode()).digest()[:8] for text in values.values()]
+    everywhere = _gather(np.frombuffer(b"".join(digests), np.uint8).reshape(len(values), 8))
+    for name, digests_Px8 in zip(values, np.swapaxes(everywhere, 0, 1), strict=True):
+        others = np.flatnonzero((digests_Px8 != digests_Px8[0]).any(axis=1))
+        if others.size:
+            where = ", ".join(map(str, others))
+            raise UserError(
+                f"{name} of process {where} differs from that of process 0: give every host the "
+                "same command, data, vocabulary and checkout"
+            )
+
+
+def check_shared(folder: epath.Path, name: str) -> None:
+    """Refuses a run folder that not all hosts see; the first has written `name` into it.
+
+    Raises:
+      UserError: names the hosts that do not see it.
+    """
+    blind = np.flatnonzero(~_gather(np.asarray((folder / name).exists())))
+    if blind.size:
+        where = ", ".join(map(str, blind))
+        raise UserError(
+            f"process {where} does not see {folder / name}, which process 0 wrote: set --run_dir "
+            "to a folder that all hosts share (gs:// or a network disk)"
+        )
+
+
+def only_first(progress: Callable[[str], None]) -> Callable[[str], None]:
+    """`progress` on the first host, silence on the others."""
+    return progress if is_first() else lambda line: None
+
+
+def describe() -> str:
+    """The devices of the run, for a line of progress."""
+    count, hosts = jax.device_count(), jax.process_count()
+    if hosts == 1:
+        return f"{count} device(s)"
+    return f"{count} devices on {hosts} hosts (this is {socket.gethostname()})"
+
+
+def _gather(value: np.ndarray) -> np.ndarray:
+    """The value of each process, [P, ...]."""
+    if jax.process_count() == 1:
+        return value[None]
+    from jax.experimental.multihost_utils import process_allgather
+
+    return np.asarray(process_allgather(value))
