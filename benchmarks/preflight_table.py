@@ -1,9 +1,10 @@
 """The standard cases of docs/preflight.md, one process each: what preflight says and costs.
 
-    python benchmarks/preflight_table.py --out table.jsonl [--only base] [--estimate]
+    python benchmarks/preflight_table.py --out table.jsonl [--only base] [--estimate] [--decoding]
 
 Each case is a process of its own, whose CPU seconds and peak memory are the system's figures for
 it. Cases that --out has already are not run again. At the end the table is printed.
+With --decoding, that of 128 labels is compiled after the step; its peak is the last column.
 """
 
 import argparse
@@ -32,7 +33,7 @@ CASES = (
 )
 
 
-def command(case: tuple, estimate: bool) -> list[str]:
+def command(case: tuple, *flags: str) -> list[str]:
     """The command line of a case."""
     size, topology, mesh, pairs, parts, remat = case
     arguments = [sys.executable, "-m", "distill.cli", "preflight", *COMMON, f"--size={size}",
@@ -42,12 +43,12 @@ def command(case: tuple, estimate: bool) -> list[str]:
     arguments.insert(5, f"--gin_file=gin/meshes/{mesh}.gin")
     if remat:
         arguments.append(f"--gin.REMAT={remat}")
-    return [*arguments, "--no_decoding", "--json", *(["--estimate"] if estimate else [])]
+    return [*arguments, "--json", *flags]
 
 
-def measure(case: tuple, estimate: bool) -> dict[str, object]:
+def measure(case: tuple, *flags: str) -> dict[str, object]:
     """Runs a case: what it printed, its CPU seconds and peak memory."""
-    child = subprocess.Popen(command(case, estimate), stdout=subprocess.PIPE)
+    child = subprocess.Popen(command(case, *flags), stdout=subprocess.PIPE)
     out = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
     if status:
@@ -71,6 +72,11 @@ def row(found: dict) -> str:
         f"{found['hbm_traffic_per_chip'] / 1e9:.0f} | "
         f"{found['collective_bytes_per_chip'] / 1e9:.1f} | {found['step_seconds_bound']:.2f} | "
         f"{found['bound_by']} | {found['cpu_seconds']:.0f} | {found['host_gib']:.1f} |"
+        + (
+            f" {found['decoding']['peak_bytes_per_chip'] / 2**30:.1f} |"
+            if "decoding" in found
+            else ""
+        )
     )
 
 
@@ -78,16 +84,19 @@ def main() -> None:
     """Runs what is missing, prints all."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", required=True)
-    parser.add_argument("--only", default="", help="cases whose size starts with this")
+    parser.add_argument("--only", default="", help="cases whose 'size, slice' starts with this")
     parser.add_argument("--estimate", action="store_true")
+    parser.add_argument("--decoding", action="store_true")
     options = parser.parse_args()
+    flags = [] if options.decoding else ["--no_decoding"]
+    flags += ["--estimate"] if options.estimate else []
     path = pathlib.Path(options.out)
     lines = path.read_text().splitlines() if path.exists() else []
     done = {tuple(json.loads(line)["case"]): json.loads(line) for line in lines}
     for case in CASES:
-        if case in done or not case[0].startswith(options.only):
+        if case in done or not ", ".join(case[:2]).startswith(options.only):
             continue
-        done[case] = measure(case, options.estimate)
+        done[case] = measure(case, *flags)
         with path.open("a") as file:
             file.write(json.dumps(done[case]) + "\n")
         print(row(done[case]), file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ vocabulary and format. meta.json comes last, so a killed writer leaves nothing t
 reader could mistake for a cache.
 
     <cache_dir>/<digest>/
-      meta.json                 settings, counts, token statistics
+      meta.json                 digests of the files, counts, token statistics
       words.txt                 the vocabulary, for VOCABULARY = 'words'
       <split>.jsonl             the rows, in the order of the indices, and `.offsets`
       <split>.<task>.<side>     tokens of all rows (inputs or targets), and `.offsets`
@@ -35,7 +35,7 @@ from distill.data.publish import publishing
 from distill.data.row_file import open_array, open_rows, write_rows
 from distill.data.spec import DataSpec
 
-FORMAT = 4
+FORMAT = 5
 SIDES = ("inputs", "targets")
 _META, _WORDS = "meta.json", "words.txt"
 
@@ -143,21 +143,21 @@ def load(spec: DataSpec) -> TokenCache:
     Raises:
       UserError: what the readers, the budget or the vocabulary check complain of.
     """
-    contents = datasets.content_digest(spec)
-    folder = _folder(spec, contents)
+    digests = datasets.file_digests(spec)
+    folder = _folder(spec, digests)
     if not (folder / _META).exists():
-        _write(folder, spec, contents)
+        _write(folder, spec, digests)
     return _read(folder, spec)
 
 
 def stored_words(spec: DataSpec) -> list[str]:
     """The words of the cache of `spec`, none if there is no cache yet."""
-    path = _folder(spec, datasets.content_digest(spec)) / _WORDS
+    path = _folder(spec, datasets.file_digests(spec)) / _WORDS
     return path.read_text().split() if path.exists() else []
 
 
-def _folder(spec: DataSpec, contents: str) -> epath.Path:
-    key = f"{FORMAT}-{spec.digest()}-{contents}"
+def _folder(spec: DataSpec, digests: Mapping[str, str]) -> epath.Path:
+    key = f"{FORMAT}-{spec.digest()}-{datasets.joined_digest(digests)}"
     return cache_dir() / hashlib.sha256(key.encode()).hexdigest()[:20]
 
 
@@ -174,14 +174,16 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
     return TokenCache(folder, meta, tokens, rows)
 
 
-def _write(folder: epath.Path, spec: DataSpec, contents: str) -> None:
+def _write(folder: epath.Path, spec: DataSpec, digests: Mapping[str, str]) -> None:
     from distill.data import tokenise  # loads tensorflow
 
     with publishing(folder, mark=_META) as scratch:
-        _fill(scratch, spec, contents, tokenise)
+        _fill(scratch, spec, digests, tokenise)
 
 
-def _fill(scratch: epath.Path, spec: DataSpec, contents: str, tokenise: ModuleType) -> None:
+def _fill(
+    scratch: epath.Path, spec: DataSpec, digests: Mapping[str, str], tokenise: ModuleType
+) -> None:
     splits, words, statistics = tokenise.tokenise(spec, scratch)
     for split in datasets.SPLITS:
         rows = (dataclasses.replace(row, split=split) for row in splits[split])
@@ -190,7 +192,8 @@ def _fill(scratch: epath.Path, spec: DataSpec, contents: str, tokenise: ModuleTy
         (scratch / _WORDS).write_text("\n".join(words.words))
     meta = {
         "format": FORMAT,
-        "data_digest": contents,
+        "data_digest": datasets.joined_digest(digests),
+        "files": dict(digests),
         "rows": {split: len(splits[split]) for split in datasets.SPLITS},
         "counts": dataclasses.asdict(splits.counts),
         "tasks": statistics,

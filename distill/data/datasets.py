@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from etils import epath
 
@@ -142,15 +142,31 @@ def vocabulary_words(spec: DataSpec) -> list[str]:
     return sorted(words | {*spec.label_prefix.split(), *spec.rationale_prefix.split()})
 
 
-def content_digest(spec: DataSpec) -> str:
-    """Hex digest of the contents of the files behind the rows and the vocabulary."""
+def file_digests(spec: DataSpec) -> dict[str, str]:
+    """Path and hex sha256 of each file behind the rows and the vocabulary; the vocabulary last.
+
+    Raises:
+      UserError: a file is missing.
+    """
     paths = [*get(spec.dataset).files(spec)]
     if spec.vocabulary == "sentencepiece":
         paths.append(spec.vocabulary_path)
-    digest = hashlib.sha256()
-    for path in map(epath.Path, paths):
-        check_file(path)
-        with path.open("rb") as file:
+    digests = {}
+    for path in paths:
+        check_file(epath.Path(path))
+        digest = hashlib.sha256()
+        with epath.Path(path).open("rb") as file:
             while part := file.read(_HASHED_AT_ONCE):
                 digest.update(part)
-    return digest.hexdigest()[:16]
+        digests[str(path)] = digest.hexdigest()
+    return digests
+
+
+def content_digest(spec: DataSpec) -> str:
+    """One hex digest of the contents of the files behind the rows and the vocabulary."""
+    return joined_digest(file_digests(spec))
+
+
+def joined_digest(digests: Mapping[str, str]) -> str:
+    """`content_digest`, of `file_digests`: the same wherever the files lie."""
+    return hashlib.sha256(" ".join(digests.values()).encode()).hexdigest()[:16]

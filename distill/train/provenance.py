@@ -75,13 +75,15 @@ def describe_run(config: RunConfig, cache: TokenCache, steps_per_epoch: float) -
       steps_per_epoch: steps in which every training row is seen once.
 
     Returns:
-      versions, git_commit, data_digest (contents of the data and vocabulary files, the
-      digest of nothing for generated data), spec_digest (settings that decide the tokens),
-      rows by split, counts of the budget, token statistics of each task, steps_per_epoch, epochs.
+      versions, git_commit, files (sha256 of each file of data and vocabulary by path, as they lay
+      when they were tokenised; none for generated data), data_digest (of all their contents),
+      spec_digest (settings that decide the tokens), rows by split, counts of the budget, token
+      statistics of each task, steps_per_epoch, epochs.
     """
     return {
         "versions": versions(),
         "git_commit": git_commit(),
+        "files": dict(cache.meta["files"]),
         "data_digest": cache.meta["data_digest"],
         "spec_digest": config.data.digest(),
         "rows": dict(cache.meta["rows"]),

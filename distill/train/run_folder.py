@@ -2,7 +2,7 @@
 
 <run_dir>/
   config.gin              every macro, resolved; reading it again gives the same run
-  run.json                versions, commit, digests, rows, steps per epoch
+  run.json                versions, commit, files and digests, rows, steps per epoch
   metrics.jsonl           a line a log period or evaluation (the same for equal seeds)
   events.out.tfevents.*   the same numbers and the speed, for TensorBoard
   checkpoints/            Orbax: the newest

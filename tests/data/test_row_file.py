@@ -152,7 +152,7 @@ def test_a_writer_who_is_killed_while_it_publishes_leaves_no_cache(spec, monkeyp
         moved.append(path.name)
         return move(path, target)
 
-    folder = caches._folder(spec, datasets.content_digest(spec))
+    folder = caches._folder(spec, datasets.file_digests(spec))
     with monkeypatch.context() as patch:
         patch.setattr(type(epath.Path()), "replace", killed)
         with pytest.raises(KeyboardInterrupt):

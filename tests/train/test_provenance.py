@@ -1,5 +1,6 @@
 """What a run folder says about how it was made."""
 
+import hashlib
 import json
 import subprocess
 
@@ -35,6 +36,9 @@ def test_the_data_digest_follows_the_files(micro, tmp_path):
         return provenance.describe_run(config, caches.load(config.data), 1.0)
 
     first, again, other = describe("x y"), describe("x y"), describe("x z")
+    assert list(first["files"]) == [f"{tmp_path}/{name}.jsonl" for name in ("train", "test")]
+    expected = hashlib.sha256((tmp_path / "test.jsonl").read_bytes()).hexdigest()
+    assert other["files"][f"{tmp_path}/test.jsonl"] == expected
     assert first["data_digest"] == again["data_digest"] != other["data_digest"]
 
 
