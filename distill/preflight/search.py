@@ -103,7 +103,7 @@ def search(
       rows: of a packed batch.
       price: of a chip an hour.
       progress: takes lines of text.
-      shown: length of the table.
+      shown: length of the table, but for a line for each slice that would be missing.
 
     Returns:
       Objects as of `distill.preflight.report.inspect`, the compiled ones first, those that
@@ -123,7 +123,11 @@ def search(
         progress(f"compiling {topology.name} {told}")
         compiled.append(inspect(candidate, topology, True, rows, price))
     compiled.sort(key=lambda r: (not r["fits"], r["chips"] * r["step_seconds_bound"]))
-    return [*compiled, *(result for result, *_ in rest[: max(shown - len(compiled), 0)])]
+    table = [*compiled, *(result for result, *_ in rest[: max(shown - len(compiled), 0)])]
+    for result, *_ in rest:
+        if result["topology"] not in {row["topology"] for row in table}:
+            table.append(result)
+    return table
 
 
 def nearest(

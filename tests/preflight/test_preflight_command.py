@@ -75,11 +75,13 @@ def test_where_no_setting_helps_a_larger_slice_is_named(capsys):
 
 
 def test_search_prefers_what_fits_and_is_cheap(capsys):
-    slices = "--topology=v5p:2x2x2", "--topology=v6e:4x4"
+    slices = "--topology=v5p:2x2x2", "--topology=v6e:4x4", "--topology=v4:4x4x4"
     code, out, _ = _main(capsys, *LARGE, "--search", *slices, "--price=2")
     assert code == 0 and out.splitlines()[0].startswith("topology")
     best = out.splitlines()[1].split()
-    chips_of_best = {"v5p:2x2x2": 8, "v6e:4x4": 16}[best[0]]
+    shown = {line.split()[0] for line in out.splitlines()[1:]}
+    assert shown == {flag.partition("=")[2] for flag in slices}
+    chips_of_best = {"v5p:2x2x2": 8, "v6e:4x4": 16, "v4:4x4x4": 64}[best[0]]
     assert float(best[9]) == pytest.approx(float(best[8]) * chips_of_best * 2, rel=0.1)
     config = resolve.resolve(
         ["returns_step_by_step", "gin/sizes/xl.gin"],
