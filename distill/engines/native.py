@@ -61,8 +61,9 @@ def train(
     """
     config = resolved.run
     folder = epath.Path(run_dir)
-    run_folder.check_run(folder, resolved.text)
-    if (folder / run_folder.RESULTS).exists():
+    with hosts.together("opening the run folder"):
+        run_folder.check_run(folder, resolved.text)
+    if hosts.first_says((folder / run_folder.RESULTS).exists()):
         progress(f"{folder} is finished: its results are read, nothing is trained")
         return read_json(folder / run_folder.RESULTS)
     began = time.monotonic()
@@ -97,7 +98,7 @@ def _open(folder: epath.Path, text: str, described: dict[str, object]) -> None:
         "the data or the vocabulary": f"{described['data_digest']} {described['rows']}",
         "the version of a package": str(described["versions"]),
     })  # fmt: skip
-    with hosts.together("opening the run folder"):
+    with hosts.together("making the run folder"):
         if hosts.is_first():
             run_folder.open_run(folder, text)
             provenance.write_run(folder, described)

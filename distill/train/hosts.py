@@ -104,6 +104,11 @@ def together(doing: str) -> Iterator[None]:
         raise UserError(f"{doing} failed on process {hosts}, which says why; this one ends with it")
 
 
+def first_says(answer: bool) -> bool:
+    """The first host's answer, on all of them."""
+    return bool(_gather(np.asarray(answer))[0])
+
+
 def check_same(values: Mapping[str, str]) -> None:
     """Refuses hosts that are about to do different things.
 
@@ -155,7 +160,7 @@ def describe() -> str:
 
 def _gather(value: np.ndarray) -> np.ndarray:
     """The value of each process, [P, ...]."""
-    if jax.process_count() == 1:
+    if not jax.distributed.is_initialized():  # asks for no device, as process_count() would
         return value[None]
     from jax.experimental.multihost_utils import process_allgather
 
