@@ -225,7 +225,7 @@ CASES = {
     "an unknown engine": (["train", RETURNS, "--engine=nativ"], "engine 'nativ'.*closest: native"),
     "hosts by halves": (["train", RETURNS, "--num_processes=2"], "belong together: give all three"),
     "hosts for T5X": (
-        ["train", RETURNS, "--engine=t5x", "--distributed"], "--distributed .* of the native engine",
+        ["train", RETURNS, "--engine=t5x", "--distributed"], "--distributed .* of the native",
     ),
     "a process too many": (
         ["train", RETURNS, "--coordinator_address=h:1", "--num_processes=2", "--process_id=2"],
