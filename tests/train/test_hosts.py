@@ -54,7 +54,11 @@ def _hosts(folders, settings):
         _start(folder, own, 2, *place, f"--process_id={index}")
         for index, (folder, own) in enumerate(zip(folders, settings, strict=True))
     ]
-    return [(process.wait(timeout=180), log.read_text()) for process, log in started]
+    try:
+        return [(process.wait(timeout=180), log.read_text()) for process, log in started]
+    finally:
+        for process, _ in started:  # one that waits for the other would outlive the test
+            process.kill()
 
 
 def _metrics(folder):
