@@ -77,9 +77,9 @@ def show(result: dict[str, object]) -> None:
     """Prints answers, or what was written."""
     if "output" not in result:
         for row in result["predictions"]:
-            answer = [row["prediction"], row["input"]]
-            line = "\t".join(answer + ([row["rationale"]] if "rationale" in row else []))
-            print(printable(line))
+            fields = [row["prediction"], row["input"]]
+            fields += [row["rationale"]] if "rationale" in row else []
+            print("\t".join(printable(field, keep="") for field in fields))  # one line a row
         return
     text = f"{result['output']}: {result['rows']:,} rows"
     if result["resumed_at"]:

@@ -177,3 +177,11 @@ def test_bad_input(arguments, message, refusal, rows_file):
     names = {"file": rows_file, "folder": rows_file.parent}
     known = [a.format(**names) if "{f" in a else a for a in arguments]
     assert message in refusal(*known)
+
+
+def test_a_row_is_one_line_for_people(run_dir, capsys):
+    texts = ["two\nlines", "a\ttab"]
+    assert cli.main(["predict", f"--run_dir={run_dir}", "--rationale", *texts]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [len(row) for row in rows] == [3, 3]
+    assert [row[1] for row in rows] == [r"two\nlines", r"a\ttab"]
