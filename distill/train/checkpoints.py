@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
 
 import jax
 import orbax.checkpoint as ocp
@@ -86,17 +85,17 @@ class BestCheckpoint:
     Use as a context manager, like `Checkpoints`.
     """
 
-    def __init__(self, run_dir: epath.PathLike, start: int, past: Iterable[float]) -> None:
+    def __init__(self, run_dir: epath.PathLike, start: int, past: float) -> None:
         """Opens `<run_dir>/best`.
 
         Args:
           run_dir: the run folder.
           start: the step that the run goes on from.
-          past: validation accuracies up to that step.
+          past: the highest validation accuracy up to that step, -1 without one.
         """
         self._checkpoints = Checkpoints(run_dir, folder=BEST_FOLDER)
         self._checkpoints.forget_after(start)
-        self._accuracy = max(past, default=-1.0)
+        self._accuracy = past
 
     def __enter__(self) -> BestCheckpoint:
         return self

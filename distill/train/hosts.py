@@ -104,9 +104,12 @@ def together(doing: str) -> Iterator[None]:
         raise UserError(f"{doing} failed on process {hosts}, which says why; this one ends with it")
 
 
-def first_says(answer: bool) -> bool:
-    """The first host's answer, on all of them."""
-    return bool(_gather(np.asarray(answer))[0])
+def first_says(answer: float) -> float:
+    """The first host's answer (a number or a truth value), on all of them.
+
+    What decides whether all write a checkpoint is not read by each from a disk that may be late.
+    """
+    return _gather(np.asarray(answer))[0].item()
 
 
 def check_same(values: Mapping[str, str]) -> None:
@@ -118,10 +121,10 @@ def check_same(values: Mapping[str, str]) -> None:
     Raises:
       UserError: names what differs, and where.
     """
-    digests = [hashlib.sha256(text.encode()).digest()[:8] for text in values.values()]
-    everywhere = _gather(np.frombuffer(b"".join(digests), np.uint8).reshape(len(values), 8))
-    for name, digests_Px8 in zip(values, np.swapaxes(everywhere, 0, 1), strict=True):
-        others = np.flatnonzero((digests_Px8 != digests_Px8[0]).any(axis=1))
+    digests_V = [hashlib.sha256(text.encode()).hexdigest() for text in values.values()]
+    everywhere_PxV = _gather(np.array(digests_V))
+    for name, digests_P in zip(values, everywhere_PxV.T, strict=True):
+        others = np.flatnonzero(digests_P != digests_P[0])
         if others.size:
             where = ", ".join(map(str, others))
             raise UserError(
@@ -159,9 +162,11 @@ def describe() -> str:
 
 
 def _gather(value: np.ndarray) -> np.ndarray:
-    """The value of each process, [P, ...]."""
+    """The value of each process, [P, ...], to the bit."""
     if not jax.distributed.is_initialized():  # asks for no device, as process_count() would
         return value[None]
     from jax.experimental.multihost_utils import process_allgather
 
-    return np.asarray(process_allgather(value))
+    bytes_N = np.frombuffer(value.tobytes(), np.uint8)  # jax would round float64
+    bytes_PxN = np.asarray(process_allgather(bytes_N))
+    return np.frombuffer(bytes_PxN.tobytes(), value.dtype).reshape(-1, *value.shape)

@@ -128,8 +128,8 @@ def fit(
         metrics_log = MetricsLog(folder, start, writes=hosts.is_first())
         best = None
         if train.checkpoint == "best":
-            past = [r[_ACCURACY] for r in metrics_log.records if _ACCURACY in r]
-            best = stack.enter_context(BestCheckpoint(folder, start, past))
+            past = max((r[_ACCURACY] for r in metrics_log.records if _ACCURACY in r), default=-1.0)
+            best = stack.enter_context(BestCheckpoint(folder, start, hosts.first_says(past)))
         profiler = _Profiler(folder / "profile", start) if profile else None
         window = _Window(trainer, start, progress, metrics_log, folder)
         for step, batch in enumerate(trainer.stream.batches(start, train.train_steps), start + 1):

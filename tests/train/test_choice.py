@@ -22,7 +22,7 @@ def _state(step: int) -> TrainState:
     return TrainState(jnp.asarray(step, jnp.int32), params, optax.EmptyState(), key)
 
 
-def _best_step(folder, accuracies: dict[int, float], start=0, past=()) -> int:
+def _best_step(folder, accuracies: dict[int, float], start=0, past=-1.0) -> int:
     with BestCheckpoint(folder, start, past) as best:
         for step, accuracy in accuracies.items():
             best.offer(_state(step), accuracy)
@@ -51,7 +51,7 @@ def test_a_resumed_run_chooses_like_the_undisturbed_one(tmp_path):
         folder = tmp_path / f"killed{killed}"
         _best_step(folder, {s: a for s, a in accuracies.items() if s <= max(killed, 2)})
         rest = {s: a for s, a in accuracies.items() if s > 2}
-        assert _best_step(folder, rest, start=2, past=[0.3, 0.1]) == want
+        assert _best_step(folder, rest, start=2, past=0.3) == want
 
 
 def test_the_best_checkpoint_is_scored_and_answers(micro, tmp_path):
