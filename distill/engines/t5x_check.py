@@ -25,7 +25,8 @@ def check(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
     Raises:
       UserError: a setting that would silently mean something else.
     """
-    _check_network(config)
+    if macros["INITIAL_CHECKPOINT_PATH"] is None:
+        _check_initial_values(config)
     if config.weighting.normalization == "per_token_batch":
         raise UserError(
             "got NORMALIZATION = 'per_token_batch' with the t5x engine, expected 'per_sequence' or "
@@ -55,12 +56,18 @@ def check(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
     return lines
 
 
-def _check_network(config: RunConfig) -> None:
-    if config.student.embed_init != 1.0:
-        raise UserError(
-            f"got EMBED_INIT = {config.student.embed_init} with the t5x engine, expected 1.0, the "
-            "only one that T5X's network has; set EMBED_INIT = 1.0, or use --engine=native"
-        )
+def _check_initial_values(config: RunConfig) -> None:
+    student = config.student
+    for macro, got, expected in (
+        ("EMBED_INIT", student.embed_init, 1.0),
+        ("DIRECTION_INIT", student.direction_init, 0.0),
+    ):
+        if got != expected:
+            raise UserError(
+                f"got {macro} = {got} with the t5x engine, expected {expected}, the only one that "
+                f"T5X's network has; set {macro} = {expected}, start from a checkpoint "
+                "(INITIAL_CHECKPOINT_PATH), or use --engine=native"
+            )
 
 
 def _check_factor(config: RunConfig, factor: object, pack: bool) -> list[str]:

@@ -42,6 +42,10 @@ class T5Config:
       tie_embeddings: the output layer is the embedding, scaled by 1/sqrt(D)
         (T5X's `logits_via_embedding`), instead of a matrix of its own.
       embed_init: standard deviation of the initial embedding (T5X: 1.0).
+      direction_init: what the initial position bias adds in the encoder, in nats (T5X: 0):
+        even heads start with this much more for what stands before a token, odd heads for
+        what stands after it. A student from scratch then tells the parts of its input
+        apart from the first step on (`distill.student.layers.RelativeBias`).
       dtype: one of DTYPES, what activations are computed in; parameters, the
         softmaxes and the logits stay float32. "float64", where all but the parameters is
         float64, is for tests of exactness: jax has it with JAX_ENABLE_X64 alone.
@@ -67,6 +71,7 @@ class T5Config:
     mlp_activations: tuple[str, ...] = ("gelu", "linear")
     tie_embeddings: bool = False
     embed_init: float = 1.0
+    direction_init: float = 0.0
     dtype: str = "float32"
     remat: str = "none"
     scan_layers: bool = False
@@ -83,6 +88,8 @@ class T5Config:
             )
         if not _is_number(self.embed_init) or not 0 < self.embed_init < float("inf"):
             raise _wrong(self.embed_init, "a number above 0", "embed_init")
+        if not _is_number(self.direction_init) or not 0 <= self.direction_init < float("inf"):
+            raise _wrong(self.direction_init, "a number of at least 0", "direction_init")
         for field in ("tie_embeddings", "scan_layers"):
             if not isinstance(getattr(self, field), bool):
                 raise _wrong(getattr(self, field), "True or False", field)

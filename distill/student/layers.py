@@ -166,8 +166,21 @@ def relative_buckets(num_queries: int, num_keys: int, bidirectional: bool) -> np
     return (offset + np.where(behind < exact, behind, far)).astype(np.int32)
 
 
+def direction_bias(num_heads: int, strength: float) -> np.ndarray:
+    """float32 [H, NUM_BUCKETS]: +strength for keys before the query (and itself) in even heads
+    and for keys after it in odd ones, -strength for the others."""
+    is_before_N = np.arange(NUM_BUCKETS) < NUM_BUCKETS // 2
+    is_even_H = np.arange(num_heads) % 2 == 0
+    return np.where(is_even_H[:, None] == is_before_N, strength, -strength).astype(np.float32)
+
+
 class RelativeBias(nn.Module):
-    """Learned bias of each head and distance bucket, made once for all layers of a stack."""
+    """Learned bias of each head and distance bucket, made once for all layers of a stack.
+
+    T5X starts it near 0, so that a new encoder sees a bag of tokens, and has a large corpus to
+    learn order from. `config.direction_init` starts its heads looking backward and forward by
+    turns, as the two directions of DiSAN do (Shen et al. 2018, arXiv:1709.04696, which masks).
+    """
 
     config: T5Config
     bidirectional: bool
@@ -177,8 +190,8 @@ class RelativeBias(nn.Module):
         self, num_queries: int, num_keys: int, only_query: jax.Array | None = None
     ) -> jax.Array:
         """float32 [1, H, Q, S], or [1, H, 1, S] of the one query position that is given."""
-        init = nn.with_logical_partitioning(bias_init, ("heads", "relpos_buckets"))
         shape = (self.config.num_heads, NUM_BUCKETS)
+        init = nn.with_logical_partitioning(self._init, ("heads", "relpos_buckets"))
         table_HxN = self.param("rel_embedding", init, shape, jnp.float32)
         buckets_QxS = relative_buckets(num_queries, num_keys, self.bidirectional)
         if only_query is not None:
@@ -186,6 +199,12 @@ class RelativeBias(nn.Module):
         # A product with one-hot columns: its gradient is a product too, not a scatter.
         columns_NxQxS = jax.nn.one_hot(buckets_QxS, NUM_BUCKETS, dtype=table_HxN.dtype, axis=0)
         return jnp.einsum("hn,nqs->hqs", table_HxN, columns_NxQxS)[None]
+
+    def _init(self, rng: jax.Array, shape: tuple[int, int], dtype: jnp.dtype) -> jax.Array:
+        table_HxN = bias_init(rng, shape, dtype)
+        if self.bidirectional and self.config.direction_init:
+            table_HxN += direction_bias(shape[0], self.config.direction_init)
+        return table_HxN
 
 
 class Attention(nn.Module):

@@ -37,6 +37,9 @@ SIZES = {
         ("tie_embeddings", 1),
         ("embed_init", 0.0),
         ("embed_init", float("nan")),
+        ("direction_init", -0.5),
+        ("direction_init", float("inf")),
+        ("direction_init", "1"),
         ("dtype", "float16"),
     ],
 )

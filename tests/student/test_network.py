@@ -228,6 +228,41 @@ def test_logical_axes_name_every_axis(student):
     )
 
 
+def test_heads_start_looking_backward_and_forward_by_turns():
+    """DIRECTION_INIT moves the encoder's bias alone: up on a head's own side, down on the other."""
+    plain = T5Config(64, 32, 4, 8, 64, 1, 1)
+    turned = dataclasses.replace(plain, direction_init=1.5)
+    before, after = (init_params(config, jax.random.key(0)) for config in (plain, turned))
+    start = before["encoder"].pop("relpos_bias")["rel_embedding"]
+    bias = after["encoder"].pop("relpos_bias")["rel_embedding"]
+    buckets_QxS = relative_buckets(9, 9, bidirectional=True)
+    added_HxQxS = np.asarray(bias - start)[:, buckets_QxS]
+    is_before_QxS = np.tri(9, dtype=bool)  # the token itself counts as before
+    for head, added_QxS in enumerate(added_HxQxS):
+        expected = np.where(is_before_QxS == (head % 2 == 0), 1.5, -1.5)
+        np.testing.assert_allclose(added_QxS, expected, atol=1e-6)
+    for got, same in zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True):
+        np.testing.assert_array_equal(got, same)
+
+
+def test_a_new_encoder_with_directions_tells_where_a_token_stands():
+    """The same two parts in the other order: near the same for a new T5, not with directions."""
+    parts = jnp.asarray([[5, 6, 7, 8, 9, 20, 21, 22, 23, 24]])
+    swapped = jnp.roll(parts, 5, axis=1)
+
+    def shift_of_first_part(direction_init: float) -> float:
+        config = T5Config(64, 64, 4, 16, 128, 2, 2, direction_init=direction_init)
+        params = {"params": init_params(config, jax.random.key(1))}
+
+        def encode(tokens: jax.Array) -> jax.Array:
+            return T5(config).apply(params, tokens, deterministic=True, method="encode")[0]
+
+        first, second = encode(parts)[:5], encode(swapped)[5:]
+        return float(jnp.linalg.norm(first - second) / jnp.linalg.norm(first))
+
+    assert shift_of_first_part(1.5) > 2 * shift_of_first_part(0.0)
+
+
 def test_initial_scales_are_t5x():
     """Standard deviations of the initialisers, on matrices wide enough to tell."""
     config = T5Config(64, 256, 4, 64, 512, 1, 1, embed_init=0.1)
