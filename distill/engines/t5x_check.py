@@ -25,8 +25,6 @@ def check(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
     Raises:
       UserError: a setting that would silently mean something else.
     """
-    if macros["INITIAL_CHECKPOINT_PATH"] is None:
-        _check_initial_values(config)
     if config.weighting.normalization == "per_token_batch":
         raise UserError(
             "got NORMALIZATION = 'per_token_batch' with the t5x engine, expected 'per_sequence' or "
@@ -54,20 +52,6 @@ def check(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
         lines.append("SCAN_LAYERS is the native engine's: T5X runs the same layers one by one, "
                      "which takes longer to compile")  # fmt: skip
     return lines
-
-
-def _check_initial_values(config: RunConfig) -> None:
-    student = config.student
-    for macro, got, expected in (
-        ("EMBED_INIT", student.embed_init, 1.0),
-        ("DIRECTION_INIT", student.direction_init, 0.0),
-    ):
-        if got != expected:
-            raise UserError(
-                f"got {macro} = {got} with the t5x engine, expected {expected}, the only one that "
-                f"T5X's network has; set {macro} = {expected}, start from a checkpoint "
-                "(INITIAL_CHECKPOINT_PATH), or use --engine=native"
-            )
 
 
 def _check_factor(config: RunConfig, factor: object, pack: bool) -> list[str]:

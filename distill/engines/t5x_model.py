@@ -1,4 +1,4 @@
-"""T5X's EncoderDecoderModel, with the loss of each task in its training log. Needs t5x."""
+"""T5X's EncoderDecoderModel, with each task's loss in its log and other settings. Needs t5x."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict, freeze, unfreeze
 from t5x import metrics, models
 
 from distill.engines.t5x_remat import recomputed_layers
+from distill.student.layers import direction_bias
 from distill.student.losses import token_nll
 
 TASKS = ("label", "rationale")
@@ -27,12 +29,25 @@ class TaskLossModel(models.EncoderDecoderModel):
         *arguments: object,
         task_weights: Sequence[float],
         remat: str = "none",
+        embed_init: float = 1.0,
+        direction_init: float = 0.0,
         **settings: object,
     ):
-        """Takes K task weights, label first, REMAT, and what EncoderDecoderModel takes."""
+        """Takes K task weights, label first, the macros REMAT, EMBED_INIT and DIRECTION_INIT
+        (`distill.student.config.T5Config`), and what EncoderDecoderModel takes."""
         super().__init__(*arguments, **settings)
         self._task_weights = tuple(task_weights)
         self._remat = remat
+        self._embed_init, self._direction_init = embed_init, direction_init
+
+    def get_initial_variables(self, *arguments: object, **settings: object) -> FrozenDict:
+        """T5X's, with the initial embedding and position bias that the macros give."""
+        variables = unfreeze(super().get_initial_variables(*arguments, **settings))
+        embedder = variables["params"]["token_embedder"]
+        embedder["embedding"] *= self._embed_init
+        bias = variables["params"]["encoder"]["relpos_bias"]
+        bias["rel_embedding"] += direction_bias(len(bias["rel_embedding"]), self._direction_init)
+        return freeze(variables)
 
     def loss_fn(
         self, params: object, batch: Mapping[str, jax.Array], dropout_rng: jax.Array | None

@@ -106,8 +106,7 @@ def weighted(batch: dict) -> dict:
     return batch | {"decoder_loss_weights": batch["decoder_loss_weights"] * weights}
 
 
-def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, z_loss=0.0,
-              remat="none"):  # fmt: skip
+def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, **settings):
     """The t5x engine's model around T5X's own network."""
     import seqio
     from t5x.examples.t5 import network
@@ -126,7 +125,7 @@ def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, z_los
     words = seqio.PassThroughVocabulary(config.vocab_size)
     return TaskLossModel(
         module, words, words, optimizer_def=None, task_weights=task_weights,
-        loss_normalizing_factor=divisor, z_loss=z_loss, remat=remat,
+        loss_normalizing_factor=divisor, **settings,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import pytest
 from etils import epath
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from parity import needs_t5x
+from parity import CONFIG, needs_t5x, t5x_model
 from test_t5x import EXPERIMENT, cache_dir, run  # noqa: F401  (a fixture of this file too)
 
 from distill.config import files
@@ -75,6 +75,42 @@ def test_the_native_adafactor_takes_the_steps_of_t5xs_own(settings):
         theirs = theirs.apply_gradient(grads, learning_rate=schedule(step))
         for name in shapes:
             np.testing.assert_allclose(params[name], theirs.target[name], rtol=1e-5, atol=1e-6)
+
+
+@needs_t5x
+@pytest.mark.t5x
+def test_t5x_starts_from_the_initial_values_that_the_macros_give(monkeypatch):
+    """EMBED_INIT and DIRECTION_INIT, which T5X's network lacks; all else is T5X's own."""
+    import flax
+    import gin
+    import jax
+    import t5x.train
+
+    from distill.student.layers import direction_bias
+
+    changed = ("token_embedder", "embedding"), ("encoder", "relpos_bias", "rel_embedding")
+
+    def initial(**settings: float) -> tuple[list[np.ndarray], dict]:
+        model = t5x_model(CONFIG, 1.0, **settings)
+        shapes = {"encoder_input_tokens": (2, 6), "decoder_input_tokens": (2, 3)}
+        variables = jax.jit(lambda rng: model.get_initial_variables(rng, shapes))(jax.random.key(3))
+        flat = flax.traverse_util.flatten_dict(flax.core.unfreeze(variables["params"]))
+        return [np.asarray(flat.pop(name)) for name in changed], flat
+
+    (embedding, bias), others = initial()
+    (scaled, turned), same = initial(embed_init=0.1, direction_init=1.5)
+    np.testing.assert_allclose(scaled, embedding * 0.1, rtol=1e-6)
+    np.testing.assert_allclose(turned - bias, direction_bias(len(bias), 1.5), atol=1e-6)
+    assert others.keys() == same.keys()
+    for name, value in others.items():
+        np.testing.assert_array_equal(same[name], value)
+
+    monkeypatch.setitem(sys.modules, "__main__", t5x.train)
+    parse_gin([str(files.gin_root() / "gin/engines/t5x.gin"), files.resolve(EXPERIMENT)], "")
+    for macro in ("EMBED_INIT", "DIRECTION_INIT"):
+        bound = gin.query_parameter(f"TaskLossModel.{macro.lower()}")
+        assert bound.selector == "gin.macro" and macro in str(bound)
+    gin.clear_config()
 
 
 @needs_t5x
