@@ -113,9 +113,18 @@ def build_run(text: str) -> RunConfig:
     """The RunConfig of resolved macros (`config_text`), whichever engine they are for.
 
     Raises:
-      UserError: a value that a part of the run refuses, naming its macro.
+      UserError: a value that a part of the run refuses, naming its macro; a macro that is not
+        there, as in a run folder of an earlier version.
     """
-    parse_gin([files.resolve(COMMON)], text)
+    common = files.resolve(COMMON)
+    own, there = macros.read([common]), {line.partition(" = ")[0] for line in text.splitlines()}
+    if missing := sorted(own.used.keys() - own.history.keys() - there):
+        raise UserError(
+            f"no value for the macro {missing[0]}, which is newer than this configuration: add a "
+            f"line {missing[0]} = ... with what `distill config explain {missing[0]} "
+            "--gin_file=EXPERIMENT` shows"
+        )
+    parse_gin([common], text)
     try:
         return gin.get_configurable(RunConfig)()
     except UserError as error:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from distill.config.resolve import Resolved, build_run
+from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.convert import layers, t5x_files
 from distill.convert.states import from_t5x, params_from_t5x, to_t5x
@@ -133,14 +133,11 @@ def native_to_t5x(
 
 def _read_native(run_dir: epath.PathLike, best: bool) -> tuple[RunConfig, TrainState]:
     """Configuration of a native run folder, and its newest or its best state."""
-    path = epath.Path(run_dir) / run_folder.CONFIG
-    if not path.exists():
-        raise UserError(f"no file {path}: {run_dir} is not a run folder (see distill train)")
-    config = build_run(path.read_text())
+    config = run_folder.read_config(run_dir)
     if best and config.train.checkpoint != "best":
         raise UserError(
-            f"{path} has CHECKPOINT = {config.train.checkpoint!r}, so no best checkpoint was kept: "
-            "leave --best out to take the newest"
+            f"{run_dir} has CHECKPOINT = {config.train.checkpoint!r}, so no best checkpoint was "
+            "kept: leave --best out to take the newest"
         )
     optimizer = make_optimizer(config.optimizer)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

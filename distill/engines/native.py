@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 from etils import epath
 
-from distill.config.resolve import Resolved, build_run
+from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data.examples import Example
@@ -142,13 +142,7 @@ def load_run(run_dir: epath.PathLike) -> tuple[RunConfig, dict]:
       UserError: no run folder, no checkpoint, or one of another size.
     """
     share_compilations()
-    path = epath.Path(run_dir) / run_folder.CONFIG
-    if not path.exists():
-        raise UserError(f"no file {path}: {run_dir} is not a run folder (see distill train)")
-    try:
-        config = build_run(path.read_text())
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    config = run_folder.read_config(run_dir)
     if (epath.Path(run_dir) / t5x_run.MODEL_DIR).exists():
         return config, t5x_run.load_params(run_dir, config)
     optimizer = make_optimizer(config.optimizer)

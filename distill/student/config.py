@@ -42,10 +42,10 @@ class T5Config:
       tie_embeddings: the output layer is the embedding, scaled by 1/sqrt(D)
         (T5X's `logits_via_embedding`), instead of a matrix of its own.
       embed_init: standard deviation of the initial embedding (T5X: 1.0).
-      direction_init: what the initial position bias adds in the encoder, in nats (T5X: 0):
-        even heads start with this much more for what stands before a token, odd heads for
-        what stands after it. A student from scratch then tells the parts of its input
-        apart from the first step on (`distill.student.layers.RelativeBias`).
+      direction_init: what the encoder's initial position bias adds on one side of a token
+        and takes off on the other, in nats (T5X: 0). Even heads start looking at what stands
+        before the token, odd heads at what stands after it. A student from scratch then tells
+        the parts of its input apart from the first step on (`layers.RelativeBias`).
       dtype: one of DTYPES, what activations are computed in; parameters, the
         softmaxes and the logits stay float32. "float64", where all but the parameters is
         float64, is for tests of exactness: jax has it with JAX_ENABLE_X64 alone.

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Mapping
 
 from etils import epath
 
+from distill.config.resolve import build_run
+from distill.config.run import RunConfig
 from distill.errors import UserError
 
 CONFIG, METRICS, RESULTS = "config.gin", "metrics.jsonl", "results.json"
@@ -46,6 +48,21 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
             f"{run_dir} holds a run of another configuration ({'; '.join(changed)}); "
             "choose another --run_dir or delete that folder"
         )
+
+
+def read_config(run_dir: epath.PathLike) -> RunConfig:
+    """The configuration that a run folder holds.
+
+    Raises:
+      UserError: no run folder; a configuration that this version does not take.
+    """
+    path = epath.Path(run_dir) / CONFIG
+    if not path.exists():
+        raise UserError(f"no file {path}: {run_dir} is not a run folder (see distill train)")
+    try:
+        return build_run(path.read_text())
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def open_run(run_dir: epath.PathLike, config_text: str) -> epath.Path:

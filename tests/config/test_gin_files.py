@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from distill.config import files, macros, resolve
+from distill.errors import UserError
 from distill.student.params import param_count, param_shapes
 
 EXPERIMENTS = files.list_gin_files("experiments")
@@ -32,6 +33,16 @@ def test_experiments_resolve_and_finalize(experiment):
         gin.clear_config()
     again = resolve.build_run(resolved.text)
     assert again == resolved.run  # what the run folder stores is the whole configuration
+
+
+def test_a_configuration_without_a_macro_says_which_line_to_add():
+    """That of a run folder from before the macro; one that the engine's file sets may be absent."""
+    lines = resolve.resolve(["returns_step_by_step"]).text.splitlines(keepends=True)
+    without = [line for line in lines if not line.startswith("PARAMETER_SHARDING")]
+    assert len(without) == len(lines) - 1 and resolve.build_run("".join(without))
+    without = [line for line in lines if not line.startswith("DIRECTION_INIT")]
+    with pytest.raises(UserError, match=r"macro DIRECTION_INIT.* newer .*a line DIRECTION_INIT"):
+        resolve.build_run("".join(without))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
