@@ -120,7 +120,7 @@ def build_run(text: str) -> RunConfig:
     own, there = macros.read([common]), {line.partition(" = ")[0] for line in text.splitlines()}
     if missing := sorted(own.used.keys() - own.history.keys() - there):
         raise UserError(
-            f"no value for the macro {missing[0]}, which is newer than this configuration: add a "
+            f"no value for {', '.join(missing)}, which this configuration is older than: add a "
             f"line {missing[0]} = ... with what `distill config explain {missing[0]} "
             "--gin_file=EXPERIMENT` shows"
         )

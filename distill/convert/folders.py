@@ -136,8 +136,9 @@ def _read_native(run_dir: epath.PathLike, best: bool) -> tuple[RunConfig, TrainS
     config = run_folder.read_config(run_dir)
     if best and config.train.checkpoint != "best":
         raise UserError(
-            f"{run_dir} has CHECKPOINT = {config.train.checkpoint!r}, so no best checkpoint was "
-            "kept: leave --best out to take the newest"
+            f"{epath.Path(run_dir) / run_folder.CONFIG} has CHECKPOINT = "
+            f"{config.train.checkpoint!r}, so no best checkpoint was kept: leave --best out to "
+            "take the newest"
         )
     optimizer = make_optimizer(config.optimizer)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -41,7 +41,7 @@ def test_a_configuration_without_a_macro_says_which_line_to_add():
     without = [line for line in lines if not line.startswith("PARAMETER_SHARDING")]
     assert len(without) == len(lines) - 1 and resolve.build_run("".join(without))
     without = [line for line in lines if not line.startswith("DIRECTION_INIT")]
-    with pytest.raises(UserError, match=r"macro DIRECTION_INIT.* newer .*a line DIRECTION_INIT"):
+    with pytest.raises(UserError, match=r"no value for DIRECTION_INIT, .*a line DIRECTION_INIT"):
         resolve.build_run("".join(without))
 
 

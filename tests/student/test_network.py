@@ -245,14 +245,18 @@ def test_heads_start_looking_backward_and_forward_by_turns():
         np.testing.assert_array_equal(got, same)
 
 
-def test_a_new_encoder_with_directions_tells_where_a_token_stands():
-    """The same two parts in the other order: near the same for a new T5, not with directions."""
+@pytest.mark.parametrize("seed", range(4))
+def test_a_new_encoder_with_directions_tells_where_a_token_stands(seed):
+    """The same two parts in the other order: near the same for a new T5, not with directions.
+
+    Measured: .08 to .14 of the states' norm, and .53 to .74 (docs/paper.md).
+    """
     parts = jnp.asarray([[5, 6, 7, 8, 9, 20, 21, 22, 23, 24]])
     swapped = jnp.roll(parts, 5, axis=1)
 
     def shift_of_first_part(direction_init: float) -> float:
         config = T5Config(64, 64, 4, 16, 128, 2, 2, direction_init=direction_init)
-        params = {"params": init_params(config, jax.random.key(1))}
+        params = {"params": init_params(config, jax.random.key(seed))}
 
         def encode(tokens: jax.Array) -> jax.Array:
             return T5(config).apply(params, tokens, deterministic=True, method="encode")[0]
@@ -260,7 +264,8 @@ def test_a_new_encoder_with_directions_tells_where_a_token_stands():
         first, second = encode(parts)[:5], encode(swapped)[5:]
         return float(jnp.linalg.norm(first - second) / jnp.linalg.norm(first))
 
-    assert shift_of_first_part(1.5) > 2 * shift_of_first_part(0.0)
+    assert 0.07 < shift_of_first_part(0.0) < 0.15
+    assert 0.5 < shift_of_first_part(1.5) < 0.8
 
 
 def test_initial_scales_are_t5x():
