@@ -1,0 +1,121 @@
+"""Files and folders that a reader sees whole or not at all, whenever the writer is killed.
+
+A symbolic link is never followed: a link with the target's name is replaced by the new file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO
+
+from etils import epath
+
+
+def is_local(path: epath.PathLike) -> bool:
+    """Whether a path is on this machine's file system, not in a bucket such as gs://."""
+    return "://" not in os.fspath(path)
+
+
+@contextlib.contextmanager
+def atomic_file(path: epath.PathLike, mode: str = "w") -> Iterator[IO]:
+    """Opens a scratch file that replaces `path` when the block ends without an error.
+
+    Local files are flushed to the disk before they are renamed. The parent folder must exist.
+
+    Args:
+      path: the file to write, local or gs://.
+      mode: "w" for text (UTF-8) or "wb" for bytes.
+
+    Yields:
+      The open scratch file, in the folder of `path`.
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f"got mode {mode!r}, expected 'w' or 'wb'")
+    path = epath.Path(path)
+    scratch = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with _create(scratch, mode) as file:
+            yield file
+            if is_local(scratch):
+                file.flush()
+                os.fsync(file.fileno())
+        scratch.replace(path)
+        if is_local(path):
+            sync_directory(path.parent)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _create(scratch: epath.Path, mode: str) -> IO:
+    if not is_local(scratch):
+        return scratch.open(mode)
+    # "x" fails on a link that somebody planted under the scratch file's name.
+    exclusive = mode.replace("w", "x")
+    return open(os.fspath(scratch), exclusive, encoding=None if "b" in mode else "utf-8")
+
+
+def sync_directory(folder: epath.PathLike) -> None:
+    """Makes the entries of a local folder durable: a rename in it survives a power cut."""
+    descriptor = os.open(os.fspath(folder), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # file systems that cannot do this for folders
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Writes a whole text file (UTF-8)."""
+    with atomic_file(path) as file:
+        file.write(text)
+
+
+def write_bytes(path: epath.PathLike, content: bytes) -> None:
+    """Writes a whole file of bytes."""
+    with atomic_file(path, "wb") as file:
+        file.write(content)
+
+
+def write_json(path: epath.PathLike, content: Mapping[str, object]) -> None:
+    """Writes one JSON object, indented."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_json_lines(path: epath.PathLike, records: Iterable[Mapping[str, object]]) -> None:
+    """Writes one JSON object per line."""
+    with atomic_file(path) as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def atomic_directory(folder: epath.PathLike, mark: str) -> Iterator[epath.Path]:
+    """Opens a scratch folder whose files move to `folder` at the end, `mark` last.
+
+    A reader who sees `mark` sees all files, on gs:// too, where a folder cannot be renamed at
+    once. Writers of one folder must write the same bytes, so that files of two may be mixed. A
+    writer that is killed while it moves files leaves a folder without the mark; the next writer
+    completes it.
+
+    Args:
+      folder: where readers look, local or gs://; subfolders move whole.
+      mark: name of the file that says the folder is complete; the caller writes it.
+
+    Yields:
+      The scratch folder beside `folder`, which is removed in any case.
+    """
+    folder = epath.Path(folder)
+    scratch = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp"
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(scratch.iterdir(), key=lambda path: path.name == mark):
+            path.replace(folder / path.name)
+    finally:
+        scratch.rmtree(missing_ok=True)

@@ -1,0 +1,49 @@
+"""Content digests of files."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import BinaryIO
+
+from etils import epath
+
+from distill.common.atomic import is_local
+
+_BLOCK = 1 << 22  # bytes
+
+
+def sha256(path: epath.PathLike) -> str:
+    """Hex SHA-256 of a file's content, local or gs://."""
+    return _file_digest(epath.Path(path), hashlib.sha256)
+
+
+def git_blob(path: epath.PathLike) -> str:
+    """The name that git gives to a file's content.
+
+    That is the SHA-1 of `blob <size>`, a zero byte, and the content. Source: Pro Git, 2nd
+    edition, chapter 10.2, "Git Objects".
+    """
+    path = epath.Path(path)
+    header = f"blob {path.stat().length}\0".encode()
+    return _file_digest(path, lambda: hashlib.sha1(header, usedforsecurity=False))
+
+
+def sha256_text(*texts: str) -> str:
+    """Hex SHA-256 of texts, joined by spaces."""
+    return hashlib.sha256(" ".join(texts).encode()).hexdigest()
+
+
+def _file_digest(path: epath.Path, start: Callable[[], hashlib._Hash]) -> str:
+    with path.open("rb") as file:
+        if is_local(path):
+            return hashlib.file_digest(file, start).hexdigest()
+        return _stream_digest(file, start())
+
+
+def _stream_digest(file: BinaryIO, digest: hashlib._Hash) -> str:
+    """As `hashlib.file_digest`, for files of a bucket, which have no `readinto`."""
+    for block in iter(functools.partial(file.read, _BLOCK), b""):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,30 @@
+"""Rows of cells as aligned text: the one way that tables are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def render(
+    header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "", rule: bool = False
+) -> str:
+    """A table as text; columns are as wide as their widest cell.
+
+    Args:
+      header: names of C columns.
+      rows: cells, C a row.
+      align: "<" or ">" for each column; columns without a sign align left.
+      rule: whether a line of dashes follows the header.
+
+    Returns:
+      Lines without trailing blanks, joined by line breaks.
+    """
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    signs = align.ljust(len(widths), "<")
+    lines = [header, *([["-" * width for width in widths]] if rule else []), *rows]
+    return "\n".join(
+        "  ".join(
+            f"{cell:{sign}{width}}" for cell, sign, width in zip(line, signs, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
