@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     arguments, overrides = _split_overrides(list(sys.argv[1:] if argv is None else argv))
     options = _parser().parse_args(arguments)
-    if overrides and not hasattr(options, "gin_file"):
+    if overrides and not hasattr(options, "engine"):
         print(f"distill: {options.command} takes no --gin.NAME", file=sys.stderr)
         return 2
     options.overrides = [*overrides, *_shorthands(options)]
@@ -173,20 +173,45 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    command = _add(commands, "evaluate", "score a trained run on a split", configured=False)
+    command = _add(commands, "evaluate", "score a trained run", configured=False)
     command.add_argument("--run_dir", required=True, help="the run folder")
-    command.add_argument("--split", default="test", choices=("validation", "test"))
+    command.add_argument(
+        "--split",
+        choices=("validation", "test"),
+        help="a split of the run's own data, which are read again; default test",
+    )
+    command.add_argument(
+        "--input",
+        metavar="FILE",
+        help="rows with a label, JSONL or CSV, instead of a split; needs the run folder alone",
+    )
+    command.add_argument(
+        "--gin_file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a gin file whose imports register the run's dataset, if it is your own",
+    )
 
     def run(options: argparse.Namespace) -> dict[str, object]:
-        from distill.engines import native
+        if options.input and options.split:
+            raise UserError("got --input and --split, expected one of them")
+        from distill.config import files, macros, resolve
+        from distill.engines import load
 
-        return native.evaluate(options.run_dir, options.split)[0]
+        resolve.import_tasks()
+        paths = [files.resolve(name) for name in options.gin_file]
+        resolve.import_modules(macros.read(paths).imports)
+        if options.input:
+            return load.evaluate_file(options.run_dir, options.input)
+        return load.evaluate(options.run_dir, options.split or "test")[0]
 
     def show(scores: dict[str, object]) -> None:
         low, high = scores["interval"]
-        print(
-            f"{scores['split']}: {scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}"
-        )
+        line = f"{scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}"
+        if scores.get("without_label"):
+            line += f"; {scores['without_label']:,} more rows have no label"
+        print(f"{scores.get('split') or scores['input']}: {line}")
 
     command.set_defaults(run=run, show=show)
 

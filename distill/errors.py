@@ -46,22 +46,27 @@ def unknown(kind: str, got: str, names: Iterable[str], where: str) -> UserError:
     return UserError(f"unknown {kind} {got!r} (set by {where}); closest: {hint}")
 
 
-def check_numbers(config: object, macros: Mapping[str, str] | None = None) -> None:
-    """Compares the fields of a dataclass that are declared `int` or `float` with that.
+def check_types(config: object, macros: Mapping[str, str] | None = None) -> None:
+    """Compares the fields of a dataclass that are declared `int`, `float`, `str` or `bool`.
 
     Args:
       config: the dataclass; its module has `from __future__ import annotations`.
       macros: name of the macro of a field, where it is not the field's in capitals.
 
     Raises:
-      UserError: a text, a truth value or a fraction where a number is wanted, naming its macro.
+      UserError: a value of another type, naming its macro; a truth value is not a number.
     """
-    wanted = {"int": (int, "a whole number"), "float": ((int, float), "a number")}
+    wanted = {
+        "int": (int, "a whole number"),
+        "float": ((int, float), "a number"),
+        "str": (str, "a text"),
+        "bool": (bool, "True or False"),
+    }
     for field in dataclasses.fields(config):
         if field.type not in wanted:
             continue
         kind, text = wanted[field.type]
         value = getattr(config, field.name)
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind) or (isinstance(value, bool) and field.type != "bool"):
             macro = (macros or {}).get(field.name, field.name.upper())
             raise UserError(f"got {macro} = {value!r}, expected {text}")

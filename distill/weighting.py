@@ -26,7 +26,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from distill.errors import UserError, check_numbers, unknown
+from distill.errors import UserError, check_types, unknown
 
 NORMALIZATIONS = ("per_sequence", "per_token", "per_token_batch")
 WAYS = ("paired", "rates")
@@ -52,7 +52,7 @@ class Weighting:
     way: str = "paired"
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_types(self, {"way": "WEIGHTING"})
         if self.normalization not in NORMALIZATIONS:
             raise unknown(
                 "normalization", self.normalization, NORMALIZATIONS, "macro NORMALIZATION"

@@ -3,3 +3,5 @@
 from tasks import anli1, cqa, esnli, jsonl, returns, svamp
 
 __all__ = ["anli1", "cqa", "esnli", "jsonl", "returns", "svamp"]
+
+REGISTERS_DISTILL_DATASETS = True  # tells this package from another one of the same name

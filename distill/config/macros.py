@@ -18,6 +18,7 @@ from typing import Any
 from etils import epath
 from gin import config_parser
 
+from distill.common.digests import sha256
 from distill.config import files
 from distill.errors import UserError, closest
 
@@ -41,6 +42,9 @@ class Reference:
 
     def __repr__(self) -> str:
         return self.text
+
+
+REQUIRED = Reference("%gin.REQUIRED")  # the value of a macro that has to be set
 
 
 class _Delegate(config_parser.ParserDelegate):
@@ -69,12 +73,14 @@ class Macros:
         first; not gin's own `__gin__` and the main program.
       bindings: what files outside gin/engines and the command line bind past the macros, the
         setting in force.
+      binding_files: sha256 of each file outside gin/engines that imports or binds, by path.
     """
 
     history: dict[str, list[Setting]] = dataclasses.field(default_factory=dict)
     used: dict[str, str] = dataclasses.field(default_factory=dict)
     imports: dict[str, str] = dataclasses.field(default_factory=dict)
     bindings: dict[str, Setting] = dataclasses.field(default_factory=dict)
+    binding_files: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def value(self, name: str) -> Any:
         """The final value, with references to other macros followed.
@@ -91,6 +97,8 @@ class Macros:
             raise UserError(f"macros refer to each other in a circle: {' -> '.join([*seen, name])}")
 
         def follow(value: Any) -> Any:
+            if value == REQUIRED:
+                return value
             if isinstance(value, Reference) and value.text.startswith("%"):
                 return self._resolve(value.text[1:], (*seen, name))
             if isinstance(value, dict):
@@ -214,10 +222,18 @@ def _read_text(
             scope = f"{statement.scope}/" if statement.scope else ""
             name = f"{scope}{statement.selector}.{statement.arg_name}"
             macros.bindings[name] = Setting(statement.value, where)
+            _note_file(parents, macros)
         elif isinstance(
             statement, config_parser.ImportStatement
         ) and not statement.module.startswith("__"):
             macros.imports.setdefault(statement.module, where)
+            _note_file(parents, macros)
+
+
+def _note_file(parents: tuple[str, ...], macros: Macros) -> None:
+    """Keeps the digest of the file that is read, the last of `parents`; none on a command line."""
+    if parents and parents[-1] not in macros.binding_files:
+        macros.binding_files[parents[-1]] = sha256(parents[-1])
 
 
 def _short(path: str) -> str:

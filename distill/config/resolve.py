@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 
-import gin
 from etils import epath
 
-from distill.config import files, macros
+from distill.common.atomic import is_local
+from distill.config import fields, files, macros, stored
 from distill.config.run import RunConfig
 from distill.errors import UserError, unknown
 
 ENGINES = ("native", "t5x")
-COMMON = "gin/engines/common.gin"
+_RUN_OWN = frozenset({"MODEL_DIR"})  # follows from the run folder, so it is not stored in it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +26,12 @@ class Resolved:
       run: the parts of the run.
       engine: "native" or "t5x".
       gin_files: project names or paths, in order, the engine's file first.
-      overrides: `NAME=value` texts of the command line.
-      macros: every macro's final value.
-      text: the whole configuration as gin text, to be stored with the run.
+      overrides: `NAME=value` texts of the command line, and absolute paths for the macros that
+        hold relative ones.
+      macros: every macro's final value; paths are absolute.
+      text: all macros as data (`distill.config.stored`), to be stored with the run.
+      bindings: what files and command line bind past the macros, as text; T5X alone reads it.
+      binding_files: digest of each file that holds such a binding or an import, by path.
     """
 
     run: RunConfig
@@ -36,6 +40,8 @@ class Resolved:
     overrides: tuple[str, ...]
     macros: dict[str, object]
     text: str
+    bindings: Mapping[str, str]
+    binding_files: Mapping[str, str]
 
 
 def read_macros(
@@ -82,81 +88,110 @@ def resolve(
     Raises:
       UserError: whatever is wrong with them, with file and line or macro.
     """
-    found, engine, paths = read_macros(gin_files, overrides, engine)
-    found.check()
-    values = found.values()
+    read, engine, paths = read_macros(gin_files, overrides, engine)
+    read.check()
+    values = read.values()
     for name, value in values.items():
-        if isinstance(value, macros.Reference) and "REQUIRED" in value.text:
+        if value == macros.REQUIRED:
             raise UserError(f"macro {name} must be set: --gin.{name}=...")
-    for module, where in found.imports.items():
-        _import(module, where)
-    if engine == "native" and found.bindings:
-        name, setting = next(iter(found.bindings.items()))
+    import_tasks()
+    import_modules(read.imports)
+    if engine == "native" and read.bindings:
+        name, setting = next(iter(read.bindings.items()))
         raise UserError(
             f"{setting.where}: got a binding of {name}, which the native engine would not read, "
             "expected macros alone: `distill config show` lists them"
         )
-    text = config_text(found)
-    return Resolved(build_run(text), engine, paths, tuple(overrides), values, text)
+    absolute = {name: _absolute(name, value) for name, value in values.items()}
+    moved = [f"{name}={absolute[name]!r}" for name in values if absolute[name] != values[name]]
+    bindings = {name: repr(setting.value) for name, setting in read.bindings.items()}
+    return Resolved(
+        run=build(read, absolute),
+        engine=engine,
+        gin_files=paths,
+        overrides=(*overrides, *moved),
+        macros=absolute,
+        text=_text(read, absolute, bindings),
+        bindings=bindings,
+        binding_files=dict(read.binding_files),
+    )
 
 
-def _import(module: str, where: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{where}: no module named {error.name!r}: install it, or put its folder on PYTHONPATH"
-        ) from None
-
-
-def build_run(text: str) -> RunConfig:
-    """The RunConfig of resolved macros (`config_text`), whichever engine they are for.
-
-    Raises:
-      UserError: a value that a part of the run refuses, naming its macro; a macro that is not
-        there, as in a run folder of an earlier version.
-    """
-    common = files.resolve(COMMON)
-    own, there = macros.read([common]), {line.partition(" = ")[0] for line in text.splitlines()}
-    if missing := sorted(own.used.keys() - own.history.keys() - there):
-        raise UserError(
-            f"no value for {', '.join(missing)}, which this configuration is older than: add a "
-            f"line {missing[0]} = ... with what `distill config explain {missing[0]} "
-            "--gin_file=EXPERIMENT` shows"
-        )
-    parse_gin([common], text)
-    try:
-        return gin.get_configurable(RunConfig)()
-    except UserError as error:
-        # gin appends the call's scope to the message; keep what comes before.
-        raise UserError(str(error).split("\n  In call to configurable")[0]) from None
-    except (ValueError, TypeError) as error:
-        raise UserError(f"gin: {str(error).strip()}") from None
-
-
-def parse_gin(paths: Sequence[str], text: str) -> None:
-    """Makes these files and this text gin's one global configuration.
+def import_tasks() -> None:
+    """Imports the package `tasks`, which registers the datasets.
 
     Raises:
-      UserError: gin's own complaint, shortened to its first lines.
+      UserError: another package of that name comes first on the Python path.
     """
-    gin.clear_config()
-    gin.add_config_file_search_path(str(files.gin_root()))
-    try:
-        gin.parse_config_files_and_bindings(list(paths), text, finalize_config=False)
-    except UserError:
-        raise
-    except (ValueError, AttributeError, ImportError, SyntaxError, OSError) as error:
-        raise UserError(f"gin: {str(error).strip()}") from None
+    for name in fields.task_modules():
+        module = importlib.import_module(name)
+        if not getattr(module, "REGISTERS_DISTILL_DATASETS", False):
+            raise UserError(
+                f"the package {name!r} at {getattr(module, '__file__', None) or module.__path__} "
+                "is not the one that belongs to distill: take its folder off PYTHONPATH, start "
+                "from another working directory, or uninstall it"
+            )
 
 
-def config_text(found: macros.Macros) -> str:
-    """All macros as gin text, one a line; reading it again gives the same run.
+def import_modules(imports: Mapping[str, str]) -> None:
+    """Imports what the user's gin files name, e.g. modules that register datasets.
 
-    Bindings past the macros, which T5X alone reads, are comments: a run that goes on is
-    compared with them too.
+    Args:
+      imports: modules, and the file and line that names each.
+
+    Raises:
+      UserError: there is no such module.
     """
-    imports = "".join(f"import {module}\n" for module in found.imports)
-    bindings = (f"# {name} = {set_to.value!r}\n" for name, set_to in found.bindings.items())
-    macros = "".join(f"{name} = {value!r}\n" for name, value in found.values().items())
-    return imports + macros + "".join(bindings)
+    for module, where in imports.items():
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"{where}: no module named {error.name!r}: install it, or put its folder on "
+                "PYTHONPATH"
+            ) from None
+
+
+def build(read: macros.Macros, values: Mapping[str, object]) -> RunConfig:
+    """The RunConfig of macros, each a literal.
+
+    Raises:
+      UserError: see `fields.build_run`; a reference where a literal is expected.
+    """
+    for name in fields.defaults():
+        if isinstance(values.get(name), macros.Reference):
+            raise UserError(
+                f"{read.history[name][-1].where}: got {name} = {values[name]!r}, expected a literal"
+            )
+    return fields.build_run(values)
+
+
+def _absolute(name: str, value: object) -> object:
+    """`value` with the paths in it made absolute, if the macro's name says that it holds one."""
+    if isinstance(value, dict):
+        return {key: _absolute(str(key).upper(), item) for key, item in value.items()}
+    if not fields.is_path(name) or not isinstance(value, str) or not value:
+        return value
+    return os.path.abspath(os.path.expanduser(value)) if is_local(value) else value
+
+
+def _text(read: macros.Macros, values: Mapping[str, object], bindings: Mapping[str, str]) -> str:
+    """What the run folder stores: literals as data; imports, bindings and references as notes.
+
+    Macros that only other macros use are left out: what they give is in those.
+    """
+    literals = {
+        name: value
+        for name, value in values.items()
+        if not isinstance(value, macros.Reference)
+        and name not in _RUN_OWN
+        and (name in macros.CLI_MACROS or "/engines/" in read.used[name])
+    }
+    references = {n: v.text for n, v in values.items() if isinstance(v, macros.Reference)}
+    return stored.dump(literals, _notes(read.imports, {**references, **bindings}))
+
+
+def _notes(imports: Iterable[str], bindings: Mapping[str, str]) -> list[str]:
+    notes = [f"import {module}" for module in imports]
+    notes += [f"{name} = {text}" for name, text in bindings.items()]
+    return ["For the record, never read:", *notes] if notes else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from distill.data.spec import DataSpec
-from distill.errors import UserError, check_numbers
+from distill.errors import UserError, check_types
 from distill.student.config import T5Config
 from distill.train.config import TrainConfig
 from distill.train.optimizer import OptimizerConfig
@@ -36,7 +36,7 @@ class RunConfig:
     z_loss: float = 0.0
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_types(self)
         if not 0 <= self.z_loss < float("inf"):
             raise UserError(
                 f"got Z_LOSS = {self.z_loss}, expected a number from 0 (T5 v1.1: 0.0001)"

@@ -13,6 +13,7 @@ from distill.convert import layers, t5x_files
 from distill.convert.states import from_t5x, params_from_t5x, to_t5x
 from distill.errors import UserError, unknown
 from distill.student.config import T5Config
+from distill.train import assets as run_assets
 from distill.train import run_folder
 from distill.train.checkpoints import BEST_FOLDER, FOLDER, Checkpoints
 from distill.train.optimizer import make_optimizer
@@ -46,6 +47,8 @@ def t5x_to_native(
     config = resolved.run
     folder = epath.Path(run_dir)
     run_folder.check_run(folder, resolved.text)
+    assets = run_assets.of_data(config.data)
+    run_assets.check_same(folder, assets)
     if parameters_only:
         step, params = 0, t5x_params(checkpoint, config.student)
         opt_state = make_optimizer(config.optimizer).init(jax.tree.map(jnp.asarray, params))
@@ -68,6 +71,7 @@ def t5x_to_native(
                 )
             checkpoints.save(state)
     run_folder.open_run(folder, resolved.text)
+    run_assets.write(folder, assets)
     return step
 
 

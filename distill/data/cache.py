@@ -29,13 +29,14 @@ from types import ModuleType
 import numpy as np
 from etils import epath
 
+from distill.common.digests import sha256
 from distill.data import datasets
 from distill.data.examples import Example
 from distill.data.publish import publishing
 from distill.data.row_file import open_array, open_rows, write_rows
 from distill.data.spec import DataSpec
 
-FORMAT = 5
+FORMAT = 6
 SIDES = ("inputs", "targets")
 _META, _WORDS = "meta.json", "words.txt"
 
@@ -123,6 +124,12 @@ class TokenCache:
     tokens: Mapping[tuple[str, str, str], Ragged]
     rows: Mapping[str, Sequence[Example]]
 
+    @property
+    def words(self) -> list[str]:
+        """The words of VOCABULARY = 'words', none with another vocabulary."""
+        path = self.folder / _WORDS
+        return path.read_text().split() if path.exists() else []
+
     def mean_target_tokens(self, task: str) -> float:
         """T_task: mean target length of the task's training rows, EOS included."""
         return self.meta["tasks"][task]["mean_target_tokens"]
@@ -137,13 +144,18 @@ def cache_dir() -> epath.Path:
     return epath.Path(os.environ.get("DISTILL_CACHE_DIR", "~/.cache/distill")).expanduser()
 
 
-def load(spec: DataSpec) -> TokenCache:
+def load(spec: DataSpec, digests: Mapping[str, str] | None = None) -> TokenCache:
     """Opens the cache of `spec`; makes it first if it is not there.
+
+    Args:
+      spec: the data.
+      digests: what `datasets.file_digests` gives, where the caller has it already.
 
     Raises:
       UserError: what the readers, the budget or the vocabulary check complain of.
     """
-    digests = datasets.file_digests(spec)
+    if digests is None:
+        digests = datasets.file_digests(spec)
     folder = _folder(spec, digests)
     if not (folder / _META).exists():
         _write(folder, spec, digests)
@@ -185,9 +197,11 @@ def _fill(
     scratch: epath.Path, spec: DataSpec, digests: Mapping[str, str], tokenise: ModuleType
 ) -> None:
     splits, words, statistics = tokenise.tokenise(spec, scratch)
+    row_digests = {}
     for split in datasets.SPLITS:
         rows = (dataclasses.replace(row, split=split) for row in splits[split])
         write_rows(scratch / f"{split}.jsonl", rows)
+        row_digests[split] = sha256(scratch / f"{split}.jsonl")
     if spec.vocabulary == "words":
         (scratch / _WORDS).write_text("\n".join(words.words))
     meta = {
@@ -195,6 +209,7 @@ def _fill(
         "data_digest": datasets.joined_digest(digests),
         "files": dict(digests),
         "rows": {split: len(splits[split]) for split in datasets.SPLITS},
+        "row_digests": row_digests,
         "counts": dataclasses.asdict(splits.counts),
         "tasks": statistics,
     }

@@ -7,13 +7,13 @@ files of `tasks/` register them. Everything after `load_splits` is the same for 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from etils import epath
 
-from distill.data import budget
+from distill.common.digests import sha256, sha256_text
+from distill.data import budget, equations
 from distill.data.examples import Example
 from distill.data.metrics import matches_exactly
 from distill.data.spec import DataSpec
@@ -52,7 +52,28 @@ class Dataset:
     group: Callable[[Example], str] | None = None
 
 
+# Answer rules by the name that a run folder stores; a dataset of a user may bring its own.
+RULES: Mapping[str, Callable[[str, str], bool]] = {
+    "exact_match": matches_exactly,
+    "same_value": equations.same_value,
+}
 _DATASETS: dict[str, Dataset] = {}
+
+
+def rule_name(correct: Callable[[str, str], bool]) -> str:
+    """The name of an answer rule; `<module>.<function>` for one that is not in RULES."""
+    for name, rule in RULES.items():
+        if rule is correct:
+            return name
+    return f"{correct.__module__}.{correct.__qualname__}"
+
+
+def find_rule(name: str, dataset: str) -> Callable[[str, str], bool] | None:
+    """The answer rule of this name; None if it is of a dataset that is not registered."""
+    if name in RULES:
+        return RULES[name]
+    known = _DATASETS.get(dataset)
+    return known.correct if known is not None and rule_name(known.correct) == name else None
 
 
 def register(dataset: Dataset) -> Dataset:
@@ -85,8 +106,6 @@ class Splits:
         """Rows of "train", "validation" or "test"."""
         return getattr(self, split)
 
-
-_HASHED_AT_ONCE = 1 << 22  # bytes
 
 SPLITS = ("train", "validation", "test")
 
@@ -154,11 +173,7 @@ def file_digests(spec: DataSpec) -> dict[str, str]:
     digests = {}
     for path in paths:
         check_file(epath.Path(path))
-        digest = hashlib.sha256()
-        with epath.Path(path).open("rb") as file:
-            while part := file.read(_HASHED_AT_ONCE):
-                digest.update(part)
-        digests[str(path)] = digest.hexdigest()
+        digests[str(path)] = sha256(path)
     return digests
 
 
@@ -169,4 +184,4 @@ def content_digest(spec: DataSpec) -> str:
 
 def joined_digest(digests: Mapping[str, str]) -> str:
     """`content_digest`, of `file_digests`: the same wherever the files lie."""
-    return hashlib.sha256(" ".join(digests.values()).encode()).hexdigest()[:16]
+    return sha256_text(*digests.values())[:16]

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from distill.errors import UserError, check_numbers, unknown
+from distill.errors import UserError, check_types, unknown
 
 METHODS = ("finetune", "distill_labels", "step_by_step", "single_task")
 LABEL_SOURCES = ("gold", "teacher")
@@ -53,7 +53,10 @@ class DataSpec:
     dataset_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_types(self)
+        options = self.dataset_options
+        if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+            raise UserError(f"got DATASET_OPTIONS = {options!r}, expected a dict with text keys")
         for value, names, kind in (
             (self.method, METHODS, "method"),
             (self.label_source, LABEL_SOURCES, "label source"),

@@ -1,40 +1,26 @@
-"""The native engine: train and evaluate with the project's own trainer (see also `predictor`)."""
+"""The native engine: trains and scores with the project's own trainer."""
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
 from collections.abc import Callable
 
-import jax
 from etils import epath
 
+from distill.common.progress import to_stderr
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.data import cache as caches
-from distill.data.examples import Example
-from distill.engines import results, t5x_run
-from distill.errors import UserError
-from distill.student.beam import LENGTH_PENALTY
+from distill.data import datasets
+from distill.engines import results
+from distill.engines.load import make_evaluator, share_compilations
 from distill.student.params import param_count
+from distill.train import assets as run_assets
 from distill.train import hosts, provenance, run_folder
-from distill.train.checkpoints import BEST_FOLDER, FOLDER, Checkpoints, read_json
-from distill.train.evaluate import Evaluator, Prediction, summarise
+from distill.train.assets import Assets
+from distill.train.checkpoints import read_json
+from distill.train.evaluate import summarise
 from distill.train.loop import fit, make_trainer
-from distill.train.optimizer import make_optimizer
-from distill.train.step import init_state
-
-
-def share_compilations() -> None:
-    """Keeps compiled programs in the cache folder: a second start does not compile again."""
-    jax.config.update("jax_compilation_cache_dir", str(caches.cache_dir() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def to_stderr(line: str) -> None:
-    """Shows a line of progress."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def train(
@@ -71,17 +57,21 @@ def train(
     hosts.check_connected()
     progress = hosts.only_first(progress)
     with hosts.together("preparing the run"):
-        cache = caches.load(config.data)
-        evaluator = make_evaluator(config)
+        cache, assets = load_data(config, folder)
+        evaluator = make_evaluator(config, assets)
         trainer = make_trainer(config, cache)
-    described = provenance.describe_run(config, cache, trainer.stream.steps_per_epoch)
-    _open(folder, resolved.text, described)
+    described = provenance.describe_run(resolved, cache, trainer.stream.steps_per_epoch)
+    _open(folder, resolved.text, described, assets)
     progress(
         f"{config.data.method} on {config.data.dataset}: {trainer.stream.num_rows} training rows, "
         f"{len(cache.rows['validation'])} for validation, "
         f"{param_count(config.student):,} parameters, {hosts.describe()}"
     )
-    state = fit(trainer, evaluator, folder, progress, profile)
+
+    def validate(params: dict) -> float:
+        return float(summarise(evaluator.split(params, cache, "validation"))["accuracy"])
+
+    state = fit(trainer, validate, folder, progress, profile)
     predictions = evaluator.split(state.params, cache, "test")
     seconds = time.monotonic() - began
     found = results.score(config, "native", predictions, int(state.step), seconds)
@@ -91,7 +81,22 @@ def train(
     return found
 
 
-def _open(folder: epath.Path, text: str, described: dict[str, object]) -> None:
+def load_data(config: RunConfig, folder: epath.Path) -> tuple[caches.TokenCache, Assets]:
+    """The tokens and assets of a run; those of a folder that is resumed must be the same.
+
+    Raises:
+      UserError: data or vocabulary that the folder's run was not trained on; see `caches.load`.
+    """
+    digests = datasets.file_digests(config.data)
+    provenance.check_files(folder, digests)
+    cache = caches.load(config.data, digests)
+    provenance.check_rows(folder, cache.meta)
+    assets = run_assets.of_data(config.data, cache.words)
+    run_assets.check_same(folder, assets)
+    return cache, assets
+
+
+def _open(folder: epath.Path, text: str, described: dict[str, object], assets: Assets) -> None:
     """Makes the run folder, once all that can refuse the input has been asked."""
     hosts.check_same({
         "the configuration": text,
@@ -101,84 +106,6 @@ def _open(folder: epath.Path, text: str, described: dict[str, object]) -> None:
     with hosts.together("making the run folder"):
         if hosts.is_first():
             run_folder.open_run(folder, text)
+            run_assets.write(folder, assets)
             provenance.write_run(folder, described)
     hosts.check_shared(folder, run_folder.CONFIG)
-
-
-def make_evaluator(
-    config: RunConfig, beam: int = 1, length_penalty: float = LENGTH_PENALTY
-) -> Evaluator:
-    """An evaluator; checks that the network has a logit for every id of the vocabulary.
-
-    Args:
-      config: the run.
-      beam: prefixes of a beam search; 1 decodes greedily.
-      length_penalty: of the beam search.
-
-    Raises:
-      UserError: VOCAB_SIZE is too small; see also `Evaluator`.
-    """
-    from distill.data.vocabularies import padded_size  # loads tensorflow
-
-    batch_size = config.train.eval_batch_size
-    evaluator = Evaluator(config.data, config.student, batch_size, beam, length_penalty)
-    size = evaluator.vocabulary.vocab_size
-    if config.student.vocab_size < size:
-        raise UserError(
-            f"got VOCAB_SIZE = {config.student.vocab_size}, but the vocabulary "
-            f"(VOCABULARY = {config.data.vocabulary!r}) has {size} ids: set VOCAB_SIZE = "
-            f"{padded_size(size)}"
-        )
-    return evaluator
-
-
-def load_run(run_dir: epath.PathLike) -> tuple[RunConfig, dict]:
-    """The configuration of a run folder and the parameters of its chosen checkpoint.
-
-    That is the newest, or with CHECKPOINT = 'best' the best so far. Of a run of the t5x engine it
-    is T5X's checkpoint.
-
-    Raises:
-      UserError: no run folder, no checkpoint, or one of another size.
-    """
-    share_compilations()
-    config = run_folder.read_config(run_dir)
-    if (epath.Path(run_dir) / t5x_run.MODEL_DIR).exists():
-        return config, t5x_run.load_params(run_dir, config)
-    optimizer = make_optimizer(config.optimizer)
-    shapes = jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed))
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
-    )
-    chosen = BEST_FOLDER if config.train.checkpoint == "best" else FOLDER
-    with Checkpoints(run_dir, folder=chosen) as checkpoints:
-        return config, checkpoints.restore(like).params
-
-
-def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], list[Prediction]]:
-    """Scores a trained run on "validation" or "test".
-
-    Raises:
-      UserError: see `load_run`; a split without rows.
-    """
-    config, params = load_run(run_dir)
-    cache = caches.load(config.data)
-    if not cache.rows[split]:
-        raise UserError(f"split {split!r} of {run_dir} has no rows")
-    predictions = make_evaluator(config).split(params, cache, split)
-    return {"split": split, **summarise(predictions)}, predictions
-
-
-def label_latency_ms(run_dir: epath.PathLike, text: str, repeats: int = 50) -> float:
-    """Median milliseconds to label one input, tokenising included, compilation not."""
-    config, params = load_run(run_dir)
-    evaluator = make_evaluator(config)
-    row = [Example(id="text/0", input=text)]
-    evaluator.texts(params, row)
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        evaluator.texts(params, row)
-        times.append(time.perf_counter() - began)
-    return 1000 * statistics.median(times)

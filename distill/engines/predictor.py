@@ -9,8 +9,9 @@ import jax
 import numpy as np
 from etils import epath
 
+from distill.common.progress import to_stderr
 from distill.data.examples import Example
-from distill.engines import native
+from distill.engines.load import load_run
 from distill.errors import UserError
 from distill.student.beam import LENGTH_PENALTY, check_beam
 from distill.train import run_folder
@@ -28,7 +29,7 @@ class Predictor:
         beam: int = 1,
         length_penalty: float = LENGTH_PENALTY,
         rationale: bool = False,
-        progress: Callable[[str], None] = native.to_stderr,
+        progress: Callable[[str], None] = to_stderr,
     ) -> None:
         """Loads the chosen checkpoint of a run.
 
@@ -40,11 +41,12 @@ class Predictor:
           progress: takes lines of text.
 
         Raises:
-          UserError: see `native.load_run` and `check_beam`; a rationale of a student that
+          UserError: see `load.load_run` and `check_beam`; a rationale of a student that
             was not trained on the rationale task.
         """
         check_beam(beam, length_penalty)
-        self._config, self._params = native.load_run(run_dir)
+        run = load_run(run_dir)
+        self._config, self._params = run.config, run.params
         method = self._config.data.method
         if rationale and "rationale" not in self._config.data.tasks:
             raise UserError(
@@ -52,7 +54,7 @@ class Predictor:
                 "which has no rationale task; expected a run of 'step_by_step'"
             )
         self._rationale, self._progress, self._unknown = rationale, progress, 0
-        self._evaluator = native.make_evaluator(self._config, beam, length_penalty)
+        self._evaluator = run.evaluator(beam, length_penalty)
         configuration = (epath.Path(run_dir) / run_folder.CONFIG).read_bytes()
         self.made_by = {
             "parameters": _digest(self._params),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from etils import epath
 
+from distill.common.atomic import write_json, write_json_lines
 from distill.config.run import RunConfig
 from distill.student.params import param_count
 from distill.train import provenance, run_folder
@@ -59,9 +60,9 @@ def write(
     predictions: Sequence[Prediction],
 ) -> None:
     """Writes the files of a finished run; results.json, which says that it is finished, last."""
-    run_folder.write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))
+    write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))
     provenance.write_card(folder, described, results)
-    run_folder.write_json(folder / run_folder.RESULTS, results)
+    write_json(folder / run_folder.RESULTS, results)
 
 
 def say(results: Mapping[str, object], progress: Callable[[str], None]) -> None:

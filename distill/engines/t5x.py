@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
+from distill.common.progress import to_stderr
 from distill.config import files, macros
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
@@ -36,6 +37,7 @@ from distill.engines.t5x_check import check
 from distill.engines.t5x_errors import check_steps, explain
 from distill.engines.t5x_run import MODEL_DIR, TEST_DIR
 from distill.errors import UserError
+from distill.train import assets as run_assets
 from distill.train import provenance, run_folder
 
 LOG, TEST_LOG = "t5x.log", "t5x_test.log"
@@ -72,9 +74,10 @@ def train(
     """
     require_t5x()
     from distill.engines import native, results
+    from distill.engines.load import make_evaluator
 
     config = resolved.run
-    progress = progress or native.to_stderr
+    progress = progress or to_stderr
     lines = check(config, resolved.macros)
     folder = epath.Path(run_dir)
     _check_one_host(resolved, folder)
@@ -87,8 +90,9 @@ def train(
     for line in lines:
         progress(line)
     # Complaints of the data and the vocabulary come here, not out of T5X's traceback.
-    cache = caches.load(config.data)
-    native.make_evaluator(config)
+    cache, assets = native.load_data(config, folder)
+    provenance.check_bindings(folder, resolved)
+    make_evaluator(config, assets)
     if config.train.checkpoint == "best" and not cache.rows["validation"]:
         raise UserError(
             "got CHECKPOINT = 'best', but there are no validation rows to choose by: set "
@@ -96,7 +100,8 @@ def train(
         )
     run_folder.open_run(folder, resolved.text)
     steps_per_epoch = cache.meta["rows"]["train"] / config.train.batch_size
-    described = provenance.describe_run(config, cache, steps_per_epoch)
+    run_assets.write(folder, assets)
+    described = provenance.describe_run(resolved, cache, steps_per_epoch)
     described["t5x_commit"] = provenance.t5x_commit()
     provenance.write_run(folder, described)
     steps, output = config.train.train_steps, folder / MODEL_DIR

@@ -205,11 +205,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         found[row].append(result)
     groups = [group(row.name, sorted(rs, key=lambda r: r["seed"])) for row, rs in found.items()]
 
-    from distill.engines import native
+    from distill.engines import load
 
     student = next(row for row in reversed(rows) if row.name == "step_by_step")
     student_dir = student.run_dir(options.out, seeds[0])
-    latency_ms = native.label_latency_ms(student_dir, TICKET)
+    latency_ms = load.label_latency_ms(student_dir, TICKET)
     said = findings(groups, teacher, latency_ms)
     content = {
         "kind": options.kind,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from distill.errors import UserError, unknown
+from distill.errors import UserError, check_types, unknown
 
 CHECKPOINTS = ("last", "best")
 PARAMETER_SHARDINGS = ("replicated", "zero")
@@ -36,9 +36,9 @@ class TrainConfig:
     train_steps: int
     batch_size: int
     seed: int = 0
-    eval_period: int = 0
-    save_period: int = 1000
-    log_period: int = 100
+    eval_period: int = 250
+    save_period: int = 500
+    log_period: int = 50
     keep_checkpoints: int = 1
     eval_batch_size: int = 128
     model_parallel: int = 1
@@ -47,6 +47,7 @@ class TrainConfig:
     parameter_sharding: str = "replicated"
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.checkpoint not in CHECKPOINTS:
             raise unknown("checkpoint", self.checkpoint, CHECKPOINTS, "macro CHECKPOINT")
         if self.checkpoint == "best" and not self.eval_period:

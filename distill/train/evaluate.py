@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from distill.data import datasets
 from distill.data.cache import Ragged, TokenCache
 from distill.data.examples import Example
 from distill.data.metrics import exact_match, wilson_interval
@@ -15,6 +14,7 @@ from distill.data.spec import DataSpec
 from distill.student.beam import LENGTH_PENALTY, beam_search, check_beam
 from distill.student.config import T5Config
 from distill.student.decoding import greedy, score_labels
+from distill.train.assets import Assets
 from distill.train.mesh import beside, on_host
 
 _LENGTH_MULTIPLE = 16
@@ -29,7 +29,7 @@ class Prediction:
       id, input, gold: of the row (gold by the label source that is evaluated).
       prediction: the decoded label.
       correct: whether it counts as the gold label (to the letter, unless the dataset
-        says otherwise); None without a gold label.
+        says otherwise); None without a gold label, or where the dataset's rule is not known.
       scored: the most probable label of the closed set, the row's own or the dataset's;
         None for open answers.
       score: of the decoded label, by `beam_search`; None for greedy answers.
@@ -68,15 +68,17 @@ class Evaluator:
         self,
         spec: DataSpec,
         config: T5Config,
+        assets: Assets,
         batch_size: int,
         beam: int = 1,
         length_penalty: float = LENGTH_PENALTY,
     ) -> None:
-        """Prepares the vocabulary (loads tensorflow) and the closed label set.
+        """Prepares the vocabulary (loads tensorflow).
 
         Args:
-          spec: lengths, prefixes, vocabulary.
+          spec: lengths, prefixes.
           config: the student's.
+          assets: vocabulary, closed label set and answer rule.
           batch_size: rows a decoding batch.
           beam: prefixes of a beam search; 1 decodes greedily.
           length_penalty: of the beam search.
@@ -84,14 +86,11 @@ class Evaluator:
         Raises:
           UserError: a beam below 1, a negative penalty.
         """
-        from distill.data.tokenise import vocabulary  # loads tensorflow
-
         check_beam(beam, length_penalty)
         self._spec, self._config, self._batch_size = spec, config, batch_size
         self._beam, self._length_penalty = beam, length_penalty
-        self.vocabulary = vocabulary(spec)
-        dataset = datasets.get(spec.dataset)
-        self.labels, self._correct = tuple(dataset.labels(spec)), dataset.correct
+        self.vocabulary = assets.vocabulary()
+        self.labels, self._correct = assets.labels, assets.correct(spec.dataset)
 
     def split(self, params: dict, cache: TokenCache, split: str) -> list[Prediction]:
         """Predictions for all rows of a split, in the rows' order."""
@@ -189,7 +188,8 @@ class Evaluator:
     ) -> Prediction:
         text = self._spec.answer(self._text(tokens_T))
         gold = row.label if label_source == "gold" else row.teacher_label
-        correct = None if gold is None else self._correct(text, gold)
+        scores = gold is not None and self._correct is not None
+        correct = self._correct(text, gold) if scores else None
         return Prediction(row.id, row.input, gold, text, correct, scored, score)
 
     def _text(self, tokens_T: np.ndarray) -> str:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from distill.common.atomic import write_json
 from distill.config.run import RunConfig
 from distill.data.cache import TokenCache
 from distill.data.pairs import PairStream
@@ -19,10 +20,9 @@ from distill.errors import UserError
 from distill.train import hosts
 from distill.train import mesh as meshes
 from distill.train.checkpoints import BestCheckpoint, Checkpoints
-from distill.train.evaluate import Evaluator, summarise
 from distill.train.optimizer import make_schedule
 from distill.train.program import Program, make_program
-from distill.train.run_folder import NOT_FINITE, MetricsLog, write_json
+from distill.train.run_folder import NOT_FINITE, MetricsLog
 from distill.train.step import TrainState
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
 
 def fit(
     trainer: Trainer,
-    evaluator: Evaluator,
+    validate: Callable[[dict], float],
     folder: epath.Path,
     progress: Callable[[str], None],
     profile: bool = False,
@@ -101,7 +101,7 @@ def fit(
 
     Args:
       trainer: as from `make_trainer`.
-      evaluator: for the validation rows.
+      validate: parameters -> accuracy on the validation rows.
       folder: the run folder.
       progress: takes a line of text each log period.
       profile: traces a few steps into `<folder>/profile`, for TensorBoard or Perfetto.
@@ -141,8 +141,7 @@ def fit(
             if step % train.log_period == 0 or last:
                 window.report(step)
             if has_validation and _due(step, train.eval_period, last):
-                predictions = evaluator.split(state.params, trainer.cache, "validation")
-                accuracy = float(summarise(predictions)["accuracy"])
+                accuracy = validate(state.params)
                 metrics_log.write(step, {_ACCURACY: accuracy})
                 if best:
                     best.offer(state, accuracy)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from distill.errors import UserError, check_numbers, unknown
+from distill.errors import UserError, check_types, unknown
 
 if TYPE_CHECKING:
     import optax
@@ -49,18 +49,18 @@ class OptimizerConfig:
     """
 
     learning_rate: float
-    warmup_steps: int
     total_steps: int
+    warmup_steps: int = 100
     schedule: str = "cosine"
     b1: float = 0.9
-    b2: float = 0.999
+    b2: float = 0.98
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     name: str = "adamw"
 
     def __post_init__(self) -> None:
         macros = {"b1": "ADAM_B1", "b2": "ADAM_B2", "total_steps": "TRAIN_STEPS"}
-        check_numbers(self, macros)
+        check_types(self, macros)
         if self.name not in OPTIMIZERS:
             raise unknown("optimizer", self.name, OPTIMIZERS, "macro OPTIMIZER")
         if self.schedule not in SCHEDULES:

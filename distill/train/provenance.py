@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from etils import epath
 
 import distill
-from distill.config.run import RunConfig
+from distill.common.atomic import write_json, write_text
+from distill.config.resolve import Resolved
 from distill.data.cache import TokenCache
-from distill.train.run_folder import write_json, write_text
+from distill.errors import UserError
 
 RUN, CARD = "run.json", "MODEL_CARD.md"
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow", "gin-config")
@@ -66,20 +67,24 @@ def _commit_of(root: pathlib.Path) -> str | None:
     return commit.strip() + ("+changes" if changes.strip() else "")
 
 
-def describe_run(config: RunConfig, cache: TokenCache, steps_per_epoch: float) -> dict[str, object]:
+def describe_run(
+    resolved: Resolved, cache: TokenCache, steps_per_epoch: float
+) -> dict[str, object]:
     """What run.json holds.
 
     Args:
-      config: the run.
+      resolved: the run.
       cache: its data.
       steps_per_epoch: steps in which every training row is seen once.
 
     Returns:
-      versions, git_commit, files (sha256 of each file of data and vocabulary by path, as they lay
-      when they were tokenised; none for generated data), data_digest (of all their contents),
-      spec_digest (settings that decide the tokens), rows by split, counts of the budget, token
-      statistics of each task, steps_per_epoch, epochs.
+      versions, git_commit, files (sha256 of each file of data and vocabulary by absolute path, as
+      they were when they were tokenised; none for generated data), data_digest (of all their
+      contents), spec_digest (settings that decide the tokens), rows and row_digests (of the rows
+      themselves) by split, counts of the budget, token statistics of each task, steps_per_epoch,
+      epochs, bindings and binding_files (what gin files bind past the macros, for T5X).
     """
+    config = resolved.run
     return {
         "versions": versions(),
         "git_commit": git_commit(),
@@ -87,17 +92,116 @@ def describe_run(config: RunConfig, cache: TokenCache, steps_per_epoch: float) -
         "data_digest": cache.meta["data_digest"],
         "spec_digest": config.data.digest(),
         "rows": dict(cache.meta["rows"]),
+        "row_digests": dict(cache.meta["row_digests"]),
         "counts": dict(cache.meta["counts"]),
         "tasks": dict(cache.meta["tasks"]),
         "steps_per_epoch": steps_per_epoch,
         "epochs": config.train.train_steps / steps_per_epoch,
+        "bindings": dict(resolved.bindings),
+        "binding_files": dict(resolved.binding_files),
     }
 
 
 def write_run(folder: epath.Path, described: Mapping[str, object]) -> None:
-    """Writes run.json, once: a run that goes on keeps what it began with."""
+    """Writes run.json, once: a run that is resumed keeps what it began with."""
     if not (folder / RUN).exists():
         write_json(folder / RUN, described)
+
+
+def check_files(folder: epath.PathLike, digests: Mapping[str, str]) -> None:
+    """Refuses files of data or vocabulary that are not those a run was trained on.
+
+    They may lie elsewhere than they did: contents are compared, in their order.
+
+    Args:
+      folder: a run folder; nothing is compared in one without run.json.
+      digests: sha256 of each file now, by path (`datasets.file_digests`).
+
+    Raises:
+      UserError: names the file and its digests.
+    """
+    old = _read_run(folder).get("files")
+    if old is None or list(old.values()) == list(digests.values()):
+        return
+    if len(old) != len(digests):
+        raise _changed(folder, f"its files were {', '.join(old)}, and are {', '.join(digests)} now")
+    for before, (path, digest) in zip(old.items(), digests.items(), strict=True):
+        if before[1] != digest:
+            was = "" if before[0] == path else f" (then {before[0]})"
+            raise _changed(
+                folder, f"{path}{was} has changed: sha256 {before[1][:12]} then, {digest[:12]} now"
+            )
+
+
+def check_rows(folder: epath.PathLike, meta: Mapping[str, object]) -> None:
+    """Refuses rows that are not those a run was trained on, as after a change of their reader.
+
+    Args:
+      folder: a run folder; nothing is compared in one without run.json.
+      meta: of the token cache.
+
+    Raises:
+      UserError: names the split.
+    """
+    old = _read_run(folder)
+    for split, digest in old.get("row_digests", {}).items():
+        before, now = old["rows"][split], meta["rows"][split]
+        if (before, digest) != (now, meta["row_digests"][split]):
+            raise _changed(
+                folder, f"split {split!r} had {before:,} rows, and has {now:,} others now"
+            )
+
+
+def check_bindings(folder: epath.PathLike, resolved: Resolved) -> None:
+    """Refuses to resume with other gin bindings past the macros than a run began with.
+
+    Raises:
+      UserError: names the file, or the binding.
+    """
+    run = _read_run(folder)
+    old, new = run.get("binding_files"), resolved.binding_files
+    if old is not None and sorted(old.values()) != sorted(new.values()):
+        lost = [path for path, digest in old.items() if digest not in new.values()]
+        added = [path for path, digest in new.items() if digest not in old.values()]
+        raise UserError(
+            f"{folder} was begun with the bindings of {', '.join(lost) or 'no such file'}, and now "
+            f"gets those of {', '.join(added) or 'no such file'}: give the same --gin_file with "
+            "the same content, or choose another --run_dir"
+        )
+    if old is not None and run["bindings"] != resolved.bindings:
+        changed = sorted(dict(run["bindings"].items() ^ resolved.bindings.items()))
+        raise UserError(
+            f"{folder} was begun with other bindings of {', '.join(changed)}: give the same "
+            "--gin.NAME=value, or choose another --run_dir"
+        )
+
+
+def _read_run(folder: epath.PathLike) -> dict:
+    """What run.json holds; {} without one.
+
+    Raises:
+      UserError: it does not parse, or not as what `describe_run` gives.
+    """
+    path = epath.Path(folder) / RUN
+    if not path.exists():
+        return {}
+    try:
+        run = json.loads(path.read_bytes())
+        texts = (*run["files"].items(), *run["row_digests"].items(), *run["bindings"].items())
+        sound = all(isinstance(text, str) for pair in texts for text in pair)
+        sound &= run["row_digests"].keys() == run["rows"].keys()
+        sound &= isinstance(run["binding_files"], dict)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} does not say what the run was trained on: it is damaged")
+    return run
+
+
+def _changed(folder: epath.PathLike, what: str) -> UserError:
+    return UserError(
+        f"{folder} was trained on other data: {what}; restore the data, or choose another --run_dir"
+    )
 
 
 def write_card(

@@ -6,7 +6,8 @@ import gin
 import jax
 import pytest
 
-from distill.config import files, macros, resolve
+from distill.config import defaults, fields, files, macros, resolve, stored
+from distill.config.run import RunConfig
 from distill.errors import UserError
 from distill.student.params import param_count, param_shapes
 
@@ -28,21 +29,44 @@ def _overrides(experiment: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_resolve_and_finalize(experiment):
     resolved = resolve.resolve([experiment], _overrides(experiment))
-    gin.finalize()
-    with gin.unlock_config():
-        gin.clear_config()
-    again = resolve.build_run(resolved.text)
+    again = fields.build_run(stored.load(resolved.text.encode(), "config.gin"))
     assert again == resolved.run  # what the run folder stores is the whole configuration
 
 
-def test_a_configuration_without_a_macro_says_which_line_to_add():
-    """That of a run folder from before the macro; one that the engine's file sets may be absent."""
-    lines = resolve.resolve(["returns_step_by_step"]).text.splitlines(keepends=True)
-    without = [line for line in lines if not line.startswith("PARAMETER_SHARDING")]
-    assert len(without) == len(lines) - 1 and resolve.build_run("".join(without))
-    without = [line for line in lines if not line.startswith("DIRECTION_INIT")]
-    with pytest.raises(UserError, match=r"no value for DIRECTION_INIT, .*a line DIRECTION_INIT"):
-        resolve.build_run("".join(without))
+def test_a_configuration_from_before_a_macro_takes_its_default():
+    resolved = resolve.resolve(["returns_step_by_step"])
+    values = stored.load(resolved.text.encode(), "config.gin")
+    for binding in fields.bindings():
+        if binding.default is not fields.REQUIRED and values[binding.macro] == binding.default:
+            without = {name: v for name, v in values.items() if name != binding.macro}
+            assert fields.build_run(without) == resolved.run, binding
+    del values["TRAIN_STEPS"]
+    with pytest.raises(UserError, match="macro TRAIN_STEPS must be set"):
+        fields.build_run(values)
+
+
+def test_defaults_have_one_source():
+    """gin/engines/defaults.gin is what the dataclasses say."""
+    written = (files.gin_root() / defaults.FILE).read_text()
+    assert written == defaults.render(), "run python -m distill.config.defaults"
+
+
+@pytest.mark.parametrize("name", ["gin/runs/train.gin", "gin/data/common.gin"])
+def test_a_layer_sets_what_differs(name):
+    """Layers that replace each other (sizes, methods, meshes, datasets) set all their macros."""
+    for macro, settings in macros.read([files.resolve(name)]).history.items():
+        assert settings[-1].value != fields.defaults().get(macro), macro
+
+
+def test_gin_itself_gives_the_same_configuration():
+    """T5X reads with gin what distill reads as data."""
+    experiment = files.resolve("returns_step_by_step")
+    gin.clear_config()
+    gin.add_config_file_search_path(str(files.gin_root()))
+    gin.parse_config_files_and_bindings([files.resolve("gin/engines/native.gin"), experiment], "")
+    assert gin.get_configurable(RunConfig)() == resolve.resolve([experiment]).run
+    with gin.unlock_config():
+        gin.clear_config()
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

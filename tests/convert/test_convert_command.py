@@ -11,7 +11,7 @@ import pytest
 from distill import cli
 from distill.config.resolve import resolve
 from distill.convert import folders
-from distill.engines import native
+from distill.engines import load, native
 from distill.train.checkpoints import Checkpoints
 
 EXPERIMENT = "--gin_file=returns_step_by_step"
@@ -38,7 +38,7 @@ def test_there_and_back_is_the_same_state(layout, trained, micro, tmp_path, caps
     states = [folders._read_native(f, best=False)[1] for f in (trained, tmp_path / "back")]
     for ours, theirs in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
-    assert native.evaluate(tmp_path / "back", "test") == native.evaluate(trained, "test")
+    assert load.evaluate(tmp_path / "back", "test") == load.evaluate(trained, "test")
     capsys.readouterr()
     assert cli.main(back) == 2
     assert "has a checkpoint of step 12: choose another --run_dir" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from distill.data.examples import Example
 from distill.data.spec import DataSpec
 from distill.student.config import T5Config
 from distill.train import evaluate
+from distill.train.assets import of_data
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ def test_the_evaluator_asks_the_dataset(monkeypatch, correct, hits):
     spec = DataSpec("sums", "finetune", vocabulary="bytes")
     sizes = {"vocab_size": 264, "embed_dim": 4, "num_heads": 1, "head_dim": 4, "mlp_dim": 4}
     config = T5Config(num_encoder_layers=1, num_decoder_layers=1, **sizes)
-    evaluator = evaluate.Evaluator(spec, config, batch_size=4)
+    evaluator = evaluate.Evaluator(spec, config, of_data(spec), batch_size=4)
     decoded = np.array([[*evaluator.vocabulary.encode("(6 / 2)"), 1, 9]])
     monkeypatch.setattr(evaluate, "greedy", lambda params, config, x, n: decoded.repeat(len(x), 0))
     golds = ("( 1.0 + 2.0 )", "(6 / 2)", None)

@@ -76,6 +76,7 @@ def test_sentencepiece_parts_are_those_of_the_parts_alone(shared_dir):
 
 def test_tokens_of_both_tasks_hold_the_eos_and_so_does_prediction(spec):
     from distill.student.config import T5Config
+    from distill.train.assets import of_data
     from distill.train.evaluate import Evaluator
 
     released = spec("released")
@@ -85,7 +86,9 @@ def test_tokens_of_both_tasks_hold_the_eos_and_so_does_prediction(spec):
     assert premise.startswith(PREMISE) and hypothesis == HYPOTHESIS
     sizes = {"embed_dim": 8, "num_heads": 1, "head_dim": 8, "mlp_dim": 8,
              "num_encoder_layers": 1, "num_decoder_layers": 1}  # fmt: skip
-    evaluator = Evaluator(released, T5Config(vocab_size=64, **sizes), 4)
+    evaluator = Evaluator(
+        released, T5Config(vocab_size=64, **sizes), of_data(released, cache.words), 4
+    )
     words = evaluator.vocabulary
     for task, prefix in (("label", "[label] "), ("rationale", "[rationale] ")):
         ids = cache.tokens["train", task, "inputs"][0]

@@ -18,10 +18,18 @@ from parity import CONFIG, needs_t5x, t5x_model
 from test_t5x import EXPERIMENT, cache_dir, run  # noqa: F401  (a fixture of this file too)
 
 from distill.config import files
-from distill.config.resolve import parse_gin
-from distill.engines import native, t5x_run
+from distill.engines import load, t5x_run
 from distill.engines import t5x as engine
 from distill.errors import UserError
+
+
+def parse_gin(paths, text):
+    """Makes these files and this text gin's configuration, as T5X's scripts do."""
+    import gin
+
+    gin.clear_config()
+    gin.add_config_file_search_path(str(files.gin_root()))
+    gin.parse_config_files_and_bindings(list(paths), text, finalize_config=False)
 
 
 @needs_t5x
@@ -159,7 +167,7 @@ def test_stock_t5x_trains_decodes_and_leaves_results(settings, tmp_path, monkeyp
     assert np.mean([r["correct"] for r in records]) == results["accuracy"]
     # The native engine reads the checkpoint that was scored, and answers the same, but that T5X
     # stops where every true label has ended.
-    scores, answers = native.evaluate(folder, "test")
+    scores, answers = load.evaluate(folder, "test")
     texts = [r["prediction"].split() for r in records]
     assert [p.prediction.split()[: len(t)] for p, t in zip(answers, texts, strict=True)] == texts
     assert any(texts) and scores["accuracy"] == results["accuracy"]

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from distill.config import resolve
-from distill.engines import native
+from distill.engines import load, native
 from distill.errors import UserError
 from distill.train.checkpoints import BestCheckpoint
 from distill.train.loop import make_trainer
@@ -62,8 +62,8 @@ def test_the_best_checkpoint_is_scored_and_answers(micro, tmp_path):
     assert list(scores) == [2, 4, 6, 8, 10, 12]
     best = max(scores, key=lambda step: (scores[step], step))
     assert results["checkpoint_step"] == best
-    assert native.evaluate(tmp_path, "validation")[0]["accuracy"] == scores[best]
-    assert native.evaluate(tmp_path, "test")[0]["accuracy"] == results["accuracy"]
+    assert load.evaluate(tmp_path, "validation")[0]["accuracy"] == scores[best]
+    assert load.evaluate(tmp_path, "test")[0]["accuracy"] == results["accuracy"]
 
 
 @pytest.mark.parametrize(

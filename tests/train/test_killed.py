@@ -11,7 +11,7 @@ import time
 import pytest
 
 from distill.config import resolve
-from distill.engines import native
+from distill.engines import load, native
 
 EXPERIMENT = "returns_step_by_step"
 
@@ -43,7 +43,7 @@ def _content(folder):
 def _params(folder):
     import jax
 
-    return jax.device_get(native.load_run(folder)[1])
+    return jax.device_get(load.load_run(folder).params)
 
 
 def _before_the_first_checkpoint(folder, log):

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from distill import cli
 from distill.config import resolve
-from distill.engines import native
+from distill.engines import load, native
 from distill.errors import UserError
 
 EXPERIMENT = "returns_step_by_step"  # of the fixtures `resolved` and `run_dir`
@@ -86,26 +87,26 @@ def test_a_finished_run_is_not_trained_again(resolved, run_dir):
 
 def test_a_folder_of_another_configuration_is_refused(micro, run_dir):
     other = resolve.resolve([EXPERIMENT], (*micro, "LEARNING_RATE=0.5"))
-    with pytest.raises(UserError, match=r"LEARNING_RATE: 0.004 there, 0.5 now"):
+    with pytest.raises(UserError, match=r"LEARNING_RATE: 0.004 in the folder, 0.5 now"):
         native.train(other, run_dir, lambda line: None)
 
 
 def test_a_checkpoint_of_another_size_is_refused(run_dir, tmp_path):
-    import shutil
-
     other = tmp_path / "other"
     shutil.copytree(run_dir, other)
     text = (other / "config.gin").read_text()
     (other / "config.gin").write_text(text.replace("MLP_DIM = 16", "MLP_DIM = 24"))
     with pytest.raises(UserError, match=r"of another size: .*wi_0/kernel is \(16, 16\) there"):
-        native.evaluate(other, "test")
+        load.evaluate(other, "test")
 
 
 def test_a_t5x_run_without_a_checkpoint_is_refused(run_dir, tmp_path):
     (tmp_path / "t5x").mkdir()
-    (tmp_path / "config.gin").write_text((run_dir / "config.gin").read_text())
+    for name in ("config.gin", "student.json"):
+        shutil.copy(run_dir / name, tmp_path / name)
+    shutil.copytree(run_dir / "vocabulary", tmp_path / "vocabulary")
     with pytest.raises(UserError, match=r"no checkpoint in .*/t5x: train this run first"):
-        native.load_run(tmp_path)
+        load.load_run(tmp_path)
 
 
 def test_evaluate_reproduces_the_results(run_dir, capsys):

@@ -11,7 +11,6 @@ import sys
 import pytest
 
 from distill import cli
-from distill.data import datasets
 from distill.data.examples import Example, write_jsonl
 from distill.train import evaluate
 
@@ -105,13 +104,14 @@ def test_beam_scores_and_rationales(predict, tested):
 
 def test_the_rationale_is_what_the_rationale_prefix_asks_for(run_dir, tested):
     """The label task, told that its prefix is the other one, decodes the same text."""
-    from distill.engines import native
+    from distill.engines import load
 
-    config, params = native.load_run(run_dir)
+    run = load.load_run(run_dir)
     rows = [Example(id=row["id"], input=row["input"]) for row in tested[:4]]
-    asked = native.make_evaluator(config).texts(params, rows, rationale=True)
-    spec = dataclasses.replace(config.data, label_prefix=config.data.rationale_prefix)
-    other = native.make_evaluator(dataclasses.replace(config, data=spec)).texts(params, rows)
+    asked = run.evaluator().texts(run.params, rows, rationale=True)
+    spec = dataclasses.replace(run.config.data, label_prefix=run.config.data.rationale_prefix)
+    changed = dataclasses.replace(run, config=dataclasses.replace(run.config, data=spec))
+    other = changed.evaluator().texts(run.params, rows)
     assert [row.rationale for row in asked] == [row.prediction for row in other]
     assert [row.prediction for row in asked] != [row.rationale for row in asked]
 
@@ -145,18 +145,23 @@ def test_a_row_is_scored_by_its_own_choices(predict, tested, tmp_path):
     assert own in others[:2] and one == others[-1] and every == best
 
 
-def test_an_answer_is_correct_by_the_rule_of_its_dataset(predict, rows_file, monkeypatch):
-    import tasks.svamp  # registers svamp  # noqa: F401
-
-    rule = datasets.get("svamp").correct
-    changed = dataclasses.replace(datasets.get("returns"), correct=rule)
-    monkeypatch.setitem(datasets._DATASETS, "returns", changed)
+@pytest.mark.parametrize(
+    ("rule", "hits"),
+    [("exact_match", [False] * 3), ("same_value", [True, True, False]), ("mine.rule", [None] * 3)],
+)
+def test_an_answer_is_correct_by_the_rule_of_its_dataset(
+    rule, hits, predict, run_dir, rows_file, monkeypatch, tmp_path
+):
+    """The run folder names the rule; one that is not known here leaves answers unscored."""
+    shutil.copytree(run_dir, tmp_path / "run")
+    path = tmp_path / "run" / "student.json"
+    path.write_text(path.read_text().replace('"exact_match"', f'"{rule}"'))
     monkeypatch.setattr(evaluate.Evaluator, "_text", lambda self, tokens: "( 6 / 2 )")
     golds = "3", "( 1.0 + 2.0 )", "( 2 / 6 )"
     rows = [Example(id=gold, input="my fan", label=gold) for gold in golds]
     write_jsonl(rows_file, rows)
-    found, _ = predict(f"--input={rows_file}")
-    assert [row["correct"] for row in found["predictions"]] == [True, True, False]
+    found, _ = predict(f"--input={rows_file}", run_dir=path.parent)
+    assert [row.get("correct") for row in found["predictions"]] == hits
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def test_the_data_digest_follows_the_files(micro, tmp_path):
         files = ["returns_step_by_step", "gin/data/jsonl.gin"]
         micro_here = [o for o in micro if o.split("=")[0] not in ("NUM_ROWS", "NUM_TEST")]
         overrides = (*micro_here, *options, "LABELS=('a',)", "NUM_LABELS=0")
-        config = resolve.resolve(files, overrides).run
-        return provenance.describe_run(config, caches.load(config.data), 1.0)
+        resolved = resolve.resolve(files, overrides)
+        return provenance.describe_run(resolved, caches.load(resolved.run.data), 1.0)
 
     first, again, other = describe("x y"), describe("x y"), describe("x z")
     assert list(first["files"]) == [f"{tmp_path}/{name}.jsonl" for name in ("train", "test")]

@@ -1,0 +1,135 @@
+"""Which macro sets which field of a run: the bindings of gin/engines/common.gin, read as data.
+
+A hyperparameter is a dataclass field, which has its default and its check, and one binding
+`field = %MACRO`. Everything here follows from the two: building a RunConfig from macros without
+gin, the defaults that gin/engines/defaults.gin lists, and what a run that is older than a macro
+has for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+from gin import config_parser
+
+from distill.config import files
+from distill.config.run import RunConfig
+from distill.data.spec import DataSpec
+from distill.errors import UserError
+from distill.student.config import T5Config
+from distill.train.config import TrainConfig
+from distill.train.optimizer import OptimizerConfig
+from distill.weighting import Weighting
+
+COMMON = "gin/engines/common.gin"
+REQUIRED = dataclasses.MISSING
+_PARTS = {
+    part.__name__: part
+    for part in (RunConfig, DataSpec, Weighting, T5Config, OptimizerConfig, TrainConfig)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Binding:
+    """A field that a macro sets.
+
+    Attributes:
+      part: name of the dataclass.
+      field: name of its field.
+      macro: name of the macro.
+      default: the field's default; REQUIRED without one.
+    """
+
+    part: str
+    field: str
+    macro: str
+    default: object
+
+
+@functools.cache
+def bindings() -> tuple[Binding, ...]:
+    """The bindings of common.gin, in its order."""
+    found = []
+    for statement in _statements():
+        if not isinstance(statement, config_parser.BindingStatement) or not statement.arg_name:
+            continue
+        kind, name = statement.value
+        if kind == "macro":
+            part = statement.selector.rpartition(".")[2]
+            found.append(Binding(part, statement.arg_name, name, _default(part, name, statement)))
+    return tuple(found)
+
+
+def task_modules() -> tuple[str, ...]:
+    """The modules outside this package that common.gin imports: they register the datasets."""
+    modules = (s.module for s in _statements() if isinstance(s, config_parser.ImportStatement))
+    return tuple(m for m in modules if not m.startswith(("__", "distill.")))
+
+
+@functools.cache
+def defaults() -> Mapping[str, object]:
+    """Each bound macro's default, REQUIRED without one.
+
+    A macro that sets two fields is required if one of them has no default.
+    """
+    values: dict[str, object] = {}
+    for binding in bindings():
+        if values.get(binding.macro) is not REQUIRED or binding.macro not in values:
+            values[binding.macro] = binding.default
+    return values
+
+
+def build_run(values: Mapping[str, object]) -> RunConfig:
+    """The RunConfig of macros; other macros are ignored, missing ones have their default.
+
+    Args:
+      values: literals by macro.
+
+    Raises:
+      UserError: a required macro is missing; whatever the dataclasses refuse, naming the macro.
+    """
+    arguments: dict[str, dict[str, object]] = {part: {} for part in _PARTS}
+    for binding in bindings():
+        if binding.macro in values:
+            arguments[binding.part][binding.field] = values[binding.macro]
+        elif binding.default is REQUIRED:
+            raise UserError(f"macro {binding.macro} must be set: --gin.{binding.macro}=...")
+    return RunConfig(
+        data=DataSpec(**arguments["DataSpec"]),
+        weighting=Weighting(**arguments["Weighting"]),
+        student=T5Config(**arguments["T5Config"]),
+        optimizer=OptimizerConfig(**arguments["OptimizerConfig"]),
+        train=TrainConfig(**arguments["TrainConfig"]),
+        **arguments["RunConfig"],
+    )
+
+
+def is_path(macro: str) -> bool:
+    """Whether a macro holds a path: its name ends in _DIR, _FILE or _PATH."""
+    return macro.endswith(("_DIR", "_FILE", "_PATH"))
+
+
+class _Delegate(config_parser.ParserDelegate):
+    """Gives references as pairs; resolves nothing."""
+
+    def configurable_reference(self, name: str, evaluate: bool) -> tuple[str, str]:
+        return "configurable", name
+
+    def macro(self, name: str) -> tuple[str, str]:
+        return "macro", name
+
+
+@functools.cache
+def _statements() -> tuple[object, ...]:
+    text = (files.gin_root() / COMMON).read_text()
+    return tuple(config_parser.ConfigParser(text, _Delegate()))
+
+
+def _default(part: str, macro: str, statement: config_parser.BindingStatement) -> object:
+    fields = {field.name: field for field in dataclasses.fields(_PARTS[part])}
+    field = fields[statement.arg_name]
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
