@@ -147,9 +147,7 @@ def check_rows(folder: epath.PathLike, meta: Mapping[str, object]) -> None:
     for split, digest in old.get("row_digests", {}).items():
         before, now = old["rows"][split], meta["rows"][split]
         if (before, digest) != (now, meta["row_digests"][split]):
-            raise _changed(
-                folder, f"split {split!r} had {before:,} rows, and has {now:,} others now"
-            )
+            raise _changed(folder, f"{split} had {before:,} rows, and has {now:,} other ones now")
 
 
 def check_bindings(folder: epath.PathLike, resolved: Resolved) -> None:
