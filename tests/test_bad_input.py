@@ -101,6 +101,10 @@ def _runs(folder):
         (folder / name).mkdir()
         (folder / name / file).write_text(content)
     (folder / "torn/results.json").write_text('{"accuracy": ')
+    described = (
+        '{"format": 1, "vocabulary": {"kind": "bytes"}, "labels": [], "answer_rule": "exact_match"}'
+    )
+    (folder / "half/student.json").write_text(described)
     (folder / "half/checkpoints/4.orbax-checkpoint-tmp-1").mkdir(parents=True)
 
 
@@ -271,7 +275,7 @@ CASES = {
         "vocabulary.model",
     ),
     "a run of another configuration": (
-        ["train", RETURNS, "--run_dir={dir}/other"], "LEARNING_RATE: 0.5 there, 0.004 now",
+        ["train", RETURNS, "--run_dir={dir}/other"], "LEARNING_RATE: 0.5 in the folder, 0.004 now",
     ),
     "results that are torn": (
         ["train", RETURNS, "--run_dir={dir}/torn"], r"results.json: not JSON",
