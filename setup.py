@@ -43,7 +43,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2"],
         "teacher": ["openai>=2"],
         "hf": ["transformers>=4.57", "torch>=2.9"],
-        "dev": ["hypothesis", "openai>=2", "pytest", "ruff"],
+        "dev": ["hypothesis", "import-linter>=2.5", "openai>=2", "pytest", "ruff"],
     },
     entry_points={"console_scripts": ["distill=distill.cli:main"]},
     classifiers=[

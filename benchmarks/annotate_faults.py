@@ -17,12 +17,12 @@ import sys
 import tempfile
 import time
 
-from distill.data import returns
-from distill.teacher import annotate, prompts, server
+from distill.teacher import annotate, prompts
 from distill.teacher.client import Client
-from distill.teacher.faults import REASONS, TRANSIENT, FaultPlan
 from distill.teacher.sampling import Sampling
 from distill.teacher.store import Store
+from distill.tickets import generator, server
+from distill.tickets.faults import REASONS, TRANSIENT, FaultPlan
 
 SAMPLES, CONCURRENCY, PER_MINUTE = 2, 32, 1_500
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=5000)
     options = parser.parse_args()
-    rows = returns.generate("natural", options.rows, 0, "train")
+    rows = generator.generate("natural", options.rows, 0, "train")
     lasting = dict.fromkeys(
         ("500", "drop", "truncated_json", "empty_choices", "wrong_model"), 0.002
     )

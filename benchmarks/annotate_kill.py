@@ -22,10 +22,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.data import returns
 from distill.data.examples import write_jsonl
-from distill.teacher import server
 from distill.teacher.store import Store
+from distill.tickets import generator, server
 
 _DISTILL = [sys.executable, "-m", "distill.cli"]
 
@@ -69,7 +68,7 @@ def measure(
       kill_at: numbers of stored answers at which the process is killed, rising.
       latency: seconds before the server answers.
     """
-    tickets = returns.generate("natural", rows, 0, "train")
+    tickets = generator.generate("natural", rows, 0, "train")
     ticket_of = {row.id: row.input for row in tickets}
     write_jsonl(folder / "rows.jsonl", tickets)
     asked: list[tuple[str, int]] = []  # (ticket, first sample) of every request

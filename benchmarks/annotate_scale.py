@@ -18,9 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from distill.data import returns
 from distill.data.examples import write_jsonl
-from distill.teacher import server
+from distill.tickets import generator, server
 
 _TORN = 100  # answers that are taken from the store before it is resumed
 
@@ -35,7 +34,7 @@ def _rss_mb(pid: int) -> float:
 
 
 def _server(*arguments: str) -> tuple[subprocess.Popen, str]:
-    command = [sys.executable, "-m", "distill.teacher.server", *arguments]
+    command = [sys.executable, "-m", "distill.tickets.server", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     return process, process.stdout.readline().strip()
 
@@ -118,7 +117,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_jsonl(folder / "rows.jsonl", returns.generate("natural", options.rows, 0, "train"))
+        write_jsonl(folder / "rows.jsonl", generator.generate("natural", options.rows, 0, "train"))
         found = _whole(folder, options.concurrency) | _resume(folder, options.concurrency)
     print(
         json.dumps({k: round(v, 3) if type(v) is float else v for k, v in found.items()}, indent=1)

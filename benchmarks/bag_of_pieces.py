@@ -20,11 +20,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distill.common.accuracy import wilson_interval
 from distill.config import resolve
 from distill.data import cache as caches
-from distill.data.completions import NLI_LABELS
 from distill.data.examples import Example
-from distill.data.metrics import wilson_interval
+from distill.data.released.completions import NLI_LABELS
 from distill.data.vocabularies import make_vocabulary
 from distill.errors import UserError, unknown
 

@@ -75,10 +75,10 @@ def part(name: str, folder: pathlib.Path, vocabulary: str) -> dict[str, float]:
     """One of the parts, in this process."""
     began = time.perf_counter()
     import tasks  # noqa: F401  registers the datasets
-    from distill.data import cache, datasets, tokenise
-    from distill.data.pairs import PairStream
-    from distill.data.spec import DataSpec
-    from distill.weighting import Weighting
+    from distill.config.data import DataSpec
+    from distill.config.weighting import Weighting
+    from distill.data import cache, datasets
+    from distill.data.batches import PairStream
 
     options = {"train_file": str(folder / "train.jsonl"), "test_file": str(folder / "test.jsonl")}
     spec = DataSpec(
@@ -92,7 +92,7 @@ def part(name: str, folder: pathlib.Path, vocabulary: str) -> dict[str, float]:
 
     def start() -> tuple[cache.TokenCache, PairStream]:
         tokens = cache.load(spec)
-        tokenise.vocabulary(spec)
+        cache.vocabulary(spec)
         weighting = Weighting(0.5, 0.5, "per_sequence", "paired")
         return tokens, PairStream(tokens, spec, weighting, BATCH_SIZE, seed=0)
 

@@ -27,8 +27,8 @@ import numpy as np
 
 from distill.config import resolve
 from distill.data import cache as caches
+from distill.data.batches import PairStream
 from distill.data.cache import TokenCache
-from distill.data.pairs import PairStream
 from distill.errors import UserError
 
 SIDES = ("inputs", "targets")

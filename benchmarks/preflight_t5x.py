@@ -46,7 +46,7 @@ def resolved(options: argparse.Namespace) -> object:
 
 def ours(config: object, mesh: object) -> compiling.Compiled:
     """The native engine's step."""
-    from distill.train.program import make_program
+    from distill.training.program import make_program
 
     shapes = compiling.batch_shapes(config, mesh.shape["data"])
     return compiling.compile_step(make_program(config, mesh), shapes)
@@ -98,7 +98,7 @@ def t5x_model(config: object) -> object:
     from t5x import adafactor, models
     from t5x.examples.scalable_t5 import network
 
-    from distill.train.optimizer import make_t5x_optimizer
+    from distill.training.optimizer import make_t5x_optimizer
 
     student, words = config.student, seqio.PassThroughVocabulary(config.student.vocab_size)
     sizes = {
@@ -188,7 +188,7 @@ def main() -> None:
     if missing:
         sys.exit(f"skipped: {' and '.join(missing)} not installed (docs/preflight.md, docs/t5x.md)")
     devices = compiling.topology_devices(topology(options.topology))
-    from distill.train.mesh import make_mesh
+    from distill.training.mesh import make_mesh
 
     mesh, config = make_mesh(options.model_parallel, devices), resolved(options)
     steps = {

@@ -27,15 +27,15 @@ import numpy as np
 import tasks  # noqa: F401  (registers the datasets)
 from distill.config.resolve import resolve
 from distill.config.run import RunConfig
+from distill.config.weighting import mixture_rates, token_weight
 from distill.data import cache as caches
 from distill.data import packing
+from distill.data.batches import PairStream
 from distill.data.cache import TokenCache
-from distill.data.pairs import PairStream
-from distill.data.task_order import TaskOrder
+from distill.data.order import TaskOrder
 from distill.errors import UserError
 from distill.student.params import init_params
-from distill.train.step import loss_fn
-from distill.weighting import mixture_rates, token_weight
+from distill.training.step import loss_fn
 
 CHECKED_BATCHES, TOLERANCE = 3, 1e-5
 

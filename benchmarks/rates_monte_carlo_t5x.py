@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from distill.weighting import mixture_rates
+from distill.config.weighting import mixture_rates
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests" / "engines"))
 import parity

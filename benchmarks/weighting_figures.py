@@ -21,10 +21,10 @@ import numpy as np
 
 import tasks  # noqa: F401  (registers the datasets)
 from distill.config.resolve import resolve
+from distill.config.weighting import effective_weights, mixture_rates, naive_weights
 from distill.data import cache as caches
 from distill.errors import UserError
-from distill.train import gradient_noise
-from distill.weighting import effective_weights, mixture_rates, naive_weights
+from distill.training import gradient_noise
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, LINE = 640, 360, 64, 140, 16, 48, 14
 COLOURS = ("#0b6e99", "#d9730d", "#6940a5", "#4d6461")

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from distill.data import datasets
-from tasks import released_files
+from distill.data.released import source
 
-DATASET = datasets.register(released_files.nli("anli1"))
+DATASET = datasets.register(source.nli("anli1"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
-from distill.data.spec import DataSpec
-from tasks import released_files
+from distill.data.released import source
 
 
 def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
     """The released training and test rows."""
-    return tuple(released_files.read(spec, "cqa", split) for split in ("train", "test"))
+    return tuple(source.read(spec, "cqa", split) for split in ("train", "test"))
 
 
 # The choices differ from row to row: there is no one closed set to score.
@@ -18,6 +18,6 @@ DATASET = datasets.register(
     datasets.Dataset(
         name="cqa",
         load=load,
-        files=lambda spec: released_files.files(spec, ("cqa", "train"), ("cqa", "test")),
+        files=lambda spec: source.files(spec, ("cqa", "train"), ("cqa", "test")),
     )
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from distill.data import datasets, equations
+from distill.config.data import DataSpec
+from distill.data import datasets
 from distill.data.examples import Example
-from distill.data.spec import DataSpec
-from tasks import released_files
+from distill.data.released import equations, source
 
 
 def _train(spec: DataSpec) -> list[tuple[str, str]]:
@@ -15,15 +15,15 @@ def _train(spec: DataSpec) -> list[tuple[str, str]]:
 
 def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
     """The released training and test rows; with WITH_ASDIV, ASDiv's for training too."""
-    train = [row for part in _train(spec) for row in released_files.read(spec, *part)]
-    return train, released_files.read(spec, "svamp", "test")
+    train = [row for part in _train(spec) for row in source.read(spec, *part)]
+    return train, source.read(spec, "svamp", "test")
 
 
 DATASET = datasets.register(
     datasets.Dataset(
         name="svamp",
         load=load,
-        files=lambda spec: released_files.files(spec, *_train(spec), ("svamp", "test")),
+        files=lambda spec: source.files(spec, *_train(spec), ("svamp", "test")),
         correct=equations.same_value,
     )
 )

@@ -7,6 +7,8 @@ import pathlib
 
 import pytest
 
+from distill.config import resolve
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> pathlib.Path:
@@ -44,3 +46,21 @@ MICRO = (
 def micro() -> tuple[str, ...]:
     """Overrides that shrink an experiment on `returns` to a few seconds."""
     return MICRO
+
+
+@pytest.fixture(scope="session")
+def resolved(micro: tuple[str, ...]) -> resolve.Resolved:
+    """The configuration of the run."""
+    return resolve.resolve(["returns_step_by_step"], micro)
+
+
+@pytest.fixture(scope="session")
+def run_dir(resolved: resolve.Resolved, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Its folder; lines.txt holds what it said."""
+    from distill.engines import native
+
+    folder = tmp_path_factory.mktemp("run") / "a"
+    lines: list[str] = []
+    native.train(resolved, folder, lines.append)
+    (folder / "lines.txt").write_text("\n".join(lines))
+    return folder

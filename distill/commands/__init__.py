@@ -1,1 +1,1 @@
-"""The commands of `distill` that have a module of their own; `distill.cli` registers them."""
+"""The commands of `distill`, a module each; `distill.cli` registers them."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from distill.errors import UserError
+
 
 def add(
     commands: argparse._SubParsersAction, name: str, text: str, configured: bool
@@ -35,3 +37,24 @@ def add(
         command.add_argument("--cache_dir", help="tokenised data and compiled programs; "
                              "default $DISTILL_CACHE_DIR or ~/.cache/distill")  # fmt: skip
     return command
+
+
+def gin_files(options: argparse.Namespace) -> list[str]:
+    """The gin files that the options of a configured command name, that of the size last.
+
+    Raises:
+      UserError: no file is given; an unknown size.
+    """
+    from distill.config import files
+    from distill.errors import unknown
+
+    names = list(options.gin_file)
+    if not names:
+        listed = ", ".join(files.list_gin_files("experiments"))
+        raise UserError(f"give an experiment with --gin_file; there are: {listed}")
+    if options.size:
+        sizes = [name.split("/")[-1].removesuffix(".gin") for name in files.list_gin_files("sizes")]
+        if options.size not in sizes:
+            raise unknown("size", options.size, sizes, "--size")
+        names.append(f"gin/sizes/{options.size}.gin")
+    return names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 from distill.commands import arguments
 from distill.errors import UserError
@@ -11,8 +10,8 @@ from distill.errors import UserError
 TEXT = "turn a T5X checkpoint into a native run folder, or back"
 
 
-def add(commands: argparse._SubParsersAction, gin_files: Callable) -> None:
-    """Adds the command; `gin_files` gives the configuration's files from the options."""
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command `convert`."""
     command = arguments.add(commands, "convert", TEXT, configured=True)
     engines = ("native", "t5x")
     command.add_argument("--from", dest="source", required=True, choices=engines)
@@ -29,10 +28,10 @@ def add(commands: argparse._SubParsersAction, gin_files: Callable) -> None:
     command.add_argument("--best", action="store_true",
                          help="to t5x: the checkpoint that CHECKPOINT = 'best' kept, not the newest"
                          )  # fmt: skip
-    command.set_defaults(run=lambda options: run(options, gin_files), show=show)
+    command.set_defaults(run=run, show=show)
 
 
-def run(options: argparse.Namespace, gin_files: Callable) -> dict[str, object]:
+def run(options: argparse.Namespace) -> dict[str, object]:
     """Converts; says what was written and its step."""
     from distill.config.resolve import resolve
 
@@ -46,7 +45,7 @@ def run(options: argparse.Namespace, gin_files: Callable) -> dict[str, object]:
             options.run_dir, options.output, options.layout, options.scanned, options.best
         )
         return {"written": str(written), "step": int(written.name.rpartition("_")[2])}
-    resolved = resolve(gin_files(options), options.overrides, "native")
+    resolved = resolve(arguments.gin_files(options), options.overrides, "native")
     from distill.convert import folders
 
     step = folders.t5x_to_native(

@@ -31,7 +31,7 @@ def _add_fetch(actions: argparse._SubParsersAction) -> None:
                          help="the digest that a file has to have; repeatable")  # fmt: skip
 
     def run(options: argparse.Namespace) -> dict[str, object]:
-        from distill.data.fetch import fetch
+        from distill.data.download.fetch import fetch
 
         digests = {}
         for text in options.sha256:
@@ -62,7 +62,7 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--dataset", help="esnli, anli1, cqa, svamp or asdiv alone")
 
     def run(options: argparse.Namespace) -> dict[str, object]:
-        from distill.data.summary import summarise
+        from distill.data.released.summary import summarise
 
         splits = {}
         for record in summarise(
@@ -74,7 +74,7 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
         return {"splits": splits}
 
     def show(result: dict[str, object]) -> None:
-        from distill.data.summary import table
+        from distill.data.released.summary import table
 
         print(table(result["splits"].values()))
 
@@ -98,7 +98,7 @@ def _add_build(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--seed", type=int, default=0, help="returns")
 
     def run(options: argparse.Namespace) -> dict[str, object]:
-        from distill.data.build import build
+        from distill.tfds.build import build
 
         settings = {
             "policy": options.policy,

@@ -7,11 +7,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
+from distill.common.terminal import printable
 from distill.errors import UserError
-from distill.teacher.terminal import printable
 
 if TYPE_CHECKING:
-    from distill.data.inputs import Source
+    from distill.inference.inputs import Source
 
 EPILOG = """\
   distill predict --run_dir=RUN "my fan seems burnt ."
@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     if options.block_rows < 1:
         raise UserError(f"got --block_rows {options.block_rows}, expected 1 or more")
     source = _source(options)
-    from distill.engines.predictor import Predictor
-    from distill.train import predictions
+    from distill.inference import predictions
+    from distill.inference.predictor import Predictor
 
     predictor = Predictor(options.run_dir, options.beam, options.length_penalty, options.rationale)
     if options.output:
@@ -98,7 +98,7 @@ def _source(options: argparse.Namespace) -> Source:
         raise UserError(f"got rows from {' and '.join(given)}, expected one of them")
     if not options.tfds and (options.input_template or options.label_field):
         raise UserError("--input_template and --label_field are for --tfds; a file has `input`")
-    from distill.data import inputs
+    from distill.inference import inputs
 
     if options.text:
         return inputs.of_texts(options.text)

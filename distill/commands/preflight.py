@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 TEXT = "tell whether a run fits a TPU slice, how long it takes at least, and what binds it"
 
 
-def add(commands: argparse._SubParsersAction, gin_files: Callable) -> None:
-    """Adds the command; `gin_files` gives the configuration's files from the options."""
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command `preflight`."""
     command = arguments.add(commands, "preflight", TEXT, configured=True)
     command.add_argument(
         "--topology", action="append", default=[], metavar="CHIP:SIDES",
@@ -40,7 +39,7 @@ def add(commands: argparse._SubParsersAction, gin_files: Callable) -> None:
     command.add_argument("--price", type=float, help="of a chip an hour, to tell the run's cost")
 
     def run(options: argparse.Namespace) -> dict[str, object]:
-        return preflight(options, gin_files(options))
+        return preflight(options, arguments.gin_files(options))
 
     def show(result: dict[str, object]) -> None:
         from distill.preflight.report import render

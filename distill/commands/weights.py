@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
@@ -12,8 +12,8 @@ from distill.errors import UserError
 
 if TYPE_CHECKING:
     from distill.config.run import RunConfig
+    from distill.config.student import T5Config
     from distill.data.cache import TokenCache
-    from distill.student.config import T5Config
 
 TEXT = "derive mixture rates and token weights from the loss weights, and back"
 _LARGE = 50_000_000  # parameters from which gradients are those of a smaller student
@@ -21,8 +21,8 @@ _LARGE = 50_000_000  # parameters from which gradients are those of a smaller st
 _STARVED = 0.25
 
 
-def add(commands: argparse._SubParsersAction, gin_files: Callable) -> None:
-    """Adds the command; `gin_files` gives the configuration's files from the options."""
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command `weights`."""
     command = arguments.add(commands, "weights", TEXT, configured=True)
     command.add_argument("--cache_dir", help="tokenised data; default $DISTILL_CACHE_DIR or "
                          "~/.cache/distill")  # fmt: skip
@@ -37,10 +37,10 @@ def add(commands: argparse._SubParsersAction, gin_files: Callable) -> None:
 
     def run(options: argparse.Namespace) -> dict[str, object]:
         from distill.config.resolve import resolve
+        from distill.config.weighting import weights_from_lambda
         from distill.data import cache
-        from distill.weighting import weights_from_lambda
 
-        config = resolve(gin_files(options), options.overrides, options.engine).run
+        config = resolve(arguments.gin_files(options), options.overrides, options.engine).run
         if len(config.data.tasks) < 2:
             raise UserError(
                 f"got METHOD = {config.data.method!r}, which trains one task: there is nothing to "
@@ -69,8 +69,8 @@ def describe(config: RunConfig, cache: TokenCache, pairs: int) -> dict[str, obje
       The object that `--json` prints: tasks, rates by normalisation, naive and effective
       label weight, epochs of each task, gradient_variance (of this batch size), warnings.
     """
-    from distill.data.statistics import task_statistics
-    from distill.weighting import mixture_rates, naive_weights
+    from distill.config.weighting import mixture_rates, naive_weights
+    from distill.training.statistics import task_statistics
 
     statistics = task_statistics(cache, config.data)
     means = {task: s.targets.mean for task, s in statistics.items()}
@@ -108,7 +108,7 @@ def describe(config: RunConfig, cache: TokenCache, pairs: int) -> dict[str, obje
 def _variance(
     config: RunConfig, cache: TokenCache, rates: dict[str, dict[str, float]], pairs: int
 ) -> dict[str, object]:
-    from distill.train import gradient_noise
+    from distill.training import gradient_noise
 
     name = config.weighting.normalization
     name = "per_token" if name == "per_token_batch" else name

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from gin import config_parser
 
 from distill.config import files
+from distill.config.data import DataSpec
+from distill.config.optimizer import OptimizerConfig
 from distill.config.run import RunConfig
-from distill.data.spec import DataSpec
+from distill.config.student import T5Config
+from distill.config.train import TrainConfig
+from distill.config.weighting import Weighting
 from distill.errors import UserError
-from distill.student.config import T5Config
-from distill.train.config import TrainConfig
-from distill.train.optimizer import OptimizerConfig
-from distill.weighting import Weighting
 
 COMMON = "gin/engines/common.gin"
 REQUIRED = dataclasses.MISSING

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from distill.data.spec import DataSpec
+from distill.config.data import DataSpec
+from distill.config.optimizer import OptimizerConfig
+from distill.config.student import T5Config
+from distill.config.train import TrainConfig
+from distill.config.weighting import Weighting
 from distill.errors import UserError, check_types
-from distill.student.config import T5Config
-from distill.train.config import TrainConfig
-from distill.train.optimizer import OptimizerConfig
-from distill.weighting import Weighting
 
 
 @dataclasses.dataclass(frozen=True)

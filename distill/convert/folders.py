@@ -9,15 +9,15 @@ from etils import epath
 
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
+from distill.config.student import T5Config
 from distill.convert import layers, t5x_files
 from distill.convert.states import from_t5x, params_from_t5x, to_t5x
 from distill.errors import UserError, unknown
-from distill.student.config import T5Config
-from distill.train import assets as run_assets
-from distill.train import run_folder
-from distill.train.checkpoints import BEST_FOLDER, FOLDER, Checkpoints
-from distill.train.optimizer import make_optimizer
-from distill.train.step import TrainState, init_state
+from distill.training import assets as run_assets
+from distill.training import run_folder
+from distill.training.checkpoints import BEST_FOLDER, FOLDER, Checkpoints
+from distill.training.optimizer import make_optimizer
+from distill.training.step import TrainState, init_state
 
 
 def t5x_to_native(

@@ -16,11 +16,12 @@ import jax
 import numpy as np
 from flax import serialization, traverse_util
 
+from distill.config.optimizer import OptimizerConfig
+from distill.config.student import T5Config
 from distill.convert import layers
 from distill.errors import UserError
-from distill.student.config import T5Config
 from distill.student.params import param_shapes
-from distill.train.optimizer import OptimizerConfig, make_optimizer
+from distill.training.optimizer import make_optimizer
 
 _MOMENTS = ("v", "v_row", "v_col")
 

@@ -15,10 +15,10 @@ from fractions import Fraction
 
 import numpy as np
 
+from distill.common.hashing import digest64, uniform
+from distill.config.data import LABEL_SOURCES
 from distill.data.examples import Example
-from distill.data.hashing import digest64, uniform
 from distill.data.row_file import take
-from distill.data.spec import LABEL_SOURCES
 from distill.errors import UserError, unknown
 
 

@@ -18,94 +18,28 @@ row of JSON is read when it is asked for.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import numpy as np
 from etils import epath
 
 from distill.common.digests import sha256
+from distill.common.publish import publishing
+from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
-from distill.data.publish import publishing
+from distill.data.ragged import SIDES, Ragged, offsets_path
 from distill.data.row_file import open_array, open_rows, write_rows
-from distill.data.spec import DataSpec
+
+if TYPE_CHECKING:
+    import seqio
 
 FORMAT = 6
-SIDES = ("inputs", "targets")
 _META, _WORDS = "meta.json", "words.txt"
-
-
-@dataclasses.dataclass(frozen=True)
-class Ragged:
-    """N sequences of int32 tokens: `values` end to end, `offsets` [N + 1]."""
-
-    values: np.ndarray
-    offsets: np.ndarray
-
-    @classmethod
-    def of(cls, sequences: Iterable[np.ndarray]) -> Ragged:
-        """Joins sequences."""
-        arrays = [np.asarray(sequence, np.int32) for sequence in sequences]
-        offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int64)
-        return cls(np.concatenate([np.zeros(0, np.int32), *arrays]), offsets)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.values[self.offsets[index] : self.offsets[index + 1]]
-
-    @functools.cached_property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each sequence [N]."""
-        return np.diff(self.offsets)
-
-
-class RaggedWriter:
-    """Writes sequences into growing files, `<name>` and `<name>.offsets`.
-
-    Use as a context manager; the offsets are written at its end.
-    """
-
-    def __init__(self, folder: epath.Path, name: str) -> None:
-        """Opens the files for N sequences that come in order."""
-        self._path = folder / name
-        self.offsets = array("q", [0])
-
-    def __enter__(self) -> RaggedWriter:
-        self._file = self._path.open("wb")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-        offsets = np.array(self.offsets, "<i8")
-        _offsets_of(self._path).write_bytes(offsets.tobytes())
-
-    def add(self, tokens: np.ndarray) -> None:
-        """The next sequence [T]."""
-        self._file.write(np.asarray(tokens, "<i4").tobytes())
-        self.offsets.append(self.offsets[-1] + len(tokens))
-
-    def skip_to(self, index: int) -> None:
-        """Sequences before the one of this index that are not there are empty.
-
-        Raises:
-          ValueError: that one was written already.
-        """
-        if index < len(self.offsets) - 1:
-            raise ValueError(f"sequence {index} comes after {len(self.offsets) - 2}")
-        for _ in range(index - len(self.offsets) + 1):
-            self.offsets.append(self.offsets[-1])
-
-
-def _offsets_of(path: epath.Path) -> epath.Path:
-    return path.parent / f"{path.name}.offsets"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +102,16 @@ def stored_words(spec: DataSpec) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
+def vocabulary(spec: DataSpec) -> seqio.Vocabulary:
+    """The vocabulary that `spec` asks for; words are those of the cache if it is there."""
+    from distill.data.vocabularies import make_vocabulary  # loads tensorflow
+
+    words: Sequence[str] = ()
+    if spec.vocabulary == "words":
+        words = stored_words(spec) or datasets.vocabulary_words(spec)
+    return make_vocabulary(spec.vocabulary, spec.vocabulary_path, words)
+
+
 def _folder(spec: DataSpec, digests: Mapping[str, str]) -> epath.Path:
     key = f"{FORMAT}-{spec.digest()}-{datasets.joined_digest(digests)}"
     return cache_dir() / hashlib.sha256(key.encode()).hexdigest()[:20]
@@ -181,7 +125,7 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
         for task in spec.tasks:
             for side in SIDES:
                 path = folder / f"{split}.{task}.{side}"
-                arrays = open_array(path, "<i4"), open_array(_offsets_of(path), "<i8")
+                arrays = open_array(path, "<i4"), open_array(offsets_path(path), "<i8")
                 tokens[split, task, side] = Ragged(*arrays)
     return TokenCache(folder, meta, tokens, rows)
 

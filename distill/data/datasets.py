@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from etils import epath
 
+from distill.common.accuracy import matches_exactly
 from distill.common.digests import sha256, sha256_text
-from distill.data import budget, equations
+from distill.common.text_files import check_file
+from distill.config.data import DataSpec
+from distill.data import budget
 from distill.data.examples import Example
-from distill.data.metrics import matches_exactly
-from distill.data.spec import DataSpec
-from distill.data.text_files import check_file
 from distill.errors import UserError, unknown
 
 
@@ -52,34 +52,18 @@ class Dataset:
     group: Callable[[Example], str] | None = None
 
 
-# Answer rules by the name that a run folder stores; a dataset of a user may bring its own.
-RULES: Mapping[str, Callable[[str, str], bool]] = {
-    "exact_match": matches_exactly,
-    "same_value": equations.same_value,
-}
 _DATASETS: dict[str, Dataset] = {}
-
-
-def rule_name(correct: Callable[[str, str], bool]) -> str:
-    """The name of an answer rule; `<module>.<function>` for one that is not in RULES."""
-    for name, rule in RULES.items():
-        if rule is correct:
-            return name
-    return f"{correct.__module__}.{correct.__qualname__}"
-
-
-def find_rule(name: str, dataset: str) -> Callable[[str, str], bool] | None:
-    """The answer rule of this name; None if it is of a dataset that is not registered."""
-    if name in RULES:
-        return RULES[name]
-    known = _DATASETS.get(dataset)
-    return known.correct if known is not None and rule_name(known.correct) == name else None
 
 
 def register(dataset: Dataset) -> Dataset:
     """Makes a dataset known under its name; the last registration wins."""
     _DATASETS[dataset.name] = dataset
     return dataset
+
+
+def find(name: str) -> Dataset | None:
+    """The dataset of this name, None if it is not registered."""
+    return _DATASETS.get(name)
 
 
 def get(name: str) -> Dataset:

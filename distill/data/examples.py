@@ -7,11 +7,12 @@ import enum
 import functools
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from etils import epath
 
-from distill.data.text_files import json_lines
+from distill.common.accuracy import matches_exactly
+from distill.common.text_files import json_lines
 from distill.errors import UserError, closest
 
 
@@ -290,3 +291,26 @@ def _checked(row: Example, where: str) -> Example:
     if row.teacher_label is not None and row.teacher_label not in row.choices:
         return dataclasses.replace(row, teacher_label=None, failure=Failure.LABEL_OUTSIDE_SET)
     return row
+
+
+def teacher_accuracy(
+    examples: Sequence[Example], correct: Callable[[str, str], bool] = matches_exactly
+) -> float:
+    """Share of all N rows whose teacher label is right; a missing one is wrong.
+
+    Args:
+      examples: N rows with gold labels.
+      correct: whether a teacher label counts as a gold label; to the letter by default.
+
+    Raises:
+      UserError: no rows, or a row without a gold label.
+    """
+    if not examples:
+        raise UserError("got no rows to measure the teacher's accuracy on, expected at least 1")
+    for row in examples:
+        if row.label is None:
+            raise UserError(
+                f"row {row.id} has no gold label; the teacher's accuracy needs one for every row"
+            )
+    labelled = [row for row in examples if row.teacher_label is not None]
+    return sum(correct(row.teacher_label, row.label) for row in labelled) / len(examples)

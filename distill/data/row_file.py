@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from etils import epath
 
+from distill.common.hashing import digest64
+from distill.common.text_files import check_file, json_object
 from distill.data.examples import Example, row_of, same_id, to_line
-from distill.data.hashing import digest64
-from distill.data.text_files import check_file, json_object
 from distill.errors import UserError
 
 _BOM = b"\xef\xbb\xbf"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import seqio
 import tensorflow as tf
 from etils import epath
 
-from distill.data import budget, datasets, preprocessors, records
+from distill.common.accuracy import wilson_interval
+from distill.config.data import DataSpec
+from distill.data import budget, datasets, preprocessors
 from distill.data.examples import Example
-from distill.data.metrics import wilson_interval
 from distill.data.row_file import RowFile
-from distill.data.spec import DataSpec
 
 _CHUNK = 1024  # rows that are read from disk at once
 
@@ -175,7 +176,7 @@ def _source(
 
     kinds = {"row": tf.int32} | dict.fromkeys(("input", "label", "rationale"), tf.string)
     if folder is not None:
-        return records.dataset(folder / f"{split}.{source}.tfrecord", chunks(), kinds)
+        return _tfrecord_rows(folder / f"{split}.{source}.tfrecord", chunks(), kinds)
     signature = {name: tf.TensorSpec([None], kind) for name, kind in kinds.items()}
     return tf.data.Dataset.from_generator(chunks, output_signature=signature).unbatch()
 
@@ -209,3 +210,49 @@ def label_metric(
         }
 
     return label_accuracy
+
+
+def _tfrecord_rows(
+    path: epath.Path, chunks: Iterable[Mapping[str, np.ndarray]], kinds: Mapping[str, tf.DType]
+) -> tf.data.Dataset:
+    """The rows of a TFRecord file, which is written first if it is not there.
+
+    T5X saves where a run is in its data. tf.data can store the place of a reader that is its
+    own, not that of a Python generator ("PyFunc is stateful").
+
+    Args:
+      path: the file; it appears when it is complete.
+      chunks: the rows' columns, each an array [n], some rows at a time.
+      kinds: tf.string or tf.int32 for each column.
+
+    Returns:
+      Scalars by column, row after row.
+    """
+    if not path.exists():
+        scratch = path.parent / f"{path.name}.tmp-{uuid.uuid4().hex[:8]}"
+        with tf.io.TFRecordWriter(str(scratch)) as writer:
+            for columns in chunks:
+                for values in zip(*columns.values(), strict=True):
+                    writer.write(_tf_example(dict(zip(columns, values, strict=True))))
+        scratch.replace(path)
+    stored = {n: tf.string if k == tf.string else tf.int64 for n, k in kinds.items()}
+    features = {name: tf.io.FixedLenFeature([], kind) for name, kind in stored.items()}
+
+    def parsed(record: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = tf.io.parse_single_example(record, features)
+        return {
+            name: value if kinds[name] == tf.string else tf.cast(value, kinds[name])
+            for name, value in values.items()
+        }
+
+    return tf.data.TFRecordDataset(str(path)).map(parsed)
+
+
+def _tf_example(row: Mapping[str, bytes | np.integer]) -> bytes:
+    features = {
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        if isinstance(value, bytes)
+        else tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
+        for name, value in row.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
+from distill.common.text_files import read_bytes
 from distill.data.examples import FIELDS, Example, assemble, read_jsonl
 from distill.data.row_file import index_jsonl
-from distill.data.text_files import read_bytes
 from distill.errors import UserError, closest
 
 

@@ -11,12 +11,11 @@ import numpy as np
 import seqio
 from etils import epath
 
-from distill.data import cache as caches
+from distill.config.data import DataSpec
 from distill.data import datasets
-from distill.data.cache import SIDES, RaggedWriter
 from distill.data.examples import Example
+from distill.data.ragged import SIDES, RaggedWriter
 from distill.data.seqio_tasks import forget, register
-from distill.data.spec import DataSpec
 from distill.data.vocabularies import make_vocabulary, uncovered
 from distill.errors import UserError
 
@@ -26,14 +25,6 @@ MAX_UNCOVERED = 0.01
 _BATCH = 1024  # rows that come out of TensorFlow at once
 
 
-def vocabulary(spec: DataSpec) -> seqio.Vocabulary:
-    """The vocabulary that `spec` asks for; words are those of the cache if it is there."""
-    words: Sequence[str] = ()
-    if spec.vocabulary == "words":
-        words = caches.stored_words(spec) or datasets.vocabulary_words(spec)
-    return make_vocabulary(spec.vocabulary, spec.vocabulary_path, words)
-
-
 def tokenise(
     spec: DataSpec, folder: epath.Path
 ) -> tuple[datasets.Splits, seqio.Vocabulary, dict[str, dict[str, float]]]:
@@ -41,7 +32,7 @@ def tokenise(
 
     Args:
       spec: the settings.
-      folder: takes the files of `distill.data.cache.RaggedWriter`, `<split>.<task>.<side>`,
+      folder: takes the files of `distill.data.ragged.RaggedWriter`, `<split>.<task>.<side>`,
         aligned with the splits' rows. They grow as rows come: memory does not depend on N.
 
     Returns:
@@ -53,7 +44,7 @@ def tokenise(
         row; for VOCABULARY = 'words' any unknown word in training rows.
     """
     splits = datasets.load_splits(spec)
-    words = vocabulary(spec)
+    words = _vocabulary(spec)
     uncovered_labels = _check_coverage(spec, splits, words)
     names = register(spec, splits, words)
     statistics: dict[str, dict[str, float]] = {}
@@ -167,3 +158,9 @@ def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabu
     if found:
         log.warning("%d rows have a label that cannot be decoded right: %s", len(found), found[0])
     return len(found)
+
+
+def _vocabulary(spec: DataSpec) -> seqio.Vocabulary:
+    """The vocabulary of a cache that is not made yet."""
+    words = datasets.vocabulary_words(spec) if spec.vocabulary == "words" else ()
+    return make_vocabulary(spec.vocabulary, spec.vocabulary_path, words)

@@ -11,8 +11,8 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from distill.data.spec import EOS_MARK, VOCABULARIES
-from distill.data.text_files import read_bytes
+from distill.common.text_files import read_bytes
+from distill.config.data import EOS_MARK, VOCABULARIES
 from distill.errors import UserError, unknown
 
 _T5_PIECES = 32_100

@@ -13,14 +13,14 @@ from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
 from distill.engines import results
-from distill.engines.load import make_evaluator, share_compilations
+from distill.inference.evaluator import summarise
+from distill.inference.load import make_evaluator, share_compilations
 from distill.student.params import param_count
-from distill.train import assets as run_assets
-from distill.train import hosts, provenance, run_folder
-from distill.train.assets import Assets
-from distill.train.checkpoints import read_json
-from distill.train.evaluate import summarise
-from distill.train.loop import fit, make_trainer
+from distill.training import assets as run_assets
+from distill.training import hosts, provenance, run_folder
+from distill.training.assets import Assets
+from distill.training.checkpoints import read_json
+from distill.training.loop import fit, make_trainer
 
 
 def train(
@@ -31,7 +31,7 @@ def train(
 ) -> dict[str, object]:
     """Trains a run, or goes on with it, and scores one checkpoint on the test split.
 
-    On several hosts all call it (`distill.train.hosts`), and the first writes.
+    On several hosts all call it (`distill.training.hosts`), and the first writes.
 
     Args:
       resolved: a checked configuration.

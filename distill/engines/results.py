@@ -8,9 +8,9 @@ from etils import epath
 
 from distill.common.atomic import write_json, write_json_lines
 from distill.config.run import RunConfig
+from distill.inference.evaluator import Prediction, summarise, to_record
 from distill.student.params import param_count
-from distill.train import provenance, run_folder
-from distill.train.evaluate import Prediction, summarise, to_record
+from distill.training import provenance, run_folder
 
 
 def describe(config: RunConfig, engine: str) -> dict[str, object]:

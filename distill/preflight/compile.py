@@ -1,6 +1,6 @@
 """Ahead-of-time compilation of a run's own programs for devices that need not exist.
 
-What is compiled is what training runs (`distill.train.program`) and what evaluation decodes
+What is compiled is what training runs (`distill.training.program`) and what evaluation decodes
 labels with (`distill.student.decoding.greedy`), of abstract arrays: no parameter is allocated.
 libtpu from PyPI compiles for every slice on a machine without a TPU.
 """
@@ -23,7 +23,7 @@ from distill.preflight.count import Shapes, jaxpr_flops
 if TYPE_CHECKING:
     import jax
 
-    from distill.train.program import Program
+    from distill.training.program import Program
 
 # Before libtpu is loaded: no questions to a metadata server, no lock on a TPU, no complaint that
 # this machine is no TPU host.
@@ -135,7 +135,7 @@ def abstract_batch(shapes: Shapes, mesh: jax.sharding.Mesh | None) -> dict:
     import jax
 
     from distill.data import packing
-    from distill.train.mesh import batch_sharding
+    from distill.training.mesh import batch_sharding
 
     sharding = None if mesh is None else batch_sharding(mesh)
     like = packing.pack([], [], 1, shapes.inputs, shapes.targets)
@@ -177,7 +177,7 @@ def compile_decoding(config: RunConfig, program: Program, length: int) -> Compil
     import jax.numpy as jnp
 
     from distill.student.decoding import greedy
-    from distill.train.mesh import rows_sharding
+    from distill.training.mesh import rows_sharding
 
     began = time.monotonic(), time.process_time()
     shape = config.train.eval_batch_size, config.data.input_length

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from distill.student.config import T5Config
+from distill.config.student import T5Config
 
 if TYPE_CHECKING:
     from jax.extend.core import Jaxpr

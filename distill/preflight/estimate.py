@@ -11,12 +11,12 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+from distill.config.optimizer import OptimizerConfig
 from distill.config.run import RunConfig
+from distill.config.student import T5Config
 from distill.preflight.chips import Chip
 from distill.preflight.count import Shapes, training_flops
 from distill.preflight.hlo import Collective
-from distill.student.config import T5Config
-from distill.train.optimizer import OptimizerConfig
 
 if TYPE_CHECKING:
     import jax
@@ -96,7 +96,7 @@ def state_bytes(
     """
     from jax import tree
 
-    from distill.train.program import state_shapes, state_shardings
+    from distill.training.program import state_shapes, state_shardings
 
     def local(shapes: object, shardings: object) -> int:
         leaves = zip(tree.leaves(shapes), tree.leaves(shardings), strict=True)

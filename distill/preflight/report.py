@@ -6,7 +6,9 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
+from distill.config.optimizer import OptimizerConfig
 from distill.config.run import RunConfig
+from distill.config.student import T5Config
 from distill.errors import UserError
 from distill.preflight import hlo
 from distill.preflight.chips import GIB, Topology
@@ -19,10 +21,8 @@ from distill.preflight.compile import (
 )
 from distill.preflight.count import Shapes, useful_flops
 from distill.preflight.estimate import State, estimate, roofline, state_bytes
-from distill.student.config import T5Config
-from distill.train import mesh as meshes
-from distill.train.optimizer import OptimizerConfig
-from distill.train.program import make_program
+from distill.training import mesh as meshes
+from distill.training.program import make_program
 
 
 def mesh_shape(config: RunConfig, topology: Topology) -> tuple[int, int]:

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from distill.config.run import RunConfig
+from distill.config.student import REMATS
+from distill.config.train import PARAMETER_SHARDINGS
 from distill.errors import UserError
 from distill.preflight.chips import Topology
 from distill.preflight.compile import batch_shapes
 from distill.preflight.report import inspect, settings
-from distill.student.config import REMATS
-from distill.train.config import PARAMETER_SHARDINGS
 
 COMPILED = 3
 # Estimates of temporaries are rough: what is to be compiled should leave this share free.

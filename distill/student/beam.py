@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from distill.config.student import T5Config
 from distill.errors import UserError
-from distill.student.config import T5Config
 from distill.student.decoding import EOS_ID, PAD_ID, _encode
 from distill.student.network import T5, empty_cache
 

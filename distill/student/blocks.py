@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from distill.student.config import T5Config
+from distill.config.student import T5Config
 from distill.student.dropout import (
     SEGMENT_SLOTS,
     by_key,

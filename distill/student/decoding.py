@@ -7,8 +7,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from distill.config.student import T5Config
 from distill.errors import UserError
-from distill.student.config import T5Config
 from distill.student.losses import token_nll
 from distill.student.network import T5, StackKeysValues, empty_cache
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from distill.student.config import T5Config
+from distill.config.student import T5Config
 from distill.student.dropout import drop
 
 NUM_BUCKETS = 32
@@ -54,7 +54,7 @@ def flat_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def gathered(param: jax.Array, axes: tuple[str, ...]) -> jax.Array:
     """The parameter with all of its embedding axis on every device; its gradient is scattered.
 
-    Where the mesh's rules split "embed" (`distill.train.mesh`, 'zero'), a compiler left alone
+    Where the mesh's rules split "embed" (`distill.training.mesh`, 'zero'), a compiler left alone
     may gather the activations of all rows instead, which are larger. Elsewhere nothing happens.
 
     Args:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from distill.config.student import T5Config
 from distill.student.blocks import (
     DecoderLayer,
     EncoderLayer,
@@ -25,7 +26,6 @@ from distill.student.blocks import (
     layer_class,
     scanned,
 )
-from distill.student.config import T5Config
 from distill.student.dropout import (
     SEGMENT_SLOTS,
     by_layer,

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from distill.config.student import T5Config
 from distill.errors import UserError
 from distill.student.blocks import LAYERS_AXIS
-from distill.student.config import T5Config
 from distill.student.network import T5
 
 

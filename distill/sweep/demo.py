@@ -126,9 +126,8 @@ def annotate(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> float:
     from distill import cli
     from distill.config.resolve import resolve
     from distill.data.datasets import get
-    from distill.data.examples import read_jsonl, write_jsonl
-    from distill.teacher import server
-    from distill.teacher.simulated import teacher_accuracy
+    from distill.data.examples import read_jsonl, teacher_accuracy, write_jsonl
+    from distill.tickets import server
 
     noisy = next((row for row in rows if row.experiment == "returns_noisy_step_by_step"), rows[-1])
     accuracies = []
@@ -205,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found[row].append(result)
     groups = [group(row.name, sorted(rs, key=lambda r: r["seed"])) for row, rs in found.items()]
 
-    from distill.engines import load
+    from distill.inference import load
 
     student = next(row for row in reversed(rows) if row.name == "step_by_step")
     student_dir = student.run_dir(options.out, seeds[0])

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Sequence
 
+from distill.common.terminal import printable
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.teacher.client import Answer, Client, Permanent, Reason, Refused, Retry
@@ -22,7 +23,6 @@ from distill.teacher.sampling import PATHS, Digests, Sampling
 from distill.teacher.settings import Settings
 from distill.teacher.store import Store
 from distill.teacher.tally import Progress, Tally
-from distill.teacher.terminal import printable
 
 
 class Job:

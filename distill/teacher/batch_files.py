@@ -18,7 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
 
-from distill.data.text_files import json_lines
+from distill.common.terminal import printable
+from distill.common.text_files import json_lines
 from distill.errors import UserError
 from distill.teacher.client import Answer, Reason, Retry, answer_of, same_model
 from distill.teacher.prompts import Prompt
@@ -26,7 +27,6 @@ from distill.teacher.samples import Missing, answer_records, first_run
 from distill.teacher.sampling import PATHS, Sampling, key_of
 from distill.teacher.store import Store
 from distill.teacher.tally import CHARACTERS_PER_TOKEN
-from distill.teacher.terminal import printable
 
 _COUNT = re.compile(r"[0-9]{1,9}")
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000

@@ -11,9 +11,9 @@ import re
 import time
 import urllib.parse
 
+from distill.common.terminal import printable
 from distill.errors import UserError
 from distill.teacher.limits import retry_after
-from distill.teacher.terminal import printable
 
 _LOCAL = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 _SECRET = 8  # shorter keys ("EMPTY", "none", "x") are placeholders, and words of answers

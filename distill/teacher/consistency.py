@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from distill.data.completions import Completion
 from distill.data.examples import Failure
+from distill.data.released.completions import Completion
 
 
 @dataclasses.dataclass(frozen=True)

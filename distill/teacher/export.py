@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from etils import epath
 
-from distill.data.completions import NLI_LABELS
 from distill.data.examples import Example
-from distill.data.released_rows import KINDS
+from distill.data.released.completions import NLI_LABELS
+from distill.data.released.rows import KINDS
 from distill.errors import UserError, unknown
 from distill.teacher.prompts import _LISTED
 
@@ -21,7 +21,7 @@ def write_released(
 ) -> list[str]:
     """Writes `<dataset>_<split>.json` and `llm/<split>_CoT_<k>.json`.
 
-    `distill.data.released.read` gives the rows back, with ids by position.
+    `distill.data.released.reader.read` gives the rows back, with ids by position.
 
     Args:
       folder: the raw_dir that is written to.

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
 
+from distill.data import examples
 from distill.data.examples import Example, write_jsonl
 from distill.errors import UserError
-from distill.teacher import annotate, batch_files, lint, prompts, settle, simulated, sources
+from distill.teacher import annotate, batch_files, lint, prompts, settle, sources
 from distill.teacher.client import Client, check_url, read_key
 from distill.teacher.export import check_released, write_released
 from distill.teacher.filters import Filters
@@ -22,6 +23,7 @@ from distill.teacher.samples import Missing, missing
 from distill.teacher.sampling import Digests, Sampling, key_of
 from distill.teacher.store import Store
 from distill.teacher.tally import CHARACTERS_PER_TOKEN
+from distill.tickets import teacher as simulated
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -79,7 +81,7 @@ def _simulated(options: argparse.Namespace) -> dict[str, object]:
         "mode": "simulated",
         "output": options.output,
         "rows": len(rows),
-        "teacher_accuracy": simulated.teacher_accuracy(rows),
+        "teacher_accuracy": examples.teacher_accuracy(rows),
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from etils import epath
 
-from distill.data.text_files import read_bytes
+from distill.common.text_files import read_bytes
 from distill.errors import UserError, closest
 
 FILE = Path(__file__).resolve().parent / "prices.json"

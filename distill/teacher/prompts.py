@@ -17,16 +17,16 @@ from pathlib import Path
 
 from etils import epath
 
-from distill.data import equations
-from distill.data.completions import (
+from distill.common.text_files import read_bytes
+from distill.data.examples import Example
+from distill.data.released import equations
+from distill.data.released.completions import (
     Completion,
     parse_choice,
     parse_equation,
     parse_free,
     parse_nli,
 )
-from distill.data.examples import Example
-from distill.data.text_files import read_bytes
 from distill.errors import UserError, closest, unknown
 
 FOLDER = Path(__file__).resolve().parent / "prompts"

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from etils import epath
 
-from distill.data.completions import Completion
+from distill.common.accuracy import wilson_interval
 from distill.data.examples import Example, Failure, write_jsonl
-from distill.data.metrics import wilson_interval
+from distill.data.released.completions import Completion
 from distill.teacher.consistency import Verdict, vote
 from distill.teacher.filters import Filters
 from distill.teacher.prices import Price

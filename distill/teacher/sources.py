@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from etils import epath
 
-from distill.data import returns
+from distill.common.text_files import json_lines
 from distill.data.examples import Example
-from distill.data.released_rows import KINDS
+from distill.data.released.rows import KINDS
 from distill.data.tables import open_rows, read_rows
-from distill.data.text_files import json_lines
 from distill.errors import UserError, unknown
+from distill.tickets import generator
 
 _FIELDS = ("id", "input", "label", "choices")
 _IN_MEMORY = 64_000_000  # bytes of a file
@@ -51,7 +51,7 @@ def from_released(raw_dir: epath.PathLike, dataset: str, split: str) -> list[Exa
 
 def from_returns(policy: str, rows: int, seed: int, split: str = "train") -> list[Example]:
     """Tickets of `returns` with gold labels."""
-    return returns.generate(policy, rows, seed, split)
+    return generator.generate(policy, rows, seed, split)
 
 
 def mapping_of(texts: Sequence[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from distill.teacher.terminal import printable
+from distill.common.terminal import printable
 
 
 def text(result: dict[str, object]) -> str:

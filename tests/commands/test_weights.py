@@ -12,8 +12,8 @@ from distill import cli
 from distill.config import resolve
 from distill.data import cache as caches
 from distill.student.params import init_params
-from distill.train import gradient_noise
-from distill.train.step import loss_fn
+from distill.training import gradient_noise
+from distill.training.step import loss_fn
 
 RETURNS = "--gin_file=returns_step_by_step"
 

@@ -11,8 +11,9 @@ import pytest
 from distill import cli
 from distill.config.resolve import resolve
 from distill.convert import folders
-from distill.engines import load, native
-from distill.train.checkpoints import Checkpoints
+from distill.engines import native
+from distill.inference import load
+from distill.training.checkpoints import Checkpoints
 
 EXPERIMENT = "--gin_file=returns_step_by_step"
 

@@ -18,7 +18,7 @@ from parity import needs_t5x
 
 from distill.convert.states import from_t5x, to_t5x
 from distill.errors import UserError
-from distill.train.optimizer import make_optimizer, make_schedule
+from distill.training.optimizer import make_optimizer, make_schedule
 
 # Wide enough for factored moments.
 WIDE = dataclasses.replace(
@@ -81,7 +81,7 @@ def test_a_checkpoint_of_another_kind_is_refused():
 def test_a_run_moves_engines_in_the_middle(name):
     from flax.traverse_util import flatten_dict
 
-    from distill.train.optimizer import make_t5x_optimizer
+    from distill.training.optimizer import make_t5x_optimizer
 
     config = parity.optimizer_config(name)
     schedule, native = make_schedule(config), make_optimizer(config)

@@ -20,7 +20,7 @@ import parity
 from distill.convert import folders, layers, t5x_files
 from distill.convert.states import from_t5x, params_from_t5x, to_t5x
 from distill.errors import UserError
-from distill.train.optimizer import make_optimizer
+from distill.training.optimizer import make_optimizer
 
 SCANNED = dataclasses.replace(parity.CONFIG, scan_layers=True)
 

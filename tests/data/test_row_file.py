@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from etils import epath
 
+from distill.config.data import DataSpec
 from distill.data import cache as caches
 from distill.data import datasets, row_file
 from distill.data.examples import Example, read_jsonl
 from distill.data.row_file import RowFile, index_jsonl, open_rows, take, write_rows
-from distill.data.spec import DataSpec
 from distill.errors import UserError
 from tasks import jsonl  # registers the dataset
 
@@ -105,7 +105,7 @@ def test_a_cache_on_disk_holds_what_the_same_rows_in_memory_give(spec, monkeypat
 
 
 def test_a_second_start_parses_no_row(spec, monkeypatch):
-    from distill.data.tokenise import vocabulary
+    from distill.data.cache import vocabulary
 
     caches.load(spec)
     read = Example.from_dict

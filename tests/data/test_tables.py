@@ -11,8 +11,8 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.config.data import DataSpec
 from distill.data.examples import FIELDS, Example, write_jsonl
-from distill.data.spec import DataSpec
 from distill.data.tables import read_csv, read_rows
 from distill.errors import UserError
 from tasks import jsonl

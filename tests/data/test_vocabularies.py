@@ -13,16 +13,16 @@ pytest.importorskip("seqio")
 
 from sentencepiece import sentencepiece_model_pb2  # noqa: E402
 
-from distill.data import returns  # noqa: E402
 from distill.data.vocabularies import make_vocabulary, padded_size, uncovered  # noqa: E402
 from distill.errors import UserError  # noqa: E402
+from distill.tickets import generator  # noqa: E402
 
 T5_FILE = "cc_all.32000.100extra.model"
 
 
 @pytest.fixture(scope="module")
 def words():
-    return make_vocabulary("words", words=returns.words())
+    return make_vocabulary("words", words=generator.words())
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def t5_path(shared_dir):
 
 def test_word_ids_are_sorted_after_pad_eos_unknown(words):
     assert (words.pad_id, words.eos_id, words.unk_id) == (0, 1, 2)
-    assert words.vocab_size == len(returns.words()) + 3
-    assert words.encode(" ".join(returns.words())) == list(range(3, words.vocab_size))
-    assert make_vocabulary("words", words=[*returns.words()[::-1], "my"]) == words
+    assert words.vocab_size == len(generator.words()) + 3
+    assert words.encode(" ".join(generator.words())) == list(range(3, words.vocab_size))
+    assert make_vocabulary("words", words=[*generator.words()[::-1], "my"]) == words
 
 
 def test_every_ticket_survives_in_python_and_tensorflow(words):
-    for row in returns.generate("hard", 20, 0, "train"):
+    for row in generator.generate("hard", 20, 0, "train"):
         text = f"[label] {row.input}"
         found = words.encode(text)
         assert 2 not in found

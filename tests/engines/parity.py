@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distill.engines import t5x as engine
+from distill.config.optimizer import OptimizerConfig
+from distill.config.student import T5Config
+from distill.engines.t5x import train as engine
 from distill.errors import UserError
-from distill.student.config import T5Config
 from distill.student.params import param_shapes
-from distill.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
-from distill.train.step import TrainState, make_train_step
+from distill.training.optimizer import make_optimizer, make_schedule
+from distill.training.step import TrainState, make_train_step
 
 STEPS, PAIRS, LENGTH = 50, 4, 12
 TASK_WEIGHTS = (0.3, 0.7)
@@ -111,7 +112,7 @@ def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, **set
     import seqio
     from t5x.examples.t5 import network
 
-    from distill.engines.t5x_model import TaskLossModel
+    from distill.engines.t5x.model import TaskLossModel
 
     module = network.Transformer(
         network.T5Config(
@@ -131,7 +132,7 @@ def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, **set
 
 def t5x_curve(config: OptimizerConfig) -> tuple[np.ndarray, dict]:
     """`native_curve` by T5X's network, loss and optimizer."""
-    from distill.train.optimizer import make_t5x_optimizer
+    from distill.training.optimizer import make_t5x_optimizer
 
     model, schedule = t5x_model(CONFIG, PAIRS), make_schedule(config)
     params = jax.tree.map(jnp.asarray, random_params(CONFIG))

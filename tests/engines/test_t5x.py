@@ -11,9 +11,10 @@ from etils import epath
 
 from distill.config.resolve import resolve
 from distill.data import cache
-from distill.engines import t5x as engine
-from distill.engines import t5x_run
+from distill.engines.t5x import mixtures as t5x_mixtures
+from distill.engines.t5x import train as engine
 from distill.errors import UserError
+from distill.inference import t5x_run
 from tasks import mixtures
 
 EXPERIMENT = "gin/experiments/returns_step_by_step.gin"
@@ -48,10 +49,10 @@ def weights(label: float, normalization: str = "per_sequence") -> list[str]:
 @pytest.mark.parametrize("label_weight", [0.3, 0.8])
 def test_rates_give_each_task_its_weight_in_the_loss(label_weight, normalization):
     config = run(*weights(label_weight, normalization)).run
-    rates = mixtures.rates(config.data, config.weighting)
+    rates = t5x_mixtures.rates(config.data, config.weighting)
     assert sum(rates.values()) == pytest.approx(1)
-    assert mixtures.loss_normalizing_factor(config.data, config.weighting, 4) == 8
-    scales = mixtures.token_scales(config.data, config.weighting)
+    assert t5x_mixtures.loss_normalizing_factor(config.data, config.weighting, 4) == 8
+    scales = t5x_mixtures.token_scales(config.data, config.weighting)
     means = [cache.load(config.data).mean_target_tokens(task) for task in rates]
     if normalization == "per_sequence":
         # Each sequence has weight 1, so the share of sequences is the weight.
@@ -73,9 +74,9 @@ def test_the_mixture_draws_at_these_rates_and_its_name_tells_them_apart():
     other = run(*weights(0.5)).run
     assert mixtures.mixture(other.data, other.weighting) != name
     rows = seqio.get_mixture_or_task(name).get_dataset(
-        mixtures.feature_lengths(config.data), "train", shuffle=True, seed=0, num_epochs=None
+        t5x_mixtures.feature_lengths(config.data), "train", shuffle=True, seed=0, num_epochs=None
     )
-    words = mixtures.vocabulary(config.data)
+    words = t5x_mixtures.vocabulary(config.data)
     seen = collections.Counter(
         words.decode(row["inputs"][:1]) for row in rows.take(1000).as_numpy_iterator()
     )
@@ -89,14 +90,14 @@ def test_a_task_without_weight_is_not_drawn():
     config = run(*weights(1.0)).run
     drawn = seqio.get_mixture_or_task(mixtures.mixture(config.data, config.weighting))
     assert [task.name for task in drawn.tasks] == [mixtures.label_task(config.data)]
-    assert mixtures.token_scales(config.data, config.weighting)[1] == 0
-    assert mixtures.layout(config.data, config.weighting, 4).rows == 8
+    assert t5x_mixtures.token_scales(config.data, config.weighting)[1] == 0
+    assert t5x_mixtures.layout(config.data, config.weighting, 4).rows == 8
     for way in ("paired", "rates"):
         single = run(f"WEIGHTING={way}", experiment="gin/experiments/returns_finetune.gin").run
         drawn = seqio.get_mixture_or_task(mixtures.mixture(single.data, single.weighting))
         assert [task.name for task in drawn.tasks] == [mixtures.label_task(single.data)]
-        assert mixtures.token_scales(single.data, single.weighting) == (1,)
-        assert mixtures.layout(single.data, single.weighting, 4).rows == 4
+        assert t5x_mixtures.token_scales(single.data, single.weighting) == (1,)
+        assert t5x_mixtures.layout(single.data, single.weighting, 4).rows == 4
 
 
 @pytest.mark.parametrize("way", ["rates", "paired"])
@@ -109,7 +110,7 @@ def test_a_place_in_more_rows_than_are_shuffled_can_be_stored(way, tmp_path):
     config = run("NUM_ROWS=1500", "NUM_LABELS=1400", f"WEIGHTING={way}").run
     name = mixtures.mixture(config.data, config.weighting)
     dataset = seqio.get_mixture_or_task(name).get_dataset(
-        mixtures.feature_lengths(config.data), "train", shuffle=True, seed=0, num_epochs=None
+        t5x_mixtures.feature_lengths(config.data), "train", shuffle=True, seed=0, num_epochs=None
     )
     rows = iter(dataset)
     for _ in range(3):
@@ -125,19 +126,19 @@ def test_a_place_in_more_rows_than_are_shuffled_can_be_stored(way, tmp_path):
 def test_lengths_are_those_of_the_longest_sequences():
     config = run().run
     tokens = cache.load(config.data).tokens
-    lengths = mixtures.feature_lengths(config.data)
+    lengths = t5x_mixtures.feature_lengths(config.data)
     for side in ("inputs", "targets"):
         longest = max(r.lengths.max() for key, r in tokens.items() if key[2] == side)
         assert lengths[side] == longest <= getattr(config.data, f"{side[:-1]}_length")
-    assert mixtures.decode_lengths(config.data)["targets"] == 2  # one word and EOS
+    assert t5x_mixtures.decode_lengths(config.data)["targets"] == 2  # one word and EOS
     single = run("METHOD=single_task", *weights(1.0)).run
-    assert mixtures.decode_lengths(single.data)["targets"] == single.data.target_length
+    assert t5x_mixtures.decode_lengths(single.data)["targets"] == single.data.target_length
 
 
 def test_saves_come_at_each_period_and_at_the_end():
-    assert mixtures.checkpoint_steps(1000, 300) == (300, 600, 900, 1000)
-    assert mixtures.checkpoint_steps(1000, 500) == (500, 1000)
-    assert mixtures.checkpoint_steps(3, 500) == (3,)
+    assert t5x_mixtures.checkpoint_steps(1000, 300) == (300, 600, 900, 1000)
+    assert t5x_mixtures.checkpoint_steps(1000, 500) == (500, 1000)
+    assert t5x_mixtures.checkpoint_steps(3, 500) == (3,)
 
 
 def test_the_command_names_the_same_files_and_quotes_texts(tmp_path):
@@ -189,11 +190,14 @@ def test_the_best_checkpoint_is_scored_by_t5xs_own_evaluation(tmp_path):
 
 
 def test_with_best_t5x_saves_what_it_decodes():
-    assert mixtures.eval_split("best") == "validation" and mixtures.eval_split("last") == "test"
-    assert mixtures.eval_period(1000, 100, "best") == 100
-    assert mixtures.eval_period(50, 100, "best") == 50
-    assert mixtures.eval_period(1000, 100, "last") == 1000
-    assert mixtures.checkpoint_steps(1000, 300, "best") is None
+    assert (
+        t5x_mixtures.eval_split("best") == "validation"
+        and t5x_mixtures.eval_split("last") == "test"
+    )
+    assert t5x_mixtures.eval_period(1000, 100, "best") == 100
+    assert t5x_mixtures.eval_period(50, 100, "best") == 50
+    assert t5x_mixtures.eval_period(1000, 100, "last") == 1000
+    assert t5x_mixtures.checkpoint_steps(1000, 300, "best") is None
 
 
 def test_a_failed_child_is_an_error_with_the_end_of_its_log(tmp_path):

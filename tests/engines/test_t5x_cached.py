@@ -14,8 +14,9 @@ from seqio import test_utils
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from test_t5x import cache_dir, run  # noqa: F401  (a fixture of this file too)
 
-from distill.data import seqio_cache
-from distill.engines.t5x_check import check
+from distill.engines.t5x import mixtures as t5x_mixtures
+from distill.engines.t5x import seqio_cache
+from distill.engines.t5x.check import check
 from distill.errors import UserError
 from tasks import mixtures
 
@@ -77,7 +78,7 @@ def test_a_cache_that_was_being_written_does_not_count(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(seqio, "dict_to_tfexample", lambda row: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            seqio_cache.provide(name, mixtures._open(data).folder / "seqio")
+            seqio_cache.provide(name, t5x_mixtures._open(data).folder / "seqio")
     assert not seqio.TaskRegistry.get(name).cache_dir
     assert mixtures.label_task(data, use_cached=True) == name
     assert len(some(dataset(name, use_cached=True))) == 90

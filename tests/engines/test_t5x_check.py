@@ -12,8 +12,8 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from test_t5x import cache_dir, run  # noqa: F401  (a fixture of this file too)
 
-from distill.engines import t5x as engine
-from distill.engines.t5x_check import check
+from distill.engines.t5x import train as engine
+from distill.engines.t5x.check import check
 from distill.errors import UserError
 
 

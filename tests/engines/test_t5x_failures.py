@@ -46,7 +46,7 @@ def test_a_vocabulary_of_the_models_own(tmp_path, capsys):
     (tmp_path / "mine.gin").write_text(
         "from __gin__ import dynamic_registration\n"
         "import seqio\n"
-        "from distill.engines import t5x_model\n"
+        "from distill.engines.t5x import model as t5x_model\n"
         "t5x_model.TaskLossModel.output_vocabulary = @seqio.ByteVocabulary()\n"
     )
     message = train(tmp_path, capsys, f"--gin_file={tmp_path}/mine.gin")

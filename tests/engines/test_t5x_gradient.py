@@ -17,10 +17,11 @@ from parity import needs_t5x
 from test_parity import norm_of_difference
 
 from distill.config.resolve import resolve
-from distill.data import cache
-from distill.data.pairs import PairStream
-from distill.student.config import T5Config
-from distill.train.step import loss_fn
+from distill.config.student import T5Config
+from distill.data import cache, ragged
+from distill.data.batches import PairStream
+from distill.engines.t5x import mixtures as t5x_mixtures
+from distill.training.step import loss_fn
 from tasks import mixtures
 
 pytestmark = [needs_t5x, pytest.mark.t5x]
@@ -49,10 +50,10 @@ def t5x_batch(config, pack: bool) -> dict[str, np.ndarray]:
     """One epoch, all rows, as T5X's own call gives it."""
     import seqio
 
-    converter = mixtures.feature_converter(config.data, config.weighting)
+    converter = t5x_mixtures.feature_converter(config.data, config.weighting)
     rows = seqio.get_dataset(
         mixtures.mixture(config.data, config.weighting),
-        mixtures.feature_lengths(config.data, pack),
+        t5x_mixtures.feature_lengths(config.data, pack),
         converter(pack=pack),
         shuffle=True,
         seed=1,
@@ -68,7 +69,7 @@ def two_passes(model, params, config) -> jax.Array:
     tokens = cache.load(config.data)
     total = 0.0
     for task, weight in zip(config.data.tasks, config.task_weights, strict=True):
-        inputs, targets = (tokens.tokens["train", task, side] for side in cache.SIDES)
+        inputs, targets = (tokens.tokens["train", task, side] for side in ragged.SIDES)
         batch = {
             "encoder_input_tokens": padded(inputs, 30),
             "decoder_target_tokens": padded(targets, 16),

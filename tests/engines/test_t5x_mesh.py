@@ -19,7 +19,9 @@ from parity import needs_t5x
 
 from distill.config import files
 from distill.config.resolve import resolve
-from distill.engines import t5x_check, t5x_errors, t5x_mesh
+from distill.engines.t5x import check as t5x_check
+from distill.engines.t5x import errors as t5x_errors
+from distill.engines.t5x import mesh as t5x_mesh
 from distill.errors import UserError
 
 MESHES = files.list_gin_files("meshes")

@@ -17,8 +17,8 @@ from parity import needs_t5x
 
 from distill.convert import layers, t5x_files
 from distill.convert.states import from_t5x, params_from_t5x, to_t5x
-from distill.train.optimizer import make_optimizer, make_schedule
-from distill.train.step import TrainState, make_train_step
+from distill.training.optimizer import make_optimizer, make_schedule
+from distill.training.step import TrainState, make_train_step
 
 FIRST, SECOND = 17, 34  # the steps after which the run moves
 
@@ -42,7 +42,7 @@ def initializer(config):
     """T5X's own: what restores and saves training states of the model."""
     from t5x import partitioning, utils
 
-    from distill.train.optimizer import make_t5x_optimizer
+    from distill.training.optimizer import make_t5x_optimizer
 
     model = parity.t5x_model(parity.CONFIG, parity.PAIRS)
     shape = (parity.PAIRS, parity.LENGTH)

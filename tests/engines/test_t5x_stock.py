@@ -18,9 +18,9 @@ from parity import CONFIG, needs_t5x, t5x_model
 from test_t5x import EXPERIMENT, cache_dir, run  # noqa: F401  (a fixture of this file too)
 
 from distill.config import files
-from distill.engines import load, t5x_run
-from distill.engines import t5x as engine
+from distill.engines.t5x import train as engine
 from distill.errors import UserError
+from distill.inference import load, t5x_run
 
 
 def parse_gin(paths, text):
@@ -63,7 +63,7 @@ def test_the_native_adafactor_takes_the_steps_of_t5xs_own(settings):
     import jax.numpy as jnp
     import optax
 
-    from distill.train.optimizer import make_optimizer, make_schedule, make_t5x_optimizer
+    from distill.training.optimizer import make_optimizer, make_schedule, make_t5x_optimizer
 
     config = run("OPTIMIZER=adafactor", "WEIGHT_DECAY=0.1", "TRAIN_STEPS=9").run.optimizer
     config = dataclasses.replace(config, **settings)

@@ -22,8 +22,8 @@ from test_t5x import SMALL
 
 from distill.config import files
 from distill.config.resolve import read_macros, resolve
-from distill.data.build import build
 from distill.errors import UserError
+from distill.tfds.build import build
 
 # Its data are files, which nothing here may ask for.
 EXPERIMENT = "gin/experiments/svamp_mini_step_by_step.gin"
@@ -113,7 +113,7 @@ def test_stock_t5x_trains_and_decodes_built_data(folder):
 @needs_t5x
 @pytest.mark.t5x
 def test_a_cache_is_read_in_place_of_the_data(folder, tmp_path, monkeypatch):
-    from distill.data import seqio_cache
+    from distill.engines.t5x import seqio_cache
 
     monkeypatch.syspath_prepend(str(folder))
     known, caches = list(seqio.get_global_cache_dirs()), epath.Path(tmp_path / "caches")
@@ -143,7 +143,8 @@ def config(*overrides: str):
 
 
 def test_rows_are_drawn_and_weighed_by_the_loss_weights(folder):
-    from tasks import tfds, tfds_mixtures
+    from distill.engines.t5x import tfds_mixtures
+    from tasks import tfds
 
     run = config()
     spec, weighting = run.data, run.weighting
@@ -174,7 +175,8 @@ def test_rows_are_drawn_and_weighed_by_the_loss_weights(folder):
 
 
 def test_a_batch_is_a_row_a_sequence():
-    from tasks import tfds_mixtures
+    from distill.engines.t5x import tfds_mixtures
+    from tasks import tfds  # registers the released data  # noqa: F401
 
     run = config()
     assert tfds_mixtures.batch_rows(run.data, run.weighting, 15, multiple=8) == 32
@@ -193,7 +195,8 @@ def test_a_batch_is_a_row_a_sequence():
     ],
 )
 def test_what_it_does_not_have_is_refused(override, message):
-    from tasks import tfds_mixtures
+    from distill.engines.t5x import tfds_mixtures
+    from tasks import tfds  # registers the released data  # noqa: F401
 
     more = ["LABEL_WEIGHT=1.0", "RATIONALE_WEIGHT=0.0"] if "single" in override else []
     run = config(override, *more)
@@ -207,7 +210,8 @@ def test_what_it_does_not_have_is_refused(override, message):
 
 
 def test_packing_and_unknown_tasks_are_refused():
-    from tasks import tfds_mixtures
+    from distill.engines.t5x import tfds_mixtures
+    from tasks import tfds  # registers the released data  # noqa: F401
 
     run = config()
     with pytest.raises(UserError, match="PACK = True with TFDS tasks, expected False"):

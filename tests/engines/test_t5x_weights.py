@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from distill.config.resolve import resolve
-from distill.data import cache
-from distill.engines import t5x_packing
-from distill.weighting import mixture_rates
+from distill.config.weighting import mixture_rates
+from distill.data import cache, ragged
+from distill.engines.t5x import mixtures as t5x_mixtures
+from distill.engines.t5x import packing as t5x_packing
 from tasks import mixtures
 
 EXPERIMENT = "gin/experiments/returns_step_by_step.gin"
@@ -26,10 +27,10 @@ def read(config, pack: bool, count: int, rows: int = 0):
     """Rows of training data as T5X's converter gives them."""
     import seqio
 
-    converter = mixtures.feature_converter(config.data, config.weighting)(pack=pack)
+    converter = t5x_mixtures.feature_converter(config.data, config.weighting)(pack=pack)
     dataset = seqio.get_dataset(
         mixtures.mixture(config.data, config.weighting),
-        mixtures.feature_lengths(config.data, pack),
+        t5x_mixtures.feature_lengths(config.data, pack),
         converter,
         shuffle=True,
         seed=0,
@@ -63,7 +64,7 @@ def corpus(config) -> collections.Counter:
     """Task, input and target of every training sequence, from the tokenised cache."""
     tokens = cache.load(config.data).tokens
     sides = [
-        (task, *(tokens["train", name, side] for side in cache.SIDES))
+        (task, *(tokens["train", name, side] for side in ragged.SIDES))
         for task, name in enumerate(config.data.tasks)
     ]
     return collections.Counter(
@@ -102,9 +103,9 @@ def test_an_unpacked_batch_of_pairs_is_whole():
     }
     inputs = [tuple(row["encoder_input_tokens"][row["encoder_input_tokens"] > 0]) for row in rows]
     assert [partner[label] for label in inputs[::2]] == inputs[1::2]
-    batch = mixtures.layout(config.data, config.weighting, 4)
+    batch = t5x_mixtures.layout(config.data, config.weighting, 4)
     assert batch == t5x_packing.Layout(8, 4.0)
-    assert mixtures.loss_normalizing_factor(config.data, config.weighting, 4) == 4.0
+    assert t5x_mixtures.loss_normalizing_factor(config.data, config.weighting, 4) == 4.0
 
 
 @pytest.mark.parametrize("pack", [False, True])
@@ -119,7 +120,7 @@ def test_rates_and_token_weights_give_the_tasks_their_shares(normalization, pack
     rates = mixture_rates({"label": 0.3, "rationale": 0.7}, normalization, means)
     assert np.mean([s[0] == 0 for s in found]) == pytest.approx(rates["label"], abs=0.03)
     # Divided by the sequences, the weights of a task's tokens add up to its loss weight.
-    batch = mixtures.layout(config.data, config.weighting, 4, pack)
+    batch = t5x_mixtures.layout(config.data, config.weighting, 4, pack)
     expected = len(rows) / batch.rows * batch.expected
     assert len(found) == pytest.approx(expected, rel=0.03)
     share = sum(float(s[3].sum()) for s in found if s[0] == 0) / expected
@@ -144,7 +145,7 @@ def test_rows_without_a_rationale_are_their_label_alone(tmp_path):
     assert collections.Counter(s[:3] for s in found) == corpus(config)
     counts = collections.Counter(s[0] for s in found)
     assert counts[1] < counts[0]
-    batch = mixtures.layout(config.data, config.weighting, 30)
+    batch = t5x_mixtures.layout(config.data, config.weighting, 30)
     share = 1 + counts[1] / counts[0]
     assert batch.rows == round(30 * share)
     assert batch.expected == pytest.approx(batch.rows / share)
@@ -155,8 +156,8 @@ def test_data_of_other_kinds_is_converted_as_ever():
 
     config = config_of("WEIGHTING=paired")
     name = mixtures.label_task(config.data)
-    lengths = mixtures.decode_lengths(config.data)
-    make = mixtures.feature_converter(config.data, config.weighting)
+    lengths = t5x_mixtures.decode_lengths(config.data)
+    make = t5x_mixtures.feature_converter(config.data, config.weighting)
     ours, theirs = (
         list(seqio.get_dataset(name, lengths, c, "test").as_numpy_iterator())
         for c in (make(pack=False), seqio.EncDecFeatureConverter(pack=False))

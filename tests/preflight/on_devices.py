@@ -18,8 +18,8 @@ from distill.preflight.compile import abstract_batch, abstract_state
 from distill.preflight.count import Shapes
 from distill.preflight.estimate import state_bytes
 from distill.student.decoding import greedy
-from distill.train import mesh as meshes
-from distill.train.program import make_program
+from distill.training import mesh as meshes
+from distill.training.program import make_program
 
 SHAPES = Shapes(8, 16, 8)
 LAYOUTS = {

@@ -10,8 +10,8 @@ from distill.config import resolve
 from distill.preflight.compile import abstract_batch
 from distill.preflight.count import Shapes, forward_flops, jaxpr_flops, training_flops
 from distill.student.decoding import greedy
-from distill.train import mesh as meshes
-from distill.train.program import make_program
+from distill.training import mesh as meshes
+from distill.training.program import make_program
 
 SMALL = (
     "EMBED_DIM=128", "MLP_DIM=256", "NUM_HEADS=4", "HEAD_DIM=32", "VOCAB_SIZE=512",

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from distill.student.config import T5Config
+from distill.config.student import T5Config
 from distill.student.network import T5
 from distill.student.params import init_params
 

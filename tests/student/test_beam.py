@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.config.student import T5Config
 from distill.errors import UserError
 from distill.student.beam import beam_search
-from distill.student.config import T5Config
 from distill.student.decoding import greedy
 from distill.student.network import T5
 from distill.student.params import init_params

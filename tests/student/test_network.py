@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 from jax.sharding import PartitionSpec
 
-from distill.student.config import T5Config
+from distill.config.student import T5Config
 from distill.student.dropout import (
     SEGMENT_SLOTS,
     by_key,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from distill.config.student import T5Config
 from distill.data.packing import Sequence2Sequence, assign_rows, pack
 from distill.errors import UserError
 from distill.student.beam import beam_search
-from distill.student.config import T5Config
 from distill.student.decoding import greedy, score_labels
 from distill.student.network import T5
 from distill.student.params import (
@@ -25,7 +25,7 @@ from distill.student.params import (
     stack_layers,
     unstack_layers,
 )
-from distill.train.step import loss_fn
+from distill.training.step import loss_fn
 
 WEIGHTS, DIVISOR = (0.3, 0.7), 4.0
 LENGTHS = (16, 10)

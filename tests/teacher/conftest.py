@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from distill.data import returns
 from distill.data.examples import Example, write_jsonl
-from distill.teacher import annotate, prompts, server
+from distill.teacher import annotate, prompts
 from distill.teacher.client import Client
-from distill.teacher.faults import FaultPlan
 from distill.teacher.sampling import Sampling
 from distill.teacher.store import Store
+from distill.tickets import generator, server
+from distill.tickets.faults import FaultPlan
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def serve():
 @pytest.fixture(scope="session")
 def tickets() -> list[Example]:
     """120 tickets with gold labels."""
-    return returns.generate("natural", 120, 0, "train")
+    return generator.generate("natural", 120, 0, "train")
 
 
 @pytest.fixture

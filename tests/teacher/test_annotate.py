@@ -10,10 +10,12 @@ import time
 import pytest
 
 from distill.errors import UserError
-from distill.teacher import prompts, server, simulated
-from distill.teacher.faults import REASONS, TRANSIENT, FaultPlan
+from distill.teacher import prompts
 from distill.teacher.prices import Price
 from distill.teacher.store import Store
+from distill.tickets import server
+from distill.tickets import teacher as simulated
+from distill.tickets.faults import REASONS, TRANSIENT, FaultPlan
 
 
 def _ends(job):

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from distill.errors import UserError
-from distill.teacher import batch_files, prompts, samples, server
+from distill.teacher import batch_files, prompts, samples
 from distill.teacher.sampling import Digests, key_of
 from distill.teacher.store import Store
+from distill.tickets import server
 
 
 @pytest.fixture

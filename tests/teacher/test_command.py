@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from distill import cli
+from distill.common.terminal import printable
 from distill.data.examples import read_jsonl
-from distill.teacher import server
-from distill.teacher.faults import FaultPlan
-from distill.teacher.terminal import printable
+from distill.tickets import server
+from distill.tickets.faults import FaultPlan
 
 ASK = ["annotate", "--prompt=returns", "--model=simulated-returns", "--progress_seconds=0",
        "--timeout=60", "--backoff_seconds=.01"]  # fmt: skip
@@ -293,7 +293,8 @@ def test_what_a_student_learnt_to_say_is_escaped_too(capsys):
 
 def test_nothing_heavy_is_loaded_to_ask(rows_file):
     code = (
-        "import sys; from distill.teacher import pipeline, client, server\n"
+        "import sys; from distill.teacher import pipeline, client\n"
+        "from distill.tickets import server\n"
         "heavy = {'jax', 'tensorflow', 'seqio', 'openai'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from distill.data import released
 from distill.data.examples import Example, Failure, read_jsonl
-from distill.data.premises import nli_input
+from distill.data.released import reader
+from distill.data.released.premises import nli_input
 from distill.errors import UserError
 from distill.teacher import prompts, settle
 from distill.teacher.export import write_released
@@ -69,7 +69,7 @@ def test_the_released_layout_reads_back_as_what_was_written(dataset, tmp_path):
     with Store(tmp_path / "s") as store:
         settled = list(settle.settle(rows, prompt, digests, 1, store, totals))
     write_released(tmp_path / "raw", dataset, "test", [(s.row, s.completion) for s in settled])
-    back = released.read(tmp_path / "raw", dataset, "test")
+    back = reader.read(tmp_path / "raw", dataset, "test")
     assert back == [s.row for s in settled]
     assert len({row.failure for row in back}) >= 3, "the rows should differ in their failures"
     assert totals.answered == 6 and totals.parsed == sum(r.teacher_label is not None for r in back)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from distill.data.completions import Completion
-from distill.data.equations import same_value
+from distill.common.accuracy import matches_exactly
 from distill.data.examples import Example, Failure
-from distill.data.metrics import matches_exactly
+from distill.data.released.completions import Completion
+from distill.data.released.equations import same_value
 from distill.errors import UserError
 from distill.teacher.consistency import vote
 from distill.teacher.filters import Dropped, Filters, leaks

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from distill.data.examples import Example
-from distill.data.premises import nli_input
+from distill.data.released.premises import nli_input
 from distill.errors import UserError
 from distill.teacher import lint, prompts
 

@@ -1,0 +1,60 @@
+"""OptimizerConfig: the rule, the schedule of its rate, clipping and decay."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from distill.errors import UserError, check_types, unknown
+
+OPTIMIZERS = ("adamw", "adafactor")
+SCHEDULES = ("cosine", "constant", "linear", "rsqrt")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer's settings; each is set by the macro in brackets.
+
+    Attributes:
+      learning_rate: peak learning rate; the numerator with 'rsqrt' [LEARNING_RATE].
+      warmup_steps: steps of linear warm-up from 0; level ones with 'rsqrt' [WARMUP_STEPS].
+      total_steps: step at which cosine and line reach 0 [TRAIN_STEPS].
+      schedule: what follows the warm-up, one of SCHEDULES [SCHEDULE].
+      b1, b2: decay of AdamW's first and second moment [ADAM_B1, ADAM_B2].
+      weight_decay: decoupled decay, on all parameters, times the rate [WEIGHT_DECAY].
+      clip_norm: largest global gradient norm, 0 for none [CLIP_NORM].
+      name: one of OPTIMIZERS [OPTIMIZER].
+
+    Raises:
+      UserError: a value outside its range, naming its macro.
+    """
+
+    learning_rate: float
+    total_steps: int
+    warmup_steps: int = 100
+    schedule: str = "cosine"
+    b1: float = 0.9
+    b2: float = 0.98
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    name: str = "adamw"
+
+    def __post_init__(self) -> None:
+        macros = {"b1": "ADAM_B1", "b2": "ADAM_B2", "total_steps": "TRAIN_STEPS"}
+        check_types(self, macros)
+        if self.name not in OPTIMIZERS:
+            raise unknown("optimizer", self.name, OPTIMIZERS, "macro OPTIMIZER")
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES, "macro SCHEDULE")
+        if not self.learning_rate > 0:
+            raise UserError(f"got LEARNING_RATE = {self.learning_rate}, expected more than 0")
+        if not 0 <= self.warmup_steps < self.total_steps:
+            raise UserError(
+                f"got WARMUP_STEPS = {self.warmup_steps}, expected 0 or more and fewer than "
+                f"TRAIN_STEPS = {self.total_steps}"
+            )
+        for macro, value in (("ADAM_B1", self.b1), ("ADAM_B2", self.b2)):
+            if not 0 <= value < 1:
+                raise UserError(f"got {macro} = {value}, expected [0, 1)")
+        for macro, value in (("WEIGHT_DECAY", self.weight_decay), ("CLIP_NORM", self.clip_norm)):
+            if value < 0:
+                raise UserError(f"got {macro} = {value}, expected 0 or more")

@@ -1,0 +1,177 @@
+"""The indexed stream of training batches: batch(step) is a pure function.
+
+What step s, slot i trains on depends on (seed, s, i) alone. Resuming therefore needs the
+step and nothing else, and neither packing nor the number of devices changes what is
+trained on. With WEIGHTING = 'paired' a slot is a row, and each epoch a permutation of all
+rows; with 'rates' a slot is one sequence of one task (`TaskOrder`).
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+
+from distill.config.data import DataSpec
+from distill.config.weighting import Weighting, batch_token_weight, mixture_rates, token_weight
+from distill.data import packing
+from distill.data.cache import TokenCache
+from distill.data.order import TaskOrder, permutation
+from distill.errors import UserError
+
+# Steps that are laid out beforehand to find how many packed rows a batch needs.
+_PROBES = 64
+
+
+class PairStream:
+    """Batches of `batch_size` rows: pairs of sequences, or as many draws (method `sequences`)."""
+
+    def __init__(
+        self,
+        cache: TokenCache,
+        spec: DataSpec,
+        weighting: Weighting,
+        batch_size: int,
+        seed: int,
+        row_multiple: int = 1,
+    ) -> None:
+        """Prepares the stream.
+
+        Args:
+          cache: tokens of the training split.
+          spec: lengths and tasks.
+          weighting: gives each target token its within-task weight.
+          batch_size: training rows (pairs) a step.
+          seed: seeds the order.
+          row_multiple: packed rows of a batch are a multiple of this (devices that share a
+            batch, times parts that it is computed in).
+
+        Raises:
+          UserError: no training rows; a label of no tokens, naming its row.
+        """
+        self._spec, self._seed, self._batch_size = spec, seed, batch_size
+        self._multiple = row_multiple
+        self._tokens = [
+            (cache.tokens["train", task, "inputs"], cache.tokens["train", task, "targets"])
+            for task in spec.tasks
+        ]
+        self.num_rows = len(self._tokens[0][0])
+        if not self.num_rows:
+            raise UserError("no training rows: raise NUM_LABELS")
+        self._targets = [np.asarray(targets.lengths) for _, targets in self._tokens]
+        if not self._targets[0].all():
+            row = cache.rows["train"][int(np.argmin(self._targets[0]))]
+            raise UserError(f"row {row.id}: its label has no tokens, expected at least 1, its EOS")
+        self._normalization = weighting.normalization
+        self._means = [cache.mean_target_tokens(task) for task in spec.tasks]
+        self._permutation = functools.lru_cache(maxsize=2)(
+            lambda epoch: permutation(self.num_rows, seed, epoch)
+        )
+        self._order = None
+        if weighting.way == "rates":
+            weights = dict(zip(spec.tasks, weighting.task_weights(spec.tasks), strict=True))
+            means = dict(zip(spec.tasks, self._means, strict=True))
+            rates = mixture_rates(weights, weighting.normalization, means)
+            self._order = TaskOrder(
+                [rates[task] for task in spec.tasks],
+                [np.flatnonzero(lengths) for lengths in self._targets],
+                seed,
+            )
+        # One number of packed rows for nearly all steps: each new one costs a compilation.
+        self._packed_rows = max(len(self._layout(step)[1]) for step in range(_PROBES))
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which every row is seen once (by the label task, with rates)."""
+        seen = self._batch_size
+        if self._order:
+            seen *= len(self._tokens) * self._order.rates[0]
+        return self.num_rows / seen if seen else float("inf")
+
+    def sequences(self, step: int) -> list[tuple[int, int]]:
+        """Task and row of each training sequence of a step, a pure function of (seed, step).
+
+        BATCH_SIZE rows with all their tasks (a row without a rationale has its label
+        alone), or as many sequences as those would be, drawn at the tasks' rates.
+        """
+        if self._order:
+            count = self._batch_size * len(self._tokens)
+            return self._order.draw(np.arange(step * count, (step + 1) * count))
+        slots = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
+        epochs, places = np.divmod(slots, self.num_rows)
+        rows = [int(self._permutation(int(e))[p]) for e, p in zip(epochs, places, strict=True)]
+        tasks = range(len(self._tokens))
+        return [(task, row) for row in rows for task in tasks if self._targets[task][row]]
+
+    def rows(self, step: int) -> np.ndarray:
+        """Indices of the training rows of a step [batch_size], or of each draw with rates."""
+        return np.array([r for task, r in self.sequences(step) if self._order or task == 0])
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """The packed batch of a step (see `packing.pack`)."""
+        sequences, rows = self._layout(step)
+        needed = max(len(rows), self._packed_rows)
+        needed = -(-needed // self._multiple) * self._multiple
+        lengths = self._spec.input_length, self._spec.target_length
+        return packing.pack(sequences, rows, needed, *lengths)
+
+    def batches(self, start: int, stop: int, ahead: int = 2) -> Iterator[dict[str, np.ndarray]]:
+        """Batches of steps start to stop - 1, made in a thread `ahead` of their use.
+
+        Raises:
+          Whatever making a batch raises.
+        """
+        ready: queue.Queue = queue.Queue(maxsize=ahead)
+        stopped = threading.Event()
+
+        def put(item: object) -> None:
+            while not stopped.is_set():
+                try:
+                    return ready.put(item, timeout=0.1)
+                except queue.Full:
+                    continue
+
+        def work() -> None:
+            try:
+                for step in range(start, stop):
+                    if stopped.is_set():
+                        return
+                    put(self.batch(step))
+            except Exception as error:  # handed to the consumer, who raises it
+                put(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            for _ in range(start, stop):
+                item = ready.get()
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            stopped.set()
+
+    def _layout(self, step: int) -> tuple[list[packing.Sequence2Sequence], list[list[int]]]:
+        drawn = self.sequences(step)
+        tokens = np.zeros(len(self._tokens), int)
+        for task, row in drawn:
+            tokens[task] += self._targets[task][row]
+        sequences = []
+        for task, row in drawn:
+            inputs, targets = self._tokens[task]
+            weight = self._token_weight(task, int(self._targets[task][row]), int(tokens[task]))
+            sequences.append(packing.Sequence2Sequence(inputs[row], targets[row], task, weight))
+        lengths = self._spec.input_length, self._spec.target_length
+        return sequences, packing.assign_rows(sequences, *lengths)
+
+    def _token_weight(self, task: int, length: int, batch_tokens: int) -> float:
+        """Weight of each target token; sums over BATCH_SIZE then estimate L_task."""
+        if self._normalization == "per_token_batch":
+            return batch_token_weight(self._batch_size, batch_tokens)
+        weight = token_weight(length, self._normalization, self._means[task])
+        if self._order:
+            # A task that is drawn more often than once a row counts less each time.
+            weight /= len(self._tokens) * self._order.rates[task]
+        return weight

@@ -1,0 +1,93 @@
+"""Inputs of natural language inference, and a split that keeps each premise on one side."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from distill.common.hashing import uniform
+from distill.config.data import EOS_MARK
+from distill.data.examples import Example
+from distill.errors import UserError
+
+_PREMISE = "premise: "
+_HYPOTHESIS = " hypothesis: "
+
+
+def nli_input(premise: str, hypothesis: str) -> str:
+    """What the student reads: `premise: ... hypothesis: ...`."""
+    return f"{_PREMISE}{premise}{_HYPOTHESIS}{hypothesis}"
+
+
+def released_form(row: Example) -> Example:
+    """The row with the input of the authors' code: premise, EOS token, hypothesis.
+
+    Source: `tokenizer.eos_token.join([premise, hypothesis])` in run.py of
+    google-research/distilling-step-by-step (arXiv 2305.02301).
+
+    Raises:
+      UserError: the input is not of `nli_input`.
+    """
+    premise, found, hypothesis = row.input.partition(_HYPOTHESIS)
+    if not found or not premise.startswith(_PREMISE):
+        raise _of_another_form(row)
+    return dataclasses.replace(row, input=f"{premise.removeprefix(_PREMISE)}{EOS_MARK}{hypothesis}")
+
+
+def split_by_premise(
+    examples: Sequence[Example], test_fraction: float = 0.2, seed: int = 0
+) -> tuple[list[Example], list[Example]]:
+    """Splits rows in two so that no premise is on both sides.
+
+    A premise of e-SNLI stands in about three rows; a split by rows would show test
+    premises in training. The side of a premise depends on (seed, premise) alone, so the
+    share of test rows is near `test_fraction` and not exactly it.
+
+    Args:
+      examples: N rows whose input is of `nli_input`.
+      test_fraction: expected share of test premises, between 0 and 1.
+      seed: seeds the sides.
+
+    Returns:
+      Training and test rows in their order, ids kept, `split` set to "train" or "test".
+
+    Raises:
+      UserError: a fraction outside (0, 1), a row of another form, or an empty side.
+    """
+    if not 0 < test_fraction < 1:
+        raise UserError(f"got TEST_FRACTION = {test_fraction}, expected more than 0, less than 1")
+    train: list[Example] = []
+    test: list[Example] = []
+    for row in examples:
+        if uniform("premise", seed, premise_of(row)) < test_fraction:
+            test.append(dataclasses.replace(row, split="test"))
+        else:
+            train.append(dataclasses.replace(row, split="train"))
+    if not train or not test:
+        raise UserError(
+            f"{len(examples)} rows split by premise gave {len(train)} training and {len(test)} "
+            f"test rows, expected some of both; give more rows, or another test_fraction than "
+            f"{test_fraction}"
+        )
+    return train, test
+
+
+def premise_of(row: Example) -> str:
+    """The premise of a row in either form of the input, case and spacing evened out.
+
+    Raises:
+      UserError: the input has another form.
+    """
+    premise, found, _ = row.input.partition(EOS_MARK)
+    if found:
+        return " ".join(premise.lower().split())
+    premise, found, _ = row.input.partition(_HYPOTHESIS)
+    if not found or not premise.startswith(_PREMISE):
+        raise _of_another_form(row)
+    return " ".join(premise.removeprefix(_PREMISE).lower().split())
+
+
+def _of_another_form(row: Example) -> UserError:
+    return UserError(
+        f"row {row.id}: got input {row.input!r}, expected 'premise: ... hypothesis: ...'"
+    )

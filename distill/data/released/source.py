@@ -1,0 +1,97 @@
+"""What the tasks on released data have in common; registers nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from distill.config.data import DataSpec
+from distill.data import datasets
+from distill.data.examples import Example
+from distill.data.released import premises, reader
+from distill.data.released.completions import NLI_LABELS
+from distill.data.released.rows import KINDS
+from distill.errors import UserError, unknown
+
+# The test premises are the same for every seed of a run.
+SPLIT_SEED = 0
+
+
+def raw_dir(spec: DataSpec) -> str:
+    """The folder of the released data.
+
+    Raises:
+      UserError: macro RAW_DIR is not set.
+    """
+    folder = str(spec.option("raw_dir", ""))
+    if not folder:
+        raise UserError(
+            "macro RAW_DIR is not set: give the folder of the data that the paper's authors "
+            "released with --raw_dir=... (see docs/data.md)"
+        )
+    return folder
+
+
+def read(spec: DataSpec, name: str, split: str) -> list[Example]:
+    """Rows of one released file, with the teacher of macro RAW_TEACHER."""
+    return reader.read(raw_dir(spec), name, split, _teacher(spec))
+
+
+def files(spec: DataSpec, *parts: tuple[str, str]) -> list[str]:
+    """The files behind pairs of dataset and split."""
+    folder = raw_dir(spec)
+    return [
+        file
+        for name, split in parts
+        for file in reader.files_of(folder, name, split, _teacher(spec))
+    ]
+
+
+def nli(name: str) -> datasets.Dataset:
+    """An inference dataset of one released file, cut so that no premise is on both sides.
+
+    Where RAW_TEST_SPLIT is set, that file is the test and RAW_SPLIT is all for training.
+    Inputs are `premise: ... hypothesis: ...`, or with RAW_FORM = 'released' the premise, the
+    EOS token and the hypothesis (`premises.released_form`).
+    """
+
+    def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
+        form, (train, test) = _form(spec), _splits(spec)
+        sides: tuple[list[Example], ...] = (read(spec, name, train),)
+        if test:
+            sides += (read(spec, name, test),)
+        else:
+            fraction = float(spec.number("test_fraction"))
+            sides = premises.split_by_premise(*sides, fraction, SPLIT_SEED)
+        return tuple([form(row) for row in side] for side in sides)
+
+    return datasets.Dataset(
+        name=name,
+        load=load,
+        labels=lambda spec: NLI_LABELS,
+        files=lambda spec: files(spec, *((name, split) for split in _splits(spec) if split)),
+        correct=KINDS[name].correct,
+        group=premises.premise_of,
+    )
+
+
+def _form(spec: DataSpec) -> Callable[[Example], Example]:
+    """What makes a row's input that of macro RAW_FORM."""
+    forms = {"prefixed": lambda row: row, "released": premises.released_form}
+    name = spec.option("raw_form", "prefixed")
+    if name not in forms:
+        raise unknown("form of the input", str(name), forms, "macro RAW_FORM")
+    return forms[name]
+
+
+def _splits(spec: DataSpec) -> tuple[str, str]:
+    train, test = str(spec.option("raw_split")), str(spec.option("raw_test_split", ""))
+    if train == test:
+        raise UserError(
+            f"RAW_SPLIT and RAW_TEST_SPLIT both name {train!r}: the student would be tested on "
+            "its training rows; leave RAW_TEST_SPLIT empty to hold out some premises"
+        )
+    return train, test
+
+
+def _teacher(spec: DataSpec) -> str:
+    return str(spec.option("raw_teacher", "palm"))

@@ -1,0 +1,103 @@
+"""What is in a folder of released data: rows, completions, teacher accuracy, token lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from etils import epath
+
+from distill.data.examples import Example
+from distill.data.released import reader
+from distill.data.released.rows import KINDS
+from distill.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    import seqio
+
+
+def summarise(
+    raw_dir: epath.PathLike,
+    vocabulary_path: str = "",
+    teacher: str = "palm",
+    dataset: str | None = None,
+) -> Iterator[dict[str, object]]:
+    """One record for each split whose file of rows is there, in the order of the paper's names.
+
+    Args:
+      raw_dir: the released data folder.
+      vocabulary_path: T5's SentencePiece model; without one no tokens are counted.
+      teacher: whose completions, "palm" or "gpt-neox".
+      dataset: the only one to look for; None looks for all.
+
+    Yields:
+      dataset, split, teacher, what `released.summary` says of it, and with a vocabulary
+      `tokens`: mean, 99th percentile and maximum of inputs, labels and rationales, without
+      prefix, with EOS.
+
+    Raises:
+      UserError: a file that is bad or missing beside its rows; no split at all; an unknown
+        dataset.
+    """
+    if dataset not in (None, *KINDS):
+        raise unknown("dataset", dataset, KINDS, "--dataset")
+    found = 0
+    vocabulary = None
+    if vocabulary_path:
+        from distill.data.vocabularies import make_vocabulary  # loads tensorflow
+
+        vocabulary = make_vocabulary("sentencepiece", vocabulary_path)
+    for name, kind in KINDS.items():
+        for split in kind.splits if dataset in (None, name) else ():
+            if not (epath.Path(raw_dir) / name / f"{name}_{split}.json").exists():
+                continue
+            found += 1
+            rows = reader.read(raw_dir, name, split, teacher)
+            record = {"dataset": name, "split": split, "teacher": teacher}
+            record |= reader.summary(rows, kind.correct)
+            if vocabulary is not None:
+                record["tokens"] = token_lengths(rows, vocabulary)
+            yield record
+    if not found:
+        of = f" of {dataset}" if dataset else ""
+        raise UserError(
+            f"no released data{of} in {raw_dir}: expected e.g. {raw_dir}/esnli/esnli_valid.json; "
+            "set --raw_dir to the unpacked data folder of google-research/distilling-step-by-step"
+        )
+
+
+def token_lengths(
+    rows: Sequence[Example], vocabulary: seqio.Vocabulary
+) -> dict[str, dict[str, float]]:
+    """Mean, 99th percentile and maximum of the tokens of each field, EOS included."""
+    found = {}
+    for field in ("input", "label", "rationale"):
+        texts = [text for row in rows if (text := getattr(row, field)) is not None]
+        lengths_N = np.array([len(vocabulary.encode(text)) + 1 for text in texts] or [0])
+        found[field] = {
+            "mean": float(lengths_N.mean()),
+            "p99": float(np.percentile(lengths_N, 99)),
+            "max": int(lengths_N.max()),
+        }
+    return found
+
+
+def table(records: Iterable[Mapping[str, object]]) -> str:
+    """The records as aligned text, with a line for each failure below its split."""
+    lines = [
+        f"{'dataset':8} {'split':6} {'rows':>7} {'completions':>11} {'parsed':>7} {'teacher':>8}"
+        f"  tokens of input, label, rationale (mean/p99)"
+    ]
+    for record in records:
+        accuracy = record["teacher_accuracy_all"]
+        lengths = record.get("tokens", {})
+        tokens = "  ".join(f"{n['mean']:.1f}/{n['p99']:.0f}" for n in lengths.values())
+        lines.append(
+            f"{record['dataset']:8} {record['split']:6} {record['rows']:>7,} "
+            f"{record['completions']:>11,} {record['parsed'] / record['rows']:>7.2%} "
+            f"{'-' if accuracy is None else format(accuracy, '.1%'):>8}  "
+            f"{tokens or 'give --vocabulary_path'}"
+        )
+        lines += [f"{'':16}{count:>7,} {name}" for name, count in record["failures"].items()]
+    return "\n".join(lines)

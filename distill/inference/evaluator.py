@@ -1,0 +1,233 @@
+"""The student's answers: decoded labels, exact scores of a closed label set, rationales."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from distill.common.accuracy import exact_match, wilson_interval
+from distill.config.data import DataSpec
+from distill.config.student import T5Config
+from distill.data.cache import TokenCache
+from distill.data.examples import Example
+from distill.data.ragged import Ragged
+from distill.student.beam import LENGTH_PENALTY, beam_search, check_beam
+from distill.student.decoding import greedy, score_labels
+from distill.training.assets import Assets
+from distill.training.mesh import beside, on_host
+
+_LENGTH_MULTIPLE = 16
+_LOGITS_AT_ONCE = 1 << 26  # numbers; what scoring a closed set may hold in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The student's answer to one row.
+
+    Attributes:
+      id, input, gold: of the row (gold by the label source that is evaluated).
+      prediction: the decoded label.
+      correct: whether it counts as the gold label (to the letter, unless the dataset
+        says otherwise); None without a gold label, or where the dataset's rule is not known.
+      scored: the most probable label of the closed set, the row's own or the dataset's;
+        None for open answers.
+      score: of the decoded label, by `beam_search`; None for greedy answers.
+      rationale: the decoded rationale, where it was asked for.
+    """
+
+    id: str
+    input: str
+    gold: str | None
+    prediction: str
+    correct: bool | None
+    scored: str | None
+    score: float | None = None
+    rationale: str | None = None
+
+
+def summarise(predictions: Sequence[Prediction]) -> dict[str, object]:
+    """Accuracy, its 95% Wilson interval and n; `scored_accuracy` for a closed set."""
+    golds = [str(p.gold) for p in predictions]
+    correct = sum(bool(p.correct) for p in predictions)
+    result: dict[str, object] = {
+        "accuracy": correct / len(predictions),
+        "interval": list(wilson_interval(correct, len(predictions))),
+        "n": len(predictions),
+    }
+    if all(p.scored is not None for p in predictions):
+        hits = exact_match([str(p.scored) for p in predictions], golds)
+        result["scored_accuracy"] = float(hits.mean())
+    return result
+
+
+class Evaluator:
+    """Decodes in length-sorted batches of one size."""
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        config: T5Config,
+        assets: Assets,
+        batch_size: int,
+        beam: int = 1,
+        length_penalty: float = LENGTH_PENALTY,
+    ) -> None:
+        """Prepares the vocabulary (loads tensorflow).
+
+        Args:
+          spec: lengths, prefixes.
+          config: the student's.
+          assets: vocabulary, closed label set and answer rule.
+          batch_size: rows a decoding batch.
+          beam: prefixes of a beam search; 1 decodes greedily.
+          length_penalty: of the beam search.
+
+        Raises:
+          UserError: a beam below 1, a negative penalty.
+        """
+        check_beam(beam, length_penalty)
+        self._spec, self._config, self._batch_size = spec, config, batch_size
+        self._beam, self._length_penalty = beam, length_penalty
+        self.vocabulary = assets.vocabulary()
+        self.labels, self._correct = assets.labels, assets.correct(spec.dataset)
+
+    def split(self, params: dict, cache: TokenCache, split: str) -> list[Prediction]:
+        """Predictions for all rows of a split, in the rows' order."""
+        source = "gold" if split == "test" else self._spec.label_source
+        return self.rows(params, cache.rows[split], cache.tokens[split, "label", "inputs"], source)
+
+    def texts(
+        self, params: dict, examples: Sequence[Example], rationale: bool = False
+    ) -> list[Prediction]:
+        """Predictions for new rows, which are tokenised here.
+
+        Args:
+          params: parameters of the student.
+          examples: the rows.
+          rationale: whether to decode the rationale task as well.
+        """
+        inputs = self._inputs(self._spec.label_prefix, examples)
+        found = self.rows(params, examples, inputs, "gold")
+        if not rationale:
+            return found
+        texts = [""] * len(examples)
+        inputs = self._inputs(self._spec.rationale_prefix, examples)
+        for indices, tokens_BxI in self._batches(inputs):
+            decoded_BxT, _ = self._decode(params, tokens_BxI)
+            for slot, index in enumerate(indices):
+                texts[index] = self._text(decoded_BxT[slot]).strip()
+        return [
+            dataclasses.replace(row, rationale=text) for row, text in zip(found, texts, strict=True)
+        ]
+
+    def rows(
+        self, params: dict, examples: Sequence[Example], inputs: Ragged, label_source: str
+    ) -> list[Prediction]:
+        """Predictions for rows whose inputs are tokens already."""
+        found: dict[int, Prediction] = {}
+        choices = [self._choices(row) for row in examples]
+        tokens_of = {label: self._encode(label) for label in {c for own in choices for c in own}}
+        count = max(map(len, choices), default=0)
+        length = _size(max(map(len, tokens_of.values()), default=1))
+        for indices, tokens_BxI in self._batches(inputs):
+            decoded_BxT, scores_B = self._decode(params, tokens_BxI)
+            if count:
+                labels_BxCxT = np.zeros((len(tokens_BxI), count, length), np.int32)
+                for slot, index in enumerate(indices):
+                    for place, label in enumerate(choices[index]):
+                        labels_BxCxT[slot, place, : len(tokens_of[label])] = tokens_of[label]
+                best_B = self._most_probable(params, tokens_BxI, labels_BxCxT)
+            for slot, index in enumerate(indices):
+                own = choices[index]
+                found[index] = self._prediction(
+                    examples[index],
+                    decoded_BxT[slot],
+                    own[best_B[slot]] if own else None,
+                    None if scores_B is None else round(float(scores_B[slot]), 6),
+                    label_source,
+                )
+        return [found[index] for index in range(len(examples))]
+
+    def _choices(self, row: Example) -> tuple[str, ...]:
+        """The closed set that a row's answer is scored from."""
+        if self._spec.method == "single_task":
+            return ()  # a label's score is that of the rationale before it as well
+        return row.choices or self.labels
+
+    def _decode(self, params: dict, tokens_BxI: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Target tokens [B, T]; of a beam search, their scores [B] as well."""
+        length, tokens_BxI = self._spec.target_length, beside(params, tokens_BxI)
+        if self._beam == 1:
+            return on_host(greedy(params, self._config, tokens_BxI, length)), None
+        decoded_BxT, scores_B = beam_search(
+            params, self._config, tokens_BxI, length, self._beam, self._length_penalty
+        )
+        return on_host(decoded_BxT), on_host(scores_B)
+
+    def _most_probable(
+        self, params: dict, tokens_BxI: np.ndarray, labels_BxCxT: np.ndarray
+    ) -> np.ndarray:
+        """The place [B] of the label with the highest probability, so many rows at once that
+        their logits fit into memory."""
+        logits = labels_BxCxT[0].size * self._config.vocab_size
+        rows = max(1, _LOGITS_AT_ONCE // logits)
+        parts = []
+        for at in range(0, len(tokens_BxI), rows):
+            some = (beside(params, array[at : at + rows]) for array in (tokens_BxI, labels_BxCxT))
+            parts.append(score_labels(params, self._config, *some))
+        return np.concatenate([on_host(scores_BxC).argmax(axis=1) for scores_BxC in parts])
+
+    def _prediction(
+        self,
+        row: Example,
+        tokens_T: np.ndarray,
+        scored: str | None,
+        score: float | None,
+        label_source: str,
+    ) -> Prediction:
+        text = self._spec.answer(self._text(tokens_T))
+        gold = row.label if label_source == "gold" else row.teacher_label
+        scores = gold is not None and self._correct is not None
+        correct = self._correct(text, gold) if scores else None
+        return Prediction(row.id, row.input, gold, text, correct, scored, score)
+
+    def _text(self, tokens_T: np.ndarray) -> str:
+        """The text before EOS."""
+        ids = tokens_T.tolist()
+        return self.vocabulary.decode(ids[: ids.index(1)] if 1 in ids else ids)
+
+    def _inputs(self, prefix: str, examples: Sequence[Example]) -> Ragged:
+        """Tokens of the rows' inputs after a task's prefix, cut with EOS kept."""
+        tokens = [self._encode(prefix + row.input) for row in examples]
+        limit = self._spec.input_length
+        return Ragged.of([t if len(t) <= limit else [*t[: limit - 1], t[-1]] for t in tokens])
+
+    def _batches(self, inputs: Ragged) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = np.argsort(-inputs.lengths, kind="stable")
+        for start in range(0, len(order), self._batch_size):
+            indices = order[start : start + self._batch_size]
+            longest = int(inputs.lengths[indices[0]])
+            length = -(-longest // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+            # Rows of padding fill the last batch, so that it needs no compilation of its own.
+            tokens_BxI = np.zeros((min(self._batch_size, _size(len(order))), length), np.int32)
+            for slot, index in enumerate(indices):
+                tokens_BxI[slot, : inputs.lengths[index]] = inputs[index]
+            yield indices, tokens_BxI
+
+    def _encode(self, text: str) -> list[int]:
+        from distill.data.vocabularies import encode_input  # loads tensorflow
+
+        return encode_input(self.vocabulary, text, self._spec.inner_eos)
+
+
+def _size(rows: int) -> int:
+    """Rows of a batch that holds `rows`: the next power of two, so that few sizes compile."""
+    return 1 << (rows - 1).bit_length() if rows > 1 else 1
+
+
+def to_record(prediction: Prediction) -> Mapping[str, object]:
+    """A prediction as a JSON object, without fields that do not apply."""
+    fields = dataclasses.asdict(prediction)
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,166 @@
+"""Trained runs of either engine: loaded from their folder alone, and scored."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+
+import jax
+from etils import epath
+
+from distill.config.run import RunConfig
+from distill.data import cache as caches
+from distill.data import datasets
+from distill.data.examples import Example
+from distill.errors import UserError
+from distill.inference import t5x_run
+from distill.inference.evaluator import Evaluator, Prediction, summarise
+from distill.inference.inputs import of_file
+from distill.student.beam import LENGTH_PENALTY
+from distill.training import assets as run_assets
+from distill.training import provenance, run_folder
+from distill.training.assets import Assets
+from distill.training.checkpoints import BEST_FOLDER, FOLDER, Checkpoints
+from distill.training.optimizer import make_optimizer
+from distill.training.step import init_state
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedRun:
+    """A trained student.
+
+    Attributes:
+      folder: the run folder.
+      config: the run.
+      params: of the chosen checkpoint.
+      assets: vocabulary, labels, answer rule.
+    """
+
+    folder: epath.Path
+    config: RunConfig
+    params: dict
+    assets: Assets
+
+    def evaluator(self, beam: int = 1, length_penalty: float = LENGTH_PENALTY) -> Evaluator:
+        """An evaluator of this student (see `make_evaluator`)."""
+        return make_evaluator(self.config, self.assets, beam, length_penalty)
+
+
+def share_compilations() -> None:
+    """Keeps compiled programs in the cache folder: a second start does not compile again."""
+    jax.config.update("jax_compilation_cache_dir", str(caches.cache_dir() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def make_evaluator(
+    config: RunConfig, assets: Assets, beam: int = 1, length_penalty: float = LENGTH_PENALTY
+) -> Evaluator:
+    """An evaluator; checks that the network has a logit for every id of the vocabulary.
+
+    Args:
+      config: the run.
+      assets: vocabulary, labels and answer rule.
+      beam: prefixes of a beam search; 1 decodes greedily.
+      length_penalty: of the beam search.
+
+    Raises:
+      UserError: VOCAB_SIZE is too small; see also `Evaluator`.
+    """
+    from distill.data.vocabularies import padded_size  # loads tensorflow
+
+    batch_size = config.train.eval_batch_size
+    evaluator = Evaluator(config.data, config.student, assets, batch_size, beam, length_penalty)
+    size = evaluator.vocabulary.vocab_size
+    if config.student.vocab_size < size:
+        raise UserError(
+            f"got VOCAB_SIZE = {config.student.vocab_size}, but the vocabulary "
+            f"(VOCABULARY = {config.data.vocabulary!r}) has {size} ids: set VOCAB_SIZE = "
+            f"{padded_size(size)}"
+        )
+    return evaluator
+
+
+def load_run(run_dir: epath.PathLike) -> LoadedRun:
+    """A run from its folder; nothing outside of it is read, and nothing in it is executed.
+
+    The parameters are those of the newest checkpoint, or with CHECKPOINT = 'best' the best so
+    far. In a run of the t5x engine they are T5X's.
+
+    Raises:
+      UserError: no run folder, no checkpoint, or one of another size.
+    """
+    share_compilations()
+    config, assets = run_folder.read_config(run_dir), run_assets.read(run_dir)
+    params = _read_params(run_dir, config)
+    return LoadedRun(epath.Path(run_dir), config, params, assets)
+
+
+def _read_params(run_dir: epath.PathLike, config: RunConfig) -> dict:
+    if (epath.Path(run_dir) / t5x_run.MODEL_DIR).exists():
+        return t5x_run.load_params(run_dir, config)
+    optimizer = make_optimizer(config.optimizer)
+    shapes = jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed))
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
+    )
+    chosen = BEST_FOLDER if config.train.checkpoint == "best" else FOLDER
+    with Checkpoints(run_dir, folder=chosen) as checkpoints:
+        return checkpoints.restore(like).params
+
+
+def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], list[Prediction]]:
+    """Scores a trained run on "validation" or "test" of its own data, which are read again.
+
+    Raises:
+      UserError: see `load_run`; data that are not there or have changed since training; a split
+        without rows.
+    """
+    run = load_run(run_dir)
+    digests = datasets.file_digests(run.config.data)
+    provenance.check_files(run.folder, digests)
+    cache = caches.load(run.config.data, digests)
+    provenance.check_rows(run.folder, cache.meta)
+    if not cache.rows[split]:
+        raise UserError(f"split {split!r} of {run_dir} has no rows")
+    predictions = run.evaluator().split(run.params, cache, split)
+    return {"split": split, **summarise(predictions)}, predictions
+
+
+def evaluate_file(run_dir: epath.PathLike, path: str) -> dict[str, object]:
+    """Scores a trained run on the rows of a JSONL or CSV file that have a gold label.
+
+    Returns:
+      {input, accuracy, interval, n, without_label}, and scored_accuracy for a closed set.
+
+    Raises:
+      UserError: see `load_run`; a bad file; no row with a gold label; an answer rule that is
+        not known here.
+    """
+    run = load_run(run_dir)
+    if run.assets.correct(run.config.data.dataset) is None:
+        raise UserError(
+            f"the answers of {run_dir} count by {run.assets.rule}, which is not known here: give "
+            "the --gin_file whose import registers its dataset"
+        )
+    rows = list(of_file(path).rows)
+    labeled = [row for row in rows if row.label is not None]
+    if not labeled:
+        raise UserError(f"{path}: none of {len(rows):,} rows has a `label`, so nothing is scored")
+    scores = summarise(run.evaluator().texts(run.params, labeled))
+    return {"input": path, **scores, "without_label": len(rows) - len(labeled)}
+
+
+def label_latency_ms(run_dir: epath.PathLike, text: str, repeats: int = 50) -> float:
+    """Median milliseconds to label one input, tokenising included, compilation not."""
+    run = load_run(run_dir)
+    evaluator = run.evaluator()
+    row = [Example(id="text/0", input=text)]
+    evaluator.texts(run.params, row)
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        evaluator.texts(run.params, row)
+        times.append(time.perf_counter() - began)
+    return 1000 * statistics.median(times)

@@ -1,0 +1,228 @@
+"""A file of predictions that grows block by block and survives being killed.
+
+    <output>                 one prediction a line, in the order of the input
+    <output>.settings.json   what made it: parameters, configuration, input, settings
+
+Only whole blocks are answered and appended, so that a file that was interrupted anywhere
+ends with the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO
+
+from distill.data.examples import Example
+from distill.errors import UserError
+from distill.inference.evaluator import Prediction, to_record
+
+SETTINGS = ".settings.json"
+Answer = Callable[[Sequence[Example]], list[Prediction]]
+
+
+def in_blocks(rows: Iterable[Example], size: int) -> Iterator[list[Example]]:
+    """Consecutive blocks of `size` rows; the last may be shorter."""
+    rows = iter(rows)
+    while block := list(itertools.islice(rows, size)):
+        yield block
+
+
+class Speed:
+    """Says how far a prediction is, how fast, and how long it will take."""
+
+    def __init__(self, total: int | None, say: Callable[[str], None], start: int = 0) -> None:
+        """Starts the clock; `start` rows are there already, `total` is None if unknown."""
+        self._total, self._say, self._start = total, say, start
+        self._began = time.monotonic()
+
+    def tell(self, done: int) -> None:
+        """Tells of `done` rows in all."""
+        seconds = max(time.monotonic() - self._began, 1e-6)
+        rate = (done - self._start) / seconds
+        text = f"{done:,} rows" if self._total is None else f"{done:,}/{self._total:,} rows"
+        text += f"  {rate:,.1f} rows/s"
+        if self._total is not None and rate:
+            minutes, rest = divmod(round((self._total - done) / rate), 60)
+            text += f"  ETA {minutes}:{rest:02d}"
+        self._say(text)
+
+
+def write(
+    path: str,
+    rows: Iterable[Example],
+    total: int | None,
+    answer: Answer,
+    made_by: Mapping[str, object],
+    block_rows: int,
+    say: Callable[[str], None],
+) -> dict[str, object]:
+    """Answers all rows into a file, or those that a file does not have yet.
+
+    Each block is appended at once and flushed to the disk. A torn last line is cut off.
+
+    Args:
+      path: the file, on this machine.
+      rows: the input, in its order; read once.
+      total: number of rows, for the remaining time; None if unknown.
+      answer: predictions of a block of rows, in their order.
+      made_by: what decides the answers, compared with that of an older file.
+      block_rows: rows a block; belongs to `made_by`.
+      say: takes lines of progress.
+
+    Returns:
+      {output, rows, resumed_at, labelled, correct}: rows in the file, rows it had before,
+      rows with a gold label and how many of their answers are correct.
+
+    Raises:
+      UserError: a file that is not ours, of other settings or of other rows, or that
+        another process is writing.
+    """
+    path = os.path.expanduser(path)
+    made_by = {**made_by, "block_rows": block_rows}
+    _check(path, made_by)
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        _lock(file, path)
+        _write_settings(path + SETTINGS, made_by)
+        _cut_torn_line(file)
+        file.seek(0)
+        there = _Lines(file, path)
+        done, known, speed = 0, 0, None
+        for block in in_blocks(rows, block_rows):
+            missing = len(block) - there.compare(block)
+            known += len(block) - missing
+            if missing:
+                speed = speed or Speed(total, say, known)
+                records = [dict(to_record(prediction)) for prediction in answer(block)][-missing:]
+                _append(file, records)
+                there.count(records)
+            done += len(block)
+            if missing:
+                speed.tell(done)
+        there.expect_end(done)
+    return {
+        "output": path,
+        "rows": done,
+        "resumed_at": known,
+        "labelled": there.labelled,
+        "correct": there.correct,
+    }
+
+
+class _Lines:
+    """The lines that a file has already, read along with the input."""
+
+    def __init__(self, file: BinaryIO, path: str) -> None:
+        self._file, self._path, self._number = file, path, 0
+        self.labelled = self.correct = 0
+
+    def compare(self, block: Sequence[Example]) -> int:
+        """How many rows of the block, from its first, have their line."""
+        for index, row in enumerate(block):
+            line = self._file.readline()
+            if not line:
+                return index
+            self._number += 1
+            where = f"{self._path}:{self._number}"
+            try:
+                record = json.loads(line)
+                same = (record["id"], record["input"]) == (row.id, row.input)
+            except (ValueError, KeyError, TypeError):
+                raise UserError(f"{where}: not a line of predictions; {_FIX}") from None
+            if not same:
+                raise UserError(
+                    f"{where} answers row {record['id']!r}, but the input has {row.id!r} there "
+                    f"(or its text has changed); {_FIX}"
+                )
+            self.count([record])
+        return len(block)
+
+    def count(self, records: Sequence[Mapping[str, object]]) -> None:
+        """Adds records to the numbers of labelled and correct rows."""
+        self.labelled += sum("correct" in record for record in records)
+        self.correct += sum(bool(record.get("correct")) for record in records)
+
+    def expect_end(self, rows: int) -> None:
+        """Raises UserError if the file has more lines than the input has rows."""
+        if self._file.readline():
+            raise UserError(f"{self._path} has more lines than the input's {rows} rows; {_FIX}")
+
+
+_FIX = "give another --output, or delete the file"
+
+
+def _check(path: str, made_by: Mapping[str, object]) -> None:
+    """Refuses a file that something else made."""
+    if "://" in path:
+        raise UserError(
+            f"--output {path}: expected a file on this machine, because a block has to be "
+            "appended and flushed; copy the file when it is done"
+        )
+    if not os.path.lexists(path):
+        return
+    if not os.path.isfile(path):
+        raise UserError(f"--output {path} is not a file; give the name of one")
+    if not os.path.exists(path + SETTINGS):
+        if not os.path.getsize(path):
+            return  # nothing is lost
+        raise UserError(
+            f"{path} exists, and there is no {path}{SETTINGS} beside it: `distill predict` did "
+            f"not write it; {_FIX}"
+        )
+    try:
+        with open(path + SETTINGS, encoding="utf-8") as file:
+            old = dict(json.load(file))
+    except (ValueError, TypeError):
+        raise UserError(f"{path}{SETTINGS} does not say what made {path}; {_FIX}") from None
+    new = json.loads(json.dumps(made_by))
+    changed = [
+        f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    if changed:
+        raise UserError(f"{path} was made in another way ({'; '.join(changed)}); {_FIX}")
+
+
+def _write_settings(path: str, made_by: Mapping[str, object]) -> None:
+    """Writes the settings so that a reader sees none or all of them."""
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        file.write(json.dumps(made_by, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + ".tmp", path)
+
+
+def _lock(file: BinaryIO, path: str) -> None:
+    """Keeps other processes from appending until the file is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"another process is writing {path}; wait for it, or end it") from None
+
+
+def _cut_torn_line(file: BinaryIO, step: int = 1 << 16) -> None:
+    """Cuts off what follows the last line break."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - step)
+        file.seek(start)
+        place = file.read(end - start).rfind(b"\n")
+        if place >= 0:
+            end = start + place + 1
+            break
+        end = start
+    file.truncate(end)
+
+
+def _append(file: BinaryIO, records: Sequence[Mapping[str, object]]) -> None:
+    """Appends lines, and returns when they are on the disk."""
+    file.write(b"".join(json.dumps(r).encode() + b"\n" for r in records))
+    file.flush()
+    os.fsync(file.fileno())

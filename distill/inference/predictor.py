@@ -1,0 +1,94 @@
+"""A trained student, of either engine's run, that answers new rows, block after block."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from etils import epath
+
+from distill.common.progress import to_stderr
+from distill.data.examples import Example
+from distill.errors import UserError
+from distill.inference.evaluator import Prediction
+from distill.inference.load import load_run
+from distill.student.beam import LENGTH_PENALTY, check_beam
+from distill.training import run_folder
+
+_NAMED_AT_MOST = 20  # rows with unknown words, of a whole run
+
+
+class Predictor:
+    """Labels, and rationales on request, for rows that the student has not seen."""
+
+    def __init__(
+        self,
+        run_dir: epath.PathLike,
+        beam: int = 1,
+        length_penalty: float = LENGTH_PENALTY,
+        rationale: bool = False,
+        progress: Callable[[str], None] = to_stderr,
+    ) -> None:
+        """Loads the chosen checkpoint of a run.
+
+        Args:
+          run_dir: the run folder, local or gs://.
+          beam: prefixes of a beam search; 1 decodes greedily.
+          length_penalty: of the beam search.
+          rationale: whether to decode the rationale task as well.
+          progress: takes lines of text.
+
+        Raises:
+          UserError: see `load.load_run` and `check_beam`; a rationale of a student that
+            was not trained on the rationale task.
+        """
+        check_beam(beam, length_penalty)
+        run = load_run(run_dir)
+        self._config, self._params = run.config, run.params
+        method = self._config.data.method
+        if rationale and "rationale" not in self._config.data.tasks:
+            raise UserError(
+                f"--rationale: the student of {run_dir} was trained with METHOD = {method!r}, "
+                "which has no rationale task; expected a run of 'step_by_step'"
+            )
+        self._rationale, self._progress, self._unknown = rationale, progress, 0
+        self._evaluator = run.evaluator(beam, length_penalty)
+        configuration = (epath.Path(run_dir) / run_folder.CONFIG).read_bytes()
+        self.made_by = {
+            "parameters": _digest(self._params),
+            "configuration": hashlib.sha256(configuration).hexdigest()[:16],
+            "beam": beam,
+            "length_penalty": length_penalty if beam > 1 else None,
+            "rationale": rationale,
+        }
+
+    def __call__(self, rows: Sequence[Example]) -> list[Prediction]:
+        """Answers in the rows' order; no teacher is asked.
+
+        A word that the vocabulary does not have is read as unknown; `progress` is told the
+        first such word of each of the first rows.
+        """
+        from distill.data.vocabularies import uncovered  # loads tensorflow
+
+        for row in rows:
+            word = uncovered(self._evaluator.vocabulary, self._config.data.plain(row.input))
+            if word is None:
+                continue
+            self._unknown += 1
+            if self._unknown <= _NAMED_AT_MOST:
+                text = f"{row.id}: {word!r} is not in the vocabulary and is read as unknown"
+                self._progress(text)
+            elif self._unknown == _NAMED_AT_MOST + 1:
+                self._progress("more rows hold words that are not in the vocabulary")
+        return self._evaluator.texts(self._params, rows, self._rationale)
+
+
+def _digest(params: dict) -> str:
+    """Hex digest of the names and values of all parameters."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]

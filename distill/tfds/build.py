@@ -1,0 +1,98 @@
+"""`distill data build`: a TFDS data set from released, generated or one's own rows."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from etils import epath
+
+from distill.data.released.reader import TEACHERS
+from distill.data.released.rows import KINDS
+from distill.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from distill.tfds.builders.records import RecordBuilder
+
+DATASETS = (*KINDS, "returns", "jsonl")
+
+
+def build(
+    dataset: str,
+    data_dir: epath.PathLike,
+    raw_dir: str = "",
+    teacher: str = "palm",
+    name: str = "default",
+    returns: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """Builds a data set with TFDS, or finds that it is there, made from the same source.
+
+    Args:
+      dataset: one of DATASETS.
+      data_dir: the TFDS data folder to build into, local or on gs://.
+      raw_dir: the folder of the source files; not for `returns`.
+      teacher: "palm" or "gpt-neox", for released data.
+      name: what to call the rows, for `jsonl`.
+      returns: settings of `returns` (fields of `ReturnsConfig`); policy is natural or hard.
+
+    Returns:
+      dataset; tfds_name (what `tfds.load` and SeqIO take); path; was_there; splits: rows
+      of each; data_digest.
+
+    Raises:
+      UserError: an unknown name, a missing or bad source file, or data of another source
+        under the same name and version.
+    """
+    if dataset not in DATASETS:
+        raise unknown("dataset", dataset, DATASETS, "--dataset")
+    if dataset != "returns":
+        if not raw_dir:
+            what = "your train.jsonl" if dataset == "jsonl" else "the released files"
+            raise UserError(f"dataset {dataset} needs --raw_dir, the folder of {what}")
+        if not epath.Path(raw_dir).is_dir():
+            raise UserError(f"--raw_dir: there is no folder {raw_dir}")
+    import tensorflow_datasets as tfds
+
+    builder = _builder(dataset, str(data_dir), teacher, name, dict(returns or {}))
+    was_there = builder.is_prepared()
+    config = tfds.download.DownloadConfig(manual_dir=epath.Path(raw_dir) if raw_dir else None)
+    # Nothing is downloaded, but TFDS makes a folder for it; and it prints what it does.
+    with tempfile.TemporaryDirectory() as empty, contextlib.redirect_stdout(sys.stderr):
+        builder.download_and_prepare(download_config=config, download_dir=empty)
+    return {
+        "dataset": dataset,
+        "tfds_name": f"{builder.name}/{builder.builder_config.name}:{builder.version}",
+        "tfds_data_dir": str(data_dir),
+        "path": str(builder.data_path),
+        "was_there": was_there,
+        "splits": {split: info.num_examples for split, info in builder.info.splits.items()},
+        "data_digest": builder.info.metadata["data_digest"],
+    }
+
+
+def _builder(
+    dataset: str, data_dir: str, teacher: str, name: str, settings: dict[str, object]
+) -> RecordBuilder:
+    from distill.tfds import builders
+    from distill.tfds.builders.returns import config_of
+
+    if dataset == "returns":
+        policies = list(builders.DistillReturns.builder_configs)
+        if (policy := settings.get("policy", policies[0])) not in policies:
+            raise unknown("policy", str(policy), policies, "--policy")
+        return builders.DistillReturns(data_dir=data_dir, config=config_of(**settings))
+    if dataset == "jsonl":
+        import tensorflow_datasets as tfds
+
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise UserError(f"--name: got {name!r}, expected small letters, digits and _")
+        config = "default" if name == "default" else tfds.core.BuilderConfig(name=name)
+        return builders.DistillJsonl(data_dir=data_dir, config=config)
+    if teacher not in TEACHERS:
+        raise unknown("teacher", teacher, TEACHERS, "--teacher")
+    config = dataset if teacher == "palm" else f"{dataset}_gpt_neox"
+    return builders.DistillReleased(data_dir=data_dir, config=config)

@@ -1,0 +1,72 @@
+"""`distill_jsonl`: a user's own rows, from JSONL or CSV files named by split."""
+
+from __future__ import annotations
+
+import functools
+
+import tensorflow_datasets as tfds
+from etils import epath
+
+from distill.data.tables import read_rows
+from distill.errors import UserError, closest
+from distill.tfds.builders import citations
+from distill.tfds.builders.records import RecordBuilder, Rows, digest_files
+
+SPLITS = ("train", "validation", "test")
+SUFFIXES = (".jsonl", ".csv")
+
+
+class DistillJsonl(RecordBuilder):
+    """Builds the splits whose file is there: `train.jsonl` or `train.csv`, and so on.
+
+    The configuration is a name of the user's choice, so that several sets of rows have
+    their place in one folder: `DistillJsonl(config=tfds.core.BuilderConfig(name="mine"))`.
+    """
+
+    BUILDER_CONFIGS = [  # noqa: RUF012  TFDS's own way to name configurations
+        tfds.core.BuilderConfig(name="default", description="Rows without a name of their own.")
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """\
+    manual_dir holds your rows, one file a split: train.jsonl, validation.jsonl, test.jsonl
+    (those that you have), or .csv. The fields are input, and as you have them id, label,
+    teacher_label, rationale, failure, choices (docs/data.md).
+    """
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self._make_info(
+            description=f"Rows of a user, {self.builder_config.name}.",
+            citation=citations.PAPER,
+            homepage="https://arxiv.org/abs/2305.02301",
+            licence="That of the rows' owner.",
+        )
+
+    def source_digest(self, folder: epath.Path | None) -> str:
+        """Digest of the files of all splits that are there."""
+        return digest_files(folder, list(_files(folder).values()))
+
+    def source_rows(self, folder: epath.Path | None) -> dict[str, Rows]:
+        """The splits that are there.
+
+        Raises:
+          UserError: none, or two files for one split.
+        """
+        files = _files(folder).items()
+        return {split: functools.partial(read_rows, path, split) for split, path in files}
+
+
+def _files(folder: epath.Path) -> dict[str, epath.Path]:
+    found: dict[str, epath.Path] = {}
+    for split in SPLITS:
+        there = [p for suffix in SUFFIXES if (p := folder / f"{split}{suffix}").exists()]
+        if len(there) > 1:
+            raise UserError(f"{there[0]} and {there[1]} are both there; keep one of them")
+        if there:
+            found[split] = there[0]
+    if not found:
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        hint = f" (closest there: {', '.join(closest('train.jsonl', names))})" if names else ""
+        raise UserError(
+            f"no rows in {folder}{hint}: expected train.jsonl, validation.jsonl or test.jsonl (or "
+            ".csv); rename your files, or set --raw_dir"
+        )
+    return found

@@ -1,0 +1,185 @@
+"""What a student needs to answer besides parameters and configuration, as the run folder holds it.
+
+<run_dir>/student.json    label set, answer rule, kind and digest of the vocabulary
+<run_dir>/vocabulary/     words.txt (one word per line) or sentencepiece.model; nothing for bytes
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from etils import epath
+
+from distill.common.atomic import write_bytes, write_json
+from distill.common.digests import sha256
+from distill.config.data import VOCABULARIES, DataSpec
+from distill.data import datasets
+from distill.errors import UserError
+from distill.training import answer_rules
+
+if TYPE_CHECKING:
+    import seqio
+
+STUDENT, VOCABULARY = "student.json", "vocabulary"
+FORMAT = 1
+_FILES = {"words": "words.txt", "sentencepiece": "sentencepiece.model"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Assets:
+    """Vocabulary, labels and answer rule of a student.
+
+    Attributes:
+      kind: of the vocabulary, one of VOCABULARIES.
+      path: its file, "" for bytes and for words that stand in no file yet.
+      words: the words, for "words".
+      labels: the closed label set, empty for open answers.
+      rule: name of the answer rule (`datasets.rule_name`).
+    """
+
+    kind: str
+    path: str
+    words: tuple[str, ...]
+    labels: tuple[str, ...]
+    rule: str
+
+    def vocabulary(self) -> seqio.Vocabulary:
+        """The vocabulary (loads tensorflow).
+
+        Raises:
+          UserError: see `vocabularies.make_vocabulary`.
+        """
+        from distill.data.vocabularies import make_vocabulary
+
+        return make_vocabulary(self.kind, self.path, self.words)
+
+    def correct(self, dataset: str) -> Callable[[str, str], bool] | None:
+        """Whether an answer counts as the gold label; None if the rule is not known here."""
+        return answer_rules.find_rule(self.rule, dataset)
+
+    def content(self) -> bytes:
+        """The vocabulary's file."""
+        if self.kind == "words":
+            return "".join(f"{word}\n" for word in self.words).encode()
+        return epath.Path(self.path).read_bytes() if self.path else b""
+
+
+def of_data(spec: DataSpec, words: Sequence[str] | None = None) -> Assets:
+    """The assets of a run from its data and vocabulary.
+
+    Args:
+      spec: the run's data.
+      words: for VOCABULARY = 'words'; None collects them from the dataset.
+
+    Raises:
+      UserError: unknown dataset, unreadable data.
+    """
+    dataset = datasets.get(spec.dataset)
+    if spec.vocabulary != "words":
+        words = ()
+    elif words is None:
+        words = datasets.vocabulary_words(spec)
+    path = spec.vocabulary_path if spec.vocabulary == "sentencepiece" else ""
+    labels, rule = tuple(dataset.labels(spec)), answer_rules.rule_name(dataset.correct)
+    return Assets(spec.vocabulary, path, tuple(words), labels, rule)
+
+
+def write(folder: epath.Path, assets: Assets) -> None:
+    """Writes the assets; student.json, which says that they are complete, last.
+
+    Raises:
+      UserError: the folder holds other assets.
+    """
+    described = {
+        "format": FORMAT,
+        "vocabulary": {"kind": assets.kind},
+        "labels": list(assets.labels),
+        "answer_rule": assets.rule,
+    }
+    if name := _FILES.get(assets.kind):
+        path = folder / VOCABULARY / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, assets.content())
+        described["vocabulary"]["sha256"] = sha256(path)
+    write_json(folder / STUDENT, described)
+
+
+def check_same(folder: epath.Path, assets: Assets) -> None:
+    """Refuses assets that differ from those the folder holds, if it holds any.
+
+    Raises:
+      UserError: says what differs.
+    """
+    if not (folder / STUDENT).exists():
+        return
+    old = read(folder)
+    if (old.kind, old.content()) != (assets.kind, assets.content()):
+        source = assets.path or f"VOCABULARY = {assets.kind!r}"
+        raise UserError(
+            f"{folder} was trained with another vocabulary than {source} gives now "
+            f"({len(old.content()):,} bytes in {folder / VOCABULARY}, {len(assets.content()):,} "
+            "now); restore what it was made from, or choose another --run_dir"
+        )
+    for what, before, now in (
+        ("label set", old.labels, assets.labels),
+        ("answer rule", old.rule, assets.rule),
+    ):
+        if before != now:
+            raise UserError(
+                f"{folder} was trained with the {what} {before!r}, which is {now!r} now; choose "
+                "another --run_dir"
+            )
+
+
+def read(folder: epath.PathLike) -> Assets:
+    """The assets of a run folder.
+
+    Raises:
+      UserError: a missing or damaged file, or one of a form that this version does not read.
+    """
+    folder = epath.Path(folder)
+    path = folder / STUDENT
+    if not path.exists():
+        raise UserError(f"no file {path}: {folder} is not a whole run folder (see distill train)")
+    described = _parse(path)
+    kind = described["vocabulary"]["kind"]
+    labels, rule = tuple(described["labels"]), described["answer_rule"]
+    if kind not in _FILES:
+        return Assets(kind, "", (), labels, rule)
+    file = folder / VOCABULARY / _FILES[kind]
+    if not file.exists():
+        raise UserError(f"no file {file}: copy the run folder whole, with its vocabulary")
+    if sha256(file) != described["vocabulary"].get("sha256"):
+        raise UserError(
+            f"{file} is damaged: its digest is not the one in {path}; copy the run folder again"
+        )
+    words = ()
+    if kind == "words":
+        try:
+            words = tuple(file.read_bytes().decode("utf-8").split())
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: not UTF-8 ({error.reason})") from None
+    return Assets(kind, str(file), words, labels, rule)
+
+
+def _parse(path: epath.Path) -> dict:
+    """The content of student.json, once its form is known to be right."""
+    try:
+        described = json.loads(path.read_bytes())
+        sound = (
+            described["format"] == FORMAT
+            and described["vocabulary"]["kind"] in VOCABULARIES
+            and isinstance(described["labels"], list)
+            and all(isinstance(label, str) for label in described["labels"])
+            and isinstance(described["answer_rule"], str)
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(
+            f"{path} does not describe a student in format {FORMAT}, which this version reads"
+        )
+    return described

@@ -1,0 +1,192 @@
+"""`distill predict` from end to end, on the run of twelve steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import shutil
+import sys
+
+import pytest
+
+from distill import cli
+from distill.data.examples import Example, write_jsonl
+from distill.inference import evaluator
+
+
+@pytest.fixture(scope="module")
+def tested(run_dir):
+    """What the run itself answered to its test rows."""
+    return [json.loads(line) for line in (run_dir / "predictions_test.jsonl").open()]
+
+
+@pytest.fixture
+def rows_file(tested, tmp_path):
+    """The test rows as a user's file, shortest and longest inputs mixed."""
+    rows = [Example(id=r["id"], input=r["input"], label=r["gold"]) for r in tested]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    return tmp_path / "rows.jsonl"
+
+
+@pytest.fixture
+def predict(run_dir, capsys):
+    """Calls the command; gives its JSON object and what it said on stderr."""
+
+    def call(*arguments, run_dir=run_dir):
+        assert cli.main(["predict", f"--run_dir={run_dir}", "--json", *map(str, arguments)]) == 0
+        said = capsys.readouterr()
+        return json.loads(said.out), said.err
+
+    return call
+
+
+@pytest.fixture
+def refusal(run_dir, capsys):
+    """Calls the command; gives the one message of its refusal."""
+
+    def call(*arguments, run_dir=run_dir):
+        assert cli.main(["predict", f"--run_dir={run_dir}", *map(str, arguments)]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        (message,) = (line for line in lines if line.startswith("distill: "))
+        return message
+
+    return call
+
+
+def _stdin(monkeypatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_a_file_is_answered_in_blocks_and_gone_on_with(predict, refusal, rows_file, tested):
+    path = rows_file.with_name("answers.jsonl")
+    arguments = f"--input={rows_file}", f"--output={path}", "--block_rows=12"
+    result, said = predict(*arguments)
+    assert [json.loads(line) for line in path.open()] == tested
+    assert (result["rows"], result["resumed_at"], result["labelled"]) == (24, 0, 24)
+    assert result["correct"] == sum(row["correct"] for row in tested)
+    assert "12/24 rows" in said and "rows/s  ETA 0:" in said
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    result, _ = predict(*arguments)
+    assert path.read_bytes() == content and 0 < result["resumed_at"] < 24
+    assert "beam: 1 there, 2 now" in refusal(*arguments, "--beam=2")
+    with rows_file.open("a") as file:
+        file.write('{"id": "more", "input": "x"}\n')
+    assert "input: {'sha256'" in refusal(*arguments)
+
+
+def test_texts_and_json_from_stdin(predict, refusal, tested, monkeypatch):
+    texts = [row["input"] for row in tested[:3]]
+    _stdin(monkeypatch, "\n\n".join(texts).encode())
+    found, said = predict("--input=-")
+    assert [row["id"] for row in found["predictions"]] == ["stdin/0", "stdin/1", "stdin/2"]
+    expected = [row["prediction"] for row in tested[:3]]
+    assert [row["prediction"] for row in found["predictions"]] == expected
+    assert "3 rows" in said and "ETA" not in said
+    _stdin(monkeypatch, b'{"input": "a"}\n{"id": "b", "input": "a", "label": "x"}\n{"input": "a"}')
+    found, _ = predict("--input=-")
+    assert [row["id"] for row in found["predictions"]] == ["stdin/0", "b", "stdin/2"]
+    assert found["predictions"][1]["correct"] is False
+    _stdin(monkeypatch, b" \n\n")
+    assert "stdin is empty" in refusal("--input=-")
+    _stdin(monkeypatch, b'{"input": "a"}\n{"inptu": "b"}')
+    assert "stdin:2: unknown field 'inptu'; closest: input" in refusal("--input=-")
+
+
+def test_beam_scores_and_rationales(predict, tested):
+    texts = [row["input"] for row in tested[:4]]
+    found, _ = predict("--beam=3", "--rationale", *texts)
+    for row in found["predictions"]:
+        assert row["score"] <= 0 and isinstance(row["rationale"], str)
+        assert row["prediction"] != row["rationale"]
+
+
+def test_the_rationale_is_what_the_rationale_prefix_asks_for(run_dir, tested):
+    """The label task, told that its prefix is the other one, decodes the same text."""
+    from distill.inference import load
+
+    run = load.load_run(run_dir)
+    rows = [Example(id=row["id"], input=row["input"]) for row in tested[:4]]
+    asked = run.evaluator().texts(run.params, rows, rationale=True)
+    spec = dataclasses.replace(run.config.data, label_prefix=run.config.data.rationale_prefix)
+    changed = dataclasses.replace(run, config=dataclasses.replace(run.config, data=spec))
+    other = changed.evaluator().texts(run.params, rows)
+    assert [row.rationale for row in asked] == [row.prediction for row in other]
+    assert [row.prediction for row in asked] != [row.rationale for row in asked]
+
+
+@pytest.mark.parametrize("method", ["finetune", "single_task"])
+def test_no_rationale_of_a_student_without_that_task(method, run_dir, refusal, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "run")
+    text = (run_dir / "config.gin").read_text()
+    changes = {"'step_by_step'": f"'{method}'", "LABEL_WEIGHT = 0.3": "LABEL_WEIGHT = 1.0",
+               "RATIONALE_WEIGHT = 0.7": "RATIONALE_WEIGHT = 0.0"}  # fmt: skip
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "run" / "config.gin").write_text(text)
+    message = refusal("--rationale", "my fan", run_dir=tmp_path / "run")
+    assert f"METHOD = '{method}', which has no rationale task" in message
+
+
+def test_a_row_is_scored_by_its_own_choices(predict, tested, tmp_path):
+    labels = sorted({row["scored"] for row in tested} | {row["gold"] for row in tested})
+    text, best = tested[0]["input"], tested[0]["scored"]
+    others = [label for label in labels if label != best]
+    rows = [
+        Example(id="own", input=text, choices=tuple(others[:2])),
+        Example(id="one", input=text, choices=(others[-1],)),
+        Example(id="all", input=text),
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    found, _ = predict(f"--input={tmp_path / 'rows.jsonl'}")
+    own, one, every = (row["scored"] for row in found["predictions"])
+    assert own in others[:2] and one == others[-1] and every == best
+
+
+@pytest.mark.parametrize(
+    ("rule", "hits"),
+    [("exact_match", [False] * 3), ("same_value", [True, True, False]), ("mine.rule", [None] * 3)],
+)
+def test_an_answer_is_correct_by_the_rule_of_its_dataset(
+    rule, hits, predict, run_dir, rows_file, monkeypatch, tmp_path
+):
+    """The run folder names the rule; one that is not known here leaves answers unscored."""
+    shutil.copytree(run_dir, tmp_path / "run")
+    path = tmp_path / "run" / "student.json"
+    path.write_text(path.read_text().replace('"exact_match"', f'"{rule}"'))
+    monkeypatch.setattr(evaluator.Evaluator, "_text", lambda self, tokens: "( 6 / 2 )")
+    golds = "3", "( 1.0 + 2.0 )", "( 2 / 6 )"
+    rows = [Example(id=gold, input="my fan", label=gold) for gold in golds]
+    write_jsonl(rows_file, rows)
+    found, _ = predict(f"--input={rows_file}", run_dir=path.parent)
+    assert [row.get("correct") for row in found["predictions"]] == hits
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x", "--beam=0"], "got --beam 0, expected 1"),
+        (["x", "--beam=2", "--length_penalty=-1"], "got --length_penalty -1.0"),
+        (["x", "--block_rows=0"], "got --block_rows 0"),
+        (["x", "--input=rows.jsonl"], "got rows from text and input, expected one"),
+        (["--input=rows.jsonl", "--input_template={a}"], "are for --tfds"),
+        (["--input={file}l"], "closest in its folder: rows.jsonl"),
+        (["--input={file}", "--output={folder}/taken.txt"], "did not write it"),
+        (["--input={file}", "--output=gs://b/o.jsonl"], "on this machine"),
+    ],
+)
+def test_bad_input(arguments, message, refusal, rows_file):
+    rows_file.with_name("taken.txt").write_text("x")
+    names = {"file": rows_file, "folder": rows_file.parent}
+    known = [a.format(**names) if "{f" in a else a for a in arguments]
+    assert message in refusal(*known)
+
+
+def test_a_row_is_one_line_for_people(run_dir, capsys):
+    texts = ["two\nlines", "a\ttab"]
+    assert cli.main(["predict", f"--run_dir={run_dir}", "--rationale", *texts]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [len(row) for row in rows] == [3, 3]
+    assert [row[1] for row in rows] == [r"two\nlines", r"a\ttab"]

@@ -1,0 +1,130 @@
+"""Two processes with two devices each are one run, the same as one process with four."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from distill.errors import UserError
+from distill.training import hosts
+
+EXPERIMENT = "returns_step_by_step"
+SLACK = 2e-5  # sums run in another order
+
+
+def test_hosts_that_cannot_be_found_are_an_error(monkeypatch):
+    def initialize(*place):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(hosts.jax.distributed, "initialize", initialize)
+    with pytest.raises(UserError, match=r"could not be joined: coord.*give --coordinator_address"):
+        hosts.connect()
+
+
+def test_a_slice_whose_hosts_were_not_joined_is_refused(monkeypatch):
+    monkeypatch.setattr(hosts.jax, "process_count", lambda: 4)
+    with pytest.raises(UserError, match=r"belong to 4 hosts.*--distributed"):
+        hosts.check_connected()
+
+
+def _free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def _start(folder, settings, devices, *flags):
+    log = pathlib.Path(f"{folder}.{'_'.join(flags).replace('/', '')[-20:]}.log")
+    command = [sys.executable, "-m", "distill.cli", "train", f"--gin_file={EXPERIMENT}",
+               f"--run_dir={folder}", *(f"--gin.{text}" for text in settings), *flags]  # fmt: skip
+    flag = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+    with log.open("w") as file:
+        return subprocess.Popen(command, stdout=file, stderr=file, env=environment), log
+
+
+def _hosts(folders, settings):
+    """Both processes: exit codes and what they said."""
+    place = (f"--coordinator_address=127.0.0.1:{_free_port()}", "--num_processes=2")
+    started = [
+        _start(folder, own, 2, *place, f"--process_id={index}")
+        for index, (folder, own) in enumerate(zip(folders, settings, strict=True))
+    ]
+    try:
+        return [(process.wait(timeout=180), log.read_text()) for process, log in started]
+    finally:
+        for process, _ in started:  # one that waits for the other would outlive the test
+            process.kill()
+
+
+def _metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def settings(micro):
+    return (*micro, "CHECKPOINT=best", "PARAMETER_SHARDING=zero", "EVAL_PERIOD=4")
+
+
+@pytest.fixture(scope="module")
+def alone(settings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    process, log = _start(folder, settings, 4)
+    assert process.wait(timeout=180) == 0, log.read_text()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def joined(settings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("joined") / "run"
+    return folder, _hosts([folder] * 2, [settings] * 2)
+
+
+def test_two_hosts_train_as_one(alone, joined):
+    folder, ((code, said), (other_code, other_said)) = joined
+    assert (code, other_code) == (0, 0), said + other_said
+    ours, theirs = _metrics(folder), _metrics(alone)
+    assert [list(record) for record in ours] == [list(record) for record in theirs]
+    for record, expected in zip(ours, theirs, strict=True):
+        assert record == pytest.approx(expected, rel=SLACK)
+    names = ("predictions_test.jsonl", "config.gin", "run.json")
+    for name in names:
+        assert (folder / name).read_text() == (alone / name).read_text()
+
+
+def test_the_first_host_alone_speaks(joined):
+    _, ((_, said), (_, other_said)) = joined
+    assert "step 12/12" in said and "4 devices on 2 hosts" in said
+    assert "step 12/12" not in other_said
+
+
+def test_a_run_moves_from_one_host_to_two(settings, alone, tmp_path):
+    """The checkpoint of step 8, written by one process, is gone on with by two."""
+    folder = tmp_path / "run"
+    assert _start(folder, [*settings, "TRAIN_STEPS=8"], 4)[0].wait(timeout=180) == 0
+    for name in ("results.json", "config.gin"):
+        (folder / name).unlink()
+    codes = _hosts([folder] * 2, [settings] * 2)
+    assert [code for code, _ in codes] == [0, 0], codes
+    assert "resumed at step 8" in codes[0][1]
+
+
+def test_what_hosts_must_share_is_checked(settings, tmp_path):
+    """Folders of their own, then another seed: both processes end, and both say why."""
+    own = _hosts([tmp_path / "a", tmp_path / "b"], [settings] * 2)
+    assert [code for code, _ in own] == [2, 2], own
+    assert all("process 1 does not see" in said for _, said in own)
+    seeds = _hosts([tmp_path / "c"] * 2, [(*settings, f"SEED={seed}") for seed in (1, 2)])
+    assert [code for code, _ in seeds] == [2, 2], seeds
+    assert all("the configuration of process 1 differs" in said for _, said in seeds)
+
+
+def test_one_host_that_fails_ends_the_others(settings, tmp_path):
+    found = _hosts([tmp_path / "run"] * 2, [settings, (*settings, "VOCAB_SIZE=8")])
+    assert [code for code, _ in found] == [2, 2], found
+    assert "failed on process 1" in found[0][1] and "VOCAB_SIZE = 8" in found[1][1]
+    assert not (tmp_path / "run").exists()
