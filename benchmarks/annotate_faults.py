@@ -46,11 +46,11 @@ def main() -> None:
         ("500", "drop", "truncated_json", "empty_choices", "wrong_model"), 0.002
     )
     plan = FaultPlan(dict.fromkeys(TRANSIENT, 0.03), lasting, retry_after=0.2, stall_seconds=60)
-    teacher = server.returns_teacher("natural", 0.8)
+    teacher = server.tickets_teacher("natural", 0.8)
     endpoint = server.Endpoint(teacher, plan)
     times: list[float] = []
     endpoint.log = lambda *_: times.append(time.monotonic())
-    prompt = prompts.load("returns")
+    prompt = prompts.load_prompt("tickets")
     sampling = Sampling(server.MODEL, temperature=0.7, max_tokens=60, stops=prompt.stops, seed=0)
     settings = annotate.Settings(
         samples=SAMPLES, concurrency=CONCURRENCY, requests_per_minute=PER_MINUTE,
@@ -63,7 +63,7 @@ def main() -> None:
     ):
         client = Client(url, "none", 10.0, CONCURRENCY)
         job = annotate.Job(rows, prompt, sampling, settings, store, client)
-        annotate.run(job)
+        annotate.run_job(job)
         records = list(store.records())
         lines = sum(p.read_bytes().count(b"\n") for p in store.path.glob("shard-*"))
     ends = collections.Counter((r["id"], r["sample"]) for r in records)
@@ -81,8 +81,8 @@ def main() -> None:
         "rows": len(rows),
         "samples_stored_once": sum(count == 1 for count in ends.values()),
         "lines": lines,
-        "rows_answered": job.tally.answered,
-        "rows_failed": dict(sorted((str(k), n) for k, n in job.tally.reasons.items())),
+        "rows_answered": job.stats.answered,
+        "rows_failed": dict(sorted((str(k), n) for k, n in job.stats.reasons.items())),
         "rows_with_lasting_faults": len(plan_lasting(plan, [prompt.question(r) for r in rows])),
         "completions_unlike_a_sound_endpoint": wrong,
         "reasons_that_do_not_fit": reasons_wrong,
@@ -90,12 +90,12 @@ def main() -> None:
         "faults_seen": dict(sorted(endpoint.counts.items())),
         "most_at_once": endpoint.max_at_once,
         "most_in_a_minute": most_in_a_minute(times),
-        "seconds": round(job.tally.seconds, 1),
+        "seconds": round(job.stats.seconds, 1),
     }
     print(json.dumps(found, indent=1))
     good = (
         len(ends) == lines == found["samples_stored_once"] == SAMPLES * len(rows)
-        and job.tally.answered + job.tally.failed == len(rows)
+        and job.stats.answered + job.stats.failed == len(rows)
         and not wrong
         and not reasons_wrong
         and found["most_in_a_minute"] <= PER_MINUTE

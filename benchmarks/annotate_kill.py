@@ -31,7 +31,7 @@ _DISTILL = [sys.executable, "-m", "distill.cli"]
 
 def _command(url: str, rows: Path, output: Path, samples: int) -> list[str]:
     return [
-        *_DISTILL, "annotate", f"--input={rows}", "--prompt=returns", f"--base_url={url}",
+        *_DISTILL, "annotate", f"--input={rows}", "--prompt=tickets", f"--base_url={url}",
         f"--model={server.MODEL}", f"--output={output}", f"--samples={samples}",
         "--temperature=0.7", "--sample_seed=0", "--progress_seconds=0", "--json",
     ]  # fmt: skip
@@ -72,7 +72,7 @@ def measure(
     ticket_of = {row.id: row.input for row in tickets}
     write_jsonl(folder / "rows.jsonl", tickets)
     asked: list[tuple[str, int]] = []  # (ticket, first sample) of every request
-    endpoint = server.Endpoint(server.returns_teacher("natural", 0.8), latency=latency)
+    endpoint = server.Endpoint(server.tickets_teacher("natural", 0.8), latency=latency)
 
     def log(prompt: str, seed: int, _: str) -> None:
         asked.append((prompt.rsplit("Ticket:", 1)[1].split("\n")[0].strip(), seed))

@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         spec = resolve.resolve(options.gin_file, overrides).run.data
         if spec.dataset not in NLI:
             raise unknown("dataset of this benchmark", spec.dataset, NLI, "macro DATASET")
-        cache = caches.load(spec)
+        cache = caches.load_cache(spec)
         labels = {split: [row.label for row in cache.rows[split]] for split in SPLITS}
         pieces = {s: [set(ids.tolist()) for ids in cache.tokens[s, "label", "inputs"]]
                   for s in SPLITS}  # fmt: skip

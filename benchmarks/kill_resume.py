@@ -50,7 +50,7 @@ class Run:
         if compiled.exists():
             shutil.copytree(compiled, self._cache / "xla")
         self._command = [
-            sys.executable, "-m", "distill.cli", "train", "--gin_file=returns_step_by_step",
+            sys.executable, "-m", "distill.cli", "train", "--gin_file=tickets_step_by_step",
             f"--run_dir={self.dir}", f"--gin.CHECKPOINT={checkpoint}",
             *(f"--gin.{setting}" for setting in SETTINGS),
         ]  # fmt: skip

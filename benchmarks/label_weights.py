@@ -1,8 +1,8 @@
-"""Accuracy on `returns` by label weight, way of weighting, normalisation and label budget.
+"""Accuracy on `tickets` by label weight, weighting scheme, normalization and label budget.
 
     python benchmarks/label_weights.py --out runs/weights --json docs/figures/label_weights.json
 
-Trains `returns_step_by_step` with each label weight of WEIGHTS, both ways, both normalisations
+Trains `tickets_step_by_step` with each label weight of WEIGHTS, both schemes, both normalizations
 and 250 and 500 labels, 5 seeds each: 200 runs. A stopped sweep goes on; finished runs are read.
 Prints a Markdown table: mean and standard deviation over seeds.
 """
@@ -20,11 +20,11 @@ from distill.sweep.demo import Row, run_all
 from distill.sweep.results import Group, group
 
 WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.8)
-WAYS = ("paired", "rates")
+SCHEMES = ("paired_batches", "mixture_rates")
 NORMALIZATIONS = ("per_sequence", "per_token")
 LABELS = (250, 500)
 SEEDS = (21, 22, 23, 24, 25)
-Cell = tuple[int, str, str, float]  # labels, way, normalisation, label weight
+Cell = tuple[int, str, str, float]  # labels, scheme, normalization, label weight
 
 
 def rows(
@@ -38,31 +38,31 @@ def rows(
       settings: `NAME=value` texts for all runs.
     """
     found = {}
-    for cell in itertools.product(labels, WAYS, NORMALIZATIONS, weights):
-        number, way, normalization, weight = cell
+    for cell in itertools.product(labels, SCHEMES, NORMALIZATIONS, weights):
+        number, scheme, normalization, weight = cell
         overrides = (
             f"NUM_LABELS={number}",
-            f"WEIGHTING={way}",
+            f"WEIGHTING={scheme}",
             f"NORMALIZATION={normalization}",
             f"LABEL_WEIGHT={weight}",
             f"RATIONALE_WEIGHT={round(1 - weight, 6)}",
             *settings,
         )
-        found[Row("step_by_step", "returns_step_by_step", overrides)] = cell
+        found[Row("step_by_step", "tickets_step_by_step", overrides)] = cell
     return found
 
 
 def table(groups: Mapping[Cell, Group]) -> str:
-    """Markdown: a line for each budget, way and normalisation, a column for each label weight."""
+    """Markdown: a line per budget, scheme and normalization, a column per label weight."""
     weights = sorted({weight for *_, weight in groups})
     lines = [
-        "| labels | way | normalisation | " + " | ".join(f"{w:g}" for w in weights) + " |",
+        "| labels | scheme | normalization | " + " | ".join(f"{w:g}" for w in weights) + " |",
         "|---" * (3 + len(weights)) + "|",
     ]
-    for labels, way, normalization in sorted({cell[:3] for cell in groups}):
-        found = [groups.get((labels, way, normalization, weight)) for weight in weights]
+    for labels, scheme, normalization in sorted({cell[:3] for cell in groups}):
+        found = [groups.get((labels, scheme, normalization, weight)) for weight in weights]
         cells = ["" if g is None else f"{g.mean:.3f} +- {g.spread:.3f}" for g in found]
-        lines.append(f"| {labels} | {way} | {normalization} | " + " | ".join(cells) + " |")
+        lines.append(f"| {labels} | {scheme} | {normalization} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for cell, found in results.items()
     }
     if options.json:
-        keys = ("labels", "way", "normalization", "label_weight")
+        keys = ("labels", "scheme", "normalization", "label_weight")
         content = [
             dict(zip(keys, cell, strict=True)) | {"seeds": g.seeds, "accuracies": g.accuracies}
             for cell, g in sorted(groups.items())

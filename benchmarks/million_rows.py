@@ -78,7 +78,7 @@ def part(name: str, folder: pathlib.Path, vocabulary: str) -> dict[str, float]:
     from distill.config.data import DataSpec
     from distill.config.weighting import Weighting
     from distill.data import cache, datasets
-    from distill.data.batches import PairStream
+    from distill.data.batches import BatchStream
 
     options = {"train_file": str(folder / "train.jsonl"), "test_file": str(folder / "test.jsonl")}
     spec = DataSpec(
@@ -87,14 +87,14 @@ def part(name: str, folder: pathlib.Path, vocabulary: str) -> dict[str, float]:
     )  # fmt: skip
     imports, before = time.perf_counter() - began, resident()
     if name == "build":
-        _, seconds, peak = peak_during(lambda: cache.load(spec))
+        _, seconds, peak = peak_during(lambda: cache.load_cache(spec))
         return {"build_s": seconds, "before_mb": before, "peak_mb": peak}
 
-    def start() -> tuple[cache.TokenCache, PairStream]:
-        tokens = cache.load(spec)
-        cache.vocabulary(spec)
-        weighting = Weighting(0.5, 0.5, "per_sequence", "paired")
-        return tokens, PairStream(tokens, spec, weighting, BATCH_SIZE, seed=0)
+    def start() -> tuple[cache.TokenCache, BatchStream]:
+        tokens = cache.load_cache(spec)
+        cache.vocabulary_of(spec)
+        weighting = Weighting(0.5, 0.5, "per_sequence", "paired_batches")
+        return tokens, BatchStream(tokens, spec, weighting, BATCH_SIZE, seed=0)
 
     began = time.perf_counter()
     datasets.content_digest(spec)

@@ -1,6 +1,6 @@
 """How much of a batch is padding: one sequence a row, length buckets, packed by first fit.
 
-    python benchmarks/padding.py --gin_file=gin/experiments/returns_step_by_step.gin
+    python benchmarks/padding.py --gin_file=gin/experiments/tickets_step_by_step.gin
     python benchmarks/padding.py --gin_file=gin/experiments/esnli_mini_step_by_step.gin \
         --gin_file=gin/data/cqa.gin --raw_dir DATA --vocabulary_path MODEL
 
@@ -27,7 +27,7 @@ import numpy as np
 
 from distill.config import resolve
 from distill.data import cache as caches
-from distill.data.batches import PairStream
+from distill.data.batches import BatchStream
 from distill.data.cache import TokenCache
 from distill.errors import UserError
 
@@ -68,7 +68,7 @@ def buckets(lengths_PxKxS: np.ndarray, count: int, by_task: bool) -> Shares:
     return shares(lengths_PxKxS.sum(axis=(0, 1)), paid)
 
 
-def packed(stream: PairStream, steps: int, limits: tuple[int, int]) -> tuple[Shares, Shares]:
+def packed(stream: BatchStream, steps: int, limits: tuple[int, int]) -> tuple[Shares, Shares]:
     """Padding of the batches that are trained on, and without their rows of padding alone."""
     used, rows, needed = np.zeros(2), 0, 0
     for step in range(steps):
@@ -95,9 +95,9 @@ def measure(run: object, counts: Sequence[int], most_steps: int) -> dict[str, Sh
       counts: numbers of buckets to try.
       most_steps: packed steps that are counted at most; an epoch if that is less.
     """
-    cache = caches.load(run.data)
+    cache = caches.load_cache(run.data)
     limits = run.data.input_length, run.data.target_length
-    stream = PairStream(cache, run.data, run.weighting, run.train.batch_size, run.train.seed)
+    stream = BatchStream(cache, run.data, run.weighting, run.train.batch_size, run.train.seed)
     lengths_PxKxS = lengths_of(cache, run.data.tasks)
     every = lengths_PxKxS.reshape(-1, 2)
     found = {"one a row": one_a_row(every[every[:, 1] > 0], limits)}

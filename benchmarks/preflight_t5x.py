@@ -140,7 +140,7 @@ def describe(name: str, compiled: compiling.Compiled, mesh: object) -> dict[str,
     """What is compared, of a chip."""
     from distill.preflight import hlo
 
-    program = hlo.parse(compiled.hlo)
+    program = hlo.parse_hlo(compiled.hlo)
     sent = hlo.collectives(program, (mesh.shape["data"], mesh.shape["model"]))
     return {
         "step": name,

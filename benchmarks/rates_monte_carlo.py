@@ -1,6 +1,6 @@
 """Does the gradient of mixture rates approach the objective's? Native engine, any configuration.
 
-    python benchmarks/rates_monte_carlo.py --gin_file=gin/experiments/returns_step_by_step.gin
+    python benchmarks/rates_monte_carlo.py --gin_file=gin/experiments/tickets_step_by_step.gin
 
 The exact gradient is that of all training pairs. Batches of rates are drawn with other seeds,
 so they are independent, and their mean gradient is compared with the exact one after 1, 10,
@@ -30,7 +30,7 @@ from distill.config.run import RunConfig
 from distill.config.weighting import mixture_rates, token_weight
 from distill.data import cache as caches
 from distill.data import packing
-from distill.data.batches import PairStream
+from distill.data.batches import BatchStream
 from distill.data.cache import TokenCache
 from distill.data.order import TaskOrder
 from distill.errors import UserError
@@ -41,7 +41,7 @@ CHECKED_BATCHES, TOLERANCE = 3, 1e-5
 
 
 def main() -> int:
-    """Prints one JSON object for each normalisation, batch size and number of batches."""
+    """Prints one JSON object for each normalization, batch size and number of batches."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gin_file", action="append", required=True)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=value")
@@ -66,11 +66,11 @@ def main() -> int:
 
 def compare(run: RunConfig, pairs_a_batch: list[int], batches: int) -> None:
     """Prints the relative error of the mean gradient for a growing number of batches."""
-    cache = caches.load(run.data)
+    cache = caches.load_cache(run.data)
     params = init_params(run.student, jax.random.key(0))
     summed_KxNxP = sequence_gradients(run, cache, params)
     lengths_KxN = np.stack([cache.tokens["train", t, "targets"].lengths for t in run.data.tasks])
-    weighting = dataclasses.replace(run.weighting, way="rates")
+    weighting = dataclasses.replace(run.weighting, scheme="mixture_rates")
     means = {task: cache.mean_target_tokens(task) for task in run.data.tasks}
     weights = dict(zip(run.data.tasks, run.task_weights, strict=True))
     rates = mixture_rates(weights, weighting.normalization, means)
@@ -128,7 +128,7 @@ def sequence_gradients(run: RunConfig, cache: TokenCache, params: Mapping) -> np
             if not len(targets[row]):
                 name = cache.rows["train"][row].id
                 raise UserError(f"row {name} has no {task}; choose data where every row has one")
-            sequence = packing.Sequence2Sequence(inputs[row], targets[row], number, 1.0)
+            sequence = packing.TrainSequence(inputs[row], targets[row], number, 1.0)
             found.append(np.asarray(one(packing.pack([sequence], [[0]], 1, *lengths))))
     return np.stack(found).reshape(len(run.data.tasks), -1, found[0].size)
 
@@ -142,8 +142,8 @@ def check(
     summed_KxNxP: np.ndarray,
 ) -> None:
     """Stops unless the gradient of whole packed batches is the sum over their sequences."""
-    weighting = dataclasses.replace(run.weighting, way="rates")
-    stream = PairStream(cache, run.data, weighting, pairs, seed=1)
+    weighting = dataclasses.replace(run.weighting, scheme="mixture_rates")
+    stream = BatchStream(cache, run.data, weighting, pairs, seed=1)
     gradient = jax.jit(
         jax.grad(
             lambda p, batch: loss_fn(

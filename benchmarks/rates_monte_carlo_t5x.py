@@ -1,11 +1,11 @@
-"""Does the mean gradient of stock T5X under `rates` reach the exact one, and what do its own
-normalisers do?
+"""Does the mean gradient of stock T5X under `mixture_rates` reach the exact one, and what do its
+own normalizers do?
 
     python benchmarks/rates_monte_carlo_t5x.py    (where T5X imports, docs/t5x.md)
 
 Sequences have targets like CQA's (means near 2.9 and 30.2 tokens), random words. Their
 gradients come from T5X's network and loss_fn, one by one; a padded batch's gradient is linear
-in them, with coefficients that its normaliser gives, which is checked on whole batches first.
+in them, with coefficients that its normalizer gives, which is checked on whole batches first.
 So millions of draws (with replacement, at the tasks' rates) cost no more than a sum. Printed
 is the norm of (mean gradient - exact) over that of exact.
 """
@@ -68,7 +68,7 @@ def batch_of(batch: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def check_linear(batch: dict, lengths: np.ndarray, each: np.ndarray, params: object) -> float:
-    """Largest relative difference of T5X's batch gradients from the sums, over normalisers."""
+    """Largest relative difference of T5X's batch gradients from the sums, over normalizers."""
     chosen = np.arange(0, len(lengths), len(lengths) // 16)[:16]
     some = {k: v[chosen] for k, v in batch.items()}
     worst = 0.0
@@ -87,7 +87,7 @@ def mean_coefficients(
     rates: np.ndarray,
     size: int,
     batches: int,
-    normaliser: str | float,
+    normalizer: str | float,
     by_length: bool,
     rng: np.random.Generator,
 ) -> np.ndarray:
@@ -98,7 +98,7 @@ def mean_coefficients(
       rates: of the two tasks.
       size: B, sequences of a batch.
       batches: how many.
-      normaliser: T5X's pooled one by name, or a constant divisor.
+      normalizer: T5X's pooled one by name, or a constant divisor.
       by_length: whether a token weighs 1 / length.
       rng: draws.
     """
@@ -110,7 +110,7 @@ def mean_coefficients(
         drawn = task * rows + rng.integers(rows, size=(now, size))
         weights = 1.0 / lengths[drawn] if by_length else np.ones(drawn.shape)
         tokens = (weights * lengths[drawn]).sum(1, keepdims=True)
-        divisor = tokens if normaliser == POOLED else normaliser
+        divisor = tokens if normalizer == POOLED else normalizer
         total += np.bincount(drawn.ravel(), (weights / divisor).ravel(), len(lengths))
         left -= now
     return total / batches
@@ -139,8 +139,8 @@ def main() -> None:
         exact = (0.5 * exact_scale / options.rows) @ each
         pooled_mean = 1.0 if by_length else float(drawn @ by_task.mean(1))
 
-        def error(size, batches, normaliser, drawn=drawn, by_length=by_length, exact=exact):
-            counted = mean_coefficients(lengths, drawn, size, batches, normaliser, by_length, rng)
+        def error(size, batches, normalizer, drawn=drawn, by_length=by_length, exact=exact):
+            counted = mean_coefficients(lengths, drawn, size, batches, normalizer, by_length, rng)
             return float(np.linalg.norm(counted @ each - exact) / np.linalg.norm(exact))
 
         curve = {n: error(32, n, 32 * pooled_mean) for n in (100, 1000, 10_000, options.batches)}

@@ -27,7 +27,7 @@ from distill.errors import UserError
 from distill.training import gradient_noise
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, LINE = 640, 360, 64, 140, 16, 48, 14
-COLOURS = ("#0b6e99", "#d9730d", "#6940a5", "#4d6461")
+COLORS = ("#0b6e99", "#d9730d", "#6940a5", "#4d6461")
 BATCHES = (8, 16, 32, 64, 128, 256)
 WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DRAWS = 20_000
@@ -43,7 +43,7 @@ def measure(
     """Target lengths of a dataset's training rows, and moments of the mini student's gradient."""
     settings = [f"RAW_DIR={options.raw_dir!r}", f"VOCABULARY_PATH={options.vocabulary_path!r}"]
     run = resolve([EXPERIMENT, f"gin/data/{dataset}.gin"], settings).run
-    cache = caches.load(run.data)
+    cache = caches.load_cache(run.data)
     lengths = {task: np.asarray(cache.tokens["train", task, "targets"].lengths) for task in TASKS}
     lengths = {task: values[values > 0] for task, values in lengths.items()}
     if not options.pairs:
@@ -132,12 +132,12 @@ def chart(
         f"{y[1]}</text>"
     )
     beside = spread({name: at(*points[-1])[1] for name, points in lines.items()})
-    for (name, points), colour in zip(lines.items(), COLOURS, strict=False):
+    for (name, points), color in zip(lines.items(), COLORS, strict=False):
         path = " ".join(f"{px:.1f},{py:.1f}" for px, py in (at(*point) for point in points))
         x_end = at(*points[-1])[0] + 8
         parts.append(
-            f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>"
-            f"<text x='{x_end:.1f}' y='{beside[name] + 4:.1f}' fill='{colour}'>{name}</text>"
+            f"<polyline points='{path}' fill='none' stroke='{color}' stroke-width='2'/>"
+            f"<text x='{x_end:.1f}' y='{beside[name] + 4:.1f}' fill='{color}'>{name}</text>"
         )
     return "".join([*parts, "</svg>\n"])
 
@@ -160,7 +160,7 @@ def numbers_of(lengths: Lengths, moments: gradient_noise.Moments | None) -> dict
         "naive_label_weight": naive_weights(means)["label"],
         "rates_per_token": mixture_rates(weights_of(0.5), "per_token", means),
         "pooled_bias_percent": {b: 100 * pooled_bias(lengths, b) for b in BATCHES},
-        "variance_rates_over_paired": ratios,
+        "variance_ratio": ratios,
     }
 
 
@@ -198,7 +198,7 @@ def main() -> int:
     )
     (options.out / "pooled_bias.svg").write_text(figure)
     if options.pairs:
-        ratios = {n: list(one["variance_rates_over_paired"].items()) for n, one in numbers.items()}
+        ratios = {n: list(one["variance_ratio"].items()) for n, one in numbers.items()}
         x = ([0.1, 0.3, 0.5, 0.7, 0.9], lambda v: v, "label weight (per_token)")
         figure = chart(ratios, x, (ticks(ratios, 0.5), "gradient variance, rates / pairs"))
         (options.out / "gradient_variance.svg").write_text(figure)

@@ -15,20 +15,20 @@ from distill.commands import (
     convert,
     data,
     evaluate,
+    loss_weights,
     predict,
     preflight,
     train,
-    weights,
 )
 from distill.common.terminal import printable
-from distill.errors import Refusal, UserError
+from distill.errors import CheckFailed, UserError
 
 EPILOG = """\
 A run is a gin file of gin/experiments and, where you like, settings on top of it:
 
-  distill train --gin_file=gin/experiments/returns_step_by_step.gin --gin.SEED=1
-  distill predict --run_dir=runs/returns_step_by_step "my fan seems burnt ."
-  distill config explain LABEL_WEIGHT --gin_file=gin/experiments/returns_step_by_step.gin
+  distill train --gin_file=gin/experiments/tickets_step_by_step.gin --gin.SEED=1
+  distill predict --run_dir=runs/tickets_step_by_step "my fan seems burnt ."
+  distill config explain LABEL_WEIGHT --gin_file=gin/experiments/tickets_step_by_step.gin
 """
 
 
@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = 0
     try:
         result = options.run(options)
-    except Refusal as refusal:
-        print(f"distill: {printable(str(refusal))}", file=sys.stderr)
-        result, code = refusal.result, 2
+    except CheckFailed as failure:
+        print(f"distill: {printable(str(failure))}", file=sys.stderr)
+        result, code = failure.result, 2
     except UserError as error:
         print(f"distill: {printable(str(error))}", file=sys.stderr)
         return 2
@@ -102,7 +102,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"distill {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (train, evaluate, predict, annotate, data, weights, preflight, convert, config):
+    for command in (
+        train,
+        evaluate,
+        predict,
+        annotate,
+        data,
+        loss_weights,
+        preflight,
+        convert,
+        config,
+    ):
         command.add(commands)
     return parser
 

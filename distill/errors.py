@@ -16,7 +16,7 @@ class UserError(Exception):
     """
 
 
-class Refusal(UserError):
+class CheckFailed(UserError):
     """Sound input that is refused for what was found out about it.
 
     Attributes:
@@ -56,16 +56,16 @@ def check_types(config: object, macros: Mapping[str, str] | None = None) -> None
     Raises:
       UserError: a value of another type, naming its macro; a truth value is not a number.
     """
-    wanted = {
+    expected = {
         "int": (int, "a whole number"),
         "float": ((int, float), "a number"),
         "str": (str, "a text"),
         "bool": (bool, "True or False"),
     }
     for field in dataclasses.fields(config):
-        if field.type not in wanted:
+        if field.type not in expected:
             continue
-        kind, text = wanted[field.type]
+        kind, text = expected[field.type]
         value = getattr(config, field.name)
         if not isinstance(value, kind) or (isinstance(value, bool) and field.type != "bool"):
             macro = (macros or {}).get(field.name, field.name.upper())

@@ -10,7 +10,7 @@ from distill.data.released import source
 
 def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
     """The released training and test rows."""
-    return tuple(source.read(spec, "cqa", split) for split in ("train", "test"))
+    return tuple(source.read_split(spec, "cqa", split) for split in ("train", "test"))
 
 
 # The choices differ from row to row: there is no one closed set to score.

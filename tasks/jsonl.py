@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
-from distill.data.tables import open_rows
+from distill.data.tables import open_table
 from distill.errors import UserError
 
 
@@ -27,7 +27,7 @@ def load(spec: DataSpec) -> tuple[Sequence[Example], Sequence[Example]]:
     """Rows of TRAIN_FILE and of TEST_FILE; those of JSONL files stay on disk."""
     train, test = _files(spec)
     labels = _labels(spec) or None
-    return open_rows(train, "train", labels), open_rows(test, "test", labels)
+    return open_table(train, "train", labels), open_table(test, "test", labels)
 
 
 DATASET = datasets.register(datasets.Dataset(name="jsonl", load=load, labels=_labels, files=_files))

@@ -9,14 +9,14 @@ from distill.data.released import equations, source
 
 
 def _train(spec: DataSpec) -> list[tuple[str, str]]:
-    more = [("asdiv", "train")] if spec.option("with_asdiv", False) else []
-    return [("svamp", "train"), *more]
+    extra = [("asdiv", "train")] if spec.option("with_asdiv", False) else []
+    return [("svamp", "train"), *extra]
 
 
 def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
     """The released training and test rows; with WITH_ASDIV, ASDiv's for training too."""
-    train = [row for part in _train(spec) for row in source.read(spec, *part)]
-    return train, source.read(spec, "svamp", "test")
+    train = [row for part in _train(spec) for row in source.read_split(spec, *part)]
+    return train, source.read_split(spec, "svamp", "test")
 
 
 DATASET = datasets.register(

@@ -15,16 +15,16 @@ the bucket of T5. Rows of one's own are registered with `register`.
 from __future__ import annotations
 
 from distill.data.released.rows import KINDS
-from distill.tfds.tasks import TENTH, register
+from distill.tfds.tasks import TENTH, register_tfds_tasks
 
-__all__ = ["register"]
+__all__ = ["register_tfds_tasks"]
 
 for _name, _kind in KINDS.items():
-    register(
+    register_tfds_tasks(
         _name,
         f"distill_released/{_name}:1.0.0",
         splits=None if "valid" in _kind.splits else TENTH,
         correct=_kind.correct,
     )
 for _policy in ("natural", "hard"):
-    register(f"returns_{_policy}", f"distill_returns/{_policy}:1.0.0", splits=TENTH)
+    register_tfds_tasks(f"tickets_{_policy}", f"distill_tickets/{_policy}:1.0.0", splits=TENTH)

@@ -26,7 +26,7 @@ def shared_dir() -> pathlib.Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Tokenised data and compiled programs of the whole session, away from the user's."""
+    """Tokenized data and compiled programs of the whole session, away from the user's."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["DISTILL_CACHE_DIR"] = str(folder)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -44,14 +44,14 @@ MICRO = (
 
 @pytest.fixture(scope="session")
 def micro() -> tuple[str, ...]:
-    """Overrides that shrink an experiment on `returns` to a few seconds."""
+    """Overrides that shrink an experiment on `tickets` to a few seconds."""
     return MICRO
 
 
 @pytest.fixture(scope="session")
 def resolved(micro: tuple[str, ...]) -> resolve.Resolved:
     """The configuration of the run."""
-    return resolve.resolve(["returns_step_by_step"], micro)
+    return resolve.resolve(["tickets_step_by_step"], micro)
 
 
 @pytest.fixture(scope="session")

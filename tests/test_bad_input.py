@@ -12,7 +12,7 @@ import pytest
 import tasks  # registers the datasets  # noqa: F401
 from distill import cli
 
-RETURNS = "--gin_file=returns_step_by_step"
+TICKETS = "--gin_file=tickets_step_by_step"
 RAW = ["--gin_file=esnli_mini_finetune", "--gin.VOCABULARY=bytes"]
 GOOD = [{"input": f"word{i}", "label": "yes"} for i in range(20)]
 NLI = {"premise": "a man plays", "hypothesis": "a man sleeps", "label": 2}
@@ -28,7 +28,7 @@ TABLES = {
     "good.jsonl": _lines(*GOOD),
     "broken.jsonl": _lines(GOOD[0], '{"input": '),
     "outside.jsonl": _lines(*GOOD[:3], {"input": "x", "label": "maybe"}),
-    "unlabelled.jsonl": _lines({"input": "x"}, {"input": "y"}),
+    "unlabeled.jsonl": _lines({"input": "x"}, {"input": "y"}),
     "no_input.jsonl": _lines(GOOD[0], {"label": "yes"}),
     "twice.jsonl": _lines({"id": "7", "input": "x"}, GOOD[0], {"id": "7", "input": "y"}),
     "number.jsonl": _lines(GOOD[0], {"input": "x", "label": 3}),
@@ -90,7 +90,7 @@ def _runs(folder):
     """Run folders: of another rate, without a checkpoint, with a torn file."""
     from distill.config import resolve
 
-    text = resolve.resolve(["returns_step_by_step"], ()).text
+    text = resolve.resolve(["tickets_step_by_step"], ()).text
     contents = {
         "other": ("config.gin", text.replace("LEARNING_RATE = 0.004", "LEARNING_RATE = 0.5")),
         "half": ("config.gin", text),
@@ -110,7 +110,7 @@ def _runs(folder):
 
 def _own(train="good.jsonl", test="good.jsonl", labels="('yes','no')"):
     return [
-        "train", "--gin_file=returns_finetune", "--gin_file=gin/data/jsonl.gin",
+        "train", "--gin_file=tickets_finetune", "--gin_file=gin/data/jsonl.gin",
         f"--gin.TRAIN_FILE={{dir}}/{train}", f"--gin.TEST_FILE={{dir}}/{test}",
         f"--gin.LABELS={labels}", "--gin.NUM_LABELS=0",
     ]  # fmt: skip
@@ -157,7 +157,7 @@ MACROS = {
     "LABEL_WEIGHT=half": "got ! = 'half', expected a number",
     "LABEL_WEIGHT=2": "! = 2",
     "LABEL_WEIGHT=.9": "expected 1; set both",
-    "WEIGHTING=pared": "macro !.*closest: paired",
+    "WEIGHTING=pared": "macro !.*closest: paired_batches",
     "METHOD=finetun": "macro !.*closest: finetune",
     "LABEL_SOURCE=god": "macro !.*closest: gold",
     "VALIDATION_FRACTION=1.0": r"got ! = 1.0, expected \[0, 1\)",
@@ -186,7 +186,7 @@ MACROS = {
     "TEACHER_ACCURACY=2": "got ! = 2.0, expected a number from 0 to 1",
     "TEACHER_ACCURACY=good": "got ! = 'good', expected a number",
     "POLICY=natual": "macro !.*closest: natural",
-    "DATASET=retuns": "macro !.*closest: returns",
+    "DATASET=tikets": "macro !.*closest: tickets",
     "LABEL_WIEGHT=.3": "!.*closest: LABEL_WEIGHT",
 }  # fmt: skip
 
@@ -194,7 +194,7 @@ MACROS = {
 ROWS = {
     "broken.jsonl": "broken.jsonl:2: not JSON",
     "outside.jsonl": "outside.jsonl:4.*maybe",
-    "unlabelled.jsonl": "2 of 2 have no gold label",
+    "unlabeled.jsonl": "2 of 2 have no gold label",
     "no_input.jsonl": "no_input.jsonl:2.*nothing for `input`",
     "twice.jsonl": "twice.jsonl:3: id '7' is already used in line 1",
     "number.jsonl": "number.jsonl:2: got 3 for `label`, expected a text",
@@ -224,23 +224,23 @@ ROWS = {
 
 CASES = {
     "no experiment": (["train"], "give an experiment with --gin_file; there are: gin/exp"),
-    "a missing gin file": (["train", "--gin_file=returns_finetun"], "closest: gin/experiments/ret"),
-    "an unknown size": (["train", RETURNS, "--size=tinny"], "size 'tinny'.*closest: tiny"),
-    "an unknown engine": (["train", RETURNS, "--engine=nativ"], "engine 'nativ'.*closest: native"),
-    "hosts by halves": (["train", RETURNS, "--num_processes=2"], "belong together: give all three"),
+    "a missing gin file": (["train", "--gin_file=tickets_finetun"], "closest: gin/experiments/tic"),
+    "an unknown size": (["train", TICKETS, "--size=tinny"], "size 'tinny'.*closest: tiny"),
+    "an unknown engine": (["train", TICKETS, "--engine=nativ"], "engine 'nativ'.*closest: native"),
+    "hosts by halves": (["train", TICKETS, "--num_processes=2"], "belong together: give all three"),
     "hosts for T5X": (
-        ["train", RETURNS, "--engine=t5x", "--distributed"], "--distributed .* of the native",
+        ["train", TICKETS, "--engine=t5x", "--distributed"], "--distributed .* of the native",
     ),
     "a process too many": (
-        ["train", RETURNS, "--coordinator_address=h:1", "--num_processes=2", "--process_id=2"],
+        ["train", TICKETS, "--coordinator_address=h:1", "--num_processes=2", "--process_id=2"],
         "got --process_id=2, expected 0 to 1",
     ),
     "a coordinator without a port": (
-        ["train", RETURNS, "--coordinator_address=h", "--num_processes=2", "--process_id=0"],
+        ["train", TICKETS, "--coordinator_address=h", "--num_processes=2", "--process_id=0"],
         "--coordinator_address=h, expected host:port",
     ),
-    "a macro without a name": (["train", RETURNS, "--gin.=3"], "gin"),
-    "a value that is no Python": (["train", RETURNS, "--gin.TRAIN_STEPS=["], "TRAIN_STEPS"),
+    "a macro without a name": (["train", TICKETS, "--gin.=3"], "gin"),
+    "a value that is no Python": (["train", TICKETS, "--gin.TRAIN_STEPS=["], "TRAIN_STEPS"),
     "no raw data": (["train", *RAW], "RAW_DIR is not set"),
     "no vocabulary": (["train", "--gin_file=esnli_mini_finetune"], "VOCABULARY_PATH"),
     "no such raw folder": (_raws("nowhere"), "no file .*nowhere/esnli"),
@@ -261,10 +261,10 @@ CASES = {
     "no training file": (
         [*_own()[:3], "--gin.LABELS=('yes','no')"], "macro TRAIN_FILE is not set",
     ),
-    "test rows without labels": (_own(test="unlabelled.jsonl"), "has no gold label"),
+    "test rows without labels": (_own(test="unlabeled.jsonl"), "has no gold label"),
     "a broken test file": (_own(test="broken.jsonl"), "broken.jsonl:2: not JSON"),
     "a gin file that does not parse": (
-        ["train", RETURNS, "--gin_file={dir}/broken.gin"], r"broken.gin:\d: not a gin statement",
+        ["train", TICKETS, "--gin_file={dir}/broken.gin"], r"broken.gin:\d: not a gin statement",
     ),
     "a label longer than the target": (
         [*_own(train="long.jsonl", labels="()"), "--gin.VALIDATION_FRACTION=0.0"],
@@ -275,10 +275,10 @@ CASES = {
         "vocabulary.model",
     ),
     "a run of another configuration": (
-        ["train", RETURNS, "--run_dir={dir}/other"], "LEARNING_RATE: 0.5 in the folder, 0.004 now",
+        ["train", TICKETS, "--run_dir={dir}/other"], "LEARNING_RATE: 0.5 in the folder, 0.004 now",
     ),
     "results that are torn": (
-        ["train", RETURNS, "--run_dir={dir}/torn"], r"results.json: not JSON",
+        ["train", TICKETS, "--run_dir={dir}/torn"], r"results.json: not JSON",
     ),
     "evaluate: no run": (["evaluate", "--run_dir={dir}/none"], "is not a run folder"),
     "evaluate: a file": (["evaluate", "--run_dir={dir}/good.jsonl"], "is not a run folder"),
@@ -301,16 +301,16 @@ CASES = {
     "data summary: an unknown teacher": (
         ["data", "summary", "--raw_dir={dir}/whole", "--teacher=plam"], "closest: palm",
     ),
-    "config explain: no name": (["config", "explain", RETURNS], "give the macro to explain"),
+    "config explain: no name": (["config", "explain", TICKETS], "give the macro to explain"),
     "config explain: an unknown name": (
-        ["config", "explain", "LABEL_WEIGTH", RETURNS], "closest: LABEL_WEIGHT",
+        ["config", "explain", "LABEL_WEIGTH", TICKETS], "closest: LABEL_WEIGHT",
     ),
-    "config show: an unknown macro": (["config", "show", RETURNS, "--gin.SED=1"], "closest: SEED"),
+    "config show: an unknown macro": (["config", "show", TICKETS, "--gin.SED=1"], "closest: SEED"),
     "an unknown command": (["trian"], "trian.*train"),
 }  # fmt: skip
 for setting, text in MACROS.items():
     CASES[setting] = (
-        ["train", RETURNS, f"--gin.{setting}"],
+        ["train", TICKETS, f"--gin.{setting}"],
         text.replace("!", setting.split("=")[0]),
     )
 for file, text in ROWS.items():

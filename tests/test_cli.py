@@ -10,7 +10,7 @@ import tasks  # registers the datasets  # noqa: F401
 from distill import cli
 from distill.data import datasets
 
-RETURNS = "--gin_file=returns_step_by_step"
+TICKETS = "--gin_file=tickets_step_by_step"
 
 
 def test_help_and_import_load_no_framework():
@@ -28,14 +28,14 @@ def test_help_and_import_load_no_framework():
 
 
 def test_words_that_do_not_cover_the_data(tmp_path, capsys, monkeypatch):
-    known = datasets.get("returns")
+    known = datasets.get("tickets")
     smaller = dataclasses.replace(
         known, words=lambda spec: [w for w in known.words(spec) if w != "refuse"]
     )
-    monkeypatch.setitem(datasets._DATASETS, "returns", smaller)
+    monkeypatch.setitem(datasets._DATASETS, "tickets", smaller)
     argv = [
         "train",
-        RETURNS,
+        TICKETS,
         "--gin.NUM_ROWS=100",
         "--gin.NUM_LABELS=100",
         f"--run_dir={tmp_path}/r",
@@ -56,7 +56,7 @@ def test_annotate_writes_what_training_reads(tmp_path, capsys):
     assert cli.main(argv) == 0
     said = json.loads(capsys.readouterr().out)
     overrides = ("POLICY=hard", "NUM_ROWS=50", "NUM_LABELS=50", "TEACHER_ACCURACY=.8", "SEED=4")
-    run = resolve.resolve(["returns_noisy_step_by_step"], overrides).run
-    rows, _ = datasets.get("returns").load(run.data)
+    run = resolve.resolve(["tickets_noisy_step_by_step"], overrides).run
+    rows, _ = datasets.get("tickets").load(run.data)
     assert read_jsonl(path, "train") == rows
     assert said["rows"] == 50 and 0.5 < said["teacher_accuracy"] < 1

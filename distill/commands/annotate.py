@@ -13,7 +13,8 @@ EPILOG = """\
 
 asks for every row that the store (annotated.store) does not hold yet, and writes training
 rows. The API key is read from the environment (OPENAI_API_KEY, or --key_env). Without a
-prompt, a model and rows, tickets of `returns` are written as the simulated teacher sees them.
+prompt, a model and rows, tickets of the embedded dataset are written as the simulated teacher sees
+them.
 """
 
 
@@ -22,7 +23,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     command = arguments.add(commands, "annotate", TEXT, configured=False)
     command.epilog = EPILOG
     command.formatter_class = argparse.RawDescriptionHelpFormatter
-    _add_rows(command.add_argument_group("rows (one of these; default: tickets of returns)"))
+    _add_rows(
+        command.add_argument_group("rows (one of these; default: tickets of the embedded dataset)")
+    )
     _add_prompt(command.add_argument_group("prompt and model"))
     _add_limits(command.add_argument_group("endpoint, limits, costs"))
     _add_output(command.add_argument_group("what is kept and written"))
@@ -40,16 +43,16 @@ def _add_rows(group: argparse._ArgumentGroup) -> None:
         help='TFDS: e.g. input="premise: {premise} hypothesis: {hypothesis}"')  # fmt: skip
     add("--dataset", help="released layout: esnli, anli1, cqa, svamp or asdiv")
     add("--split", default="train", help="of the rows; default train")
-    add("--policy", default="natural", help="returns: natural or hard")
-    add("--rows", type=int, default=2000, help="returns: number of tickets")
-    add("--seed", type=int, default=0, help="returns: which tickets")
-    add("--teacher_accuracy", type=float, default=1.0, help="returns: of the simulated teacher")
+    add("--policy", default="natural", help="tickets: natural or hard")
+    add("--rows", type=int, default=2000, help="tickets: number of rows")
+    add("--seed", type=int, default=0, help="tickets: seed of the rows")
+    add("--teacher_accuracy", type=float, default=1.0, help="tickets: of the simulated teacher")
 
 
 def _add_prompt(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--prompt", metavar="NAME|FILE",
-        help="esnli, anli1, cqa, svamp, returns, or a .toml file; default: --dataset")  # fmt: skip
+        help="esnli, anli1, cqa, svamp, tickets, or a .toml file; default: --dataset")  # fmt: skip
     add("--model", help="the model's name at the endpoint")
     add("--api", default="chat", choices=("chat", "completions"))
     add("--samples", type=int, default=1, help="answers a row; the majority's label counts")
@@ -116,7 +119,7 @@ def _add_modes(group: argparse._ArgumentGroup) -> None:
 def _run(options: argparse.Namespace) -> dict[str, object]:
     from distill.teacher import pipeline
 
-    return pipeline.run(options)
+    return pipeline.run_annotate(options)
 
 
 def _show(result: dict[str, object]) -> None:

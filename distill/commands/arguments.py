@@ -34,7 +34,7 @@ def add(
         command.add_argument("--vocabulary_path", help="SentencePiece model (VOCABULARY_PATH)")
         command.add_argument("--seed", type=int, help="macro SEED")
     if name in ("train", "evaluate", "predict"):
-        command.add_argument("--cache_dir", help="tokenised data and compiled programs; "
+        command.add_argument("--cache_dir", help="tokenized data and compiled programs; "
                              "default $DISTILL_CACHE_DIR or ~/.cache/distill")  # fmt: skip
     return command
 

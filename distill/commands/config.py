@@ -17,22 +17,22 @@ def add(commands: argparse._SubParsersAction) -> None:
     def run(options: argparse.Namespace) -> dict[str, object]:
         from distill.config.resolve import read_macros
 
-        found, engine, _ = read_macros(
+        macros, engine, _ = read_macros(
             arguments.gin_files(options), options.overrides, options.engine
         )
-        found.check()
+        macros.check()
         if options.action == "show":
             settings = {
-                name: {"value": found.value(name), "where": found.history[name][-1].where}
-                for name in sorted(found.history)
+                name: {"value": macros.value(name), "where": macros.history[name][-1].where}
+                for name in sorted(macros.history)
             }
             return {"engine": engine, "macros": settings}
         if not options.name:
             raise UserError("distill config explain NAME: give the macro to explain")
-        history = found.explain(options.name)
+        history = macros.explain(options.name)
         return {
             "name": options.name,
-            "value": found.value(options.name),
+            "value": macros.value(options.name),
             "settings": [{"value": s.value, "where": s.where} for s in history],
         }
 

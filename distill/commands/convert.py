@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
     if options.source == options.target:
         raise UserError(f"got --from and --to {options.source}, expected two engines")
-    _refuse_options_of_the_other_way(options)
+    _check_unused_options(options)
     if options.source == "native":
         from distill.convert import folders
 
@@ -59,20 +59,20 @@ def show(result: dict[str, object]) -> None:
     print(f"{result['written']}: step {result['step']}")
 
 
-def _refuse_options_of_the_other_way(options: argparse.Namespace) -> None:
+def _check_unused_options(options: argparse.Namespace) -> None:
     if options.source == "native":
         if not options.output:
             raise UserError("--from=native needs --output, the folder for checkpoint_<step>")
-        others = {"--checkpoint": options.checkpoint, "--parameters_only": options.parameters_only}
+        unused = {"--checkpoint": options.checkpoint, "--parameters_only": options.parameters_only}
     else:
         if not options.checkpoint:
             raise UserError("--from=t5x needs --checkpoint, T5X's checkpoint_<step>")
-        others = {
+        unused = {
             "--output": options.output,
             "--layout": options.layout != "zarr",
             "--scanned": options.scanned,
             "--best": options.best,
         }
-    for flag, given in others.items():
-        if given:
+    for flag, is_given in unused.items():
+        if is_given:
             raise UserError(f"{flag} does not go with --from={options.source}")

@@ -11,7 +11,7 @@ from distill.errors import UserError
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `data` and its actions."""
-    text = "fetch, summarise or build (for TFDS) the data"
+    text = "fetch, summarize or build (for TFDS) the data"
     data = commands.add_parser("data", help=text, description=text)
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_fetch(actions)
@@ -43,8 +43,8 @@ def _add_fetch(actions: argparse._SubParsersAction) -> None:
 
     def show(result: dict[str, object]) -> None:
         for file in result["files"]:
-            there = "is there" if file["was_there"] else "fetched"
-            print(f"{file['file']} {there}: {file['bytes']:,} bytes, sha256 {file['sha256']}, "
+            status = "is there" if file["was_there"] else "fetched"
+            print(f"{file['file']} {status}: {file['bytes']:,} bytes, sha256 {file['sha256']}, "
                   f"checked by {file['checked']}")  # fmt: skip
         for name in ("raw_dir", "vocabulary_path"):
             if result[name]:
@@ -62,10 +62,10 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--dataset", help="esnli, anli1, cqa, svamp or asdiv alone")
 
     def run(options: argparse.Namespace) -> dict[str, object]:
-        from distill.data.released.summary import summarise
+        from distill.data.released.summary import summarize_released
 
         splits = {}
-        for record in summarise(
+        for record in summarize_released(
             options.raw_dir, options.vocabulary_path, options.teacher, options.dataset
         ):
             name = record["split"] if options.dataset else f"{record['dataset']}/{record['split']}"
@@ -74,9 +74,9 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
         return {"splits": splits}
 
     def show(result: dict[str, object]) -> None:
-        from distill.data.released.summary import table
+        from distill.data.released.summary import summary_table
 
-        print(table(result["splits"].values()))
+        print(summary_table(result["splits"].values()))
 
     command.set_defaults(run=run, show=show)
 
@@ -85,20 +85,20 @@ def _add_build(actions: argparse._SubParsersAction) -> None:
     text = "build a TFDS data set, for SeqIO's TfdsDataSource and T5X"
     command = arguments.add(actions, "build", text, configured=False)
     command.add_argument("--dataset", required=True,
-                         help="esnli, anli1, cqa, svamp, asdiv, returns or jsonl")  # fmt: skip
+                         help="esnli, anli1, cqa, svamp, asdiv, tickets or jsonl")  # fmt: skip
     command.add_argument("--tfds_data_dir", required=True, help="the folder to build into")
     command.add_argument("--raw_dir", default="",
                          help="the released data; for jsonl the folder of train.jsonl")  # fmt: skip
     command.add_argument("--teacher", default="palm", help="released data: palm or gpt-neox")
     command.add_argument("--name", default="default", help="jsonl: what to call your rows")
-    command.add_argument("--policy", default="natural", help="returns: natural or hard")
-    command.add_argument("--rows", type=int, default=2000, help="returns: tickets to train on")
-    command.add_argument("--test_rows", type=int, default=1000, help="returns: tickets to test")
-    command.add_argument("--teacher_accuracy", type=float, default=1.0, help="returns")
-    command.add_argument("--seed", type=int, default=0, help="returns")
+    command.add_argument("--policy", default="natural", help="tickets: natural or hard")
+    command.add_argument("--rows", type=int, default=2000, help="tickets: rows to train on")
+    command.add_argument("--test_rows", type=int, default=1000, help="tickets: rows to test")
+    command.add_argument("--teacher_accuracy", type=float, default=1.0, help="tickets")
+    command.add_argument("--seed", type=int, default=0, help="tickets")
 
     def run(options: argparse.Namespace) -> dict[str, object]:
-        from distill.tfds.build import build
+        from distill.tfds.build import build_dataset
 
         settings = {
             "policy": options.policy,
@@ -107,14 +107,14 @@ def _add_build(actions: argparse._SubParsersAction) -> None:
             "teacher_accuracy": options.teacher_accuracy,
             "seed": options.seed,
         }
-        return build(
+        return build_dataset(
             options.dataset, options.tfds_data_dir, options.raw_dir, options.teacher, options.name,
             settings,
         )  # fmt: skip
 
     def show(result: dict[str, object]) -> None:
-        there = "is there, from the same source" if result["was_there"] else "built"
+        status = "is there, from the same source" if result["was_there"] else "built"
         rows = ", ".join(f"{split} {rows:,}" for split, rows in result["splits"].items())
-        print(f"{result['tfds_name']} {there}: {rows} rows in {result['path']}")
+        print(f"{result['tfds_name']} {status}: {rows} rows in {result['path']}")
 
     command.set_defaults(run=run, show=show)

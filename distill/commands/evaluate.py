@@ -37,8 +37,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         from distill.inference import load
 
         resolve.import_tasks()
-        paths = [files.resolve(name) for name in options.gin_file]
-        resolve.import_modules(macros.read(paths).imports)
+        paths = [files.resolve_path(name) for name in options.gin_file]
+        resolve.import_modules(macros.read_gin(paths).imports)
         if options.input:
             return load.evaluate_file(options.run_dir, options.input)
         return load.evaluate(options.run_dir, options.split or "test")[0]

@@ -11,7 +11,7 @@ from distill.common.terminal import printable
 from distill.errors import UserError
 
 if TYPE_CHECKING:
-    from distill.inference.inputs import Source
+    from distill.inference.inputs import RowSource
 
 EPILOG = """\
   distill predict --run_dir=RUN "my fan seems burnt ."
@@ -61,16 +61,16 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     predictor = Predictor(options.run_dir, options.beam, options.length_penalty, options.rationale)
     if options.output:
         made_by = {**predictor.made_by, "input": dict(source.described)}
-        return predictions.write(
+        return predictions.write_predictions(
             options.output, source.rows, source.total, predictor, made_by, options.block_rows, _say
         )
-    found: list[dict[str, object]] = []
+    records: list[dict[str, object]] = []
     speed = predictions.Speed(source.total, _say)
     for block in predictions.in_blocks(source.rows, options.block_rows):
-        found += [dict(predictions.to_record(p)) for p in predictor(block)]
+        records += [dict(predictions.to_prediction_record(p)) for p in predictor(block)]
         if not options.text:
-            speed.tell(len(found))
-    return {"predictions": found}
+            speed.tell(len(records))
+    return {"predictions": records}
 
 
 def show(result: dict[str, object]) -> None:
@@ -84,18 +84,18 @@ def show(result: dict[str, object]) -> None:
     text = f"{result['output']}: {result['rows']:,} rows"
     if result["resumed_at"]:
         text += f", {result['resumed_at']:,} of them from before"
-    if result["labelled"]:
-        text += f"; {result['correct'] / result['labelled']:.3f} of {result['labelled']:,} correct"
+    if result["labeled"]:
+        text += f"; {result['correct'] / result['labeled']:.3f} of {result['labeled']:,} correct"
     print(text)
 
 
-def _source(options: argparse.Namespace) -> Source:
+def _source(options: argparse.Namespace) -> RowSource:
     """The one source of rows that was given."""
-    given = [name for name in ("text", "input", "tfds") if getattr(options, name)]
-    if not given:
+    given_flags = [name for name in ("text", "input", "tfds") if getattr(options, name)]
+    if not given_flags:
         raise UserError("nothing to label: give a text, --input=FILE (or -), or --tfds=NAME")
-    if len(given) > 1:
-        raise UserError(f"got rows from {' and '.join(given)}, expected one of them")
+    if len(given_flags) > 1:
+        raise UserError(f"got rows from {' and '.join(given_flags)}, expected one of them")
     if not options.tfds and (options.input_template or options.label_field):
         raise UserError("--input_template and --label_field are for --tfds; a file has `input`")
     from distill.inference import inputs

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
-from distill.errors import Refusal, UserError
+from distill.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
     from distill.config.run import RunConfig
@@ -42,9 +42,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         return preflight(options, arguments.gin_files(options))
 
     def show(result: dict[str, object]) -> None:
-        from distill.preflight.report import render
+        from distill.preflight.report import render_report
 
-        print(render(result))
+        print(render_report(result))
 
     command.set_defaults(run=run, show=show)
 
@@ -54,17 +54,17 @@ def preflight(options: argparse.Namespace, names: list[str]) -> dict[str, object
 
     Raises:
       UserError: options that do not go together.
-      Refusal: a run that does not fit; its result has the nearest that does.
+      CheckFailed: a run that does not fit; its result has the nearest that does.
     """
     from distill.preflight.chips import CHIPS, topology
     from distill.preflight.compile import ENVIRONMENT, INSTALL, has_libtpu
 
     for name, value in ENVIRONMENT.items():  # before jax starts
         os.environ.setdefault(name, value)
-    places = [topology(text) for text in options.topology]
-    if not places:
+    topologies = [topology(text) for text in options.topology]
+    if not topologies:
         raise UserError(f"give a slice with --topology=CHIP:SIDES; chips: {', '.join(CHIPS)}")
-    if len(places) > 1 and not options.search:
+    if len(topologies) > 1 and not options.search:
         raise UserError("got several --topology, expected one; --search compares slices")
     for flag, value in (("--rows", options.rows), ("--price", options.price)):
         if value is not None and not value > 0:
@@ -83,39 +83,42 @@ def preflight(options: argparse.Namespace, names: list[str]) -> dict[str, object
         compiling = False
         _say(f"libtpu is not installed ({INSTALL}): what follows is an estimate from shapes")
     if options.search:
-        result = _search(options, config, places, compiling)
+        result = _search(options, config, topologies, compiling)
     else:
-        result = _inspect(options, config, places[0], compiling)
+        result = _inspect(options, config, topologies[0], compiling)
     if not result["fits"]:
-        raise Refusal(f"the run does not fit: {report.way_out(result)}", result)
+        raise CheckFailed(f"the run does not fit: {report.suggest(result)}", result)
     decoding = result.get("decoding", {"fits": True})
     if not decoding["fits"]:
-        raise Refusal("decoding does not fit: take a smaller EVAL_BATCH_SIZE", result)
+        raise CheckFailed("decoding does not fit: take a smaller EVAL_BATCH_SIZE", result)
     return result
 
 
 def _inspect(
-    options: argparse.Namespace, config: RunConfig, place: Topology, compiling: bool
+    options: argparse.Namespace, config: RunConfig, topology: Topology, compiling: bool
 ) -> dict[str, object]:
     from distill.preflight import report, search
 
     decoding = not options.no_decoding
     if compiling:
-        also = " and decoding" if decoding else ""
-        _say(f"compiling the training step{also} for {place.name}; large students take minutes")
-    found = report.inspect(config, place, compiling, options.rows, options.price, decoding)
-    if not found["fits"]:
+        decoding_note = " and decoding" if decoding else ""
+        _say(
+            f"compiling the training step{decoding_note} for {topology.name}; large students take "
+            "minutes"
+        )
+    result = report.inspect(config, topology, compiling, options.rows, options.price, decoding)
+    if not result["fits"]:
         _say("it does not fit: looking for the nearest case that does")
-        found["nearest"] = search.nearest(config, place, compiling, options.rows)
-    return found
+        result["nearest"] = search.nearest(config, topology, compiling, options.rows)
+    return result
 
 
 def _search(
-    options: argparse.Namespace, config: RunConfig, places: list[Topology], compiling: bool
+    options: argparse.Namespace, config: RunConfig, topologies: list[Topology], compiling: bool
 ) -> dict[str, object]:
     from distill.preflight import search
 
-    table = search.search(config, places, compiling, options.rows, options.price, _say)
+    table = search.search(config, topologies, compiling, options.rows, options.price, _say)
     return table[0] | {"table": table}
 
 

@@ -59,7 +59,7 @@ def wilson_interval(correct: int, n: int, z: float = 1.96) -> tuple[float, float
         raise UserError(f"got {correct} hits of {n} test rows, expected 0 to {n}")
     p = correct / n
     shrink = 1 / (1 + z * z / n)
-    centre = (p + z * z / (2 * n)) * shrink
+    center = (p + z * z / (2 * n)) * shrink
     half = z * shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # Rounding may push a bound past p or past 0 and 1 by an ulp.
-    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+    return max(0.0, min(p, center - half)), min(1.0, max(p, center + half))

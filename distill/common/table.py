@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def render(
+def render_columns(
     header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "", rule: bool = False
 ) -> str:
     """A table as text; columns are as wide as their widest cell.

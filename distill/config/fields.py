@@ -51,15 +51,17 @@ class Binding:
 @functools.cache
 def bindings() -> tuple[Binding, ...]:
     """The bindings of common.gin, in its order."""
-    found = []
+    declared = []
     for statement in _statements():
         if not isinstance(statement, config_parser.BindingStatement) or not statement.arg_name:
             continue
         kind, name = statement.value
         if kind == "macro":
             part = statement.selector.rpartition(".")[2]
-            found.append(Binding(part, statement.arg_name, name, _default(part, name, statement)))
-    return tuple(found)
+            declared.append(
+                Binding(part, statement.arg_name, name, _default(part, name, statement))
+            )
+    return tuple(declared)
 
 
 def task_modules() -> tuple[str, ...]:

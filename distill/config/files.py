@@ -39,7 +39,7 @@ def list_gin_files(layer: str = "") -> list[str]:
     )
 
 
-def resolve(name: str, where: str = "--gin_file") -> str:
+def resolve_path(name: str, where: str = "--gin_file") -> str:
     """The path of a gin file, given as a path or as a project name.
 
     Args:

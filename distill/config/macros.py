@@ -1,6 +1,6 @@
 """The macros of a configuration: who set each, the guard against typing errors.
 
-gin accepts a macro that nothing uses without a word, so a misspelt override
+gin accepts a macro that nothing uses without a word, so a misspelled override
 would train the wrong thing. This module reads the files with gin's own parser,
 without importing what they name, and keeps for every macro where it was set and
 what that overrode.
@@ -162,7 +162,7 @@ def parse_override(text: str) -> tuple[str, str]:
     return name, value
 
 
-def read(gin_files: Iterable[str], overrides: Sequence[str] = ()) -> Macros:
+def read_gin(gin_files: Iterable[str], overrides: Sequence[str] = ()) -> Macros:
     """Reads gin files (with their includes) and command-line overrides.
 
     Args:
@@ -212,7 +212,7 @@ def _read_text(
             if not seen:
                 delegate.used[name] = where
         if isinstance(statement, config_parser.IncludeStatement):
-            _read_file(files.resolve(statement.filename, where), macros, delegate, parents)
+            _read_file(files.resolve_path(statement.filename, where), macros, delegate, parents)
         elif isinstance(statement, config_parser.BindingStatement) and not statement.arg_name:
             settings = macros.history.setdefault(statement.selector, [])
             settings.append(Setting(statement.value, where))

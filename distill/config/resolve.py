@@ -53,9 +53,9 @@ def read_macros(
       The macros, the engine, and all resolved paths (engine's file first).
 
     Raises:
-      UserError: see `macros.read`; an unknown engine.
+      UserError: see `macros.read_gin`; an unknown engine.
     """
-    paths = tuple(files.resolve(name) for name in gin_files)
+    paths = tuple(files.resolve_path(name) for name in gin_files)
     for name, path in zip(gin_files, paths, strict=True):
         if epath.Path(path).resolve().parent == files.gin_root() / "gin" / "engines":
             raise UserError(
@@ -63,7 +63,7 @@ def read_macros(
                 "files of the other layers: --engine says which engine's file is added"
             )
     if engine is None:
-        settings = macros.read(paths).history.get("ENGINE")
+        settings = macros.read_gin(paths).history.get("ENGINE")
         engine = str(settings[-1].value) if settings else "native"
         for text in overrides:
             name, value = macros.parse_override(text)
@@ -71,8 +71,8 @@ def read_macros(
                 engine = value.strip("'\"")
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES, "--engine or macro ENGINE")
-    paths = (files.resolve(f"gin/engines/{engine}.gin"), *paths)
-    return macros.read(paths, overrides), engine, paths
+    paths = (files.resolve_path(f"gin/engines/{engine}.gin"), *paths)
+    return macros.read_gin(paths, overrides), engine, paths
 
 
 def resolve(

@@ -41,7 +41,7 @@ def dump(values: Mapping[str, object], notes: Iterable[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def load(content: bytes, where: str) -> dict[str, object]:
+def load_stored(content: bytes, where: str) -> dict[str, object]:
     """The macros that `dump` wrote.
 
     Args:

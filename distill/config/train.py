@@ -17,7 +17,7 @@ class TrainConfig:
     Attributes:
       train_steps: optimizer steps of the whole run.
       batch_size: rows a step; with two tasks each row is a pair of sequences.
-      seed: seeds initialisation, dropout and the order of rows.
+      seed: seeds initialization, dropout and the order of rows.
       eval_period: steps between evaluations on the validation rows, 0 for none.
       save_period: steps between checkpoints (the last step is always saved).
       log_period: steps between lines of metrics.

@@ -2,19 +2,19 @@
 
 The objective is L = label_weight * L_label + rationale_weight * L_rationale
 (arXiv 2305.02301, section 3.2, which writes L_label + lambda * L_rationale). What
-L_task means is the normalisation:
+L_task means is the normalization:
 
   per_sequence     mean over rows of the mean over a row's target tokens
   per_token        mean over all target tokens of the task in the corpus
   per_token_batch  mean over the task's target tokens in this batch (what the code that the
                    paper's authors released computes); only with pairs
 
-Two ways lead to the same objective, both with a constant divisor:
+Two schemes lead to the same objective, both with a constant divisor:
 
-  paired  label and rationale of a row travel together; every target token weighs
-          1/length (per_sequence) or 1/T_task (per_token), and the divisor is the
-          number of rows of the batch
-  rates   sequences are drawn from the tasks at rates that stand for the weights
+  paired_batches  label and rationale of a row travel together; every target token weighs
+                  1/length (per_sequence) or 1/T_task (per_token), and the divisor is the
+                  number of rows of the batch
+  mixture_rates   sequences are drawn from the tasks at rates that stand for the weights
 
 T_task is the mean target length of the task in tokens, EOS included. docs/weighting.md derives
 all of it in one page.
@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from distill.errors import UserError, check_types, unknown
 
 NORMALIZATIONS = ("per_sequence", "per_token", "per_token_batch")
-WAYS = ("paired", "rates")
+SCHEMES = ("paired_batches", "mixture_rates")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Weighting:
       label_weight: weight of L_label, in [0, 1].
       rationale_weight: weight of L_rationale; the two sum to 1.
       normalization: one of NORMALIZATIONS.
-      way: one of WAYS; the engines' files set its default.
+      scheme: one of SCHEMES; the engines' files set its default.
 
     Raises:
       UserError: a value outside its range, naming its macro.
@@ -49,24 +49,24 @@ class Weighting:
     label_weight: float = 1.0
     rationale_weight: float = 0.0
     normalization: str = "per_sequence"
-    way: str = "paired"
+    scheme: str = "paired_batches"
 
     def __post_init__(self) -> None:
-        check_types(self, {"way": "WEIGHTING"})
+        check_types(self, {"scheme": "WEIGHTING"})
         if self.normalization not in NORMALIZATIONS:
             raise unknown(
                 "normalization", self.normalization, NORMALIZATIONS, "macro NORMALIZATION"
             )
-        if self.way not in WAYS:
-            raise unknown("weighting", self.way, WAYS, "macro WEIGHTING")
+        if self.scheme not in SCHEMES:
+            raise unknown("weighting", self.scheme, SCHEMES, "macro WEIGHTING")
         for macro in ("label_weight", "rationale_weight"):
             if not 0 <= getattr(self, macro) <= 1:
                 raise UserError(f"got {macro.upper()} = {getattr(self, macro)}, expected [0, 1]")
-        if self.normalization == "per_token_batch" and self.way == "rates":
+        if self.normalization == "per_token_batch" and self.scheme == "mixture_rates":
             raise UserError(
-                "got NORMALIZATION = 'per_token_batch' with WEIGHTING = 'rates', expected "
+                "got NORMALIZATION = 'per_token_batch' with WEIGHTING = 'mixture_rates', expected "
                 "'per_token': no rate stands for a mean that each batch takes anew; or set "
-                "WEIGHTING = 'paired' (native engine)"
+                "WEIGHTING = 'paired_batches' (native engine)"
             )
         total = self.label_weight + self.rationale_weight
         if abs(total - 1) > 1e-6:
@@ -173,7 +173,7 @@ def effective_weights(
     Args:
       rates: rate of each task, summing to 1.
       normalization: per_sequence, where each sequence counts the same, or per_token, where
-        each target token does (T5X's pooled normalisers are of this kind).
+        each target token does (T5X's pooled normalizers are of this kind).
       mean_target_tokens: T of each task.
 
     Returns:

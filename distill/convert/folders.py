@@ -48,7 +48,7 @@ def t5x_to_native(
     folder = epath.Path(run_dir)
     run_folder.check_run(folder, resolved.text)
     assets = run_assets.of_data(config.data)
-    run_assets.check_same(folder, assets)
+    run_assets.check_same_assets(folder, assets)
     if parameters_only:
         step, params = 0, t5x_params(checkpoint, config.student)
         opt_state = make_optimizer(config.optimizer).init(jax.tree.map(jnp.asarray, params))
@@ -76,7 +76,7 @@ def t5x_to_native(
 
 
 def _whole_state(checkpoint: epath.PathLike, config: RunConfig) -> tuple[int, dict, object]:
-    saved = t5x_files.read(checkpoint)
+    saved = t5x_files.read_checkpoint(checkpoint)
     if layers.is_stacked(saved["target"]):
         raise UserError(
             f"{checkpoint} is of T5X's scanned network (scalable_t5), whose optimizer treats the "
@@ -96,7 +96,7 @@ def t5x_params(checkpoint: epath.PathLike, student: T5Config) -> dict:
     Raises:
       UserError: no such checkpoint; one of another size.
     """
-    return params_from_t5x(t5x_files.read(checkpoint, ("target",))["target"], student)
+    return params_from_t5x(t5x_files.read_checkpoint(checkpoint, ("target",))["target"], student)
 
 
 def native_to_t5x(
@@ -131,7 +131,7 @@ def native_to_t5x(
     if scanned:
         parameters = jax.tree.map(np.asarray, layers.to_scalable(tree["target"]))
         tree = {"target": parameters, "state": {"step": tree["state"]["step"]}}
-    t5x_files.write(tree, target, layout)
+    t5x_files.write_checkpoint(tree, target, layout)
     return target
 
 
@@ -146,9 +146,9 @@ def _read_native(run_dir: epath.PathLike, best: bool) -> tuple[RunConfig, TrainS
         )
     optimizer = make_optimizer(config.optimizer)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    like = jax.tree.map(
+    template = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed)),
     )
     with Checkpoints(run_dir, folder=BEST_FOLDER if best else FOLDER) as checkpoints:
-        return config, checkpoints.restore(like)
+        return config, checkpoints.restore(template)

@@ -92,57 +92,57 @@ def _flat(tree: object) -> dict[str, object]:
 
 def _filled(template: object, stored: Mapping[str, object], where: str) -> object:
     """The template's tree with stored arrays, by the names of their paths."""
-    wanted = _flat(template)
-    leaves = {path for path, leaf in wanted.items() if leaf is not traverse_util.empty_node}
+    expected = _flat(template)
+    leaves = {path for path, leaf in expected.items() if leaf is not traverse_util.empty_node}
     for path in sorted(leaves ^ stored.keys()):
-        there = "is" if path in stored else "is not"
+        verb = "is" if path in stored else "is not"
         raise UserError(
-            f"{where}/{path} {there} in the checkpoint, unlike in the configuration's student and "
+            f"{where}/{path} {verb} in the checkpoint, unlike in the configuration's student and "
             "optimizer: set the size macros and OPTIMIZER to those of the checkpoint"
         )
     for path in sorted(leaves):
-        if tuple(np.shape(stored[path])) != tuple(wanted[path].shape):
+        if tuple(np.shape(stored[path])) != tuple(expected[path].shape):
             raise UserError(
                 f"{where}/{path} has shape {np.shape(stored[path])} in the checkpoint, expected "
-                f"{tuple(wanted[path].shape)}: set the size macros to those of the checkpoint"
+                f"{tuple(expected[path].shape)}: set the size macros to those of the checkpoint"
             )
     filled = {
         path: leaf if path not in leaves else np.asarray(stored[path], leaf.dtype)
-        for path, leaf in wanted.items()
+        for path, leaf in expected.items()
     }
     return serialization.from_state_dict(template, traverse_util.unflatten_dict(filled, sep="/"))
 
 
 def _optax_moments(
-    wanted: Mapping[str, object], stored: Mapping[str, object], step: int
+    template: Mapping[str, object], stored: Mapping[str, object], step: int
 ) -> dict[str, object]:
     """Optax's flat Adafactor state: `.../<moment>/<parameter>` and counters."""
-    found = {}
-    for path, leaf in wanted.items():
+    moments = {}
+    for path, leaf in template.items():
         if leaf is traverse_util.empty_node:
             continue
         if path.rpartition("/")[2] == "count":
-            found[path] = np.asarray(step, np.int32)
+            moments[path] = np.asarray(step, np.int32)
             continue
         moment, parameter = _moment_of(path)
         source = f"{parameter}/{moment}"
         if source in stored:
-            found[path] = stored[source]
-    return found
+            moments[path] = stored[source]
+    return moments
 
 
 def _t5x_moments(flat: Mapping[str, np.ndarray], parameters: list[str]) -> dict[str, np.ndarray]:
     """T5X's flat Adafactor state: `<parameter>/<moment>`, with m, which is not used."""
-    found = {f"{parameter}/m": np.zeros((1,), np.float32) for parameter in parameters}
+    moments = {f"{parameter}/m": np.zeros((1,), np.float32) for parameter in parameters}
     for path, leaf in flat.items():
         if path.rpartition("/")[2] != "count":
             moment, parameter = _moment_of(path)
-            found[f"{parameter}/{moment}"] = leaf
-    return found
+            moments[f"{parameter}/{moment}"] = leaf
+    return moments
 
 
 def _moment_of(path: str) -> tuple[str, str]:
     """Moment and parameter of a path of optax's state, such as `1/0/v_row/decoder/...`."""
     names = path.split("/")
-    at = next(index for index, name in enumerate(names) if name in _MOMENTS)
-    return names[at], "/".join(names[at + 1 :])
+    position = next(index for index, name in enumerate(names) if name in _MOMENTS)
+    return names[position], "/".join(names[position + 1 :])

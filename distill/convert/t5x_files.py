@@ -34,7 +34,7 @@ _CHUNK_BYTES = 64 * 2**20
 _GZIP = {"id": "gzip", "level": 1}  # parameters hardly shrink at higher levels
 
 
-def find(checkpoint: epath.PathLike, step: int | None = None) -> epath.Path:
+def find_checkpoint(checkpoint: epath.PathLike, step: int | None = None) -> epath.Path:
     """The folder of one checkpoint.
 
     Args:
@@ -47,15 +47,15 @@ def find(checkpoint: epath.PathLike, step: int | None = None) -> epath.Path:
     path = epath.Path(checkpoint).resolve()
     if _is_checkpoint(path):
         return path
-    found = steps(path)
-    wanted = max(found, default=None) if step is None else step
-    if wanted not in found:
-        there = f"; there are steps {sorted(found)}" if found else ""
+    available = steps(path)
+    chosen = max(available, default=None) if step is None else step
+    if chosen not in available:
+        hint = f"; there are steps {sorted(available)}" if available else ""
         raise UserError(
             f"{checkpoint} holds no T5X checkpoint{'' if step is None else f' of step {step}'} "
-            f"(checkpoint_<step> with a folder `state` or a file `checkpoint`){there}"
+            f"(checkpoint_<step> with a folder `state` or a file `checkpoint`){hint}"
         )
-    return path / f"checkpoint_{wanted}"
+    return path / f"checkpoint_{chosen}"
 
 
 def steps(folder: epath.PathLike) -> list[int]:
@@ -69,17 +69,17 @@ def _is_checkpoint(path: epath.Path) -> bool:
     return (path / _STATE).is_dir() or (path / _INDEX).is_file()
 
 
-def read(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) -> dict:
+def read_checkpoint(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) -> dict:
     """The nested dicts of a checkpoint, leaves NumPy arrays.
 
     Args:
-      checkpoint: see `find`.
+      checkpoint: see `find_checkpoint`.
       parts: of the tree, ("target",) for the parameters alone.
 
     Raises:
       UserError: no such checkpoint; one that does not read.
     """
-    path = find(checkpoint)
+    path = find_checkpoint(checkpoint)
     try:
         tree = _read_ocdbt(path, parts) if (path / _STATE).is_dir() else _read_zarr(path, parts)
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -95,23 +95,23 @@ def _read_ocdbt(path: epath.Path, parts: Sequence[str]) -> dict:
         tree = checkpointer.metadata(path / _STATE).item_metadata.tree
         shapes = {part: tree[part] for part in parts}
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        wanted = ocp.args.PyTreeRestore(shapes, restore_args=as_numpy, partial_restore=True)
-        return checkpointer.restore(path / _STATE, args=wanted)
+        request = ocp.args.PyTreeRestore(shapes, restore_args=as_numpy, partial_restore=True)
+        return checkpointer.restore(path / _STATE, args=request)
 
 
 def _read_zarr(path: epath.Path, parts: Sequence[str]) -> dict:
     index = serialization.msgpack_restore((path / _INDEX).read_bytes())
     index = index.get("optimizer", index)
-    reads, found = {}, {}
+    reads, leaves = {}, {}
     names = {part: index[part] for part in parts}
     for name, leaf in traverse_util.flatten_dict(names, is_leaf=_is_spec).items():
         if isinstance(leaf, Mapping):
             array = ts.open(_array_spec(path, leaf), open=True)
             reads[name] = array.result().read()
         elif leaf is not None:  # a moment of a parameter that is not trained
-            found[name] = np.asarray(leaf)
-    found |= {name: np.asarray(read.result()) for name, read in reads.items()}
-    return traverse_util.unflatten_dict(found)
+            leaves[name] = np.asarray(leaf)
+    leaves |= {name: np.asarray(read.result()) for name, read in reads.items()}
+    return traverse_util.unflatten_dict(leaves)
 
 
 def _is_spec(path: tuple, value: object) -> bool:
@@ -136,7 +136,7 @@ def _store(path: epath.Path) -> dict:
     return {"driver": "file", "path": f"{text}/"}
 
 
-def write(tree: Mapping, target: epath.Path, layout: str = "zarr") -> None:
+def write_checkpoint(tree: Mapping, target: epath.Path, layout: str = "zarr") -> None:
     """Writes a checkpoint; the folder has its name when it is complete.
 
     Args:

@@ -2,8 +2,8 @@
 
 What step s, slot i trains on depends on (seed, s, i) alone. Resuming therefore needs the
 step and nothing else, and neither packing nor the number of devices changes what is
-trained on. With WEIGHTING = 'paired' a slot is a row, and each epoch a permutation of all
-rows; with 'rates' a slot is one sequence of one task (`TaskOrder`).
+trained on. With WEIGHTING = 'paired_batches' a slot is a row, and each epoch a permutation of all
+rows; with 'mixture_rates' a slot is one sequence of one task (`TaskOrder`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from distill.errors import UserError
 _PROBES = 64
 
 
-class PairStream:
+class BatchStream:
     """Batches of `batch_size` rows: pairs of sequences, or as many draws (method `sequences`)."""
 
     def __init__(
@@ -71,7 +71,7 @@ class PairStream:
             lambda epoch: permutation(self.num_rows, seed, epoch)
         )
         self._order = None
-        if weighting.way == "rates":
+        if weighting.scheme == "mixture_rates":
             weights = dict(zip(spec.tasks, weighting.task_weights(spec.tasks), strict=True))
             means = dict(zip(spec.tasks, self._means, strict=True))
             rates = mixture_rates(weights, weighting.normalization, means)
@@ -86,10 +86,10 @@ class PairStream:
     @property
     def steps_per_epoch(self) -> float:
         """Steps in which every row is seen once (by the label task, with rates)."""
-        seen = self._batch_size
+        rows_per_step = self._batch_size
         if self._order:
-            seen *= len(self._tokens) * self._order.rates[0]
-        return self.num_rows / seen if seen else float("inf")
+            rows_per_step *= len(self._tokens) * self._order.rates[0]
+        return self.num_rows / rows_per_step if rows_per_step else float("inf")
 
     def sequences(self, step: int) -> list[tuple[int, int]]:
         """Task and row of each training sequence of a step, a pure function of (seed, step).
@@ -101,8 +101,8 @@ class PairStream:
             count = self._batch_size * len(self._tokens)
             return self._order.draw(np.arange(step * count, (step + 1) * count))
         slots = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
-        epochs, places = np.divmod(slots, self.num_rows)
-        rows = [int(self._permutation(int(e))[p]) for e, p in zip(epochs, places, strict=True)]
+        epochs, positions = np.divmod(slots, self.num_rows)
+        rows = [int(self._permutation(int(e))[p]) for e, p in zip(epochs, positions, strict=True)]
         tasks = range(len(self._tokens))
         return [(task, row) for row in rows for task in tasks if self._targets[task][row]]
 
@@ -153,7 +153,7 @@ class PairStream:
         finally:
             stopped.set()
 
-    def _layout(self, step: int) -> tuple[list[packing.Sequence2Sequence], list[list[int]]]:
+    def _layout(self, step: int) -> tuple[list[packing.TrainSequence], list[list[int]]]:
         drawn = self.sequences(step)
         tokens = np.zeros(len(self._tokens), int)
         for task, row in drawn:
@@ -162,7 +162,7 @@ class PairStream:
         for task, row in drawn:
             inputs, targets = self._tokens[task]
             weight = self._token_weight(task, int(self._targets[task][row]), int(tokens[task]))
-            sequences.append(packing.Sequence2Sequence(inputs[row], targets[row], task, weight))
+            sequences.append(packing.TrainSequence(inputs[row], targets[row], task, weight))
         lengths = self._spec.input_length, self._spec.target_length
         return sequences, packing.assign_rows(sequences, *lengths)
 

@@ -40,7 +40,7 @@ class BudgetCounts:
 
 
 def order(
-    examples: Iterable[Example], seed: int, wanted: Callable[[Example], bool] = lambda _: True
+    examples: Iterable[Example], seed: int, keep: Callable[[Example], bool] = lambda _: True
 ) -> np.ndarray:
     """Indices [M] of the wanted rows by a seeded 64-bit hash of their ids.
 
@@ -49,7 +49,7 @@ def order(
     """
     indices, keys = array("q"), array("Q")
     for index, row in enumerate(examples):
-        if wanted(row):
+        if keep(row):
             indices.append(index)
             keys.append(digest64("budget", seed, row.id))
     ranked = np.argsort(np.frombuffer(keys, np.uint64), kind="stable")
@@ -115,13 +115,13 @@ def split_budget(
         )
     chosen = usable[: num_labels or None]
     if group:
-        held = (
+        held_out = (
             uniform("validation", seed, group(row)) < validation_fraction
             for row in take(examples, chosen)
         )
     else:
-        held = (is_validation(rank, validation_fraction) for rank in range(len(chosen)))
-    is_held = np.fromiter(held, bool, len(chosen))
+        held_out = (is_validation(rank, validation_fraction) for rank in range(len(chosen)))
+    is_held = np.fromiter(held_out, bool, len(chosen))
     train, validation = take(examples, chosen[~is_held]), take(examples, chosen[is_held])
     if not train:
         raise UserError(

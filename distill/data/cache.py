@@ -1,4 +1,4 @@
-"""The tokenised cache: what the native engine reads by random access.
+"""The tokenized cache: what the native engine reads by random access.
 
 It is made once through the SeqIO tasks and keyed by a digest of settings, data,
 vocabulary and format. meta.json comes last, so a killed writer leaves nothing that a
@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING
 
 from etils import epath
 
+from distill.common.atomic import atomic_directory
 from distill.common.digests import sha256
-from distill.common.publish import publishing
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
-from distill.data.ragged import SIDES, Ragged, offsets_path
-from distill.data.row_file import open_array, open_rows, write_rows
+from distill.data.ragged import FEATURES, Ragged, offsets_path
+from distill.data.row_file import open_array, open_row_file, write_row_file
 
 if TYPE_CHECKING:
     import seqio
@@ -68,9 +68,9 @@ class TokenCache:
         """T_task: mean target length of the task's training rows, EOS included."""
         return self.meta["tasks"][task]["mean_target_tokens"]
 
-    def longest(self, side: str) -> int:
+    def longest(self, feature: str) -> int:
         """Tokens of the longest sequence of any split and task on this side."""
-        return max(int(r.lengths.max(initial=1)) for k, r in self.tokens.items() if k[2] == side)
+        return max(int(r.lengths.max(initial=1)) for k, r in self.tokens.items() if k[2] == feature)
 
 
 def cache_dir() -> epath.Path:
@@ -78,7 +78,7 @@ def cache_dir() -> epath.Path:
     return epath.Path(os.environ.get("DISTILL_CACHE_DIR", "~/.cache/distill")).expanduser()
 
 
-def load(spec: DataSpec, digests: Mapping[str, str] | None = None) -> TokenCache:
+def load_cache(spec: DataSpec, digests: Mapping[str, str] | None = None) -> TokenCache:
     """Opens the cache of `spec`; makes it first if it is not there.
 
     Args:
@@ -102,7 +102,7 @@ def stored_words(spec: DataSpec) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def vocabulary(spec: DataSpec) -> seqio.Vocabulary:
+def vocabulary_of(spec: DataSpec) -> seqio.Vocabulary:
     """The vocabulary that `spec` asks for; words are those of the cache if it is there."""
     from distill.data.vocabularies import make_vocabulary  # loads tensorflow
 
@@ -121,30 +121,30 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
     meta = json.loads((folder / _META).read_text())
     tokens, rows = {}, {}
     for split in datasets.SPLITS:
-        rows[split] = open_rows(folder / f"{split}.jsonl")
+        rows[split] = open_row_file(folder / f"{split}.jsonl")
         for task in spec.tasks:
-            for side in SIDES:
-                path = folder / f"{split}.{task}.{side}"
+            for feature in FEATURES:
+                path = folder / f"{split}.{task}.{feature}"
                 arrays = open_array(path, "<i4"), open_array(offsets_path(path), "<i8")
-                tokens[split, task, side] = Ragged(*arrays)
+                tokens[split, task, feature] = Ragged(*arrays)
     return TokenCache(folder, meta, tokens, rows)
 
 
 def _write(folder: epath.Path, spec: DataSpec, digests: Mapping[str, str]) -> None:
-    from distill.data import tokenise  # loads tensorflow
+    from distill.data import tokenization  # loads tensorflow
 
-    with publishing(folder, mark=_META) as scratch:
-        _fill(scratch, spec, digests, tokenise)
+    with atomic_directory(folder, mark=_META) as scratch:
+        _fill(scratch, spec, digests, tokenization)
 
 
 def _fill(
-    scratch: epath.Path, spec: DataSpec, digests: Mapping[str, str], tokenise: ModuleType
+    scratch: epath.Path, spec: DataSpec, digests: Mapping[str, str], tokenization: ModuleType
 ) -> None:
-    splits, words, statistics = tokenise.tokenise(spec, scratch)
+    splits, words, statistics = tokenization.tokenize(spec, scratch)
     row_digests = {}
     for split in datasets.SPLITS:
         rows = (dataclasses.replace(row, split=split) for row in splits[split])
-        write_rows(scratch / f"{split}.jsonl", rows)
+        write_row_file(scratch / f"{split}.jsonl", rows)
         row_digests[split] = sha256(scratch / f"{split}.jsonl")
     if spec.vocabulary == "words":
         (scratch / _WORDS).write_text("\n".join(words.words))

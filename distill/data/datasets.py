@@ -61,7 +61,7 @@ def register(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def find(name: str) -> Dataset | None:
+def find_dataset(name: str) -> Dataset | None:
     """The dataset of this name, None if it is not registered."""
     return _DATASETS.get(name)
 

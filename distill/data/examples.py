@@ -312,5 +312,5 @@ def teacher_accuracy(
             raise UserError(
                 f"row {row.id} has no gold label; the teacher's accuracy needs one for every row"
             )
-    labelled = [row for row in examples if row.teacher_label is not None]
-    return sum(correct(row.teacher_label, row.label) for row in labelled) / len(examples)
+    labeled = [row for row in examples if row.teacher_label is not None]
+    return sum(correct(row.teacher_label, row.label) for row in labeled) / len(examples)

@@ -15,7 +15,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Sequence2Sequence:
+class TrainSequence:
     """One training sequence: token ids with EOS, its task and its tokens' weight."""
 
     inputs: np.ndarray
@@ -25,7 +25,7 @@ class Sequence2Sequence:
 
 
 def assign_rows(
-    sequences: Sequence[Sequence2Sequence], input_length: int, target_length: int
+    sequences: Sequence[TrainSequence], input_length: int, target_length: int
 ) -> list[list[int]]:
     """First fit, longest inputs first: which sequences share a row.
 
@@ -55,7 +55,7 @@ def assign_rows(
 
 
 def pack(
-    sequences: Sequence[Sequence2Sequence],
+    sequences: Sequence[TrainSequence],
     rows: Sequence[Sequence[int]],
     num_rows: int,
     input_length: int,

@@ -14,12 +14,12 @@ import tensorflow as tf
 from distill.data.vocabularies import encode_input_tf
 
 
-def label_task(dataset: tf.data.Dataset, prefix: str) -> tf.data.Dataset:
+def to_label_task(dataset: tf.data.Dataset, prefix: str) -> tf.data.Dataset:
     """`[label] x` -> label."""
     return _task(dataset, prefix, lambda row: row["label"])
 
 
-def rationale_task(dataset: tf.data.Dataset, prefix: str) -> tf.data.Dataset:
+def to_rationale_task(dataset: tf.data.Dataset, prefix: str) -> tf.data.Dataset:
     """`[rationale] x` -> rationale; rows without a rationale are left out."""
     kept = dataset.filter(lambda row: tf.strings.length(row["rationale"]) > 0)
     return _task(kept, prefix, lambda row: row["rationale"])
@@ -38,7 +38,7 @@ def single_task(dataset: tf.data.Dataset, prefix: str) -> tf.data.Dataset:
 def inner_eos(
     dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
 ) -> tf.data.Dataset:
-    """After tokenising: inputs hold the EOS token where their texts have EOS_MARK."""
+    """After tokenizing: inputs hold the EOS token where their texts have EOS_MARK."""
 
     @seqio.map_over_dataset
     def with_eos(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -82,7 +82,7 @@ def pair_task(
 
 
 def empty_absent_rationale(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """After tokenising: a row without a rationale has no rationale tokens, not even EOS."""
+    """After tokenizing: a row without a rationale has no rationale tokens, not even EOS."""
 
     @seqio.map_over_dataset
     def emptied(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

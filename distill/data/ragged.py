@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 from etils import epath
 
-SIDES = ("inputs", "targets")
+FEATURES = ("inputs", "targets")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -144,7 +144,7 @@ def _check_ids(rows: RowFile, hashes: np.ndarray, lines: Sequence[int]) -> None:
             raise same_id(where, rows[second].id, lines[first])
 
 
-def write_rows(path: epath.Path, rows: Iterable[Example]) -> None:
+def write_row_file(path: epath.Path, rows: Iterable[Example]) -> None:
     """Writes rows as JSONL, one after the other, and their offsets beside them.
 
     Args:
@@ -160,8 +160,8 @@ def write_rows(path: epath.Path, rows: Iterable[Example]) -> None:
     (path.parent / (path.name + _OFFSETS)).write_bytes(np.array(offsets, "<i8").tobytes())
 
 
-def open_rows(path: epath.Path) -> RowFile:
-    """The rows that `write_rows` wrote; only their offsets are read (mapped where local)."""
+def open_row_file(path: epath.Path) -> RowFile:
+    """The rows that `write_row_file` wrote; only their offsets are read (mapped where local)."""
     offsets = open_array(path.parent / (path.name + _OFFSETS), "<i8")
     name = os.fspath(path)
 

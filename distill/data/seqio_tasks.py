@@ -20,7 +20,7 @@ from distill.data.row_file import RowFile
 _CHUNK = 1024  # rows that are read from disk at once
 
 
-def register(
+def register_seqio_tasks(
     spec: DataSpec,
     splits: datasets.Splits,
     vocabulary: seqio.Vocabulary,
@@ -64,7 +64,7 @@ def register(
     return names
 
 
-def register_pairs(
+def register_pair_task(
     spec: DataSpec,
     splits: datasets.Splits,
     vocabulary: seqio.Vocabulary,
@@ -82,7 +82,7 @@ def register_pairs(
     """
     name = f"{_prefix(spec, cached)}_pairs"
     if name not in seqio.TaskRegistry.names():
-        sides = ("inputs", "targets", "rationale_inputs", "rationale_targets")
+        features = ("inputs", "targets", "rationale_inputs", "rationale_targets")
         seqio.TaskRegistry.add(
             name,
             source=_data_source(spec, splits, folder),
@@ -95,7 +95,9 @@ def register_pairs(
                 *_to_ids(spec, cached),
                 preprocessors.empty_absent_rationale,
             ],
-            output_features={side: seqio.Feature(vocabulary, add_eos=True) for side in sides},
+            output_features={
+                feature: seqio.Feature(vocabulary, add_eos=True) for feature in features
+            },
         )
     return name
 
@@ -133,10 +135,10 @@ def _data_source(
 
 def _preprocessor(spec: DataSpec, task: str) -> object:
     if task == "rationale":
-        return functools.partial(preprocessors.rationale_task, prefix=spec.rationale_prefix)
+        return functools.partial(preprocessors.to_rationale_task, prefix=spec.rationale_prefix)
     if spec.method == "single_task":
         return functools.partial(preprocessors.single_task, prefix=spec.label_prefix)
-    return functools.partial(preprocessors.label_task, prefix=spec.label_prefix)
+    return functools.partial(preprocessors.to_label_task, prefix=spec.label_prefix)
 
 
 def _source(
@@ -153,22 +155,22 @@ def _source(
     rows: Sequence[Example] = splits[split]
 
     def columns(start: int, stop: int) -> dict[str, np.ndarray]:
-        some = [rows[index] for index in range(start, stop)]
+        chunk = [rows[index] for index in range(start, stop)]
         texts = {
-            "input": [row.input for row in some],
-            "label": [budget.label_of(row, source) or "" for row in some],
-            "rationale": [row.rationale or "" for row in some],
+            "input": [row.input for row in chunk],
+            "label": [budget.label_of(row, source) or "" for row in chunk],
+            "rationale": [row.rationale or "" for row in chunk],
         }
         encoded = {name: [t.encode() for t in column] for name, column in texts.items()}
         arrays = {name: np.array(column, object) for name, column in encoded.items()}
         return {"row": np.arange(start, stop, dtype=np.int32), **arrays}
 
     if not isinstance(rows, RowFile):
-        whole = {
+        tensors = {
             name: tf.constant(c, c.dtype if name == "row" else tf.string)
             for name, c in columns(0, len(rows)).items()
         }
-        return tf.data.Dataset.from_tensor_slices(whole)
+        return tf.data.Dataset.from_tensor_slices(tensors)
 
     def chunks() -> Iterator[dict[str, np.ndarray]]:
         for start in range(0, len(rows), _CHUNK):

@@ -15,7 +15,7 @@ from distill.data.row_file import index_jsonl
 from distill.errors import UserError, closest
 
 
-def read_rows(
+def read_table(
     path: epath.PathLike, split: str, labels: Sequence[str] | None = None
 ) -> list[Example]:
     """Rows of a file: CSV if its name ends in `.csv`, else JSONL.
@@ -32,10 +32,10 @@ def read_rows(
     return (read_csv if is_csv else read_jsonl)(path, split, labels)
 
 
-def open_rows(
+def open_table(
     path: epath.PathLike, split: str, labels: Sequence[str] | None = None
 ) -> Sequence[Example]:
-    """Rows of a file like `read_rows`, but those of JSONL are checked and stay on disk."""
+    """Rows of a file like `read_table`, but those of JSONL are checked and stay on disk."""
     is_csv = epath.Path(path).suffix.lower() == ".csv"
     return (read_csv if is_csv else index_jsonl)(path, split, labels)
 

@@ -137,7 +137,7 @@ def encode_input(vocabulary: seqio.Vocabulary, text: str, inner_eos: bool = Fals
       vocabulary: one made by `make_vocabulary`.
       text: the input, its prefix included.
       inner_eos: whether EOS_MARK in the text is the EOS token (SentencePiece does not read it
-        as one); the parts between are tokenised by themselves, as the tokenizers of Hugging
+        as one); the parts between are tokenized by themselves, as the tokenizers of Hugging
         Face do.
     """
     parts = text.split(EOS_MARK) if inner_eos else [text]

@@ -13,7 +13,7 @@ from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
 from distill.engines import results
-from distill.inference.evaluator import summarise
+from distill.inference.evaluator import summarize_predictions
 from distill.inference.load import make_evaluator, share_compilations
 from distill.student.params import param_count
 from distill.training import assets as run_assets
@@ -47,16 +47,16 @@ def train(
     """
     config = resolved.run
     folder = epath.Path(run_dir)
-    with hosts.together("opening the run folder"):
+    with hosts.barrier("opening the run folder"):
         run_folder.check_run(folder, resolved.text)
-    if hosts.first_says((folder / run_folder.RESULTS).exists()):
+    if hosts.broadcast_from_host0((folder / run_folder.RESULTS).exists()):
         progress(f"{folder} is finished: its results are read, nothing is trained")
         return read_json(folder / run_folder.RESULTS)
     began = time.monotonic()
     share_compilations()
     hosts.check_connected()
-    progress = hosts.only_first(progress)
-    with hosts.together("preparing the run"):
+    progress = hosts.host0_only(progress)
+    with hosts.barrier("preparing the run"):
         cache, assets = load_data(config, folder)
         evaluator = make_evaluator(config, assets)
         trainer = make_trainer(config, cache)
@@ -65,20 +65,22 @@ def train(
     progress(
         f"{config.data.method} on {config.data.dataset}: {trainer.stream.num_rows} training rows, "
         f"{len(cache.rows['validation'])} for validation, "
-        f"{param_count(config.student):,} parameters, {hosts.describe()}"
+        f"{param_count(config.student):,} parameters, {hosts.describe_devices()}"
     )
 
     def validate(params: dict) -> float:
-        return float(summarise(evaluator.split(params, cache, "validation"))["accuracy"])
+        return float(
+            summarize_predictions(evaluator.split(params, cache, "validation"))["accuracy"]
+        )
 
     state = fit(trainer, validate, folder, progress, profile)
     predictions = evaluator.split(state.params, cache, "test")
     seconds = time.monotonic() - began
-    found = results.score(config, "native", predictions, int(state.step), seconds)
-    if hosts.is_first():
-        results.write(folder, described, found, predictions)
-    results.say(found, progress)
-    return found
+    scores = results.score(config, "native", predictions, int(state.step), seconds)
+    if hosts.is_host0():
+        results.write_results(folder, described, scores, predictions)
+    results.say(scores, progress)
+    return scores
 
 
 def load_data(config: RunConfig, folder: epath.Path) -> tuple[caches.TokenCache, Assets]:
@@ -89,22 +91,22 @@ def load_data(config: RunConfig, folder: epath.Path) -> tuple[caches.TokenCache,
     """
     digests = datasets.file_digests(config.data)
     provenance.check_files(folder, digests)
-    cache = caches.load(config.data, digests)
+    cache = caches.load_cache(config.data, digests)
     provenance.check_rows(folder, cache.meta)
     assets = run_assets.of_data(config.data, cache.words)
-    run_assets.check_same(folder, assets)
+    run_assets.check_same_assets(folder, assets)
     return cache, assets
 
 
 def _open(folder: epath.Path, text: str, described: dict[str, object], assets: Assets) -> None:
     """Makes the run folder, once all that can refuse the input has been asked."""
-    hosts.check_same({
+    hosts.check_same_on_hosts({
         "the configuration": text,
         "the data or the vocabulary": f"{described['data_digest']} {described['rows']}",
         "the version of a package": str(described["versions"]),
     })  # fmt: skip
-    with hosts.together("making the run folder"):
-        if hosts.is_first():
+    with hosts.barrier("making the run folder"):
+        if hosts.is_host0():
             run_folder.open_run(folder, text)
             run_assets.write(folder, assets)
             provenance.write_run(folder, described)

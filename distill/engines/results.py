@@ -8,12 +8,12 @@ from etils import epath
 
 from distill.common.atomic import write_json, write_json_lines
 from distill.config.run import RunConfig
-from distill.inference.evaluator import Prediction, summarise, to_record
+from distill.inference.evaluator import Prediction, summarize_predictions, to_prediction_record
 from distill.student.params import param_count
 from distill.training import provenance, run_folder
 
 
-def describe(config: RunConfig, engine: str) -> dict[str, object]:
+def describe_run_results(config: RunConfig, engine: str) -> dict[str, object]:
     """What a result belongs to: the keys of results.json that are known before training."""
     return {
         "engine": engine,
@@ -42,25 +42,25 @@ def score(
       step: of the checkpoint that answered.
       seconds: that the run took.
     """
-    scores = summarise(predictions)
-    return describe(config, engine) | {
+    scores = summarize_predictions(predictions)
+    return describe_run_results(config, engine) | {
         "accuracy": scores["accuracy"],
         "interval": scores["interval"],
-        "scored_accuracy": scores.get("scored_accuracy"),
+        "ranked_accuracy": scores.get("ranked_accuracy"),
         "n_test": scores["n"],
         "checkpoint_step": step,
         "seconds": round(seconds, 1),
     }
 
 
-def write(
+def write_results(
     folder: epath.Path,
     described: Mapping[str, object],
     results: Mapping[str, object],
     predictions: Sequence[Prediction],
 ) -> None:
     """Writes the files of a finished run; results.json, which says that it is finished, last."""
-    write_json_lines(folder / "predictions_test.jsonl", map(to_record, predictions))
+    write_json_lines(folder / "predictions_test.jsonl", map(to_prediction_record, predictions))
     provenance.write_card(folder, described, results)
     write_json(folder / run_folder.RESULTS, results)
 

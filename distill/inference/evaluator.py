@@ -16,7 +16,7 @@ from distill.data.ragged import Ragged
 from distill.student.beam import LENGTH_PENALTY, beam_search, check_beam
 from distill.student.decoding import greedy, score_labels
 from distill.training.assets import Assets
-from distill.training.mesh import beside, on_host
+from distill.training.mesh import shard_like_params, to_host
 
 _LENGTH_MULTIPLE = 16
 _LOGITS_AT_ONCE = 1 << 26  # numbers; what scoring a closed set may hold in memory
@@ -31,7 +31,7 @@ class Prediction:
       prediction: the decoded label.
       correct: whether it counts as the gold label (to the letter, unless the dataset
         says otherwise); None without a gold label, or where the dataset's rule is not known.
-      scored: the most probable label of the closed set, the row's own or the dataset's;
+      ranked_label: the most probable label of the closed set, the row's own or the dataset's;
         None for open answers.
       score: of the decoded label, by `beam_search`; None for greedy answers.
       rationale: the decoded rationale, where it was asked for.
@@ -42,13 +42,13 @@ class Prediction:
     gold: str | None
     prediction: str
     correct: bool | None
-    scored: str | None
+    ranked_label: str | None
     score: float | None = None
     rationale: str | None = None
 
 
-def summarise(predictions: Sequence[Prediction]) -> dict[str, object]:
-    """Accuracy, its 95% Wilson interval and n; `scored_accuracy` for a closed set."""
+def summarize_predictions(predictions: Sequence[Prediction]) -> dict[str, object]:
+    """Accuracy, its 95% Wilson interval and n; `ranked_accuracy` for a closed set."""
     golds = [str(p.gold) for p in predictions]
     correct = sum(bool(p.correct) for p in predictions)
     result: dict[str, object] = {
@@ -56,9 +56,9 @@ def summarise(predictions: Sequence[Prediction]) -> dict[str, object]:
         "interval": list(wilson_interval(correct, len(predictions))),
         "n": len(predictions),
     }
-    if all(p.scored is not None for p in predictions):
-        hits = exact_match([str(p.scored) for p in predictions], golds)
-        result["scored_accuracy"] = float(hits.mean())
+    if all(p.ranked_label is not None for p in predictions):
+        hits = exact_match([str(p.ranked_label) for p in predictions], golds)
+        result["ranked_accuracy"] = float(hits.mean())
     return result
 
 
@@ -101,7 +101,7 @@ class Evaluator:
     def texts(
         self, params: dict, examples: Sequence[Example], rationale: bool = False
     ) -> list[Prediction]:
-        """Predictions for new rows, which are tokenised here.
+        """Predictions for new rows, which are tokenized here.
 
         Args:
           params: parameters of the student.
@@ -109,9 +109,9 @@ class Evaluator:
           rationale: whether to decode the rationale task as well.
         """
         inputs = self._inputs(self._spec.label_prefix, examples)
-        found = self.rows(params, examples, inputs, "gold")
+        predictions = self.rows(params, examples, inputs, "gold")
         if not rationale:
-            return found
+            return predictions
         texts = [""] * len(examples)
         inputs = self._inputs(self._spec.rationale_prefix, examples)
         for indices, tokens_BxI in self._batches(inputs):
@@ -119,16 +119,20 @@ class Evaluator:
             for slot, index in enumerate(indices):
                 texts[index] = self._text(decoded_BxT[slot]).strip()
         return [
-            dataclasses.replace(row, rationale=text) for row, text in zip(found, texts, strict=True)
+            dataclasses.replace(row, rationale=text)
+            for row, text in zip(predictions, texts, strict=True)
         ]
 
     def rows(
         self, params: dict, examples: Sequence[Example], inputs: Ragged, label_source: str
     ) -> list[Prediction]:
         """Predictions for rows whose inputs are tokens already."""
-        found: dict[int, Prediction] = {}
+        predictions: dict[int, Prediction] = {}
         choices = [self._choices(row) for row in examples]
-        tokens_of = {label: self._encode(label) for label in {c for own in choices for c in own}}
+        tokens_of = {
+            label: self._encode(label)
+            for label in {c for row_choices in choices for c in row_choices}
+        }
         count = max(map(len, choices), default=0)
         length = _size(max(map(len, tokens_of.values()), default=1))
         for indices, tokens_BxI in self._batches(inputs):
@@ -136,19 +140,19 @@ class Evaluator:
             if count:
                 labels_BxCxT = np.zeros((len(tokens_BxI), count, length), np.int32)
                 for slot, index in enumerate(indices):
-                    for place, label in enumerate(choices[index]):
-                        labels_BxCxT[slot, place, : len(tokens_of[label])] = tokens_of[label]
+                    for position, label in enumerate(choices[index]):
+                        labels_BxCxT[slot, position, : len(tokens_of[label])] = tokens_of[label]
                 best_B = self._most_probable(params, tokens_BxI, labels_BxCxT)
             for slot, index in enumerate(indices):
-                own = choices[index]
-                found[index] = self._prediction(
+                row_choices = choices[index]
+                predictions[index] = self._prediction(
                     examples[index],
                     decoded_BxT[slot],
-                    own[best_B[slot]] if own else None,
+                    row_choices[best_B[slot]] if row_choices else None,
                     None if scores_B is None else round(float(scores_B[slot]), 6),
                     label_source,
                 )
-        return [found[index] for index in range(len(examples))]
+        return [predictions[index] for index in range(len(examples))]
 
     def _choices(self, row: Example) -> tuple[str, ...]:
         """The closed set that a row's answer is scored from."""
@@ -158,13 +162,13 @@ class Evaluator:
 
     def _decode(self, params: dict, tokens_BxI: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Target tokens [B, T]; of a beam search, their scores [B] as well."""
-        length, tokens_BxI = self._spec.target_length, beside(params, tokens_BxI)
+        length, tokens_BxI = self._spec.target_length, shard_like_params(params, tokens_BxI)
         if self._beam == 1:
-            return on_host(greedy(params, self._config, tokens_BxI, length)), None
+            return to_host(greedy(params, self._config, tokens_BxI, length)), None
         decoded_BxT, scores_B = beam_search(
             params, self._config, tokens_BxI, length, self._beam, self._length_penalty
         )
-        return on_host(decoded_BxT), on_host(scores_B)
+        return to_host(decoded_BxT), to_host(scores_B)
 
     def _most_probable(
         self, params: dict, tokens_BxI: np.ndarray, labels_BxCxT: np.ndarray
@@ -174,16 +178,19 @@ class Evaluator:
         logits = labels_BxCxT[0].size * self._config.vocab_size
         rows = max(1, _LOGITS_AT_ONCE // logits)
         parts = []
-        for at in range(0, len(tokens_BxI), rows):
-            some = (beside(params, array[at : at + rows]) for array in (tokens_BxI, labels_BxCxT))
-            parts.append(score_labels(params, self._config, *some))
-        return np.concatenate([on_host(scores_BxC).argmax(axis=1) for scores_BxC in parts])
+        for start in range(0, len(tokens_BxI), rows):
+            chunk = (
+                shard_like_params(params, array[start : start + rows])
+                for array in (tokens_BxI, labels_BxCxT)
+            )
+            parts.append(score_labels(params, self._config, *chunk))
+        return np.concatenate([to_host(scores_BxC).argmax(axis=1) for scores_BxC in parts])
 
     def _prediction(
         self,
         row: Example,
         tokens_T: np.ndarray,
-        scored: str | None,
+        ranked_label: str | None,
         score: float | None,
         label_source: str,
     ) -> Prediction:
@@ -191,7 +198,7 @@ class Evaluator:
         gold = row.label if label_source == "gold" else row.teacher_label
         scores = gold is not None and self._correct is not None
         correct = self._correct(text, gold) if scores else None
-        return Prediction(row.id, row.input, gold, text, correct, scored, score)
+        return Prediction(row.id, row.input, gold, text, correct, ranked_label, score)
 
     def _text(self, tokens_T: np.ndarray) -> str:
         """The text before EOS."""
@@ -227,7 +234,7 @@ def _size(rows: int) -> int:
     return 1 << (rows - 1).bit_length() if rows > 1 else 1
 
 
-def to_record(prediction: Prediction) -> Mapping[str, object]:
+def to_prediction_record(prediction: Prediction) -> Mapping[str, object]:
     """A prediction as a JSON object, without fields that do not apply."""
     fields = dataclasses.asdict(prediction)
     return {name: value for name, value in fields.items() if value is not None}

@@ -13,7 +13,7 @@ from etils import epath
 
 from distill.common.text_files import json_object
 from distill.data.examples import Example
-from distill.data.tables import open_rows
+from distill.data.tables import open_table
 from distill.errors import UserError, unknown
 
 _BLOCK = 1 << 20  # bytes hashed at once
@@ -21,7 +21,7 @@ _FORM = "expected NAME, NAME/CONFIG or NAME/CONFIG:VERSION of data that are buil
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class RowSource:
     """Rows in their order.
 
     Attributes:
@@ -35,29 +35,29 @@ class Source:
     described: Mapping[str, object]
 
 
-def of_texts(texts: Sequence[str]) -> Source:
+def of_texts(texts: Sequence[str]) -> RowSource:
     """Each text is a row, `text/0` and so on."""
     rows = [Example(id=f"text/{index}", input=text) for index, text in enumerate(texts)]
-    return Source(rows, len(rows), {"texts": len(rows)})
+    return RowSource(rows, len(rows), {"texts": len(rows)})
 
 
-def of_file(path: str) -> Source:
+def of_file(path: str) -> RowSource:
     """Rows of a JSONL file, which stay on disk, or of a CSV file, which are held in memory.
 
     All rows are checked before the first is answered.
 
     Raises:
-      UserError: see `distill.data.tables.read_rows`.
+      UserError: see `distill.data.tables.read_table`.
     """
-    rows = open_rows(path, "test")
+    rows = open_table(path, "test")
     digest = hashlib.sha256()
     with epath.Path(path).open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
-    return Source(rows, len(rows), {"sha256": digest.hexdigest()})
+    return RowSource(rows, len(rows), {"sha256": digest.hexdigest()})
 
 
-def of_stdin(lines: Iterable[bytes]) -> Source:
+def of_stdin(lines: Iterable[bytes]) -> RowSource:
     """Rows of a stream, JSONL if its first line that is not blank starts with `{`, else texts.
 
     Lines are read as they are needed. Rows without an id get `stdin/<row>`, from 0.
@@ -72,7 +72,7 @@ def of_stdin(lines: Iterable[bytes]) -> Source:
     first = first[0], first[1].removeprefix(b"\xef\xbb\xbf")
     is_json = first[1].lstrip().startswith(b"{")
     rows = _parsed(itertools.chain([first], numbered), is_json)
-    return Source(rows, None, {"stdin": "jsonl" if is_json else "texts"})
+    return RowSource(rows, None, {"stdin": "jsonl" if is_json else "texts"})
 
 
 def _parsed(numbered: Iterable[tuple[int, bytes]], is_json: bool) -> Iterator[Example]:
@@ -92,7 +92,7 @@ def _parsed(numbered: Iterable[tuple[int, bytes]], is_json: bool) -> Iterator[Ex
 
 def of_tfds(
     name: str, split: str, data_dir: str | None, template: str = "", label: str = ""
-) -> Source:
+) -> RowSource:
     """Rows of a TFDS data set that is built already; nothing is downloaded.
 
     Args:
@@ -124,7 +124,7 @@ def of_tfds(
     records = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
     described = {"tfds": builder.info.full_name, "split": split, "template": template}
     rows = (row(record, index) for index, record in enumerate(records))
-    return Source(rows, total, described | {"label_field": label})
+    return RowSource(rows, total, described | {"label_field": label})
 
 
 class _RowOf:
@@ -144,12 +144,12 @@ class _RowOf:
 
     def __call__(self, record: Mapping[str, Any], index: int) -> Example:
         where = f"{self._stem}/{index}"
-        given = self._text(record, "id", where) if "id" in self._features else ""
+        row_id = self._text(record, "id", where) if "id" in self._features else ""
         texts = (
             literal + (self._text(record, field, where) if field is not None else "")
             for literal, field in self._parts
         )
-        fields: dict[str, object] = {"id": given or where, "input": "".join(texts)}
+        fields: dict[str, object] = {"id": row_id or where, "input": "".join(texts)}
         if self._label:
             fields["label"] = self._text(record, self._label, where) or None
         if self._own and "choices" in self._features:

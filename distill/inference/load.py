@@ -15,7 +15,7 @@ from distill.data import datasets
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.inference import t5x_run
-from distill.inference.evaluator import Evaluator, Prediction, summarise
+from distill.inference.evaluator import Evaluator, Prediction, summarize_predictions
 from distill.inference.inputs import of_file
 from distill.student.beam import LENGTH_PENALTY
 from distill.training import assets as run_assets
@@ -102,12 +102,12 @@ def _read_params(run_dir: epath.PathLike, config: RunConfig) -> dict:
     optimizer = make_optimizer(config.optimizer)
     shapes = jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    like = jax.tree.map(
+    template = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
     )
     chosen = BEST_FOLDER if config.train.checkpoint == "best" else FOLDER
     with Checkpoints(run_dir, folder=chosen) as checkpoints:
-        return checkpoints.restore(like).params
+        return checkpoints.restore(template).params
 
 
 def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], list[Prediction]]:
@@ -120,19 +120,19 @@ def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], li
     run = load_run(run_dir)
     digests = datasets.file_digests(run.config.data)
     provenance.check_files(run.folder, digests)
-    cache = caches.load(run.config.data, digests)
+    cache = caches.load_cache(run.config.data, digests)
     provenance.check_rows(run.folder, cache.meta)
     if not cache.rows[split]:
         raise UserError(f"split {split!r} of {run_dir} has no rows")
     predictions = run.evaluator().split(run.params, cache, split)
-    return {"split": split, **summarise(predictions)}, predictions
+    return {"split": split, **summarize_predictions(predictions)}, predictions
 
 
 def evaluate_file(run_dir: epath.PathLike, path: str) -> dict[str, object]:
     """Scores a trained run on the rows of a JSONL or CSV file that have a gold label.
 
     Returns:
-      {input, accuracy, interval, n, without_label}, and scored_accuracy for a closed set.
+      {input, accuracy, interval, n, without_label}, and ranked_accuracy for a closed set.
 
     Raises:
       UserError: see `load_run`; a bad file; no row with a gold label; an answer rule that is
@@ -148,12 +148,12 @@ def evaluate_file(run_dir: epath.PathLike, path: str) -> dict[str, object]:
     labeled = [row for row in rows if row.label is not None]
     if not labeled:
         raise UserError(f"{path}: none of {len(rows):,} rows has a `label`, so nothing is scored")
-    scores = summarise(run.evaluator().texts(run.params, labeled))
+    scores = summarize_predictions(run.evaluator().texts(run.params, labeled))
     return {"input": path, **scores, "without_label": len(rows) - len(labeled)}
 
 
 def label_latency_ms(run_dir: epath.PathLike, text: str, repeats: int = 50) -> float:
-    """Median milliseconds to label one input, tokenising included, compilation not."""
+    """Median milliseconds to label one input, tokenizing included, compilation not."""
     run = load_run(run_dir)
     evaluator = run.evaluator()
     row = [Example(id="text/0", input=text)]

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 from distill.data.examples import Example
 from distill.errors import UserError
-from distill.inference.evaluator import Prediction, to_record
+from distill.inference.evaluator import Prediction, to_prediction_record
 
 SETTINGS = ".settings.json"
 Answer = Callable[[Sequence[Example]], list[Prediction]]
@@ -53,7 +53,7 @@ class Speed:
         self._say(text)
 
 
-def write(
+def write_predictions(
     path: str,
     rows: Iterable[Example],
     total: int | None,
@@ -76,7 +76,7 @@ def write(
       say: takes lines of progress.
 
     Returns:
-      {output, rows, resumed_at, labelled, correct}: rows in the file, rows it had before,
+      {output, rows, resumed_at, labeled, correct}: rows in the file, rows it had before,
       rows with a gold label and how many of their answers are correct.
 
     Raises:
@@ -92,26 +92,28 @@ def write(
         _write_settings(path + SETTINGS, made_by)
         _cut_torn_line(file)
         file.seek(0)
-        there = _Lines(file, path)
-        done, known, speed = 0, 0, None
+        existing = _Lines(file, path)
+        done, num_existing, speed = 0, 0, None
         for block in in_blocks(rows, block_rows):
-            missing = len(block) - there.compare(block)
-            known += len(block) - missing
+            missing = len(block) - existing.compare(block)
+            num_existing += len(block) - missing
             if missing:
-                speed = speed or Speed(total, say, known)
-                records = [dict(to_record(prediction)) for prediction in answer(block)][-missing:]
+                speed = speed or Speed(total, say, num_existing)
+                records = [dict(to_prediction_record(prediction)) for prediction in answer(block)][
+                    -missing:
+                ]
                 _append(file, records)
-                there.count(records)
+                existing.count(records)
             done += len(block)
             if missing:
                 speed.tell(done)
-        there.expect_end(done)
+        existing.expect_end(done)
     return {
         "output": path,
         "rows": done,
-        "resumed_at": known,
-        "labelled": there.labelled,
-        "correct": there.correct,
+        "resumed_at": num_existing,
+        "labeled": existing.labeled,
+        "correct": existing.correct,
     }
 
 
@@ -120,7 +122,7 @@ class _Lines:
 
     def __init__(self, file: BinaryIO, path: str) -> None:
         self._file, self._path, self._number = file, path, 0
-        self.labelled = self.correct = 0
+        self.labeled = self.correct = 0
 
     def compare(self, block: Sequence[Example]) -> int:
         """How many rows of the block, from its first, have their line."""
@@ -144,8 +146,8 @@ class _Lines:
         return len(block)
 
     def count(self, records: Sequence[Mapping[str, object]]) -> None:
-        """Adds records to the numbers of labelled and correct rows."""
-        self.labelled += sum("correct" in record for record in records)
+        """Adds records to the numbers of labeled and correct rows."""
+        self.labeled += sum("correct" in record for record in records)
         self.correct += sum(bool(record.get("correct")) for record in records)
 
     def expect_end(self, rows: int) -> None:

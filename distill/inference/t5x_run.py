@@ -98,13 +98,13 @@ def read_predictions(
     from distill.inference.evaluator import Prediction
 
     written = output / _DECODED
-    found = list(written.glob(f"*_label-{step:06}.jsonl"))
+    files = list(written.glob(f"*_label-{step:06}.jsonl"))
     fix = "see T5X's log beside it, or train again in a new --run_dir"
-    if len(found) != 1:
-        raise UserError(f"got {len(found)} files of predictions in {written}, expected 1: {fix}")
-    records = [json.loads(line) for line in found[0].read_text().splitlines()]
+    if len(files) != 1:
+        raise UserError(f"got {len(files)} files of predictions in {written}, expected 1: {fix}")
+    records = [json.loads(line) for line in files[0].read_text().splitlines()]
     if sorted(record["input"]["row"] for record in records) != list(range(len(rows))):
-        raise UserError(f"{found[0]} does not hold each of {len(rows)} test rows once: {fix}")
+        raise UserError(f"{files[0]} does not hold each of {len(rows)} test rows once: {fix}")
     predictions: dict[int, Prediction] = {}
     for record in records:
         index, text = record["input"]["row"], record["prediction"]

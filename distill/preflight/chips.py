@@ -105,10 +105,10 @@ def topology(text: str) -> Topology:
     example = "x".join(["4"] * chip.dimensions)
     if not colon or not re.fullmatch(r"\d+(x\d+)*", sides):
         raise UserError(f"got --topology={text}, expected CHIP:SIDES such as {chip.name}:{example}")
-    found = tuple(int(side) for side in sides.split("x"))
-    if len(found) != chip.dimensions or 0 in found:
+    lengths = tuple(int(side) for side in sides.split("x"))
+    if len(lengths) != chip.dimensions or 0 in lengths:
         raise UserError(
             f"got --topology={text}, expected {chip.dimensions} sides of at least 1 for "
             f"{chip.name}, such as {chip.name}:{example}"
         )
-    return Topology(chip, found)
+    return Topology(chip, lengths)

@@ -96,14 +96,14 @@ def topology_devices(topology: Topology) -> list[jax.Device]:
     chip = topology.chip
     options = {"chip_config_name": chip.config_name} if chip.config_name else {}
     try:
-        found = topologies.get_topology_desc(
+        description = topologies.get_topology_desc(
             platform="tpu", topology_name=topology.platform_name, **options
         )
     except Exception as error:  # jax's own class for all that libtpu refuses
         raise UserError(
             f"got --topology={topology.name}, which libtpu refuses: {str(error).splitlines()[0]}"
         ) from None
-    devices = list(found.devices)
+    devices = list(description.devices)
     if len(devices) != topology.devices:
         raise UserError(
             f"libtpu lists {len(devices)} devices for {topology.name}, expected "
@@ -138,10 +138,10 @@ def abstract_batch(shapes: Shapes, mesh: jax.sharding.Mesh | None) -> dict:
     from distill.training.mesh import batch_sharding
 
     sharding = None if mesh is None else batch_sharding(mesh)
-    like = packing.pack([], [], 1, shapes.inputs, shapes.targets)
+    template = packing.pack([], [], 1, shapes.inputs, shapes.targets)
     return {
         name: jax.ShapeDtypeStruct((shapes.rows, *a.shape[1:]), a.dtype, sharding=sharding)
-        for name, a in like.items()
+        for name, a in template.items()
     }
 
 
@@ -150,7 +150,7 @@ def abstract_state(program: Program) -> object:
     import jax
 
     return jax.tree.map(
-        lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies),
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         program.shapes,
         program.shardings,
     )
@@ -208,8 +208,8 @@ def compile_lowered(
             raise
         return Compiled(False, flops, 0, 0, 0, temporaries, needed, 0, "", *_since(began))
     memory = compiled.memory_analysis()
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    allocated = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    allocated += memory.temp_size_in_bytes - memory.alias_size_in_bytes
     live = getattr(memory, "peak_memory_in_bytes", 0)
     return Compiled(
         True,
@@ -218,7 +218,7 @@ def compile_lowered(
         memory.output_size_in_bytes,
         memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
-        max(live, held),
+        max(live, allocated),
         live,
         _text(compiled),
         *_since(began),
@@ -233,9 +233,9 @@ def out_of_memory(message: str) -> tuple[int, int]:
       of something else.
     """
     for pattern in (_ALL_TOO_LARGE, _TEMPORARIES_TOO_LARGE):
-        found = pattern.search(message)
-        if found:
-            needed = int(float(found[1]) * _UNITS[found[2].upper()])
+        match = pattern.search(message)
+        if match:
+            needed = int(float(match[1]) * _UNITS[match[2].upper()])
             return needed, needed if pattern is _TEMPORARIES_TOO_LARGE else 0
     return 0, 0
 

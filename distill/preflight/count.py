@@ -96,14 +96,14 @@ def training_flops(config: T5Config, shapes: Shapes, microbatches: int = 1) -> f
       microbatches: parts that it is computed in; each makes the relative bias again.
     """
     parts = _forward(config, shapes)
-    again = {
+    recomputed = {
         "none": 0.0,
         "minimal": parts["attention"],
         "full": parts["layers"] + parts["attention"] - parts["layers' last"],
     }[config.remat]
     bias = 2.0 * config.num_heads * _BUCKETS * (shapes.inputs**2 + shapes.targets**2)
     # Of the bias a gradient goes to the table alone, not to the one-hot columns.
-    return useful_flops(config, shapes) + again + 2.0 * microbatches * bias
+    return useful_flops(config, shapes) + recomputed + 2.0 * microbatches * bias
 
 
 def useful_flops(config: T5Config, shapes: Shapes) -> float:

@@ -1,8 +1,8 @@
 """What a step needs, from shapes alone; and the least time that a chip can take for it.
 
 Without a compiler only the state's bytes and the products' operations are exact. Temporaries,
-traffic and collectives are modelled from what the network keeps and moves; every number that
-comes from here is labelled an estimate.
+traffic and collectives are modeled from what the network keeps and moves; every number that
+comes from here is labeled an estimate.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COPIES = 1.8
 
 
 @dataclasses.dataclass(frozen=True)
-class Bound:
+class Roofline:
     """The least seconds of a step, and what binds: the largest of the three, all overlapped."""
 
     compute: float
@@ -50,7 +50,7 @@ class Bound:
         return max(dataclasses.asdict(self).items(), key=lambda item: item[1])[0]
 
 
-def roofline(chip: Chip, flops: float, traffic: float, sent: float) -> Bound:
+def roofline(chip: Chip, flops: float, traffic: float, sent: float) -> Roofline:
     """The roofline of a step on one chip (Williams et al. 2009, doi:10.1145/1498765.1498785).
 
     Args:
@@ -59,7 +59,7 @@ def roofline(chip: Chip, flops: float, traffic: float, sent: float) -> Bound:
       traffic: bytes of memory read and written, a chip.
       sent: bytes that a chip sends, at one direction of all its links: half of the total.
     """
-    return Bound(
+    return Roofline(
         flops / chip.flops_per_second,
         traffic / chip.hbm_bytes_per_second,
         sent / (chip.ici_bytes_per_second / 2),
@@ -101,7 +101,8 @@ def state_bytes(
     def local(shapes: object, shardings: object) -> int:
         leaves = zip(tree.leaves(shapes), tree.leaves(shardings), strict=True)
         return sum(
-            math.prod(lies.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, lies in leaves
+            math.prod(leaf_sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+            for leaf, leaf_sharding in leaves
         )
 
     shapes = state_shapes(student, optimizer)
@@ -113,7 +114,7 @@ def state_bytes(
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A step on one device, modelled (`collectives` as `distill.preflight.hlo` has them)."""
+    """A step on one device, modeled (`collectives` as `distill.preflight.hlo` has them)."""
 
     flops: float
     temporary_bytes: float
@@ -192,9 +193,11 @@ def _kept(student: T5Config, part: Shapes, model: int, width: int) -> float:
     if student.remat == "none":
         total += sum(_scores(student, part, model)) * (1 + width / 4)
     if student.dropout_rate:
-        own = 8 * (2 * d + student.mlp_dim) + student.num_heads * part.inputs
-        factors = student.num_encoder_layers * own + part.inputs * d
-        factors += student.num_decoder_layers * (own + 8 * d + student.num_heads * part.targets)
+        layer_factors = 8 * (2 * d + student.mlp_dim) + student.num_heads * part.inputs
+        factors = student.num_encoder_layers * layer_factors + part.inputs * d
+        factors += student.num_decoder_layers * (
+            layer_factors + 8 * d + student.num_heads * part.targets
+        )
         total += part.rows * factors * 4
     return total
 
@@ -211,13 +214,13 @@ def _collectives(
     (data, model), parts = mesh, config.train.microbatches
     student = config.student
     share = (data - 1) / data
-    found = []
+    collectives = []
     if data > 1 and config.train.parameter_sharding == "zero":
         gathers = 2 * parts
-        found.append(Collective("all-gather", "data", gathers, gathers * share * gathered))
-        found.append(Collective("reduce-scatter", "data", parts, parts * share * gathered))
+        collectives.append(Collective("all-gather", "data", gathers, gathers * share * gathered))
+        collectives.append(Collective("reduce-scatter", "data", parts, parts * share * gathered))
     elif data > 1:
-        found.append(Collective("all-reduce", "data", parts, parts * 2 * share * local * 4))
+        collectives.append(Collective("all-reduce", "data", parts, parts * 2 * share * local * 4))
     if model > 1:
         # After attention and feed-forward, in each direction, and where layers run again.
         passes = 3 if student.remat == "full" else 2
@@ -226,5 +229,5 @@ def _collectives(
         count = passes * (2 * student.num_encoder_layers + 3 * student.num_decoder_layers)
         numbers = (encoder + decoder) * student.embed_dim * passes
         sent = 2 * (model - 1) / model * numbers * width
-        found.append(Collective("all-reduce", "model", parts * count, parts * sent))
-    return found
+        collectives.append(Collective("all-reduce", "model", parts * count, parts * sent))
+    return collectives

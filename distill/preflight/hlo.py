@@ -67,7 +67,7 @@ class Collective:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class HloModule:
     """Computations by name, each a dict of instructions by name; `entry` names the first."""
 
     computations: dict[str, dict[str, Instruction]]
@@ -113,7 +113,7 @@ class Program:
         return max(steps, default=1)
 
 
-def parse(text: str) -> Program:
+def parse_hlo(text: str) -> HloModule:
     """Reads the text of a compiled program."""
     computations, entry, body = {}, "", {}
     for line in text.splitlines():
@@ -123,10 +123,10 @@ def parse(text: str) -> Program:
                 body = computations.setdefault(header[2], {})
                 entry = header[2] if header[1] else entry
             continue
-        found = _instruction(line)
-        if found:
-            body[found.name] = found
-    return Program(computations, entry)
+        instruction = _instruction(line)
+        if instruction:
+            body[instruction.name] = instruction
+    return HloModule(computations, entry)
 
 
 def _instruction(line: str) -> Instruction | None:
@@ -169,48 +169,48 @@ def _size(dtype: str) -> float:
     return _BYTES.get(dtype, 1 if dtype.startswith("f8") else 4)
 
 
-def traffic(program: Program) -> float:
+def traffic(program: HloModule) -> float:
     """Bytes of main memory that a device reads and writes in a run of the program."""
     return sum(
         times * _moved(program, body, instruction) for body, instruction, times in program.runs()
     )
 
 
-def _moved(program: Program, body: dict[str, Instruction], it: Instruction) -> float:
-    if it.op in _FREE or it.op.endswith("-done") or "AllocateBuffer" in it.attributes:
+def _moved(program: HloModule, body: dict[str, Instruction], node: Instruction) -> float:
+    if node.op in _FREE or node.op.endswith("-done") or "AllocateBuffer" in node.attributes:
         return 0.0
-    types = [body[name].type if name in body else "" for name in it.operands]
-    if it.op.endswith("-start"):
+    types = [body[name].type if name in body else "" for name in node.operands]
+    if node.op.endswith("-start"):
         # A tuple of destination, source and context: the destination, and what is read.
-        first = _SHAPE.search(it.type)
+        first = _SHAPE.search(node.type)
         return sum(map(type_bytes, types)) + (type_bytes(first[0]) if first else 0.0)
-    if it.op in ("dynamic-slice", "slice", "gather"):
-        return 2 * type_bytes(it.type)
-    if it.op == "dynamic-update-slice":
+    if node.op in ("dynamic-slice", "slice", "gather"):
+        return 2 * type_bytes(node.type)
+    if node.op == "dynamic-update-slice":
         return 2 * type_bytes(types[1])
-    if it.op == "fusion":
-        called = program.computations.get(it.called.get("calls", [""])[0], {})
-        return _fusion(program, it, types, called)
-    return type_bytes(it.type) + sum(map(type_bytes, types))
+    if node.op == "fusion":
+        called = program.computations.get(node.called.get("calls", [""])[0], {})
+        return _fusion(program, node, types, called)
+    return type_bytes(node.type) + sum(map(type_bytes, types))
 
 
 def _fusion(
-    program: Program, it: Instruction, types: Sequence[str], inner: dict[str, Instruction]
+    program: HloModule, node: Instruction, types: Sequence[str], inner: dict[str, Instruction]
 ) -> float:
     """What a fusion reads and writes: of operands that it only slices, the slices."""
     total = sum(_read(program, inner, i, kind) for i, kind in enumerate(types))
     # A step of an asynchronous collective hands its buffers on; they are not written here.
     passed = {
         shape
-        for one in inner.values()
-        if one.op in COLLECTIVES
-        for text in (one.type, *(inner[n].type for n in one.operands if n in inner))
+        for step in inner.values()
+        if step.op in COLLECTIVES
+        for text in (step.type, *(inner[n].type for n in step.operands if n in inner))
         for shape in _plain(text)
     }
     written = 0.0
-    for found in _SHAPE.finditer(it.type):
-        if not passed.intersection(_plain(found[0])):
-            written += type_bytes(found[0])
+    for match in _SHAPE.finditer(node.type):
+        if not passed.intersection(_plain(match[0])):
+            written += type_bytes(match[0])
     for update in inner.values():
         if update.op == "dynamic-update-slice":
             whole = type_bytes(update.type, everywhere=True)
@@ -225,7 +225,7 @@ def _plain(text: str) -> list[str]:
     return [f"{dtype}[{sides}]" for dtype, sides, _ in _SHAPE.findall(text)]
 
 
-def _read(program: Program, inner: dict[str, Instruction], number: int, kind: str) -> float:
+def _read(program: HloModule, inner: dict[str, Instruction], number: int, kind: str) -> float:
     """Bytes that a fused computation reads of its parameter `number`, of type `kind`."""
     whole = type_bytes(kind)
     parameter = next(
@@ -254,49 +254,49 @@ def _read(program: Program, inner: dict[str, Instruction], number: int, kind: st
     return min(total, whole)
 
 
-def collectives(program: Program, mesh_shape: tuple[int, int]) -> list[Collective]:
+def collectives(program: HloModule, mesh_shape: tuple[int, int]) -> list[Collective]:
     """The collectives of a run of the program, alike ones added up, largest first.
 
     Args:
       program: of one device.
       mesh_shape: data, model.
     """
-    found: dict[tuple[str, str], list[float]] = {}
+    totals: dict[tuple[str, str], list[float]] = {}
     seen: set[tuple] = set()
     for body, instruction, times in program.runs():
-        for inner, it in _with_fused(program, body, instruction):
-            kind = it.op.removesuffix("-start")
-            if kind not in COLLECTIVES or it.op.endswith("-done"):
+        for inner, node in _with_fused(program, body, instruction):
+            kind = node.op.removesuffix("-start")
+            if kind not in COLLECTIVES or node.op.endswith("-done"):
                 continue
             # TPUs scatter sums by a fusion of an all-reduce and a slice.
             if kind == "all-reduce" and "all-reduce-scatter" in instruction.attributes:
                 kind = "reduce-scatter"
-            axis, size = _group(it.attributes, mesh_shape)
+            axis, size = _group(node.attributes, mesh_shape)
             if size < 2:
                 continue
             whole = sum(
                 type_bytes(inner[name].type, everywhere=True)
-                for name in it.operands
+                for name in node.operands
                 if name in inner
             )
             if inner is not body:
                 # The steps of an asynchronous collective are fusions that all name it.
-                channel = re.search(r"channel_id=(\d+)", it.attributes)
+                channel = re.search(r"channel_id=(\d+)", node.attributes)
                 key = (id(body), kind, channel and channel[1], whole)
-                if key in seen and "chain_id" in it.attributes:
+                if key in seen and "chain_id" in node.attributes:
                     continue
                 seen.add(key)
             share = (size - 1) / size
             sent = {"all-reduce": 2 * share, "all-gather": size - 1, "collective-permute": 1}
-            entry = found.setdefault((kind, axis), [0, 0.0])
+            entry = totals.setdefault((kind, axis), [0, 0.0])
             entry[0] += times
             entry[1] += times * whole * sent.get(kind, share)
-    every = [Collective(kind, axis, int(n), b) for (kind, axis), (n, b) in found.items()]
+    every = [Collective(kind, axis, int(n), b) for (kind, axis), (n, b) in totals.items()]
     return sorted(every, key=lambda c: -c.bytes)
 
 
 def _with_fused(
-    program: Program, body: dict[str, Instruction], instruction: Instruction
+    program: HloModule, body: dict[str, Instruction], instruction: Instruction
 ) -> Iterator[tuple[dict[str, Instruction], Instruction]]:
     yield body, instruction
     if instruction.op == "fusion":

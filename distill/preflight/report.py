@@ -101,15 +101,15 @@ def _describe(
     compiled: Compiled | None,
 ) -> dict[str, object]:
     chip, each = topology.chip, topology.chip.devices
-    modelled = estimate(config, state, mesh, shapes)
-    traffic, sent = modelled.traffic, modelled.collectives
-    flops = modelled.flops * topology.devices
-    peak, temporary = modelled.peak_bytes, modelled.temporary_bytes
+    modeled = estimate(config, state, mesh, shapes)
+    traffic, sent = modeled.traffic, modeled.collectives
+    flops = modeled.flops * topology.devices
+    peak, temporary = modeled.peak_bytes, modeled.temporary_bytes
     if compiled:
         flops, temporary = compiled.flops, compiled.temporary_bytes
         peak = max(compiled.peak_bytes, temporary + state.total)
         if compiled.hlo:
-            parsed = hlo.parse(compiled.hlo)
+            parsed = hlo.parse_hlo(compiled.hlo)
             traffic, sent = hlo.traffic(parsed), hlo.collectives(parsed, mesh)
     bytes_sent = sum(one.bytes for one in sent) * each
     bound = roofline(chip, flops / topology.chips, traffic * each, bytes_sent)
@@ -182,13 +182,13 @@ def _decoding(topology: Topology, compiled: Compiled) -> dict[str, object]:
     }
 
 
-def render(result: dict[str, object]) -> str:
+def render_report(result: dict[str, object]) -> str:
     """The object as text for people."""
     if "table" in result:
         return render_table(result["table"])
     guess = " (estimate)" if result["estimate"] else ""
     moved = "" if result["traffic_and_collectives"] == "compiled" else " (estimate)"
-    own = result["bytes_per_chip"]
+    memory = result["bytes_per_chip"]
     peak, hbm = result["peak_bytes_per_chip"], result["hbm_bytes_per_chip"]
     batch, mesh = result["batch"], result["mesh"]
     lines = [
@@ -199,20 +199,20 @@ def render(result: dict[str, object]) -> str:
         "",
         f"{'FITS' if result['fits'] else 'DOES NOT FIT'}{guess}: {_gib(peak)} GiB a chip of "
         f"{_gib(hbm)}",
-        f"  parameters   {_gib(own['parameters'])} GiB",
-        f"  optimizer    {_gib(own['optimizer'])} GiB",
+        f"  parameters   {_gib(memory['parameters'])} GiB",
+        f"  optimizer    {_gib(memory['optimizer'])} GiB",
     ]
-    if own["temporaries_estimate"] is not None:
-        lines.append(f"  temporaries  {_gib(own['temporaries_estimate'])} GiB (an estimate)")
+    if memory["temporaries_estimate"] is not None:
+        lines.append(f"  temporaries  {_gib(memory['temporaries_estimate'])} GiB (an estimate)")
     lines += [
         "",
         f"a step, each chip: {result['flops_per_chip'] / 1e12:.3g} TFLOP of products "
         f"({result['useful_flops_per_chip'] / 1e12:.3g} without recomputation)",
         f"  memory traffic {result['hbm_traffic_per_chip'] / 1e9:.3g} GB{moved}",
         *(
-            f"  {one['kind']:18} {one['axis']:10} {one['count']:6} times {one['bytes'] / 1e9:9.3g} "
-            f"GB{moved}"
-            for one in result["collectives"]
+            f"  {collective['kind']:18} {collective['axis']:10} {collective['count']:6} times "
+            f"{collective['bytes'] / 1e9:9.3g} GB{moved}"
+            for collective in result["collectives"]
         ),
         f"at least {result['step_seconds_bound']:.3g} s a step, bound by {result['bound_by']} ("
         + ", ".join(f"{name} {value:.3g}" for name, value in result["seconds_by"].items())
@@ -227,28 +227,29 @@ def render(result: dict[str, object]) -> str:
             f"({result['compile_cpu_seconds']:.0f} CPU seconds)"
         )
     if "decoding" in result:
-        of = result["decoding"]
-        verdict = "fits" if of["fits"] else "does not fit"
+        decoding = result["decoding"]
+        verdict = "fits" if decoding["fits"] else "does not fit"
         lines.append(
-            f"decoding of {of['rows']} labels {verdict}: {_gib(of['peak_bytes_per_chip'])} GiB a "
-            f"chip (compiled in {of['compile_seconds']:.0f} s)"
+            f"decoding of {decoding['rows']} labels {verdict}: "
+            f"{_gib(decoding['peak_bytes_per_chip'])} GiB a chip (compiled in "
+            f"{decoding['compile_seconds']:.0f} s)"
         )
     if not result["fits"]:
-        lines.append(way_out(result))
+        lines.append(suggest(result))
     return "\n".join(lines)
 
 
-def way_out(result: dict[str, object]) -> str:
+def suggest(result: dict[str, object]) -> str:
     """What to do about a run that does not fit: the nearest case that does, in one line."""
-    near = result.get("nearest")
-    if not near:
+    nearest = result.get("nearest")
+    if not nearest:
         where = "nothing in the table" if "table" in result else "nothing near it"
         return f"{where} fits: take a smaller size, BATCH_SIZE or INPUT_LENGTH"
-    how = "estimate" if near["estimate"] else "compiled"
-    changes = "".join(f" --gin.{name}={value}" for name, value in near["changed"].items())
+    how = "estimate" if nearest["estimate"] else "compiled"
+    changes = "".join(f" --gin.{name}={value}" for name, value in nearest["changed"].items())
     return (
-        f"the nearest that fits ({how}): --topology={near['topology']}{changes}, "
-        f"{_gib(near['peak_bytes_per_chip'])} GiB a chip"
+        f"the nearest that fits ({how}): --topology={nearest['topology']}{changes}, "
+        f"{_gib(nearest['peak_bytes_per_chip'])} GiB a chip"
     )
 
 
@@ -259,14 +260,15 @@ def render_table(rows: Sequence[dict[str, object]]) -> str:
         f"{'GiB a chip':>10} {'s a step':>9} {'bound by':12} {'hours':>8} {'cost':>10} fits"
     ]
     for row in rows:
-        own = row["settings"]
+        settings = row["settings"]
         fits = ("yes" if row["fits"] else "no") + (" (estimate)" if row["estimate"] else "")
         cost = "" if row["cost"] is None else f"{row['cost']:,.2f}"
         lines.append(
-            f"{row['topology']:12} {own['MODEL_PARALLEL']:5} {own['PARAMETER_SHARDING']:10} "
-            f"{own['MICROBATCHES']:5} {own['REMAT']:8} {_gib(row['peak_bytes_per_chip']):>10} "
-            f"{row['step_seconds_bound']:9.3g} {row['bound_by']:12} {row['hours']:8.3g} "
-            f"{cost:>10} {fits}"
+            f"{row['topology']:12} {settings['MODEL_PARALLEL']:5} "
+            f"{settings['PARAMETER_SHARDING']:10} {settings['MICROBATCHES']:5} "
+            f"{settings['REMAT']:8} {_gib(row['peak_bytes_per_chip']):>10} "
+            f"{row['step_seconds_bound']:9.3g} {row['bound_by']:12} {row['hours']:8.3g} {cost:>10} "
+            f"{fits}"
         )
     return "\n".join(lines)
 

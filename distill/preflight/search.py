@@ -66,14 +66,14 @@ def ranked(
     Cost is chips times the bound; of equals, that whose compute, memory and interconnect
     add up to less, as nothing overlaps perfectly.
     """
-    found = []
+    results = []
     for topology in topologies:
         for candidate in candidates(config, topology):
             try:
                 result = inspect(candidate, topology, False, rows, price)
             except UserError:  # heads or widths that this mesh cannot split
                 continue
-            found.append((result, candidate, topology))
+            results.append((result, candidate, topology))
 
     def key(item: tuple) -> tuple:
         result = item[0]
@@ -82,7 +82,7 @@ def ranked(
         free = result["peak_bytes_per_chip"] <= (1 - _MARGIN) * result["hbm_bytes_per_chip"]
         return not free, chips * result["step_seconds_bound"], chips * times
 
-    return sorted(found, key=key)
+    return sorted(results, key=key)
 
 
 def search(
@@ -92,7 +92,7 @@ def search(
     rows: int | None = None,
     price: float | None = None,
     progress: Callable[[str], None] = print,
-    shown: int = 10,
+    limit: int = 10,
 ) -> list[dict[str, object]]:
     """The best candidates, the first few of them compiled.
 
@@ -103,7 +103,7 @@ def search(
       rows: of a packed batch.
       price: of a chip an hour.
       progress: takes lines of text.
-      shown: length of the table, but for a line for each slice that would be missing.
+      limit: length of the table, but for a line for each slice that would be missing.
 
     Returns:
       Objects as of `distill.preflight.report.inspect`, the compiled ones first, those that
@@ -119,11 +119,11 @@ def search(
     best, rest = every[: COMPILED if compiling else 0], every[COMPILED if compiling else 0 :]
     compiled = []
     for _, candidate, topology in best:
-        told = " ".join(f"{k}={v}" for k, v in settings(candidate).items())
-        progress(f"compiling {topology.name} {told}")
+        description = " ".join(f"{k}={v}" for k, v in settings(candidate).items())
+        progress(f"compiling {topology.name} {description}")
         compiled.append(inspect(candidate, topology, True, rows, price))
     compiled.sort(key=lambda r: (not r["fits"], r["chips"] * r["step_seconds_bound"]))
-    table = [*compiled, *(result for result, *_ in rest[: max(shown - len(compiled), 0)])]
+    table = [*compiled, *(result for result, *_ in rest[: max(limit - len(compiled), 0)])]
     for result, *_ in rest:
         if result["topology"] not in {row["topology"] for row in table}:
             table.append(result)
@@ -152,20 +152,20 @@ def nearest(
     Returns:
       As `inspect`, with `changed`: macros and their values; None where nothing fits.
     """
-    own, slices = settings(config), [topology]
+    current, slices = settings(config), [topology]
     for _ in range(_DOUBLINGS):
         slices.append(slices[-1].larger())
-    for place in slices:
+    for slice_topology in slices:
         fitting = []
-        for result, candidate, _ in ranked(config, [place], rows):
-            changed = {k: v for k, v in settings(candidate).items() if own[k] != v}
+        for result, candidate, _ in ranked(config, [slice_topology], rows):
+            changed = {k: v for k, v in settings(candidate).items() if current[k] != v}
             free = (1 - _MARGIN) * result["hbm_bytes_per_chip"] - result["peak_bytes_per_chip"]
-            if free >= 0 and (changed or place is not topology):
+            if free >= 0 and (changed or slice_topology is not topology):
                 seconds = result["step_seconds_bound"]
                 fitting.append((len(changed), seconds, len(fitting), candidate, result, changed))
         for *_, candidate, result, changed in sorted(fitting, key=lambda f: f[:3])[:tries]:
             if compiling:
-                result = inspect(candidate, place, True, rows)
+                result = inspect(candidate, slice_topology, True, rows)
             if result["fits"]:
                 return result | {"changed": changed}
     return None

@@ -98,7 +98,7 @@ class DecoderLayer(nn.Module):
         self.mlp = FeedForward(config)
 
     def encoder_keys_values(
-        self, x: None, own: None, encoded_BxIxD: jax.Array
+        self, x: None, layer_inputs: None, encoded_BxIxD: jax.Array
     ) -> tuple[None, KeysValues]:
         """What this layer's cross-attention reads, [B, I, H, K] each."""
         return None, self.encoder_decoder_attention.keys_values(encoded_BxIxD)
@@ -106,7 +106,7 @@ class DecoderLayer(nn.Module):
     def __call__(
         self,
         x_BxTxD: jax.Array,
-        own: tuple[KeysValues | None, jax.Array | None],
+        layer_inputs: tuple[KeysValues | None, jax.Array | None],
         encoded_BxIxD: jax.Array | None,
         segments_BxT: jax.Array,
         self_mask: jax.Array,
@@ -118,14 +118,14 @@ class DecoderLayer(nn.Module):
         `own` has what the cross-attention reads, which is made of the encoder's states if it
         is None, and the dropout factors [B, N].
         """
-        keys_values, factors_BxN = own
+        keys_values, factors_BxN = layer_inputs
         heads, inputs = self.config.num_heads, cross_mask.shape[-1]
         places = by_place(factors_BxN, decoder_places(self.config, x_BxTxD.shape[1], inputs))
         of_self, of_attention, of_cross, *others = places
         y_BxTxD = self.pre_self_attention_layer_norm(x_BxTxD)
-        own_keys_values = self.self_attention.keys_values(y_BxTxD)
+        self_keys_values = self.self_attention.keys_values(y_BxTxD)
         of_self = by_key(of_self, heads)
-        attended = self.self_attention(y_BxTxD, own_keys_values, self_mask, bias, of_self)
+        attended = self.self_attention(y_BxTxD, self_keys_values, self_mask, bias, of_self)
         x_BxTxD += drop(attended, by_segment(of_attention, segments_BxT))
         if keys_values is None:
             keys_values = self.encoder_decoder_attention.keys_values(encoded_BxIxD)
@@ -135,7 +135,7 @@ class DecoderLayer(nn.Module):
     def step(
         self,
         x_Bx1xD: jax.Array,
-        own: tuple[KeysValues, KeysValues],
+        layer_inputs: tuple[KeysValues, KeysValues],
         position: jax.Array,
         cross_mask: jax.Array,
         bias_1xHx1xT: jax.Array,
@@ -144,13 +144,13 @@ class DecoderLayer(nn.Module):
 
         `own` is the cache, and what the cross-attention reads.
         """
-        cache, encoder_keys_values = own
+        cache, encoder_keys_values = layer_inputs
         y_Bx1xD = self.pre_self_attention_layer_norm(x_Bx1xD)
         new = self.self_attention.keys_values(y_Bx1xD)
         write = jax.lax.dynamic_update_slice_in_dim
         cache = tuple(write(old, one, position, 1) for old, one in zip(cache, new, strict=True))
-        seen = jnp.arange(cache[0].shape[1]) <= position
-        x_Bx1xD += self.self_attention(y_Bx1xD, cache, seen, bias_1xHx1xT, None)
+        visible = jnp.arange(cache[0].shape[1]) <= position
+        x_Bx1xD += self.self_attention(y_Bx1xD, cache, visible, bias_1xHx1xT, None)
         return self._after_self_attention(x_Bx1xD, encoder_keys_values, cross_mask), cache
 
     def _after_self_attention(

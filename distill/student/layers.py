@@ -1,6 +1,6 @@
 """The parts of T5 v1.1: norm, dense, embedding, relative bias, masks, attention, feed-forward.
 
-Parameter names, shapes and initialisers are T5X's
+Parameter names, shapes and initializers are T5X's
 (t5x/examples/t5/layers.py), so that checkpoints carry over; the code is ours.
 Shape letters: B rows, Q queries, S keys, D embed, H heads, K head dim, F mlp, V vocabulary.
 """
@@ -82,7 +82,7 @@ class Dense(nn.Module):
     Attributes:
       features: width of the result.
       axes: logical axis names of the kernel's two axes.
-      kernel_init: initialiser of the kernel.
+      kernel_init: initializer of the kernel.
       dtype: what is computed in.
     """
 
@@ -110,7 +110,7 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises the last axis of x."""
+        """Normalizes the last axis of x."""
         init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
         scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
         x = x.astype(at_least_float32(x.dtype))
@@ -152,18 +152,18 @@ def relative_buckets(num_queries: int, num_keys: int, bidirectional: bool) -> np
     Returns:
       int32 [Q, S] in [0, NUM_BUCKETS).
     """
-    behind = np.arange(num_queries)[:, None] - np.arange(num_keys)[None, :]
+    distance = np.arange(num_queries)[:, None] - np.arange(num_keys)[None, :]
     if bidirectional:
-        buckets, offset = NUM_BUCKETS // 2, np.where(behind < 0, NUM_BUCKETS // 2, 0)
-        behind = np.abs(behind)
+        buckets, offset = NUM_BUCKETS // 2, np.where(distance < 0, NUM_BUCKETS // 2, 0)
+        distance = np.abs(distance)
     else:
         buckets, offset = NUM_BUCKETS, 0
-        behind = np.maximum(behind, 0)
+        distance = np.maximum(distance, 0)
     exact = buckets // 2
-    ratio = behind.astype(np.float32) / exact + np.finfo(np.float32).eps
+    ratio = distance.astype(np.float32) / exact + np.finfo(np.float32).eps
     growth = np.log(ratio) / np.log(MAX_DISTANCE / exact) * (buckets - exact)
     far = np.minimum(exact + growth.astype(np.int32), buckets - 1)
-    return (offset + np.where(behind < exact, behind, far)).astype(np.int32)
+    return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
 
 
 def direction_bias(num_heads: int, strength: float) -> np.ndarray:
@@ -208,7 +208,7 @@ class RelativeBias(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention; 1/sqrt(K) is in the query initialiser, as in T5."""
+    """Multi-head attention; 1/sqrt(K) is in the query initializer, as in T5."""
 
     config: T5Config
 

@@ -1,8 +1,8 @@
 """Token and task losses of the student (pure functions, float32 or what is wider).
 
-Normalisation is no setting here: every target token carries its weight
+Normalization is no setting here: every target token carries its weight
 (`decoder_loss_weights`) and the divisor is the caller's, so that
-`per_sequence`, `per_token` and T5X's normalisers are choices of two arrays.
+`per_sequence`, `per_token` and T5X's normalizers are choices of two arrays.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def token_nll(logits_BxTxV: jax.Array, targets_BxT: jax.Array, z_loss: float = 0
     Args:
       logits_BxTxV: any leading shape; computed in float32.
       targets_BxT: int ids, the leading shape of the logits.
-      z_loss: weight of the squared log-normaliser; 0 adds nothing to the program.
+      z_loss: weight of the squared log-normalizer; 0 adds nothing to the program.
 
     Returns:
       float32, the shape of the targets.

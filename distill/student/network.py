@@ -70,14 +70,14 @@ class Encoder(nn.Module):
         bias = RelativeBias(config, bidirectional=True, name="relpos_bias")(length, length)
         x_BxIxD = residual_stream(drop(x_BxIxD, by_segment(first, segments_BxI)))
         shared = segments_BxI, mask, bias
-        one = layer_class(EncoderLayer, config)
+        layer_cls = layer_class(EncoderLayer, config)
         if config.scan_layers:
-            every = scanned(one, count, {"__call__": len(shared)})
+            every = scanned(layer_cls, count, {"__call__": len(shared)})
             x_BxIxD, _ = every(config, name="encoder")(x_BxIxD, of_layers, *shared)
         else:
             for i in range(count):
-                own = None if of_layers is None else of_layers[i]
-                x_BxIxD, _ = one(config, name=f"layers_{i}")(x_BxIxD, own, *shared)
+                layer_factors = None if of_layers is None else of_layers[i]
+                x_BxIxD, _ = layer_cls(config, name=f"layers_{i}")(x_BxIxD, layer_factors, *shared)
         x_BxIxD = RMSNorm(config.dtype, name="encoder_norm")(x_BxIxD)
         # T5X's last encoder dropout is the one that does not share its zeros along length.
         return drop(x_BxIxD, None if last is None else last.reshape(x_BxIxD.shape))
@@ -93,24 +93,24 @@ class Decoder(nn.Module):
         config = self.config
         count = config.num_decoder_layers
         self.relpos_bias = RelativeBias(config, bidirectional=False)
-        one = layer_class(DecoderLayer, config)
+        layer_cls = layer_class(DecoderLayer, config)
         if config.scan_layers:
             shared = {"encoder_keys_values": 1, "__call__": 5, "step": 3}
-            self.decoder = scanned(one, count, shared)(config)
+            self.decoder = scanned(layer_cls, count, shared)(config)
         else:
-            self.layers = [one(config) for _ in range(count)]
+            self.layers = [layer_cls(config) for _ in range(count)]
         self.decoder_norm = RMSNorm(config.dtype)
         if not config.tie_embeddings:
             dtype = at_least_float32(config.dtype)
             self.logits_dense = Dense(config.vocab_size, ("embed", "vocab"), dtype=dtype)
 
-    def _each(self, method: str, x: object, own: Sequence, *shared: object) -> tuple:
+    def _each(self, method: str, x: object, per_layer: Sequence, *shared: object) -> tuple:
         """Calls a method of all layers, one after the other: the last x, and their results."""
         if self.config.scan_layers:
-            return getattr(self.decoder, method)(x, own, *shared)
+            return getattr(self.decoder, method)(x, per_layer, *shared)
         results = []
-        for layer, its in zip(self.layers, own, strict=True):
-            x, result = getattr(layer, method)(x, its, *shared)
+        for layer, layer_inputs in zip(self.layers, per_layer, strict=True):
+            x, result = getattr(layer, method)(x, layer_inputs, *shared)
             results.append(result)
         return x, tuple(results)
 
@@ -123,8 +123,8 @@ class Decoder(nn.Module):
 
     def encoder_keys_values(self, encoded_BxIxD: jax.Array) -> StackKeysValues:
         """What the cross-attention of each layer reads."""
-        own = None if self.config.scan_layers else [None] * self.config.num_decoder_layers
-        return self._each("encoder_keys_values", None, own, encoded_BxIxD)[1]
+        per_layer = None if self.config.scan_layers else [None] * self.config.num_decoder_layers
+        return self._each("encoder_keys_values", None, per_layer, encoded_BxIxD)[1]
 
     def __call__(
         self,
@@ -149,9 +149,9 @@ class Decoder(nn.Module):
         (first,), (of_layers,), (last,) = dropout_factors(self, deterministic, rows, places)
         x_BxTxD = self.embedding(tokens_BxT)
         x_BxTxD = residual_stream(drop(x_BxTxD, by_segment(first, segments_BxT)))
-        own = self._paired(encoder_keys_values, by_layer(of_layers, count))
+        per_layer = self._paired(encoder_keys_values, by_layer(of_layers, count))
         shared = encoded_BxIxD, segments_BxT, self_mask, cross_mask, bias
-        x_BxTxD, _ = self._each("__call__", x_BxTxD, own, *shared)
+        x_BxTxD, _ = self._each("__call__", x_BxTxD, per_layer, *shared)
         return self._logits(x_BxTxD, by_segment(last, segments_BxT))
 
     def step(
@@ -166,8 +166,8 @@ class Decoder(nn.Module):
         length = jax.tree.leaves(cache)[0].shape[-3]
         bias_1xHx1xT = self.relpos_bias(length, length, only_query=position)
         x_Bx1xD = self.embedding(tokens_B[:, None])
-        own = self._paired(cache, encoder_keys_values)
-        x_Bx1xD, cache = self._each("step", x_Bx1xD, own, position, cross_mask, bias_1xHx1xT)
+        per_layer = self._paired(cache, encoder_keys_values)
+        x_Bx1xD, cache = self._each("step", x_Bx1xD, per_layer, position, cross_mask, bias_1xHx1xT)
         return self._logits(x_Bx1xD, None)[:, 0], cache
 
     def _logits(self, x_BxTxD: jax.Array, factors: jax.Array | None) -> jax.Array:

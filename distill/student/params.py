@@ -1,4 +1,4 @@
-"""The student's parameters: initialisation, shapes, logical axes, count, stacked layers."""
+"""The student's parameters: initialization, shapes, logical axes, count, stacked layers."""
 
 from __future__ import annotations
 

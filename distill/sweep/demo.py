@@ -1,4 +1,4 @@
-"""The demonstration: does distilling step-by-step beat fine-tuning on `returns`?
+"""The demonstration: does distilling step-by-step beat fine-tuning on `tickets`?
 
   python -m distill.sweep.demo {smoke,demo,full} --out DIR
 
@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from distill.sweep import report
-from distill.sweep.results import Group, group, table
+from distill.sweep.results import Group, group, results_table
 
 SEEDS = (11, 12, 13)
 TICKET = "my fan seems burnt . i bought it in march ."
@@ -48,9 +48,9 @@ def rows_of(kind: str) -> tuple[list[Row], tuple[int, ...]]:
         (also 1,000 labels, and the hard policy).
     """
     methods = (
-        ("finetune", "returns_finetune"),
-        ("finetune, stronger", "returns_finetune_strong"),
-        ("step_by_step", "returns_step_by_step"),
+        ("finetune", "tickets_finetune"),
+        ("finetune, stronger", "tickets_finetune_strong"),
+        ("step_by_step", "tickets_step_by_step"),
     )
     if kind == "smoke":
         return [Row(n, e, ("NUM_LABELS=500",)) for n, e in (methods[0], methods[2])], SEEDS[:1]
@@ -59,8 +59,8 @@ def rows_of(kind: str) -> tuple[list[Row], tuple[int, ...]]:
         for labels in (250, 500, 1000) if kind == "full" else (250, 500):
             chosen = (f"POLICY={policy}", f"NUM_LABELS={labels}")
             rows += [Row(name, experiment, chosen) for name, experiment in methods]
-    rows.append(Row("distill_labels, noisy teacher", "returns_noisy_distill_labels", ()))
-    rows.append(Row("step_by_step, noisy teacher", "returns_noisy_step_by_step", ()))
+    rows.append(Row("distill_labels, noisy teacher", "tickets_noisy_distill_labels", ()))
+    rows.append(Row("step_by_step, noisy teacher", "tickets_noisy_step_by_step", ()))
     return rows, SEEDS
 
 
@@ -104,16 +104,16 @@ def run_all(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> Iterator[tu
             row, seed = futures[future]
             result = future.result()
             elapsed = time.monotonic() - began
-            left = elapsed / done * (len(jobs) - done)
+            remaining = elapsed / done * (len(jobs) - done)
             print(
                 f"[{done}/{len(jobs)}] {row.name} {' '.join(row.overrides)} seed {seed}: "
-                f"accuracy {result['accuracy']:.3f}   ETA {left / 60:.1f} min",
+                f"accuracy {result['accuracy']:.3f}   ETA {remaining / 60:.1f} min",
                 flush=True,
             )
             yield row, result
 
 
-def annotate(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> float:
+def annotate_noisy_runs(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> float:
     """Has the noisy runs' tickets annotated over HTTP; returns the teacher's mean accuracy.
 
     `distill annotate` sends the tickets, without labels, to the simulated teacher behind a
@@ -129,28 +129,28 @@ def annotate(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> float:
     from distill.data.examples import read_jsonl, teacher_accuracy, write_jsonl
     from distill.tickets import server
 
-    noisy = next((row for row in rows if row.experiment == "returns_noisy_step_by_step"), rows[-1])
+    noisy = next((row for row in rows if row.experiment == "tickets_noisy_step_by_step"), rows[-1])
     accuracies = []
     for seed in seeds:
         overrides = (*noisy.overrides, f"SEED={seed}")
         run = resolve([f"gin/experiments/{noisy.experiment}.gin"], overrides).run
-        tickets, _ = get("returns").load(run.data)
+        tickets, _ = get("tickets").load(run.data)
         stem = out / "annotated" / f"{noisy.experiment}-seed{seed}"
-        unlabelled = [
+        unlabeled = [
             dataclasses.replace(row, label=None, teacher_label=None, rationale=None)
             for row in tickets
         ]
-        write_jsonl(f"{stem}.unlabelled.jsonl", unlabelled)
+        write_jsonl(f"{stem}.unlabeled.jsonl", unlabeled)
         with server.background(server.Endpoint(server.row_teacher(tickets))) as url:
             flags = [
-                f"--input={stem}.unlabelled.jsonl", "--prompt=returns", f"--base_url={url}",
+                f"--input={stem}.unlabeled.jsonl", "--prompt=tickets", f"--base_url={url}",
                 f"--model={server.MODEL}", f"--output={stem}.jsonl",
             ]  # fmt: skip
             print(f"$ distill annotate {' '.join(flags)}", flush=True)
             if cli.main(["annotate", *flags]):
                 raise SystemExit(2)
-        said = read_jsonl(f"{stem}.jsonl", "train")
-        if [(r.id, r.teacher_label, r.rationale) for r in said] != [
+        annotated = read_jsonl(f"{stem}.jsonl", "train")
+        if [(r.id, r.teacher_label, r.rationale) for r in annotated] != [
             (r.id, r.teacher_label, r.rationale) for r in tickets
         ]:
             raise SystemExit(f"{stem}.jsonl differs from the rows of the runs")
@@ -162,31 +162,31 @@ def annotate(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> float:
 def findings(groups: Sequence[Group], teacher: float, latency_ms: float) -> list[str]:
     """What the numbers say, whichever way they fall."""
     by_key = {(g.name, g.policy, g.labels): g for g in groups}
-    said = []
-    for (name, policy, labels), ours in by_key.items():
+    sentences = []
+    for (name, policy, labels), step_by_step in by_key.items():
         if name != "step_by_step":
             continue
         rivals = [by_key.get((n, policy, labels)) for n in ("finetune, stronger", "finetune")]
         best = max((g for g in rivals if g), key=lambda g: g.mean)
-        said.append(
-            f"{policy}, {labels} labels: step_by_step {ours.mean:.3f}, best fine-tuning "
-            f"({best.name}) {best.mean:.3f}: {100 * (ours.mean - best.mean):+.1f} points."
+        sentences.append(
+            f"{policy}, {labels} labels: step_by_step {step_by_step.mean:.3f}, best fine-tuning "
+            f"({best.name}) {best.mean:.3f}: {100 * (step_by_step.mean - best.mean):+.1f} points."
         )
     noisy = next((g for g in groups if g.name == "step_by_step, noisy teacher"), None)
     if noisy:
         lows = [low for low, _ in noisy.intervals]
         bounds = ", ".join(f"{low:.3f}" for low in lows)
         verdict = "every seed is above it" if min(lows) > teacher else "not every seed is above it"
-        said.append(
+        sentences.append(
             f"The noisy teacher is right on {teacher:.1%} of its tickets; Wilson lower bounds of "
             f"the student that learns from it: {bounds}: {verdict}."
         )
-    said.append(f"Answering one ticket takes {latency_ms:.1f} ms: only the label is decoded.")
-    said.append(
+    sentences.append(f"Answering one ticket takes {latency_ms:.1f} ms: only the label is decoded.")
+    sentences.append(
         "The tickets and rationales are generated and noiseless but for the teacher's errors; "
         "the gain is data efficiency, and shrinks as labels become plenty."
     )
-    return said
+    return sentences
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -198,18 +198,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     began = time.monotonic()
     rows, seeds = rows_of(options.kind)
-    teacher = annotate(rows, seeds, options.out)
-    found: dict[Row, list[dict]] = {row: [] for row in rows}
+    teacher = annotate_noisy_runs(rows, seeds, options.out)
+    results: dict[Row, list[dict]] = {row: [] for row in rows}
     for row, result in run_all(rows, seeds, options.out):
-        found[row].append(result)
-    groups = [group(row.name, sorted(rs, key=lambda r: r["seed"])) for row, rs in found.items()]
+        results[row].append(result)
+    groups = [group(row.name, sorted(rs, key=lambda r: r["seed"])) for row, rs in results.items()]
 
     from distill.inference import load
 
     student = next(row for row in reversed(rows) if row.name == "step_by_step")
     student_dir = student.run_dir(options.out, seeds[0])
     latency_ms = load.label_latency_ms(student_dir, TICKET)
-    said = findings(groups, teacher, latency_ms)
+    sentences = findings(groups, teacher, latency_ms)
     content = {
         "kind": options.kind,
         "groups": [g.to_dict() for g in groups],
@@ -218,10 +218,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "seconds": time.monotonic() - began,
     }
     (options.out / "results.json").write_text(json.dumps(content, indent=1) + "\n")
-    page = report.page("Distilling step-by-step on returns", groups, said)
+    page = report.page("Distilling step-by-step on tickets", groups, sentences)
     (options.out / "report.html").write_text(page)
-    print(f"\n{table(groups)}\n")
-    print("\n".join(said))
+    print(f"\n{results_table(groups)}\n")
+    print("\n".join(sentences))
     print(f"\nResults: {options.out / 'results.json'}   Report: {options.out / 'report.html'}")
     print(f'\n$ distill predict --run_dir={student_dir} "{TICKET}"', flush=True)
     return _predict(student_dir)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from distill.sweep.results import Group
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 360, 56, 200, 24, 44
-COLOURS = ("#0b6e99", "#d9730d", "#6940a5", "#4d6461")
+COLORS = ("#0b6e99", "#d9730d", "#6940a5", "#4d6461")
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; }
@@ -103,24 +103,24 @@ def _chart(lines: dict[str, list[Group]]) -> str:
         "(test accuracy, mean and standard deviation over seeds)</text>"
     )
     for index, (name, line) in enumerate(lines.items()):
-        parts.append(_line(name, line, COLOURS[index % len(COLOURS)], x, y))
+        parts.append(_line(name, line, COLORS[index % len(COLORS)], x, y))
     return "".join([*parts, "</svg>"])
 
 
-def _line(name: str, line: Sequence[Group], colour: str, x: object, y: object) -> str:
+def _line(name: str, line: Sequence[Group], color: str, x: object, y: object) -> str:
     points = " ".join(f"{x(g.labels):.1f},{y(g.mean):.1f}" for g in line)
-    parts = [f"<polyline points='{points}' fill=none stroke='{colour}' stroke-width=2 />"]
+    parts = [f"<polyline points='{points}' fill=none stroke='{color}' stroke-width=2 />"]
     for g in line:
         high, low = y(min(1, g.mean + g.spread)), y(max(0, g.mean - g.spread))
-        at = f"{x(g.labels):.1f}"
+        center = f"{x(g.labels):.1f}"
         parts.append(
-            f"<line x1={at} x2={at} y1={high:.1f} y2={low:.1f} stroke='{colour}'/>"
-            f"<circle cx={at} cy={y(g.mean):.1f} r=4 fill='{colour}'>"
+            f"<line x1={center} x2={center} y1={high:.1f} y2={low:.1f} stroke='{color}'/>"
+            f"<circle cx={center} cy={y(g.mean):.1f} r=4 fill='{color}'>"
             f"<title>{html.escape(name)}, {g.labels} labels: {g.mean:.3f}</title></circle>"
         )
     last = line[-1]
     parts.append(
         f"<text x={x(last.labels) + 10:.1f} y={y(last.mean) + 4:.1f} font-size=12 "
-        f"fill='{colour}'>{html.escape(name)} {last.mean:.2f}</text>"
+        f"fill='{color}'>{html.escape(name)} {last.mean:.2f}</text>"
     )
     return "".join(parts)

@@ -13,7 +13,7 @@ class Group:
 
     Attributes:
       name: what the table calls them.
-      policy: of `returns`.
+      policy: of `tickets`.
       labels: label budget.
       accuracies: test accuracy of each seed.
       intervals: 95% Wilson interval of each.
@@ -71,7 +71,7 @@ def group(name: str, results: Sequence[dict]) -> Group:
     )
 
 
-def table(groups: Sequence[Group]) -> str:
+def results_table(groups: Sequence[Group]) -> str:
     """A text table, a row a group."""
     header = ("policy", "labels", "method", "accuracy", "seeds", "steps", "parameters", "s a run")
     rows = [

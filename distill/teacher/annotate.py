@@ -15,18 +15,18 @@ from distill.common.terminal import printable
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.teacher.client import Answer, Client, Permanent, Reason, Refused, Retry
+from distill.teacher.job_stats import JobProgress, JobStats
 from distill.teacher.limits import Limits, backoff, jitter
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt
-from distill.teacher.samples import Missing, answer_records, first_run, missing, record
+from distill.teacher.samples import PendingRow, answer_records, first_run, pending_rows, record
 from distill.teacher.sampling import PATHS, Digests, Sampling
 from distill.teacher.settings import Settings
 from distill.teacher.store import Store
-from distill.teacher.tally import Progress, Tally
 
 
 class Job:
-    """One run of a job; see `run`."""
+    """One run of a job; see `run_job`."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class Job:
         self.limits = Limits(
             settings.requests_per_minute, settings.tokens_per_minute, sleep=self._sleep
         )
-        self.tally = Tally(len(rows), price)
+        self.stats = JobStats(len(rows), price)
         self.stopped: str | None = None  # why the run ended before its rows did
         self.error: str | None = None  # why no run can go on
         self.last_failure = ""  # what the last row that failed was told
         digests = Digests(prompt, sampling)
-        self._missing = missing(rows, digests, settings.samples, store, settings.retry_failed)
-        self._progress = Progress(settings.progress_seconds)
+        self._missing = pending_rows(rows, digests, settings.samples, store, settings.retry_failed)
+        self._progress = JobProgress(settings.progress_seconds)
         self._reserved, self._under_way = 0.0, 0
         self._failed_in_turn, self._halted = 0, asyncio.Event()
         self._prefix_characters = len(prompt.prefix(sampling.api))
@@ -65,7 +65,7 @@ class Job:
         if settings.max_cost is not None and price is None:
             raise UserError(f"--max_cost needs the price of {model!r}: give a file with --prices")
 
-    async def run(self) -> Tally:
+    async def run(self) -> JobStats:
         """Asks for what is missing.
 
         Raises:
@@ -83,14 +83,14 @@ class Job:
                 self.store.sync()
             except UserError as error:
                 self._fail(str(error))
-            self._progress.show(self.tally, last=True)
+            self._progress.show(self.stats, last=True)
             await self.client.close()
         if self.error:
             raise UserError(
-                f"{self.error}. {self.tally.answered:,} rows of this run are stored; the same "
+                f"{self.error}. {self.stats.answered:,} rows of this run are stored; the same "
                 "command goes on from there"
             )
-        return self.tally
+        return self.stats
 
     async def _work(self) -> None:
         """One worker: rows from the common list until there are none, or the run stops."""
@@ -98,23 +98,23 @@ class Job:
             task = next(self._missing, _END)
             if task is _END:
                 return
-            self.tally.seen += 1
+            self.stats.seen += 1
             if task is None:
-                if self.tally.seen % 1000 == 0:
+                if self.stats.seen % 1000 == 0:
                     await asyncio.sleep(0)
                 continue
             if not await self._may_ask(task):
-                self.tally.seen -= 1
+                self.stats.seen -= 1
                 return
-            self.tally.asked += 1
+            self.stats.asked += 1
             try:
                 await self._ask_row(task)
             except (Permanent, UserError) as error:
                 self._fail(str(error))
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, reason: str) -> None:
         """Ends the run: what is under way is awaited and stored, what waits gives up."""
-        self.error = self.error or why
+        self.error = self.error or reason
         self._halted.set()
 
     async def _sleep(self, seconds: float) -> None:
@@ -130,17 +130,17 @@ class Job:
             return
         raise Permanent(self.error)
 
-    async def _may_ask(self, task: Missing) -> bool:
+    async def _may_ask(self, task: PendingRow) -> bool:
         """Whether rows and budget allow another row."""
         settings = self.settings
         while not (self.stopped or self.error):
-            if settings.max_rows is not None and self.tally.asked >= settings.max_rows:
+            if settings.max_rows is not None and self.stats.asked >= settings.max_rows:
                 self.stopped = "max_rows"
                 break
             if settings.max_cost is None:
                 return True
             worst = self._worst_cost(task)
-            if (self.tally.cost or 0.0) + self._reserved + worst <= settings.max_cost:
+            if (self.stats.cost or 0.0) + self._reserved + worst <= settings.max_cost:
                 return True
             if not self._under_way:
                 self.stopped = "max_cost"
@@ -148,34 +148,34 @@ class Job:
         return False
 
     def _prompt_tokens(self, row: Example) -> int:
-        return self.tally.tokens_of(self._prefix_characters + len(row.input))
+        return self.stats.tokens_of(self._prefix_characters + len(row.input))
 
-    def _worst_cost(self, task: Missing) -> float:
+    def _worst_cost(self, task: PendingRow) -> float:
         written = self.sampling.longest * len(task.samples)
         # A server that ignores n is sent the prompt again for each sample.
         read = self._prompt_tokens(task.row) * len(task.samples)
-        return self.tally.price.of(read, written) if self.tally.price else 0.0
+        return self.stats.price.of(read, written) if self.stats.price else 0.0
 
-    async def _ask_row(self, task: Missing) -> None:
+    async def _ask_row(self, task: PendingRow) -> None:
         """Asks until every sample of a row is stored, answered or failed."""
         reserved = self._worst_cost(task) if self.settings.max_cost is not None else 0.0
         self._reserved += reserved
         self._under_way += 1
-        left = list(task.samples)
+        remaining = list(task.samples)
         try:
-            while left:
-                run = first_run(left)
+            while remaining:
+                run = first_run(remaining)
                 answer, attempts = await self._ask(task.row, len(run), run[0])
                 self._store_answer(task, run, answer, attempts)
-                left = left[min(len(run), len(answer.texts)) :]
-            self.tally.answered += 1
+                remaining = remaining[min(len(run), len(answer.texts)) :]
+            self.stats.answered += 1
             self._failed_in_turn = 0
         except _RowFailed as failure:
-            for sample in left:
+            for sample in remaining:
                 self._store_failure(task, sample, failure)
             self.last_failure = str(failure)
-            self.tally.failed += 1
-            self.tally.reasons[failure.reason] += 1
+            self.stats.failed += 1
+            self.stats.reasons[failure.reason] += 1
             self._failed_in_turn += 1
             if self._failed_in_turn >= self.settings.max_failures:
                 self._fail(
@@ -183,12 +183,12 @@ class Job:
                     f"{failure.reason} ({failure}); --retry_failed asks for them again"
                 )
         except _Unaffordable:
-            self.tally.seen -= 1
-            self.tally.asked -= 1
+            self.stats.seen -= 1
+            self.stats.asked -= 1
         finally:
             self._under_way -= 1
             self._reserved -= reserved
-            self._progress.show(self.tally)
+            self._progress.show(self.stats)
 
     async def _ask(self, row: Example, count: int, first: int) -> tuple[Answer, int]:
         """An answer with at least one sample, and the number of attempts.
@@ -204,7 +204,7 @@ class Job:
             await self.limits.admit(expected)
             if self.error:
                 raise Permanent(self.error)
-            self.tally.requests += 1
+            self.stats.requests += 1
             try:
                 answer = await self.client.ask(PATHS[self.sampling.api], body)
                 self.limits.settle(expected, sum(answer.tokens or (expected,)))
@@ -212,9 +212,9 @@ class Job:
             except Refused as error:
                 raise _RowFailed(Reason.BAD_REQUEST, str(error)) from None
             except Retry as error:
-                if not self.tally.retries[error.reason]:
+                if not self.stats.retries[error.reason]:
                     self._progress.note(f"{error.reason}: {error}; asking again")
-                self.tally.retries[error.reason] += 1
+                self.stats.retries[error.reason] += 1
                 if error.tokens:  # an answer of no use is paid for too
                     self._count(row, error.tokens)
                     self._check_spent()
@@ -227,41 +227,45 @@ class Job:
     def _check_spent(self) -> None:
         """Lets a row go, neither answered nor failed, if asking again may cost too much."""
         bound = self.settings.max_cost
-        if bound is not None and (self.tally.cost or 0.0) + self._reserved > bound:
+        if bound is not None and (self.stats.cost or 0.0) + self._reserved > bound:
             self.stopped = "max_cost"
             raise _Unaffordable
 
     def _wait(self, error: Retry, attempt: int) -> float:
         """Seconds before the next attempt; a Retry-After holds back all requests."""
         settings = self.settings
-        own = backoff(attempt, settings.backoff_base, settings.backoff_longest, jitter)
+        delay = backoff(attempt, settings.backoff_base, settings.backoff_longest, jitter)
         if error.wait is None:
-            return own
+            return delay
         if error.wait > settings.longest_wait:
             raise Permanent(f"{self.client.base_url} asks to wait {error.wait:,.0f} s ({error})")
         self.limits.pause(error.wait)
-        return max(own, error.wait + settings.backoff_base * jitter())
+        return max(delay, error.wait + settings.backoff_base * jitter())
 
     def _store_answer(
-        self, task: Missing, run: Sequence[int], answer: Answer, attempts: int
+        self, task: PendingRow, run: Sequence[int], answer: Answer, attempts: int
     ) -> None:
         tokens = answer.tokens
         if tokens is None:
             read = self._prompt_tokens(task.row)
-            tokens = (read, sum(self.tally.tokens_of(len(t)) for t in answer.texts[: len(run)]))
-            self.tally.estimated += 1
+            tokens = (read, sum(self.stats.tokens_of(len(t)) for t in answer.texts[: len(run)]))
+            self.stats.estimated += 1
         self._count(task.row, tokens)
-        more = {"seconds": round(answer.seconds, 4), "model": answer.model, "attempts": attempts}
+        metadata = {
+            "seconds": round(answer.seconds, 4),
+            "model": answer.model,
+            "attempts": attempts,
+        }
         for stored in answer_records(task, run, answer, tokens):
-            self.store.append(stored | more)
+            self.store.append(stored | metadata)
 
     def _count(self, row: Example, tokens: tuple[int, int]) -> None:
         """Adds the tokens of an answer about a row."""
-        self.tally.tokens_in += tokens[0]
-        self.tally.tokens_out += tokens[1]
-        self.tally.characters += self._prefix_characters + len(row.input)
+        self.stats.tokens_in += tokens[0]
+        self.stats.tokens_out += tokens[1]
+        self.stats.characters += self._prefix_characters + len(row.input)
 
-    def _store_failure(self, task: Missing, sample: int, failure: _RowFailed) -> None:
+    def _store_failure(self, task: PendingRow, sample: int, failure: _RowFailed) -> None:
         self.store.append(
             record(task, sample, False)
             | {"failure": str(failure.reason), "message": printable(str(failure), keep="")}
@@ -274,7 +278,7 @@ class Job:
                 self.store.sync_if_due()
             except UserError as error:
                 self._fail(str(error))
-            self._progress.show(self.tally)
+            self._progress.show(self.stats)
 
     def _stop_on_interrupt(self) -> object:
         """On Ctrl-C what is under way is finished and stored; gives what undoes this."""
@@ -305,6 +309,6 @@ class _Unaffordable(Exception):
 _END = object()
 
 
-def run(job: Job) -> Tally:
+def run_job(job: Job) -> JobStats:
     """Runs a job to its end; see `Job.run`."""
     return asyncio.run(job.run())

@@ -22,19 +22,19 @@ from distill.common.terminal import printable
 from distill.common.text_files import json_lines
 from distill.errors import UserError
 from distill.teacher.client import Answer, Reason, Retry, answer_of, same_model
+from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
 from distill.teacher.prompts import Prompt
-from distill.teacher.samples import Missing, answer_records, first_run
+from distill.teacher.samples import PendingRow, answer_records, first_run
 from distill.teacher.sampling import PATHS, Sampling, key_of
 from distill.teacher.store import Store
-from distill.teacher.tally import CHARACTERS_PER_TOKEN
 
 _COUNT = re.compile(r"[0-9]{1,9}")
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
 
 
-def write(
+def write_requests(
     path: epath.PathLike,
-    missing: Iterable[Missing | None],
+    missing: Iterable[PendingRow | None],
     prompt: Prompt,
     sampling: Sampling,
     max_requests: int = MAX_REQUESTS,
@@ -44,7 +44,7 @@ def write(
 
     Args:
       path: the file; further ones are `<stem>-1.jsonl`, `<stem>-2.jsonl`, ...
-      missing: see `samples.missing`.
+      missing: see `samples.pending_rows`.
       prompt, sampling: what is asked.
       max_requests, max_bytes: bounds of a file.
 
@@ -78,9 +78,9 @@ def write(
     return {"requests": requests, "files": files}
 
 
-def read(
+def read_results(
     paths: Sequence[epath.PathLike],
-    missing: Iterable[Missing | None],
+    missing: Iterable[PendingRow | None],
     prompt: Prompt,
     sampling: Sampling,
     store: Store,
@@ -92,7 +92,7 @@ def read(
 
     Args:
       paths: result files (OpenAI's output and error files, vLLM's output).
-      missing: what has no answer yet (failed samples are taken too), see `samples.missing`.
+      missing: what has no answer yet (failed samples are taken too), see `samples.pending_rows`.
       prompt, sampling: what was asked.
       store: where answers go.
       any_model: takes answers of another model.
@@ -105,7 +105,7 @@ def read(
       UserError: a missing file, or a line that is not JSON (`file:line`).
     """
     # A request may have asked for samples from one on that is stored meanwhile.
-    wanted = {
+    tasks_by_key = {
         key_of(task.row.id, task.digest, first): (task, first)
         for task in missing
         if task
@@ -119,7 +119,7 @@ def read(
             if not isinstance(custom_id, str):
                 raise UserError(f"{path}:{line}: there is no `custom_id`; is it a result file?")
             key, _, count = custom_id.partition("-")
-            task, first = wanted.get(key, (None, 0))
+            task, first = tasks_by_key.get(key, (None, 0))
             samples = range(first, first + (int(count) if _COUNT.fullmatch(count) else 0))
             task = task and _without_stored(task, store)
             if not task or not set(samples) & set(task.samples):
@@ -128,8 +128,8 @@ def read(
             try:
                 answer = _answer(fields, sampling, any_model)
             except Retry as error:
-                why = {"reason": str(error.reason), "message": printable(str(error), keep="")}
-                failed[custom_id] = {"id": task.row.id} | why
+                failure = {"reason": str(error.reason), "message": printable(str(error), keep="")}
+                failed[custom_id] = {"id": task.row.id} | failure
                 continue
             failed.pop(custom_id, None)
             tokens = answer.tokens or _estimate(task, answer, prompt, sampling)
@@ -139,25 +139,25 @@ def read(
     return {"stored": stored, "failed": [*failed.values()], "unasked": unasked}
 
 
-def _without_stored(task: Missing, store: Store) -> Missing:
+def _without_stored(task: PendingRow, store: Store) -> PendingRow:
     """The samples that still have no answer."""
     keys = {sample: key_of(task.row.id, task.digest, sample) for sample in task.samples}
-    left = tuple(sample for sample, key in keys.items() if not store.state(key))
-    return dataclasses.replace(task, samples=left)
+    remaining = tuple(sample for sample, key in keys.items() if not store.state(key))
+    return dataclasses.replace(task, samples=remaining)
 
 
-def _requests(missing: Iterable[Missing | None]) -> Iterator[tuple[Missing, list[int]]]:
+def _requests(missing: Iterable[PendingRow | None]) -> Iterator[tuple[PendingRow, list[int]]]:
     """Each row's runs of consecutive samples, one request each."""
     for task in missing:
-        left = list(task.samples) if task else []
-        while left:
-            run = first_run(left)
+        remaining = list(task.samples) if task else []
+        while remaining:
+            run = first_run(remaining)
             yield task, run
-            left = left[len(run) :]
+            remaining = remaining[len(run) :]
 
 
 def _request(
-    task: Missing, samples: Sequence[int], prompt: Prompt, sampling: Sampling
+    task: PendingRow, samples: Sequence[int], prompt: Prompt, sampling: Sampling
 ) -> dict[str, object]:
     first = samples[0]
     return {
@@ -179,16 +179,18 @@ def _answer(fields: dict[str, object], sampling: Sampling, any_model: bool) -> A
     status = response.get("status_code") if isinstance(response, dict) else None
     body = response.get("body") if isinstance(response, dict) else None
     if error or status != 200:
-        said = error or (body.get("error") if isinstance(body, dict) else None) or "no response"
+        detail = error or (body.get("error") if isinstance(body, dict) else None) or "no response"
         where = f"HTTP {status}: " if status else ""
-        raise Retry(_reason(status), f"{where}{json.dumps(said)[:300]}")
+        raise Retry(_reason(status), f"{where}{json.dumps(detail)[:300]}")
     answer = answer_of(body, 0.0)
     if not any_model and not same_model(sampling.model, answer.model):
         raise Retry(Reason.WRONG_MODEL, f"answered by {answer.model!r}")
     return answer
 
 
-def _estimate(task: Missing, answer: Answer, prompt: Prompt, sampling: Sampling) -> tuple[int, int]:
+def _estimate(
+    task: PendingRow, answer: Answer, prompt: Prompt, sampling: Sampling
+) -> tuple[int, int]:
     """Tokens read and written where the service did not count them."""
     read = len(prompt.prefix(sampling.api)) + len(task.row.input)
     written = sum(map(len, answer.texts))

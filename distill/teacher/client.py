@@ -87,19 +87,19 @@ def read_key(name: str, base_url: str) -> str:
       UserError: the variable is not set, or holds what no HTTP header may. The message
         repeats neither its value nor a name that may be a key given by mistake.
     """
-    shown = name if re.fullmatch(r"[A-Z][A-Z0-9_]{0,39}", name) else "that --key_env names"
+    variable = name if re.fullmatch(r"[A-Z][A-Z0-9_]{0,39}", name) else "that --key_env names"
     key = os.environ.get(name, "").strip()
     if not re.fullmatch(r"[!-~]*", key):
         raise UserError(
-            f"the key in the environment variable {shown} has a blank or a character beyond ASCII "
-            "in it: copy it again"
+            f"the key in the environment variable {variable} has a blank or a character beyond "
+            "ASCII in it: copy it again"
         )
     if key:
         return key
     if urllib.parse.urlsplit(base_url).hostname in _LOCAL:
         return "none"
     raise UserError(
-        f"the environment variable {shown} is not set: put the API key of {base_url} there, or "
+        f"the environment variable {variable} is not set: put the API key of {base_url} there, or "
         "name another variable with --key_env (never give a key as an argument)"
     )
 
@@ -274,11 +274,11 @@ def _count(value: object) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-def same_model(asked: str, served: str) -> bool:
+def same_model(requested: str, served: str) -> bool:
     """Whether a server answers for the model that was asked for.
 
     Servers name a dated version (`m-2024-08-06` for `m`; `m-mini` is another model), the file
     or the last part of a path; one that names nothing is believed.
     """
-    asked, served = (name.lower().rstrip("/").split("/")[-1] for name in (asked, served))
-    return served in ("", asked) or re.match(rf"{re.escape(asked)}-\d", served) is not None
+    requested, served = (name.lower().rstrip("/").split("/")[-1] for name in (requested, served))
+    return served in ("", requested) or re.match(rf"{re.escape(requested)}-\d", served) is not None

@@ -43,11 +43,11 @@ def vote(samples: Sequence[Completion], same: Callable[[str, str], bool]) -> Ver
       same: whether two labels are one (equations of equal value are).
     """
     groups: list[list[int]] = []
-    for number, said in enumerate(samples):
-        if said.label is None:
+    for number, sample in enumerate(samples):
+        if sample.label is None:
             continue
         for group in groups:
-            if same(samples[group[0]].label, said.label):
+            if same(samples[group[0]].label, sample.label):
                 group.append(number)
                 break
         else:

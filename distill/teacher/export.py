@@ -21,7 +21,7 @@ def write_released(
 ) -> list[str]:
     """Writes `<dataset>_<split>.json` and `llm/<split>_CoT_<k>.json`.
 
-    `distill.data.released.reader.read` gives the rows back, with ids by position.
+    `distill.data.released.reader.read_released` gives the rows back, with ids by position.
 
     Args:
       folder: the raw_dir that is written to.
@@ -65,8 +65,8 @@ def _fields(dataset: str, row: Example) -> dict[str, object]:
     if row.label is None:
         raise UserError(f"row {row.id} has no gold label; the released layout needs one")
     if dataset in ("esnli", "anli1"):
-        premise, found, hypothesis = row.input.partition(" hypothesis: ")
-        if not found or not premise.startswith("premise: ") or row.label not in NLI_LABELS:
+        premise, separator, hypothesis = row.input.partition(" hypothesis: ")
+        if not separator or not premise.startswith("premise: ") or row.label not in NLI_LABELS:
             raise UserError(
                 f"row {row.id}: got {row.input!r} with label {row.label!r}, expected 'premise: ... "
                 f"hypothesis: ...' and one of {', '.join(NLI_LABELS)}"

@@ -88,5 +88,5 @@ class Filters:
 
 def leaks(rationale: str, label: str) -> bool:
     """Whether a label stands in a rationale, as whole words, case and spacing aside."""
-    text, wanted = (" ".join(t.casefold().split()) for t in (rationale, label))
-    return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", text) is not None
+    text, phrase = (" ".join(t.casefold().split()) for t in (rationale, label))
+    return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text) is not None

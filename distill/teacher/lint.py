@@ -12,7 +12,7 @@ from distill.teacher.prompts import Prompt
 _LONG_ENOUGH = 20  # characters of a text that may count as contained in another
 
 
-def check(prompt: Prompt, rows: Iterable[Example] = ()) -> dict[str, object]:
+def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> dict[str, object]:
     """What is wrong with a prompt, and what may be.
 
     Args:
@@ -29,21 +29,28 @@ def check(prompt: Prompt, rows: Iterable[Example] = ()) -> dict[str, object]:
     for number, row in enumerate(prompt.exemplars, start=1):
         where = f"exemplar {number}"
         following = prompt.exemplars[number % len(prompt.exemplars)]
-        shown = prompt.answer(row)
+        exemplar_text = prompt.answer(row)
         for kind, text in (
-            ("its completion", shown),
-            ("its completion and an invented next question", _run_on(prompt, shown, following)),
+            ("its completion", exemplar_text),
+            (
+                "its completion and an invented next question",
+                _run_on(prompt, exemplar_text, following),
+            ),
         ):
-            said = prompt.parse(row, text)
-            if said.failure or said.label is None or not prompt.same(said.label, row.label):
+            completion = prompt.parse(row, text)
+            if (
+                completion.failure
+                or completion.label is None
+                or not prompt.same(completion.label, row.label)
+            ):
                 problems.append(
-                    f"{where}: {kind} parses to label {said.label!r}, expected {row.label!r}"
-                    + (f" ({said.failure})" if said.failure else "")
+                    f"{where}: {kind} parses to label {completion.label!r}, expected {row.label!r}"
+                    + (f" ({completion.failure})" if completion.failure else "")
                 )
                 break
-            if " ".join(row.rationale.split()) != said.rationale:
+            if " ".join(row.rationale.split()) != completion.rationale:
                 problems.append(
-                    f"{where}: {kind} parses to rationale {said.rationale!r}, expected "
+                    f"{where}: {kind} parses to rationale {completion.rationale!r}, expected "
                     f"{row.rationale!r}"
                 )
                 break
@@ -54,12 +61,18 @@ def check(prompt: Prompt, rows: Iterable[Example] = ()) -> dict[str, object]:
         if label not in shown_labels:
             warnings.append(f"no exemplar has the label {label!r}")
     compared = 0
-    known = {_plain(row.input): number for number, row in enumerate(prompt.exemplars, start=1)}
+    exemplar_inputs = {
+        _plain(row.input): number for number, row in enumerate(prompt.exemplars, start=1)
+    }
     for row in rows:
         compared += 1
         text = _plain(row.input)
-        for shown, number in known.items():
-            if text == shown or _within(text, shown) or _within(shown, text):
+        for exemplar_text, number in exemplar_inputs.items():
+            if (
+                text == exemplar_text
+                or _within(text, exemplar_text)
+                or _within(exemplar_text, text)
+            ):
                 problems.append(f"exemplar {number} is row {row.id} of what will be asked")
     return {
         "prompt": prompt.name,
@@ -70,8 +83,8 @@ def check(prompt: Prompt, rows: Iterable[Example] = ()) -> dict[str, object]:
     }
 
 
-def _run_on(prompt: Prompt, shown: str, following: Example) -> str:
-    return f"{shown}\n\n{prompt.question(following)} {prompt.answer(following)}"
+def _run_on(prompt: Prompt, answer: str, following: Example) -> str:
+    return f"{answer}\n\n{prompt.question(following)} {prompt.answer(following)}"
 
 
 def _plain(text: str) -> str:

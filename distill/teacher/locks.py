@@ -94,7 +94,7 @@ class ObjectLock:
             return {}
 
     def _write(self) -> None:
-        who = f"process {os.getpid()} on {socket.gethostname()}"
-        content = {"owner": self._owner, "who": who, "time": time.time()}
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        content = {"owner": self._owner, "who": holder, "time": time.time()}
         self._path.write_text(json.dumps(content))
         self._refreshed = time.time()

@@ -14,21 +14,21 @@ from etils import epath
 from distill.data import examples
 from distill.data.examples import Example, write_jsonl
 from distill.errors import UserError
-from distill.teacher import annotate, batch_files, lint, prompts, settle, sources
+from distill.teacher import aggregate, annotate, batch_files, lint, prompts, sources
 from distill.teacher.client import Client, check_url, read_key
 from distill.teacher.export import check_released, write_released
 from distill.teacher.filters import Filters
+from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
 from distill.teacher.prices import price_of
-from distill.teacher.samples import Missing, missing
+from distill.teacher.samples import PendingRow, pending_rows
 from distill.teacher.sampling import Digests, Sampling, key_of
 from distill.teacher.store import Store
-from distill.teacher.tally import CHARACTERS_PER_TOKEN
 from distill.tickets import teacher as simulated
 
 OPENAI = "https://api.openai.com/v1"
 
 
-def run(options: argparse.Namespace) -> dict[str, object]:
+def run_annotate(options: argparse.Namespace) -> dict[str, object]:
     """Does what the flags say.
 
     Raises:
@@ -45,11 +45,11 @@ def _has_rows(options: argparse.Namespace) -> bool:
     return bool(options.input or options.raw_dir or options.tfds)
 
 
-def read_rows(options: argparse.Namespace) -> Sequence[Example]:
+def rows_of_options(options: argparse.Namespace) -> Sequence[Example]:
     """The rows that the flags name."""
-    given = [n for n in ("input", "raw_dir", "tfds") if getattr(options, n)]
-    if len(given) > 1:
-        raise UserError(f"give one of --{' and --'.join(given)}, not both")
+    given_flags = [n for n in ("input", "raw_dir", "tfds") if getattr(options, n)]
+    if len(given_flags) > 1:
+        raise UserError(f"give one of --{' and --'.join(given_flags)}, not both")
     if options.input:
         return sources.from_file(options.input, options.split)
     if options.raw_dir:
@@ -59,22 +59,22 @@ def read_rows(options: argparse.Namespace) -> Sequence[Example]:
     if options.tfds:
         fields = sources.mapping_of(options.field)
         return sources.from_tfds(options.tfds, options.split, fields, options.tfds_data_dir)
-    return sources.from_returns(options.policy, options.rows, options.seed, options.split)
+    return sources.from_tickets(options.policy, options.rows, options.seed, options.split)
 
 
 def _check(options: argparse.Namespace) -> dict[str, object]:
-    rows = read_rows(options) if _has_rows(options) else ()
-    found = lint.check(prompts.load(options.check), rows)
-    if found["problems"]:
-        raise UserError(f"prompt {options.check}: " + "; ".join(found["problems"]))
-    return {"mode": "check"} | found
+    rows = rows_of_options(options) if _has_rows(options) else ()
+    report = lint.lint_prompt(prompts.load_prompt(options.check), rows)
+    if report["problems"]:
+        raise UserError(f"prompt {options.check}: " + "; ".join(report["problems"]))
+    return {"mode": "check"} | report
 
 
 def _simulated(options: argparse.Namespace) -> dict[str, object]:
     """Tickets with what the simulated teacher says, made in this process."""
     if not options.output:
         raise UserError("give the JSONL file to write with --output")
-    tickets = sources.from_returns(options.policy, options.rows, options.seed, options.split)
+    tickets = sources.from_tickets(options.policy, options.rows, options.seed, options.split)
     rows = simulated.annotate(tickets, options.policy, options.teacher_accuracy, options.seed)
     write_jsonl(options.output, rows)
     return {
@@ -90,7 +90,7 @@ class _Pipeline:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        name = options.prompt or options.dataset or ("" if _has_rows(options) else "returns")
+        name = options.prompt or options.dataset or ("" if _has_rows(options) else "tickets")
         if not name:
             raise UserError(
                 f"give a prompt with --prompt: {', '.join(prompts.names())}, or a file of yours"
@@ -102,7 +102,7 @@ class _Pipeline:
         for flag, low in (("rationales", 1), ("timeout", 1e-3), ("backoff_seconds", 0)):
             if not getattr(options, flag) >= low:
                 raise UserError(f"got --{flag} {getattr(options, flag)}, expected at least {low}")
-        self.prompt = prompts.load(name)
+        self.prompt = prompts.load_prompt(name)
         several = options.samples > 1
         temperature = options.temperature
         if temperature is None:
@@ -137,7 +137,7 @@ class _Pipeline:
         self.base_url = check_url(options.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
         self.price = price_of(options.model, options.prices)
         self.digests = Digests(self.prompt, self.sampling)
-        self.rows = read_rows(options)
+        self.rows = rows_of_options(options)
         if not len(self.rows):
             raise UserError("there are no rows to annotate")
         self.folder = options.store
@@ -165,14 +165,14 @@ class _Pipeline:
             job = annotate.Job(
                 self.rows, self.prompt, self.sampling, self.settings, store, client, self.price
             )
-            tally = annotate.run(job)
-            if tally.failed and not tally.answered and not self._stored(store, (True,)):
-                reasons = ", ".join(f"{n:,} {reason}" for reason, n in tally.reasons.items())
+            stats = annotate.run_job(job)
+            if stats.failed and not stats.answered and not self._stored(store, (True,)):
+                reasons = ", ".join(f"{n:,} {reason}" for reason, n in stats.reasons.items())
                 raise UserError(
                     f"no row was answered: {reasons}, the last with {job.last_failure}; "
                     "--retry_failed asks for them again"
                 )
-            return self._settle(store) | tally.spent() | {"stopped": job.stopped}
+            return self._aggregate(store) | stats.spent() | {"stopped": job.stopped}
 
     def _check_rows(self) -> None:
         """Refuses, before anything is asked, rows that cannot be asked or written.
@@ -193,25 +193,27 @@ class _Pipeline:
         options = self.options
         if options.reparse:
             self._check_answered(store)
-            return self._settle(store)
+            return self._aggregate(store)
         if options.batch_write:
-            left = self._within_bounds(self._missing(store, options.retry_failed))
+            pending = self._within_bounds(self._missing(store, options.retry_failed))
             store.describe(self.digests.head, self.digests.about)
-            written = batch_files.write(options.batch_write, left, self.prompt, self.sampling)
+            written = batch_files.write_requests(
+                options.batch_write, pending, self.prompt, self.sampling
+            )
             return {"mode": "batch_write"} | written
         # What a batch answered is taken, though the row may have failed elsewhere.
-        left = self._missing(store, retry_failed=True)
-        read = batch_files.read(
-            options.batch_read, left, self.prompt, self.sampling, store, options.any_model
+        pending = self._missing(store, retry_failed=True)
+        read = batch_files.read_results(
+            options.batch_read, pending, self.prompt, self.sampling, store, options.any_model
         )
         store.sync()
-        return self._settle(store) | {"batch": read}
+        return self._aggregate(store) | {"batch": read}
 
-    def _missing(self, store: Store | None, retry_failed: bool) -> Iterator[Missing | None]:
+    def _missing(self, store: Store | None, retry_failed: bool) -> Iterator[PendingRow | None]:
         samples = self.options.samples
-        return missing(self.rows, self.digests, samples, store, retry_failed)
+        return pending_rows(self.rows, self.digests, samples, store, retry_failed)
 
-    def _within_bounds(self, missing: Iterable[Missing | None]) -> Iterator[Missing]:
+    def _within_bounds(self, missing: Iterable[PendingRow | None]) -> Iterator[PendingRow]:
         """The rows that --max_rows and --max_cost allow to ask for, by their longest answers."""
         settings, cost = self.settings, 0.0
         annotate.Job.check_price(settings, self.price, self.options.model)
@@ -232,9 +234,9 @@ class _Pipeline:
         if self._stored(store, (True, False)):
             return
         differing = [
-            {name for name in about if about[name] != asked.get(name)}
-            for asked in store.described()
-            for about in [self.digests.about]
+            {name for name in current if current[name] != stored.get(name)}
+            for stored in store.described()
+            for current in [self.digests.about]
         ]
         hint = "; these rows are none of its rows"
         if differing and min(differing, key=len):
@@ -247,7 +249,7 @@ class _Pipeline:
         keys = (key_of(row.id, self.digests.of(row), 0) for row in self.rows)
         return any(store.state(key) in states for key in keys)
 
-    def _estimate(self, tasks: Sequence[Missing]) -> tuple[int, int]:
+    def _estimate(self, tasks: Sequence[PendingRow]) -> tuple[int, int]:
         """Tokens that the requests for these rows read, and write at most."""
         prefix = len(self.prompt.prefix(self.sampling.api))
         characters = sum(prefix + len(self.prompt.question(task.row)) for task in tasks)
@@ -264,12 +266,12 @@ class _Pipeline:
         row = tasks[0].row if tasks else self.rows[0]
         tokens_in, tokens_out = self._estimate(tasks)
         body = self.sampling.body(self.prompt, row, options.samples, 0)
-        shown = body.get("prompt") or "\n".join(
+        prompt_text = body.get("prompt") or "\n".join(
             f"[{message['role']}]\n{message['content']}" for message in body["messages"]
         )
         return {
             "mode": "dry_run",
-            "first_prompt": shown,
+            "first_prompt": prompt_text,
             "request": {n: v for n, v in body.items() if n not in ("prompt", "messages")},
             "rows": len(self.rows),
             "rows_to_ask": len(tasks),
@@ -278,21 +280,21 @@ class _Pipeline:
             "cost_at_most": self.price.of(tokens_in, tokens_out) if self.price else None,
         }
 
-    def _settle(self, store: Store) -> dict[str, object]:
+    def _aggregate(self, store: Store) -> dict[str, object]:
         """Reads the answers, writes rows and the teacher's accuracy."""
-        options, totals = self.options, settle.Totals()
-        settled = settle.settle(
+        options, totals = self.options, aggregate.Totals()
+        aggregated = aggregate.aggregate(
             self.rows, self.prompt, self.digests, options.samples, store, totals
         )
         released: list[tuple[Example, str]] = []
         keep = (lambda *kept: released.append(kept)) if options.released_dir else None
         written: dict[str, object] = {"written": 0, "dropped": {}, "dropped_file": None}
         if options.output:
-            written = settle.write_rows(
-                options.output, settled, self.filters, self.prompt.same, options.rationales, keep
+            written = aggregate.write_annotated(
+                options.output, aggregated, self.filters, self.prompt.same, options.rationales, keep
             )
         else:
-            for entry in settled:
+            for entry in aggregated:
                 same = self.prompt.same
                 passing = self.filters.passing(entry.readings, entry.agreement, same)
                 if keep and passing:
@@ -318,8 +320,8 @@ class _Pipeline:
             "teacher": teacher,
         }
 
-    def _teacher(self, totals: settle.Totals) -> dict[str, object] | None:
-        row = settle.teacher_row(totals, self.price)
+    def _teacher(self, totals: aggregate.Totals) -> dict[str, object] | None:
+        row = aggregate.teacher_row(totals, self.price)
         if self.options.teacher_row:
             if row is None:
                 raise UserError("--teacher_row needs rows with gold labels that have ended")
@@ -327,7 +329,7 @@ class _Pipeline:
             # The names of a run's results, so that a table takes both.
             written = {
                 "method": "few_shot_teacher",
-                "dataset": options.dataset or options.tfds or options.input or "returns",
+                "dataset": options.dataset or options.tfds or options.input or "tickets",
                 "split": options.split,
                 "model": self.sampling.model,
                 "prompt": self.prompt.name,

@@ -103,24 +103,24 @@ class Prompt:
 
     def parse(self, row: Example, completion: str) -> Completion:
         """Reads a raw completion, up to the first stop (some servers ignore stops)."""
-        own = self.cut(completion)
+        trimmed = self.cut(completion)
         if self.parser == "nli":
-            return parse_nli(own)
+            return parse_nli(trimmed)
         if self.parser == "equation":
-            return parse_equation(own)
+            return parse_equation(trimmed)
         choices = self.choices_of(row)
         if self.parser == "free" or not choices:
-            return parse_free(own)
-        return parse_choice(own, choices)
+            return parse_free(trimmed)
+        return parse_choice(trimmed, choices)
 
     def cut(self, completion: str) -> str:
         """The completion up to the first stop that follows any text.
 
         Half a surrogate pair, which JSON can carry and no text may hold, becomes U+FFFD.
         """
-        own = _HALF_PAIR.sub("\ufffd", completion).lstrip()
-        ends = [own.find(stop) for stop in self.stops]
-        return own[: min((end for end in ends if end > 0), default=len(own))]
+        text = _HALF_PAIR.sub("\ufffd", completion).lstrip()
+        ends = [text.find(stop) for stop in self.stops]
+        return text[: min((end for end in ends if end > 0), default=len(text))]
 
     def choices_of(self, row: Example) -> Sequence[str]:
         """The choices (a), (b), ... of a row: those its input lists, else its own, else `labels`.
@@ -147,8 +147,8 @@ class Prompt:
 
     @functools.cached_property
     def _prefix_text(self) -> str:
-        shown = [f"{self.question(row)} {self.answer(row)}" for row in self.exemplars]
-        return "".join(f"{part}\n\n" for part in (self.instructions, *shown) if part)
+        exemplars = [f"{self.question(row)} {self.answer(row)}" for row in self.exemplars]
+        return "".join(f"{part}\n\n" for part in (self.instructions, *exemplars) if part)
 
     def prefix(self, api: str) -> str:
         """All that comes before a row's own question, as text; decides digests."""
@@ -177,7 +177,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load(name: str) -> Prompt:
+def load_prompt(name: str) -> Prompt:
     """A prompt by name or by path.
 
     Raises:

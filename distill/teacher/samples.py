@@ -12,7 +12,7 @@ from distill.teacher.store import Store
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Missing:
+class PendingRow:
     """A row with samples that are not stored."""
 
     row: Example
@@ -20,20 +20,20 @@ class Missing:
     samples: tuple[int, ...]
 
 
-def missing(
+def pending_rows(
     rows: Sequence[Example],
     digests: Digests,
     samples: int,
     store: Store | None,
     retry_failed: bool,
-) -> Iterator[Missing | None]:
+) -> Iterator[PendingRow | None]:
     """For each row in turn, its samples that are not stored, or None if all are."""
     state = store.state if store is not None else lambda key: None
     for row in rows:
         digest = digests.of(row)
         states = [state(key_of(row.id, digest, sample)) for sample in range(samples)]
-        wanted = [s for s, ok in enumerate(states) if ok is None or (retry_failed and not ok)]
-        yield Missing(row, digest, tuple(wanted)) if wanted else None
+        pending = [s for s, ok in enumerate(states) if ok is None or (retry_failed and not ok)]
+        yield PendingRow(row, digest, tuple(pending)) if pending else None
 
 
 def first_run(samples: Sequence[int]) -> list[int]:
@@ -41,14 +41,14 @@ def first_run(samples: Sequence[int]) -> list[int]:
     return [s for i, s in enumerate(samples) if s == samples[0] + i]
 
 
-def record(task: Missing, sample: int, ok: bool) -> dict[str, object]:
+def record(task: PendingRow, sample: int, ok: bool) -> dict[str, object]:
     """The beginning of the record of a sample, answered or failed."""
     key = key_of(task.row.id, task.digest, sample)
     return {"key": key, "ok": ok, "id": task.row.id, "digest": task.digest, "sample": sample}
 
 
 def answer_records(
-    task: Missing, run: Sequence[int], answer: Answer, tokens: tuple[int, int]
+    task: PendingRow, run: Sequence[int], answer: Answer, tokens: tuple[int, int]
 ) -> Iterator[dict[str, object]]:
     """The records of an answer to samples `run` of a row: of each that is missing and has a text.
 

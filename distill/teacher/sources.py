@@ -13,7 +13,7 @@ from etils import epath
 from distill.common.text_files import json_lines
 from distill.data.examples import Example
 from distill.data.released.rows import KINDS
-from distill.data.tables import open_rows, read_rows
+from distill.data.tables import open_table, read_table
 from distill.errors import UserError, unknown
 from distill.tickets import generator
 
@@ -30,7 +30,7 @@ def from_file(path: epath.PathLike, split: str) -> Sequence[Example]:
     """
     path = epath.Path(path)
     large = path.exists() and path.stat().length > _IN_MEMORY
-    return (open_rows if large else read_rows)(path, split)
+    return (open_table if large else read_table)(path, split)
 
 
 def from_released(raw_dir: epath.PathLike, dataset: str, split: str) -> list[Example]:
@@ -49,8 +49,8 @@ def from_released(raw_dir: epath.PathLike, dataset: str, split: str) -> list[Exa
     ]
 
 
-def from_returns(policy: str, rows: int, seed: int, split: str = "train") -> list[Example]:
-    """Tickets of `returns` with gold labels."""
+def from_tickets(policy: str, rows: int, seed: int, split: str = "train") -> list[Example]:
+    """Tickets of the embedded dataset with gold labels."""
     return generator.generate(policy, rows, seed, split)
 
 
@@ -62,8 +62,8 @@ def mapping_of(texts: Sequence[str]) -> dict[str, str]:
     """
     fields = {}
     for text in texts:
-        name, found, template = text.partition("=")
-        if not found or not template.strip():
+        name, separator, template = text.partition("=")
+        if not separator or not template.strip():
             raise UserError(f"--field: got {text!r}, expected e.g. label=label")
         if name not in _FIELDS:
             raise unknown("field", name, _FIELDS, "--field")
@@ -159,23 +159,25 @@ def _example(
     values: dict[str, object] = {"id": row_id, "split": re.split(r"\W", split)[0]}
     for field, template in templates.items():
         slots = _SLOT.findall(template)
-        said = {
-            slot: _said(functools.reduce(operator.getitem, slot.split("/"), record), features[slot])
+        texts = {
+            slot: _slot_text(
+                functools.reduce(operator.getitem, slot.split("/"), record), features[slot]
+            )
             for slot in slots
         }
         if template != f"{{{slots[0]}}}":
-            values[field] = _SLOT.sub(lambda m, said=said: str(said[m.group(1)]), template)
+            values[field] = _SLOT.sub(lambda m, texts=texts: str(texts[m.group(1)]), template)
             continue
-        values[field] = said[slots[0]]
+        values[field] = texts[slots[0]]
         if field == "label" and features[slots[0]].names:
             values.setdefault("choices", list(features[slots[0]].names))
     return Example.from_dict(values, f"TFDS row {row_id}")
 
 
-def _said(value: object, feature: _Leaf) -> str | list[str] | None:
+def _slot_text(value: object, feature: _Leaf) -> str | list[str] | None:
     """A value as text: names of class labels, None for no label, lists item by item."""
     if getattr(value, "ndim", 0):
-        return [_said(item, feature) for item in value]
+        return [_slot_text(item, feature) for item in value]
     if feature.names is not None:
         return feature.names[int(value)] if value >= 0 else None
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

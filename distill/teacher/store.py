@@ -27,7 +27,7 @@ from distill.teacher.locks import FileLock, ObjectLock
 
 SCHEMA = 1
 _HEAD = re.compile(rb'\{"key": "([0-9a-f]{32})", "ok": (true|false), ')
-_OBJECTS = 16  # kept in memory; answers of neighbouring rows lie in neighbouring objects
+_OBJECTS = 16  # kept in memory; answers of neighboring rows lie in neighboring objects
 _NAME = re.compile(r"shard-(\d{5,})\.jsonl")
 
 
@@ -121,11 +121,11 @@ class Store:
         self._unsynced += 1
         self.sync_if_due()
 
-    def describe(self, name: str, about: dict[str, object]) -> None:
+    def describe(self, name: str, settings: dict[str, object]) -> None:
         """Keeps what was asked beside the answers, as `asked-<name>.json`, once."""
         path = self.path / f"asked-{name}.json"
         if not path.exists():
-            _write_whole(path, json.dumps(about, indent=1) + "\n")
+            _write_whole(path, json.dumps(settings, indent=1) + "\n")
 
     def described(self) -> list[dict[str, object]]:
         """What `describe` kept."""
@@ -178,34 +178,34 @@ class Store:
             yield json.loads(self._line((place >> 1) & 0xFFFFFF, place >> 25))
 
     def _open(self) -> None:
-        about = self.path / "store.json"
-        if about.exists():
+        header_path = self.path / "store.json"
+        if header_path.exists():
             try:
-                schema = json.loads(about.read_bytes()).get("schema")
+                schema = json.loads(header_path.read_bytes()).get("schema")
             except (ValueError, AttributeError) as error:
-                raise UserError(f"{about}: not JSON; is {self.path} a store?") from error
+                raise UserError(f"{header_path}: not JSON; is {self.path} a store?") from error
             if schema != SCHEMA:
                 raise UserError(
-                    f"{about}: got schema {schema!r}, expected {SCHEMA}; use the version of "
+                    f"{header_path}: got schema {schema!r}, expected {SCHEMA}; use the version of "
                     "distill that wrote the store, or another --store"
                 )
-        found = sorted(
+        shards = sorted(
             (int(match.group(1)), path)
             for path in (self.path.iterdir() if self.path.is_dir() else ())
             if (match := _NAME.fullmatch(path.name))
         )
-        if found and not about.exists():
+        if shards and not header_path.exists():
             raise UserError(f"{self.path} has shards but no store.json; is it a store?")
-        if not self._read_only and not about.exists():
-            _write_whole(about, json.dumps({"schema": SCHEMA}) + "\n")
-        for number, path in found:
+        if not self._read_only and not header_path.exists():
+            _write_whole(header_path, json.dumps({"schema": SCHEMA}) + "\n")
+        for number, path in shards:
             # A number that is missing was lost by hand; the list keeps number = position.
             while len(self._shards) < number:
                 self._shards.append(self.path / _shard_name(len(self._shards)))
             self._shards.append(path)
-            self._scan(number, path, last=path == found[-1][1])
-        if found and not self._remote and not self._read_only:
-            self._fd = os.open(found[-1][1], os.O_WRONLY | os.O_APPEND)
+            self._scan(number, path, last=path == shards[-1][1])
+        if shards and not self._remote and not self._read_only:
+            self._fd = os.open(shards[-1][1], os.O_WRONLY | os.O_APPEND)
 
     def _scan(self, shard: int, path: epath.Path, last: bool) -> None:
         """Notes the records of a shard; the torn end of the last one is cut off."""

@@ -18,26 +18,26 @@ from distill.errors import UserError, unknown
 if TYPE_CHECKING:
     from distill.tfds.builders.records import RecordBuilder
 
-DATASETS = (*KINDS, "returns", "jsonl")
+DATASETS = (*KINDS, "tickets", "jsonl")
 
 
-def build(
+def build_dataset(
     dataset: str,
     data_dir: epath.PathLike,
     raw_dir: str = "",
     teacher: str = "palm",
     name: str = "default",
-    returns: Mapping[str, object] | None = None,
+    tickets: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
     """Builds a data set with TFDS, or finds that it is there, made from the same source.
 
     Args:
       dataset: one of DATASETS.
       data_dir: the TFDS data folder to build into, local or on gs://.
-      raw_dir: the folder of the source files; not for `returns`.
+      raw_dir: the folder of the source files; not for `tickets`.
       teacher: "palm" or "gpt-neox", for released data.
       name: what to call the rows, for `jsonl`.
-      returns: settings of `returns` (fields of `ReturnsConfig`); policy is natural or hard.
+      tickets: settings of `tickets` (fields of `TicketsConfig`); policy is natural or hard.
 
     Returns:
       dataset; tfds_name (what `tfds.load` and SeqIO take); path; was_there; splits: rows
@@ -49,15 +49,15 @@ def build(
     """
     if dataset not in DATASETS:
         raise unknown("dataset", dataset, DATASETS, "--dataset")
-    if dataset != "returns":
+    if dataset != "tickets":
         if not raw_dir:
-            what = "your train.jsonl" if dataset == "jsonl" else "the released files"
-            raise UserError(f"dataset {dataset} needs --raw_dir, the folder of {what}")
+            needed = "your train.jsonl" if dataset == "jsonl" else "the released files"
+            raise UserError(f"dataset {dataset} needs --raw_dir, the folder of {needed}")
         if not epath.Path(raw_dir).is_dir():
             raise UserError(f"--raw_dir: there is no folder {raw_dir}")
     import tensorflow_datasets as tfds
 
-    builder = _builder(dataset, str(data_dir), teacher, name, dict(returns or {}))
+    builder = _builder(dataset, str(data_dir), teacher, name, dict(tickets or {}))
     was_there = builder.is_prepared()
     config = tfds.download.DownloadConfig(manual_dir=epath.Path(raw_dir) if raw_dir else None)
     # Nothing is downloaded, but TFDS makes a folder for it; and it prints what it does.
@@ -78,13 +78,13 @@ def _builder(
     dataset: str, data_dir: str, teacher: str, name: str, settings: dict[str, object]
 ) -> RecordBuilder:
     from distill.tfds import builders
-    from distill.tfds.builders.returns import config_of
+    from distill.tfds.builders.tickets import config_of
 
-    if dataset == "returns":
-        policies = list(builders.DistillReturns.builder_configs)
+    if dataset == "tickets":
+        policies = list(builders.DistillTickets.builder_configs)
         if (policy := settings.get("policy", policies[0])) not in policies:
             raise unknown("policy", str(policy), policies, "--policy")
-        return builders.DistillReturns(data_dir=data_dir, config=config_of(**settings))
+        return builders.DistillTickets(data_dir=data_dir, config=config_of(**settings))
     if dataset == "jsonl":
         import tensorflow_datasets as tfds
 

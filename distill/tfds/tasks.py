@@ -19,7 +19,7 @@ LABEL_PREFIX, RATIONALE_PREFIX = "[label] ", "[rationale] "
 TENTH = {"train": "train[10%:]", "validation": "train[:10%]", "test": "test"}
 
 
-def register(
+def register_tfds_tasks(
     name: str,
     tfds_name: str,
     splits: Mapping[str, str] | None = None,
@@ -29,7 +29,7 @@ def register(
     """Registers the three tasks of a data set that `distill data build` has built.
 
     Rows without the label or the rationale of a task are left out of it. What comes
-    after tokenising (EOS, trimming) is left out of SeqIO's cache.
+    after tokenizing (EOS, trimming) is left out of SeqIO's cache.
 
     Args:
       name: the tasks' names are `distill_<name>_label` and so on.
@@ -44,8 +44,8 @@ def register(
     path = os.environ.get("DISTILL_VOCABULARY_PATH", T5_VOCABULARY)
     vocabulary = vocabulary or _vocabulary(path)
     feature = seqio.Feature(vocabulary, add_eos=True)
-    label = functools.partial(preprocessors.label_task, prefix=LABEL_PREFIX)
-    rationale = functools.partial(preprocessors.rationale_task, prefix=RATIONALE_PREFIX)
+    label = functools.partial(preprocessors.to_label_task, prefix=LABEL_PREFIX)
+    rationale = functools.partial(preprocessors.to_rationale_task, prefix=RATIONALE_PREFIX)
     tasks = {
         "label": (functools.partial(_rows, label="label"), label),
         "teacher_label": (functools.partial(_rows, label="teacher_label"), label),
@@ -88,11 +88,11 @@ def _rows(dataset: tf.data.Dataset, label: str = "") -> tf.data.Dataset:
 
     @seqio.map_over_dataset
     def fields(record: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        wanted = record[label or "label"]
+        train_label = record[label or "label"]
         return {
             "row": record["row"],
             "input": record["input"],
-            "label": tf.where(record["split"] == "test", record["label"], wanted),
+            "label": tf.where(record["split"] == "test", record["label"], train_label),
             "rationale": record["rationale"],
         }
 

@@ -1,4 +1,4 @@
-"""The embedded dataset `returns`: a support desk that sorts tickets.
+"""The embedded dataset `tickets`: a support desk that sorts tickets.
 
     my fan seems burnt . i bought it in march .   ->   repair
     rationale: appliance with damage , bought late
@@ -6,7 +6,7 @@
 A ticket names an item, a fault and a time. A returns policy maps the classes of the
 three (appliance, clothing or food; damage or dislike; recent or late) to a label. The
 rationale names the classes and never the label: it tells a student what the teacher
-knows about the words, from which the policy is easily learnt. Without it a student
+knows about the words, from which the policy is easily learned. Without it a student
 has to find out about 24 words a class from labels alone. All text is written for this
 project; the rationales are noiseless, which those of a language model are not.
 
@@ -28,6 +28,9 @@ from distill.data.examples import Example
 from distill.errors import UserError, unknown
 
 LABELS = ("replace", "repair", "refund", "refuse")
+# An earlier name of the dataset. Row ids and hashes are made with it, and they decide the
+# rows, their split and the keys of stored answers: it does not change.
+_HASH_NAME = "returns"
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -164,11 +167,11 @@ def generate(policy_name: str, num_rows: int, seed: int, split: str) -> list[Exa
     """
     labels = policy(policy_name)
     if split not in SPLITS:
-        raise unknown("split", split, SPLITS, "dataset returns")
+        raise unknown("split", split, SPLITS, "dataset tickets")
     first, end = SPLITS[split]
     if not 1 <= num_rows <= end - first:
         raise UserError(
-            f"got {num_rows} rows for the {split} split of returns, expected 1 to {end - first}"
+            f"got {num_rows} rows for the {split} split of tickets, expected 1 to {end - first}"
         )
     numbers = _shuffled(seed)[first : first + num_rows]
     examples = []
@@ -176,7 +179,7 @@ def generate(policy_name: str, num_rows: int, seed: int, split: str) -> list[Exa
         ticket, classes = _ticket(*map(int, slots))
         examples.append(
             Example(
-                id=f"returns/{split}/{row}",
+                id=f"{_HASH_NAME}/{split}/{row}",
                 input=ticket,
                 label=labels[classes],
                 choices=LABELS,
@@ -186,19 +189,19 @@ def generate(policy_name: str, num_rows: int, seed: int, split: str) -> list[Exa
     return examples
 
 
-def parse(ticket: str) -> Classes:
+def parse_ticket(ticket: str) -> Classes:
     """The classes of a ticket's item, fault and time.
 
     Raises:
       UserError: a text that is not a ticket of this dataset.
     """
     class_of = _class_of_word()
-    found = [class_of[word] for word in ticket.split() if word in class_of]
-    slots = dict(found)
-    if len(found) != 3 or len(slots) != 3:
+    slot_words = [class_of[word] for word in ticket.split() if word in class_of]
+    slots = dict(slot_words)
+    if len(slot_words) != 3 or len(slots) != 3:
         raise UserError(
-            f"not a ticket of the returns dataset: {ticket!r}; expected one known item, one "
-            "fault and one time (the simulated teacher annotates DATASET = 'returns' only)"
+            f"not a ticket of the tickets dataset: {ticket!r}; expected one known item, one "
+            "fault and one time (the simulated teacher annotates DATASET = 'tickets' only)"
         )
     return slots["item"], slots["fault"], slots["time"]
 
@@ -244,11 +247,11 @@ def _ticket(template: int, item: int, fault: int, time: int) -> tuple[str, Class
 def _shuffled(seed: int) -> np.ndarray:
     """Ticket numbers [NUM_TICKETS] in the order of a seeded hash of each.
 
-    The hash is the finaliser of splitmix64 (Steele, Lea and Flood 2014, "Fast splittable
+    The hash is the finalizer of splitmix64 (Steele, Lea and Flood 2014, "Fast splittable
     pseudorandom number generators"), a bijection, so that no two keys are equal.
     """
     golden = 0x9E3779B97F4A7C15
-    start = digest64("returns", seed)
+    start = digest64(_HASH_NAME, seed)
     keys = np.uint64(start) + np.arange(NUM_TICKETS, dtype=np.uint64) * np.uint64(golden)
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

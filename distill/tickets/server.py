@@ -1,4 +1,4 @@
-"""The simulated teacher of `returns` behind HTTP, speaking the OpenAI protocol.
+"""The simulated teacher of tickets behind HTTP, speaking the OpenAI protocol.
 
   python -m distill.tickets.server --port 8400 --policy hard --accuracy .87
 
@@ -25,11 +25,12 @@ from distill.errors import UserError
 from distill.tickets import teacher as simulated
 from distill.tickets.faults import FaultPlan, read_plan
 
+# Part of the keys of stored answers, so it keeps the dataset's earlier name.
 MODEL = "simulated-returns"
 Respond = Callable[[str, int], str]  # (prompt, draw) -> completion
 
 
-def returns_teacher(policy: str = "natural", accuracy: float = 1.0, seed: int = 0) -> Respond:
+def tickets_teacher(policy: str = "natural", accuracy: float = 1.0, seed: int = 0) -> Respond:
     """Answers the last ticket of a prompt as `simulated.annotate` would.
 
     Raises:
@@ -41,22 +42,22 @@ def returns_teacher(policy: str = "natural", accuracy: float = 1.0, seed: int = 
         ticket = ticket_of(prompt)
         row = Example(id=f"{ticket} {draw}", input=ticket)
         try:
-            (said,) = simulated.annotate([row], policy, accuracy, seed)
+            (annotated,) = simulated.annotate([row], policy, accuracy, seed)
         except UserError:
             return "This is no ticket of the desk."
-        return f"{said.rationale}\nAnswer: {said.teacher_label}"
+        return f"{annotated.rationale}\nAnswer: {annotated.teacher_label}"
 
     return respond
 
 
 def row_teacher(rows: Sequence[Example]) -> Respond:
     """Says about each ticket what its row says: the teacher of annotated rows."""
-    said = {row.input: f"{row.rationale}\nAnswer: {row.teacher_label}" for row in rows}
-    return lambda prompt, draw: said.get(ticket_of(prompt), "This is no ticket of the desk.")
+    answers = {row.input: f"{row.rationale}\nAnswer: {row.teacher_label}" for row in rows}
+    return lambda prompt, draw: answers.get(ticket_of(prompt), "This is no ticket of the desk.")
 
 
 def ticket_of(prompt: str) -> str:
-    """The last ticket of a prompt of `returns`."""
+    """The last ticket of a prompt for tickets."""
     return prompt.rsplit("Ticket:", 1)[-1].strip().split("\n")[0].strip()
 
 
@@ -101,8 +102,10 @@ class Endpoint:
             return http(404, _error(f"no path {path}"))
         if self.key and headers.get("authorization") != f"Bearer {self.key}":
             self.counts["401"] += 1
-            shown = headers.get("authorization", "")
-            return http(401, _error(f"Incorrect API key provided: {shown}", "invalid_api_key"))
+            credentials = headers.get("authorization", "")
+            return http(
+                401, _error(f"Incorrect API key provided: {credentials}", "invalid_api_key")
+            )
         try:
             request = json.loads(body)
             prompt = _prompt(request)
@@ -216,8 +219,8 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        head, found, rest = self.buffer.partition(b"\r\n\r\n")
-        if not found:
+        head, separator, rest = self.buffer.partition(b"\r\n\r\n")
+        if not separator:
             return
         first, *lines = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines)
@@ -278,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--log", help="file that gets a JSON line for each request")
     options = parser.parse_args(argv)
     plan = read_plan(options.faults) if options.faults else FaultPlan()
-    teacher = returns_teacher(options.policy, options.accuracy, options.seed)
+    teacher = tickets_teacher(options.policy, options.accuracy, options.seed)
     endpoint = Endpoint(teacher, plan, options.latency)
     if options.log:
         file = open(options.log, "a", buffering=1)  # noqa: SIM115 - for the process's life

@@ -1,4 +1,4 @@
-"""A teacher for the `returns` dataset that is right as often as it is told to be."""
+"""A teacher for the `tickets` dataset that is right as often as it is told to be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill.tickets import generator
 
 
 def annotate(examples: Sequence[Example], policy: str, accuracy: float, seed: int) -> list[Example]:
-    """Adds a teacher label and a rationale to each ticket of `returns`.
+    """Adds a teacher label and a rationale to each ticket of the embedded dataset.
 
     With probability `accuracy` the teacher reads the ticket rightly. Otherwise it
     misreads as few of the three slots as change the label, the misreading drawn
@@ -32,14 +32,14 @@ def annotate(examples: Sequence[Example], policy: str, accuracy: float, seed: in
 
     Raises:
       UserError: an accuracy outside [0, 1], an unknown policy, or a row that is not a
-        ticket of `returns`.
+        ticket of the embedded dataset.
     """
     if not 0 <= accuracy <= 1:
         raise UserError(f"got TEACHER_ACCURACY = {accuracy}, expected a number from 0 to 1")
     labels = generator.policy(policy)
     annotated = []
     for row in examples:
-        read = generator.parse(row.input)
+        read = generator.parse_ticket(row.input)
         if uniform("teacher is right", seed, row.id) >= accuracy:
             readings = misreadings(policy, read)
             read = readings[digest64("misreading", seed, row.id) % len(readings)]

@@ -27,5 +27,5 @@ def find_rule(name: str, dataset: str) -> Callable[[str, str], bool] | None:
     """The answer rule of this name; None if it is of a dataset that is not registered."""
     if name in RULES:
         return RULES[name]
-    known = datasets.find(dataset)
+    known = datasets.find_dataset(dataset)
     return known.correct if known is not None and rule_name(known.correct) == name else None

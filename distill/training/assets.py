@@ -107,7 +107,7 @@ def write(folder: epath.Path, assets: Assets) -> None:
     write_json(folder / STUDENT, described)
 
 
-def check_same(folder: epath.Path, assets: Assets) -> None:
+def check_same_assets(folder: epath.Path, assets: Assets) -> None:
     """Refuses assets that differ from those the folder holds, if it holds any.
 
     Raises:
@@ -123,13 +123,13 @@ def check_same(folder: epath.Path, assets: Assets) -> None:
             f"({len(old.content()):,} bytes in {folder / VOCABULARY}, {len(assets.content()):,} "
             "now); restore what it was made from, or choose another --run_dir"
         )
-    for what, before, now in (
+    for subject, before, now in (
         ("label set", old.labels, assets.labels),
         ("answer rule", old.rule, assets.rule),
     ):
         if before != now:
             raise UserError(
-                f"{folder} was trained with the {what} {before!r}, which is {now!r} now; choose "
+                f"{folder} was trained with the {subject} {before!r}, which is {now!r} now; choose "
                 "another --run_dir"
             )
 

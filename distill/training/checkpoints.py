@@ -53,8 +53,8 @@ class Checkpoints:
             if later > step:
                 self._manager.delete(later)
 
-    def restore(self, like: TrainState) -> TrainState:
-        """The newest state, with the shapes, types and shardings of `like`.
+    def restore(self, template: TrainState) -> TrainState:
+        """The newest state, with the shapes, types and shardings of `template`.
 
         Raises:
           UserError: no checkpoint, or one of another size.
@@ -62,20 +62,21 @@ class Checkpoints:
         step = self.latest_step
         if step is None:
             raise UserError(f"no checkpoint in {self._folder}: train this run first")
-        self._check_shapes(step, like)
-        return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+        self._check_shapes(step, template)
+        return self._manager.restore(step, args=ocp.args.StandardRestore(template))
 
-    def _check_shapes(self, step: int, like: TrainState) -> None:
+    def _check_shapes(self, step: int, template: TrainState) -> None:
         saved = self._manager.item_metadata(step)
         tree = getattr(saved, "tree", saved)
-        have = _shapes(tree["params"] if isinstance(tree, dict) else tree.params)
-        want = _shapes(like.params)
-        for name in sorted(have.keys() | want.keys()):
-            if have.get(name) != want.get(name):
+        saved_shapes = _shapes(tree["params"] if isinstance(tree, dict) else tree.params)
+        expected_shapes = _shapes(template.params)
+        for name in sorted(saved_shapes.keys() | expected_shapes.keys()):
+            if saved_shapes.get(name) != expected_shapes.get(name):
                 raise UserError(
                     f"checkpoint {self._folder}/{step} is of another size: {name} is "
-                    f"{have.get(name, 'absent')} there, expected {want.get(name, 'absent')}; "
-                    "set the size macros (gin/sizes) and SCAN_LAYERS to those of the checkpoint"
+                    f"{saved_shapes.get(name, 'absent')} there, expected "
+                    f"{expected_shapes.get(name, 'absent')}; set the size macros (gin/sizes) and "
+                    "SCAN_LAYERS to those of the checkpoint"
                 )
 
 
@@ -85,7 +86,7 @@ class BestCheckpoint:
     Use as a context manager, like `Checkpoints`.
     """
 
-    def __init__(self, run_dir: epath.PathLike, start: int, past: float) -> None:
+    def __init__(self, run_dir: epath.PathLike, start: int, best_accuracy: float) -> None:
         """Opens `<run_dir>/best`.
 
         Args:
@@ -95,7 +96,7 @@ class BestCheckpoint:
         """
         self._checkpoints = Checkpoints(run_dir, folder=BEST_FOLDER)
         self._checkpoints.forget_after(start)
-        self._accuracy = past
+        self._accuracy = best_accuracy
 
     def __enter__(self) -> BestCheckpoint:
         return self
@@ -113,9 +114,9 @@ class BestCheckpoint:
             self._checkpoints.save(state)
             self._checkpoints.wait()
 
-    def restore(self, like: TrainState) -> TrainState:
+    def restore(self, template: TrainState) -> TrainState:
         """The best state (see `Checkpoints.restore`)."""
-        return self._checkpoints.restore(like)
+        return self._checkpoints.restore(template)
 
 
 def _shapes(tree: object) -> dict[str, tuple[int, ...]]:

@@ -1,11 +1,11 @@
-"""How noisy a batch's gradient is under each way of weighting, measured on a student.
+"""How noisy a batch's gradient is under each weighting scheme, measured on a student.
 
 One pair gives the gradients g_label and g_rationale of its two sequences, each an unbiased
 estimate of the gradient m_task of L_task. Over pairs they have the variance V_task (summed over
 all parameters) and the covariance C. With weights w and rates r, a batch of 2B sequences has
 
-  paired  ( w_l^2 V_l + w_r^2 V_r + 2 w_l w_r C ) / B
-  rates   ( sum over tasks of w^2 / r (V + |m|^2)  -  |w_l m_l + w_r m_r|^2 ) / 2B
+  paired_batches  ( w_l^2 V_l + w_r^2 V_r + 2 w_l w_r C ) / B
+  mixture_rates   ( sum over tasks of w^2 / r (V + |m|^2)  -  |w_l m_l + w_r m_r|^2 ) / 2B
 
 where rates draw sequences one by one and with replacement; SeqIO's mixtures come close to that,
 the native engine's even spread of tasks (distill/data/order.py) saves the terms of m.
@@ -125,12 +125,12 @@ def _pairs(
     generator = np.random.Generator(np.random.Philox(key=[seed, 0]))
     rows = generator.choice(complete, min(pairs, len(complete)), replace=False)
     longest = [max(int(t[s].lengths[rows].max()) for t in tokens) for s in (0, 1)]
-    found = []
+    batches = []
     for row in rows:
         sequences = []
         for task, (inputs, targets) in enumerate(tokens):
             mean = cache.mean_target_tokens(spec.tasks[task])
             weight = token_weight(len(targets[row]), normalization, mean)
-            sequences.append(packing.Sequence2Sequence(inputs[row], targets[row], task, weight))
-        found.append(packing.pack(sequences, [[0], [1]], 2, *longest))
-    return {name: np.stack([batch[name] for batch in found]) for name in found[0]}
+            sequences.append(packing.TrainSequence(inputs[row], targets[row], task, weight))
+        batches.append(packing.pack(sequences, [[0], [1]], 2, *longest))
+    return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}

@@ -2,7 +2,7 @@
 
 All hosts compute the same metrics and predictions. The first one alone writes the run folder and
 shows progress; checkpoints are written by all, each its own shards (Orbax). So the run folder has
-to be one that every host sees, on gs:// or a network disk. Raw data and the tokenised cache may be
+to be one that every host sees, on gs:// or a network disk. Raw data and the tokenized cache may be
 each host's own; their digests are compared before the first step.
 
 Of a run on one host every function here is free of charge.
@@ -41,8 +41,8 @@ def connect(
       UserError: some of the three are given and others are not; the others cannot be found or
         reached.
     """
-    given = [value is not None for value in (coordinator_address, num_processes, process_id)]
-    if any(given) and not all(given):
+    is_given = [value is not None for value in (coordinator_address, num_processes, process_id)]
+    if any(is_given) and not all(is_given):
         raise UserError(f"{_GIVEN} belong together: give all three, or none to let jax find them")
     if process_id is not None and not 0 <= process_id < num_processes:
         raise UserError(
@@ -63,7 +63,7 @@ def connect(
         ) from error
 
 
-def is_first() -> bool:
+def is_host0() -> bool:
     """Whether this process writes the run folder."""
     return jax.process_index() == 0
 
@@ -82,11 +82,11 @@ def check_connected() -> None:
 
 
 @contextlib.contextmanager
-def together(doing: str) -> Iterator[None]:
+def barrier(action: str) -> Iterator[None]:
     """Waits at its end for all hosts; if one failed, all end, instead of waiting for it.
 
     Args:
-      doing: what is done within, for the message.
+      action: what is done within, for the message.
 
     Raises:
       UserError: another host failed. This one's own error goes through.
@@ -94,17 +94,19 @@ def together(doing: str) -> Iterator[None]:
     error: Exception | None = None
     try:
         yield
-    except Exception as found:
-        error = found
+    except Exception as raised:
+        error = raised
     failed = np.flatnonzero(_gather(np.asarray(error is not None)))
     if error is not None:
         raise error
     if failed.size:
         hosts = ", ".join(map(str, failed))
-        raise UserError(f"{doing} failed on process {hosts}, which says why; this one ends with it")
+        raise UserError(
+            f"{action} failed on process {hosts}, which says why; this one ends with it"
+        )
 
 
-def first_says(answer: float) -> float:
+def broadcast_from_host0(answer: float) -> float:
     """The first host's answer (a number or a truth value), on all of them.
 
     What decides whether all write a checkpoint is not read by each from a disk that may be late.
@@ -112,7 +114,7 @@ def first_says(answer: float) -> float:
     return _gather(np.asarray(answer))[0].item()
 
 
-def check_same(values: Mapping[str, str]) -> None:
+def check_same_on_hosts(values: Mapping[str, str]) -> None:
     """Refuses hosts that are about to do different things.
 
     Args:
@@ -148,12 +150,12 @@ def check_shared(folder: epath.Path, name: str) -> None:
         )
 
 
-def only_first(progress: Callable[[str], None]) -> Callable[[str], None]:
+def host0_only(progress: Callable[[str], None]) -> Callable[[str], None]:
     """`progress` on the first host, silence on the others."""
-    return progress if is_first() else lambda line: None
+    return progress if is_host0() else lambda line: None
 
 
-def describe() -> str:
+def describe_devices() -> str:
     """The devices of the run, for a line of progress."""
     count, hosts = jax.device_count(), jax.process_count()
     if hosts == 1:

@@ -14,7 +14,7 @@ from etils import epath
 
 from distill.common.atomic import write_json
 from distill.config.run import RunConfig
-from distill.data.batches import PairStream
+from distill.data.batches import BatchStream
 from distill.data.cache import TokenCache
 from distill.errors import UserError
 from distill.training import hosts
@@ -43,7 +43,7 @@ class Trainer:
 
     config: RunConfig
     cache: TokenCache
-    stream: PairStream
+    stream: BatchStream
     program: Program
 
     @property
@@ -79,7 +79,7 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
         )
     train = config.train
     mesh = meshes.make_mesh(train.model_parallel)
-    stream = PairStream(
+    stream = BatchStream(
         cache,
         config.data,
         config.weighting,
@@ -125,13 +125,17 @@ def fit(
             state = checkpoints.restore(state)
             start = int(state.step)
             progress(f"resumed at step {start}")
-        metrics_log = MetricsLog(folder, start, writes=hosts.is_first())
+        metrics_log = MetricsLog(folder, start, writes=hosts.is_host0())
         best = None
         if train.checkpoint == "best":
-            past = max((r[_ACCURACY] for r in metrics_log.records if _ACCURACY in r), default=-1.0)
-            best = stack.enter_context(BestCheckpoint(folder, start, hosts.first_says(past)))
+            best_accuracy = max(
+                (r[_ACCURACY] for r in metrics_log.records if _ACCURACY in r), default=-1.0
+            )
+            best = stack.enter_context(
+                BestCheckpoint(folder, start, hosts.broadcast_from_host0(best_accuracy))
+            )
         profiler = _Profiler(folder / "profile", start) if profile else None
-        window = _Window(trainer, start, progress, metrics_log, folder)
+        window = MetricAccumulator(trainer, start, progress, metrics_log, folder)
         for step, batch in enumerate(trainer.stream.batches(start, train.train_steps), start + 1):
             state, metrics = trainer.train_step(state, meshes.put_batch(batch, trainer.mesh))
             last = step == train.train_steps
@@ -158,7 +162,7 @@ def _due(step: int, period: int, last: bool) -> bool:
     return bool(period) and (step % period == 0 or last)
 
 
-class _Window:
+class MetricAccumulator:
     """Gathers the metrics of a log period on the devices, and reports their means."""
 
     def __init__(
@@ -187,23 +191,23 @@ class _Window:
         """
         fetched = jax.device_get(self._metrics)
         self._metrics = []
-        for one, metrics in enumerate(fetched, step - len(fetched) + 1):
+        for step_of_metrics, metrics in enumerate(fetched, step - len(fetched) + 1):
             if not np.isfinite(metrics["loss"]):
-                self._stop(one, metrics)
+                self._stop(step_of_metrics, metrics)
         tasks = self._trainer.config.data.tasks
         losses_K = np.mean([m["losses"] for m in fetched], axis=0)
         means = {f"loss_{task}": float(v) for task, v in zip(tasks, losses_K, strict=True)}
         means |= {k: float(np.mean([m[k] for m in fetched])) for k in ("loss", "grad_norm")}
         means["learning_rate"] = float(self._schedule(step - 1))
-        before, since = self._mark
+        before, previous_time = self._mark
         self._mark = (step, time.monotonic())
-        speed = (step - before) / max(self._mark[1] - since, 1e-9)
+        speed = (step - before) / max(self._mark[1] - previous_time, 1e-9)
         self._log.write(step, means, {"steps_per_second": speed})
         total = self._trainer.config.train.train_steps
-        shown = "  ".join(f"{task} {means[f'loss_{task}']:.4f}" for task in tasks)
+        task_losses = "  ".join(f"{task} {means[f'loss_{task}']:.4f}" for task in tasks)
         minutes, seconds = divmod(int((total - step) / speed), 60)
         self._progress(
-            f"step {step}/{total}  loss {means['loss']:.4f}  {shown}  "
+            f"step {step}/{total}  loss {means['loss']:.4f}  {task_losses}  "
             f"{speed:.1f} steps/s  ETA {minutes}:{seconds:02d}"
         )
 
@@ -217,7 +221,7 @@ class _Window:
             "grad_norm": str(metrics["grad_norm"]),
             "rows": [rows[index].id for index in self._trainer.stream.rows(step - 1)],
         }
-        if hosts.is_first():
+        if hosts.is_host0():
             write_json(self._folder / NOT_FINITE, content)
         raise UserError(
             f"the loss is {metrics['loss']} at step {step}: task losses and the rows of its batch "

@@ -121,19 +121,19 @@ def rows_sharding(mesh: Mesh, rows: int) -> NamedSharding:
     return batch_sharding(mesh) if rows % mesh.shape["data"] == 0 else replicated(mesh)
 
 
-def beside(params: dict, rows: np.ndarray) -> np.ndarray | jax.Array:
+def shard_like_params(params: dict, rows: np.ndarray) -> np.ndarray | jax.Array:
     """Rows [B, ...] on the devices of the parameters that they are decoded with.
 
     Of parameters on one device, or that are no arrays of a mesh, the rows themselves.
     """
-    some = next(iter(jax.tree.leaves(params)), None)
-    mesh = getattr(getattr(some, "sharding", None), "mesh", None)
+    leaf = next(iter(jax.tree.leaves(params)), None)
+    mesh = getattr(getattr(leaf, "sharding", None), "mesh", None)
     if mesh is None or mesh.size == 1:
         return rows
     return _put(rows, rows_sharding(mesh, len(rows)))
 
 
-def on_host(array: jax.Array | np.ndarray) -> np.ndarray:
+def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
     """All of an array, of which other processes may have parts."""
     if getattr(array, "is_fully_addressable", True):
         return np.asarray(array)

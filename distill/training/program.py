@@ -76,7 +76,9 @@ def state_shardings(
     replicated = meshes.replicated(mesh)
     opt_state = optax.tree_map_params(
         make_optimizer(optimizer),
-        lambda moment, param, lies: lies if moment.shape == param.shape else replicated,
+        lambda moment, param, param_sharding: (
+            param_sharding if moment.shape == param.shape else replicated
+        ),
         shapes.opt_state,
         shapes.params,
         params,

@@ -24,13 +24,13 @@ _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow", 
 
 def versions() -> dict[str, str]:
     """Version of Python and of each package that a result may depend on."""
-    found = {"python": platform.python_version(), "distill": distill.__version__}
+    by_package = {"python": platform.python_version(), "distill": distill.__version__}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            by_package[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            by_package[name] = "not installed"
+    return by_package
 
 
 def git_commit() -> str | None:
@@ -40,14 +40,14 @@ def git_commit() -> str | None:
 
 def t5x_commit() -> str | None:
     """Commit of the T5X that `import t5x` would load, from its checkout or from pip's record."""
-    found = importlib.util.find_spec("t5x")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("t5x")
+    if spec is None or spec.origin is None:
         return None
     try:
         record = importlib.metadata.distribution("t5x").read_text("direct_url.json")
         return json.loads(record or "{}")["vcs_info"]["commit_id"]
     except (importlib.metadata.PackageNotFoundError, KeyError):
-        return _commit_of(pathlib.Path(found.origin).resolve().parents[1])
+        return _commit_of(pathlib.Path(spec.origin).resolve().parents[1])
 
 
 def _commit_of(root: pathlib.Path) -> str | None:
@@ -79,7 +79,7 @@ def describe_run(
 
     Returns:
       versions, git_commit, files (sha256 of each file of data and vocabulary by absolute path, as
-      they were when they were tokenised; none for generated data), data_digest (of all their
+      they were when they were tokenized; none for generated data), data_digest (of all their
       contents), spec_digest (settings that decide the tokens), rows and row_digests (of the rows
       themselves) by split, counts of the budget, token statistics of each task, steps_per_epoch,
       epochs, bindings and binding_files (what gin files bind past the macros, for T5X).
@@ -196,9 +196,10 @@ def _read_run(folder: epath.PathLike) -> dict:
     return run
 
 
-def _changed(folder: epath.PathLike, what: str) -> UserError:
+def _changed(folder: epath.PathLike, change: str) -> UserError:
     return UserError(
-        f"{folder} was trained on other data: {what}; restore the data, or choose another --run_dir"
+        f"{folder} was trained on other data: {change}; restore the data, or choose another "
+        "--run_dir"
     )
 
 

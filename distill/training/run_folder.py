@@ -10,7 +10,7 @@
   checkpoints/            Orbax: the newest
   best/                   with CHECKPOINT = 'best': that of the highest validation accuracy
   not_finite.json         why a run stopped whose loss became NaN or infinite
-  predictions_test.jsonl  id, input, gold, prediction, correct, scored
+  predictions_test.jsonl  id, input, gold, prediction, correct, ranked_label
   results.json            accuracy and what it belongs to
   MODEL_CARD.md           the same for people
 
@@ -49,8 +49,8 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
     path = epath.Path(run_dir) / CONFIG
     if not path.exists():
         return
-    old = _comparable(stored.load(path.read_bytes(), str(path)))
-    new = _comparable(stored.load(config_text.encode(), "this configuration"))
+    old = _comparable(stored.load_stored(path.read_bytes(), str(path)))
+    new = _comparable(stored.load_stored(config_text.encode(), "this configuration"))
     defaults = fields.defaults()
     changed = []
     for name in sorted(old.keys() | new.keys()):
@@ -92,7 +92,7 @@ def read_config(run_dir: epath.PathLike) -> RunConfig:
     path = epath.Path(run_dir) / CONFIG
     if not path.exists():
         raise UserError(f"no file {path}: {run_dir} is not a run folder (see distill train)")
-    values = stored.load(path.read_bytes(), str(path))
+    values = stored.load_stored(path.read_bytes(), str(path))
     try:
         return fields.build_run(values)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Token statistics of each task's training rows, read off the lengths in the tokenised cache."""
+"""Token statistics of each task's training rows, read off the lengths in the tokenized cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.config.data import DataSpec
 from distill.data.cache import TokenCache
-from distill.data.ragged import SIDES
+from distill.data.ragged import FEATURES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +48,17 @@ def task_statistics(cache: TokenCache, spec: DataSpec) -> Mapping[str, TaskStati
     The cache is keyed by a digest of data, vocabulary, lengths and prefixes, so these
     numbers are never those of other settings.
     """
-    found = {}
+    by_task = {}
     for task in spec.tasks:
-        lengths = {side: np.asarray(cache.tokens["train", task, side].lengths) for side in SIDES}
+        lengths = {
+            feature: np.asarray(cache.tokens["train", task, feature].lengths)
+            for feature in FEATURES
+        }
         has_target = lengths["targets"] > 0
-        found[task] = TaskStatistics(
+        by_task[task] = TaskStatistics(
             rows=int(has_target.sum()),
             share=float(has_target.mean()),
             inputs=Lengths.of(lengths["inputs"][has_target]),
             targets=Lengths.of(lengths["targets"][has_target]),
         )
-    return found
+    return by_task

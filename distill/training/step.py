@@ -99,8 +99,8 @@ def accumulated(gradient: Callable, microbatches: int) -> Callable:
 
         def add(total: tuple, part: tuple) -> tuple[tuple, None]:
             index, rows = part
-            found = gradient(params, rows, jax.random.fold_in(key, index), *settings)
-            return jax.tree.map(jnp.add, total, found), None
+            part_result = gradient(params, rows, jax.random.fold_in(key, index), *settings)
+            return jax.tree.map(jnp.add, total, part_result), None
 
         rows = {k: v[0] for k, v in parts.items()}
         shapes = jax.eval_shape(lambda: gradient(params, rows, key, *settings))

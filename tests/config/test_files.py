@@ -16,7 +16,7 @@ CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 PROBE = (
     "from distill.config import files, resolve\n"
     "names = files.list_gin_files('experiments')\n"
-    "found, engine, paths = resolve.read_macros(['returns_step_by_step'])\n"
+    "found, engine, paths = resolve.read_macros(['tickets_step_by_step'])\n"
     "print(files.gin_root(), len(names), found.value('LABEL_WEIGHT'))\n"
 )
 
@@ -83,12 +83,12 @@ def test_a_wheel_carries_the_gin_files(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["gin/sizes/tiny.gin", "gin/sizes/tiny", "sizes/tiny.gin", "returns_finetune"],
+    ["gin/sizes/tiny.gin", "gin/sizes/tiny", "sizes/tiny.gin", "tickets_finetune"],
 )
 def test_short_names_resolve(name):
-    assert pathlib.Path(files.resolve(name)).is_file()
+    assert pathlib.Path(files.resolve_path(name)).is_file()
 
 
 def test_a_missing_file_lists_the_closest():
-    with pytest.raises(UserError, match=r"returns_step.*closest: gin/experiments/returns_step_by"):
-        files.resolve("returns_step_by_stop")
+    with pytest.raises(UserError, match=r"tickets_step.*closest: gin/experiments/tickets_step_by"):
+        files.resolve_path("tickets_step_by_stop")

@@ -29,13 +29,13 @@ def _overrides(experiment: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_resolve_and_finalize(experiment):
     resolved = resolve.resolve([experiment], _overrides(experiment))
-    again = fields.build_run(stored.load(resolved.text.encode(), "config.gin"))
+    again = fields.build_run(stored.load_stored(resolved.text.encode(), "config.gin"))
     assert again == resolved.run  # what the run folder stores is the whole configuration
 
 
 def test_a_configuration_from_before_a_macro_takes_its_default():
-    resolved = resolve.resolve(["returns_step_by_step"])
-    values = stored.load(resolved.text.encode(), "config.gin")
+    resolved = resolve.resolve(["tickets_step_by_step"])
+    values = stored.load_stored(resolved.text.encode(), "config.gin")
     for binding in fields.bindings():
         if binding.default is not fields.REQUIRED and values[binding.macro] == binding.default:
             without = {name: v for name, v in values.items() if name != binding.macro}
@@ -54,16 +54,18 @@ def test_defaults_have_one_source():
 @pytest.mark.parametrize("name", ["gin/runs/train.gin", "gin/data/common.gin"])
 def test_a_layer_sets_what_differs(name):
     """Layers that replace each other (sizes, methods, meshes, datasets) set all their macros."""
-    for macro, settings in macros.read([files.resolve(name)]).history.items():
+    for macro, settings in macros.read_gin([files.resolve_path(name)]).history.items():
         assert settings[-1].value != fields.defaults().get(macro), macro
 
 
 def test_gin_itself_gives_the_same_configuration():
     """T5X reads with gin what distill reads as data."""
-    experiment = files.resolve("returns_step_by_step")
+    experiment = files.resolve_path("tickets_step_by_step")
     gin.clear_config()
     gin.add_config_file_search_path(str(files.gin_root()))
-    gin.parse_config_files_and_bindings([files.resolve("gin/engines/native.gin"), experiment], "")
+    gin.parse_config_files_and_bindings(
+        [files.resolve_path("gin/engines/native.gin"), experiment], ""
+    )
     assert gin.get_configurable(RunConfig)() == resolve.resolve([experiment]).run
     with gin.unlock_config():
         gin.clear_config()
@@ -71,7 +73,7 @@ def test_gin_itself_gives_the_same_configuration():
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_are_short_and_say_what_they_are(experiment):
-    lines = pathlib.Path(files.resolve(experiment)).read_text().splitlines()
+    lines = pathlib.Path(files.resolve_path(experiment)).read_text().splitlines()
     for word in ("# Paper row:", "# Command:", "# Expected time:", "# Measured:"):
         assert any(line.startswith(word) for line in lines), word
     own = [line for line in lines if line and not line.startswith(("#", "include"))]
@@ -82,7 +84,7 @@ def test_experiments_are_short_and_say_what_they_are(experiment):
 @pytest.mark.parametrize("name", files.list_gin_files())
 def test_headers_and_layers(name):
     """Only engines bind configurables and import; sizes and methods set their macros alone."""
-    text = pathlib.Path(files.resolve(name)).read_text()
+    text = pathlib.Path(files.resolve_path(name)).read_text()
     assert text.startswith("# ")
     if "/experiments/" not in name:
         header = text.split("\n\n")[0]
@@ -94,7 +96,7 @@ def test_headers_and_layers(name):
         )
     if "/experiments/" in name or "/engines/" in name:
         return
-    found = macros.read([files.resolve(name)])
+    found = macros.read_gin([files.resolve_path(name)])
     allowed = {"sizes": SIZE_MACROS, "methods": METHOD_MACROS}.get(name.split("/")[1])
     if allowed:
         assert set(found.history) == allowed
@@ -128,9 +130,9 @@ def test_small_sizes_take_a_step(micro):
     ]
     for size in ("tiny", "mini"):
         run = resolve.resolve(
-            ["returns_step_by_step", f"gin/sizes/{size}.gin"], (*data, "BATCH_SIZE=2")
+            ["tickets_step_by_step", f"gin/sizes/{size}.gin"], (*data, "BATCH_SIZE=2")
         ).run
-        trainer = make_trainer(run, cache.load(run.data))
+        trainer = make_trainer(run, cache.load_cache(run.data))
         state, metrics = trainer.train_step(trainer.init(), trainer.stream.batch(0))
         assert int(state.step) == 1
         assert np.all(np.isfinite(metrics["losses"])) and float(metrics["grad_norm"]) > 0

@@ -16,7 +16,7 @@ def _write(folder, name, text):
 def test_later_settings_win_and_are_remembered(tmp_path):
     base = _write(tmp_path, "base.gin", "A = 1\nB = %A\nf.x = %B\n")
     top = _write(tmp_path, "top.gin", f"include '{base}'\n\nA = 2\n")
-    found = macros.read([top], ["A=3"])
+    found = macros.read_gin([top], ["A=3"])
     found.check()
     assert found.value("B") == 3
     history = [(s.value, s.where.split("/")[-1]) for s in found.explain("A")]
@@ -38,7 +38,7 @@ def test_later_settings_win_and_are_remembered(tmp_path):
 def test_mistakes_are_named_with_file_and_line(tmp_path, text, override, message):
     path = _write(tmp_path, "m.gin", text)
     with pytest.raises(UserError, match=message):
-        found = macros.read([path], [override] if override else [])
+        found = macros.read_gin([path], [override] if override else [])
         found.check()
         found.values()
 
@@ -51,8 +51,8 @@ def test_bindings_past_the_macros_are_t5xs_alone(tmp_path, by):
     overrides = [] if by == "file" else [f"{binding}=0.9"]
     where = r"mine\.gin:2" if by == "file" else "--gin.student"
     with pytest.raises(UserError, match=where + ".*binding of student.T5Config.dropout_rate"):
-        resolve.resolve(["returns_step_by_step", str(path)], overrides)
-    text = resolve.resolve(["returns_step_by_step", str(path)], overrides, "t5x").text
+        resolve.resolve(["tickets_step_by_step", str(path)], overrides)
+    text = resolve.resolve(["tickets_step_by_step", str(path)], overrides, "t5x").text
     assert f"# {binding} = 0.9" in text.splitlines()
 
 
@@ -64,25 +64,25 @@ def test_bare_words_are_strings():
 
 
 def test_reading_macros_imports_no_trainer():
-    found, engine, paths = resolve.read_macros(["returns_step_by_step"], engine="t5x")
-    assert engine == "t5x" and found.value("WEIGHTING") == "rates"
+    found, engine, paths = resolve.read_macros(["tickets_step_by_step"], engine="t5x")
+    assert engine == "t5x" and found.value("WEIGHTING") == "mixture_rates"
     assert paths[0].endswith("gin/engines/t5x.gin")
 
 
 def test_explain_names_every_setting(capsys):
-    argv = ["config", "explain", "LABEL_WEIGHT", "--gin_file=returns_step_by_step"]
+    argv = ["config", "explain", "LABEL_WEIGHT", "--gin_file=tickets_step_by_step"]
     assert cli.main([*argv, "--gin.LABEL_WEIGHT=.4"]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0] == "LABEL_WEIGHT = 0.4"
     assert "gin/methods/step_by_step.gin:" in out
-    assert "gin/experiments/returns_step_by_step.gin:" in out
+    assert "gin/experiments/tickets_step_by_step.gin:" in out
 
 
 def test_modules_that_a_users_file_imports(tmp_path):
     mine = tmp_path / "mine.gin"
     mine.write_text("from __gin__ import dynamic_registration\nimport nowhere.to_be_found\n")
     with pytest.raises(UserError, match=r"mine\.gin:2: no module named 'nowhere'.*PYTHONPATH"):
-        resolve.resolve(["returns_step_by_step", str(mine)])
+        resolve.resolve(["tickets_step_by_step", str(mine)])
     mine.write_text("from __gin__ import dynamic_registration\nimport json\n")
-    resolved = resolve.resolve(["returns_step_by_step", str(mine)])
+    resolved = resolve.resolve(["tickets_step_by_step", str(mine)])
     assert "# import json\n" in resolved.text and str(mine) in resolved.binding_files

@@ -102,8 +102,8 @@ def test_a_row_weighs_one_per_sequence_and_its_length_per_token(length, mean):
         ({"label_weight": 0.3, "rationale_weight": 0.3}, "expected 1; set both macros"),
         ({"label_weight": -0.5, "rationale_weight": 1.5}, "LABEL_WEIGHT = -0.5"),
         ({"normalization": "per_tokn"}, "macro NORMALIZATION.*closest: per_token"),
-        ({"normalization": "per_token_batch", "way": "rates"}, "no rate stands for"),
-        ({"way": "pared"}, "macro WEIGHTING.*closest: paired"),
+        ({"normalization": "per_token_batch", "scheme": "mixture_rates"}, "no rate stands for"),
+        ({"scheme": "paired_batch"}, "macro WEIGHTING.*closest: paired_batches"),
     ],
 )
 def test_bad_weights_name_their_macro(settings, message):

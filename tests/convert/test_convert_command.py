@@ -15,13 +15,13 @@ from distill.engines import native
 from distill.inference import load
 from distill.training.checkpoints import Checkpoints
 
-EXPERIMENT = "--gin_file=returns_step_by_step"
+EXPERIMENT = "--gin_file=tickets_step_by_step"
 
 
 @pytest.fixture(scope="module")
 def trained(micro, tmp_path_factory):
     folder = tmp_path_factory.mktemp("convert") / "run"
-    native.train(resolve(["returns_step_by_step"], micro), folder, lambda line: None)
+    native.train(resolve(["tickets_step_by_step"], micro), folder, lambda line: None)
     return folder
 
 
@@ -53,7 +53,7 @@ def test_the_best_checkpoint_goes_over_on_request(trained, micro, tmp_path, caps
     assert cli.main(refused) == 2
     assert "has CHECKPOINT = 'last', so no best" in capsys.readouterr().err
     folder, settings = tmp_path / "run", (*micro, "CHECKPOINT=best", "TRAIN_STEPS=4")
-    native.train(resolve(["returns_step_by_step"], settings), folder, lambda line: None)
+    native.train(resolve(["tickets_step_by_step"], settings), folder, lambda line: None)
     state = folders._read_native(folder, best=False)[1]
     with Checkpoints(folder, folder="best") as best:
         best.save(state.replace(step=state.step + 1))  # another step's, to tell the two apart

@@ -39,15 +39,15 @@ def assert_equal(got, expected) -> None:
 @pytest.mark.parametrize("layout", t5x_files.LAYOUTS)
 def test_there_and_back_is_the_same_tree(layout, tmp_path):
     written = tree()
-    t5x_files.write(written, epath.Path(tmp_path) / "checkpoint_7", layout)
-    assert_equal(t5x_files.read(tmp_path), written)
-    assert t5x_files.read(tmp_path, ("target",)).keys() == {"target"}
-    assert_equal(t5x_files.read(tmp_path, ("target",))["target"], written["target"])
+    t5x_files.write_checkpoint(written, epath.Path(tmp_path) / "checkpoint_7", layout)
+    assert_equal(t5x_files.read_checkpoint(tmp_path), written)
+    assert t5x_files.read_checkpoint(tmp_path, ("target",)).keys() == {"target"}
+    assert_equal(t5x_files.read_checkpoint(tmp_path, ("target",))["target"], written["target"])
     assert [child.name for child in tmp_path.iterdir()] == ["checkpoint_7"]
 
 
 def test_zarr_is_laid_out_as_in_the_public_checkpoints(tmp_path):
-    t5x_files.write(tree(), epath.Path(tmp_path) / "checkpoint_7")
+    t5x_files.write_checkpoint(tree(), epath.Path(tmp_path) / "checkpoint_7")
     folder = tmp_path / "checkpoint_7"
     array = folder / "target.encoder.layers_1.mlp.wo.kernel"
     described = json.loads((array / ".zarray").read_text())
@@ -62,7 +62,7 @@ def test_zarr_is_laid_out_as_in_the_public_checkpoints(tmp_path):
 @pytest.mark.parametrize("form", ["gfile", "gcs", "older"])
 def test_specs_of_other_storage_and_of_older_tensorstore_are_read(form, tmp_path):
     written = tree()
-    t5x_files.write(written, epath.Path(tmp_path) / "checkpoint_7")
+    t5x_files.write_checkpoint(written, epath.Path(tmp_path) / "checkpoint_7")
     path = tmp_path / "checkpoint_7" / "checkpoint"
     index = serialization.msgpack_restore(path.read_bytes())
 
@@ -77,39 +77,39 @@ def test_specs_of_other_storage_and_of_older_tensorstore_are_read(form, tmp_path
     index = jax.tree.map(lambda n: changed(n) if is_spec(n) else n, index, is_leaf=is_spec)
     index["optimizer"]["state"]["param_states"]["untrained"] = None
     path.write_bytes(serialization.msgpack_serialize(index))
-    assert_equal(t5x_files.read(tmp_path), written)
+    assert_equal(t5x_files.read_checkpoint(tmp_path), written)
 
 
 def test_an_array_outside_of_the_checkpoint_is_not_read(tmp_path):
-    t5x_files.write({"target": {"a": np.ones(3)}}, epath.Path(tmp_path) / "checkpoint_1")
+    t5x_files.write_checkpoint({"target": {"a": np.ones(3)}}, epath.Path(tmp_path) / "checkpoint_1")
     path = tmp_path / "checkpoint_1" / "checkpoint"
     path.write_bytes(path.read_bytes().replace(b"target.a", b"../../aa"))
     with pytest.raises(UserError, match=r"'\.\./\.\./aa' is not in the checkpoint's own folder"):
-        t5x_files.read(tmp_path, ("target",))
+        t5x_files.read_checkpoint(tmp_path, ("target",))
 
 
 def test_damage_is_named(tmp_path):
-    t5x_files.write(tree(), epath.Path(tmp_path) / "checkpoint_7")
+    t5x_files.write_checkpoint(tree(), epath.Path(tmp_path) / "checkpoint_7")
     folder = tmp_path / "checkpoint_7"
     array = folder / "target.decoder.decoder_norm.scale" / ".zarray"
     array.unlink()
     with pytest.raises(UserError, match=r"checkpoint_7 does not read(.|\n)*decoder_norm\.scale"):
-        t5x_files.read(tmp_path)
+        t5x_files.read_checkpoint(tmp_path)
     (folder / "checkpoint").write_bytes(b"\xc1 torn")
     with pytest.raises(UserError, match="checkpoint_7 does not read"):
-        t5x_files.read(folder)
+        t5x_files.read_checkpoint(folder)
     with pytest.raises(UserError, match=r"no T5X checkpoint of step 8 .* there are steps \[7\]"):
-        t5x_files.find(tmp_path, 8)
+        t5x_files.find_checkpoint(tmp_path, 8)
 
 
 def test_the_newest_counts_and_unfinished_ones_do_not(tmp_path):
     for step in (9, 10):
-        t5x_files.write({"target": {}}, epath.Path(tmp_path) / f"checkpoint_{step}")
+        t5x_files.write_checkpoint({"target": {}}, epath.Path(tmp_path) / f"checkpoint_{step}")
     (tmp_path / "checkpoint_11").mkdir()
     (tmp_path / "checkpoint_12.tmp").mkdir()
     assert t5x_files.steps(tmp_path) == [9, 10]
-    assert t5x_files.find(tmp_path).name == "checkpoint_10"
-    assert t5x_files.find(tmp_path, 9).name == "checkpoint_9"
+    assert t5x_files.find_checkpoint(tmp_path).name == "checkpoint_10"
+    assert t5x_files.find_checkpoint(tmp_path, 9).name == "checkpoint_9"
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
@@ -151,7 +151,7 @@ def test_scalable_t5_and_back():
 def test_the_optimizer_of_scalable_t5_is_refused(tmp_path):
     saved = tree()
     saved["target"] = jax.tree.map(np.asarray, layers.to_scalable(saved["target"]))
-    t5x_files.write(saved, epath.Path(tmp_path) / "checkpoint_7")
+    t5x_files.write_checkpoint(saved, epath.Path(tmp_path) / "checkpoint_7")
     with pytest.raises(UserError, match=r"scalable_t5.*--parameters_only"):
         folders._whole_state(tmp_path, config=None)
     assert_equal(folders.t5x_params(tmp_path, parity.CONFIG), tree()["target"])

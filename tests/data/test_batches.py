@@ -9,23 +9,23 @@ from distill.config import resolve
 from distill.config.weighting import mixture_rates
 from distill.data import cache as caches
 from distill.data import datasets
-from distill.data.batches import PairStream
+from distill.data.batches import BatchStream
 
 
 @pytest.fixture(scope="module")
 def run(micro):
-    return resolve.resolve(["returns_step_by_step"], micro).run
+    return resolve.resolve(["tickets_step_by_step"], micro).run
 
 
 @pytest.fixture(scope="module")
 def cache(run):
-    return caches.load(run.data)
+    return caches.load_cache(run.data)
 
 
 def test_cache_holds_the_rows_and_their_tokens(run, cache):
-    from distill.data.cache import vocabulary
+    from distill.data.cache import vocabulary_of
 
-    words = vocabulary(run.data)
+    words = vocabulary_of(run.data)
     splits = datasets.load_splits(run.data)
     assert [row.id for row in cache.rows["train"]] == [row.id for row in splits.train]
     assert len(splits.train) + len(splits.validation) == run.data.num_labels
@@ -40,7 +40,7 @@ def test_cache_holds_the_rows_and_their_tokens(run, cache):
 
 def test_second_load_reads_the_folder(run, cache, monkeypatch):
     monkeypatch.setattr(caches, "_write", lambda *_: pytest.fail("written again"))
-    again = caches.load(run.data)
+    again = caches.load_cache(run.data)
     for key, ragged in cache.tokens.items():
         np.testing.assert_array_equal(again.tokens[key].values, ragged.values)
 
@@ -52,7 +52,7 @@ def test_other_settings_have_another_folder(run):
 
 def _stream(run, cache, **settings):
     arguments = {"batch_size": 8, "seed": 0} | settings
-    return PairStream(cache, run.data, run.weighting, **arguments)
+    return BatchStream(cache, run.data, run.weighting, **arguments)
 
 
 def test_each_epoch_is_a_permutation(run, cache):
@@ -103,7 +103,7 @@ def test_errors_in_the_thread_reach_the_consumer(run, cache, monkeypatch):
 def _rates(run, normalization, label_weight=0.3):
     weighting = dataclasses.replace(
         run.weighting,
-        way="rates",
+        scheme="mixture_rates",
         normalization=normalization,
         label_weight=label_weight,
         rationale_weight=1 - label_weight,

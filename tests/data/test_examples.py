@@ -98,7 +98,7 @@ def test_blank_teacher_fields_count_as_missing(tmp_path, blank):
 
 GOOD = '{"id": "x", "input": "a"}'
 BAD_LINES = {
-    "misspelt field": (
+    "misspelled field": (
         '{"input": "a", "ratoinale": "b"}',
         "unknown field 'ratoinale'",
         "rationale",

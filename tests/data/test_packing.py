@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.data.packing import Sequence2Sequence, assign_rows, pack
+from distill.data.packing import TrainSequence, assign_rows, pack
 
 I, T = 12, 8
 
@@ -13,7 +13,7 @@ I, T = 12, 8
 def _sequences(draw):
     count = draw(st.integers(1, 12))
     return [
-        Sequence2Sequence(
+        TrainSequence(
             np.arange(draw(st.integers(1, I))) + 3,
             np.arange(draw(st.integers(1, T))) + 50,
             draw(st.integers(0, 1)),

@@ -12,7 +12,7 @@ from distill.config.data import DataSpec
 from distill.data import cache as caches
 from distill.data import datasets, row_file
 from distill.data.examples import Example, read_jsonl
-from distill.data.row_file import RowFile, index_jsonl, open_rows, take, write_rows
+from distill.data.row_file import RowFile, index_jsonl, open_row_file, take, write_row_file
 from distill.errors import UserError
 from tasks import jsonl  # registers the dataset
 
@@ -40,8 +40,8 @@ def test_rows_are_those_of_a_whole_read(local, tmp_path, monkeypatch):
     assert list(rows[3:5]) == whole[3:5]
     with pytest.raises(IndexError):
         chosen[2]
-    write_rows(epath.Path(tmp_path / "b.jsonl"), chosen)
-    assert list(open_rows(epath.Path(tmp_path / "b.jsonl"))) == list(chosen)
+    write_row_file(epath.Path(tmp_path / "b.jsonl"), chosen)
+    assert list(open_row_file(epath.Path(tmp_path / "b.jsonl"))) == list(chosen)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,13 @@ def spec(tmp_path):
 
 
 def test_a_cache_on_disk_holds_what_the_same_rows_in_memory_give(spec, monkeypatch):
-    tokens = caches.load(spec)
+    tokens = caches.load_cache(spec)
     assert isinstance(tokens.rows["train"], RowFile)
     known = datasets.get("jsonl")
     in_memory = dataclasses.replace(known, load=lambda s: tuple(map(list, known.load(s))))
     monkeypatch.setitem(datasets._DATASETS, "jsonl", in_memory)
     monkeypatch.setattr(caches, "FORMAT", -1)
-    again = caches.load(spec)
+    again = caches.load_cache(spec)
     assert again.meta["counts"] == tokens.meta["counts"] and again.meta["rows"]["train"] == 18
     for split in datasets.SPLITS:
         assert list(again.rows[split]) == list(tokens.rows[split])
@@ -105,13 +105,13 @@ def test_a_cache_on_disk_holds_what_the_same_rows_in_memory_give(spec, monkeypat
 
 
 def test_a_second_start_parses_no_row(spec, monkeypatch):
-    from distill.data.cache import vocabulary
+    from distill.data.cache import vocabulary_of
 
-    caches.load(spec)
+    caches.load_cache(spec)
     read = Example.from_dict
     monkeypatch.setattr(Example, "from_dict", lambda *_: pytest.fail("parsed a row"))
-    tokens = caches.load(spec)
-    assert len(tokens.rows["train"]) == 18 and vocabulary(spec).vocab_size > 20
+    tokens = caches.load_cache(spec)
+    assert len(tokens.rows["train"]) == 18 and vocabulary_of(spec).vocab_size > 20
     monkeypatch.setattr(Example, "from_dict", read)
     assert tokens.rows["test"][0].input == "ünput 0"
 
@@ -121,7 +121,7 @@ def test_what_refuses_the_rows_leaves_no_folder(spec):
     before = {path.name for path in folder.iterdir()} if folder.exists() else set()
     _write(epath.Path(spec.option("test_file")), {"input": "x", "label": "yes " * 99})
     with pytest.raises(UserError, match="TARGET_LENGTH"):
-        caches.load(spec)
+        caches.load_cache(spec)
     assert {path.name for path in folder.iterdir()} == before
 
 
@@ -132,12 +132,12 @@ def test_of_two_writers_one_wins_and_both_read(spec, monkeypatch):
         fill(scratch, *arguments)
         if not calls:  # another writer begins and ends before this one takes the name
             calls.append(scratch)
-            caches.load(spec)
+            caches.load_cache(spec)
 
     calls: list[object] = []
     monkeypatch.setattr(caches, "FORMAT", -2)
     monkeypatch.setattr(caches, "_fill", slow)
-    assert len(caches.load(spec).rows["train"]) == 18
+    assert len(caches.load_cache(spec).rows["train"]) == 18
     assert calls and not calls[0].exists()
 
 
@@ -156,8 +156,8 @@ def test_a_writer_who_is_killed_while_it_publishes_leaves_no_cache(spec, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(type(epath.Path()), "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            caches.load(spec)
+            caches.load_cache(spec)
     assert {path.name for path in folder.iterdir()} == set(moved)
     assert "meta.json" not in moved
-    assert len(caches.load(spec).rows["train"]) == 18
-    assert not list(folder.parent.glob("*.tmp-*"))
+    assert len(caches.load_cache(spec).rows["train"]) == 18
+    assert not list(folder.parent.glob(".*.tmp"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distill.config.data import DataSpec
 from distill.data.examples import FIELDS, Example, write_jsonl
-from distill.data.tables import read_csv, read_rows
+from distill.data.tables import read_csv, read_table
 from distill.errors import UserError
 from tasks import jsonl
 
@@ -48,8 +48,8 @@ def test_csv_and_jsonl_of_the_same_rows_are_the_same(examples):
                     fields["choices"] = json.dumps(list(row.choices))
                 writer.writerow(fields)
         write_jsonl(epath.Path(folder) / "rows.jsonl", examples)
-        assert read_rows(path, "train") == examples
-        assert read_rows(epath.Path(folder) / "rows.jsonl", "train") == examples
+        assert read_table(path, "train") == examples
+        assert read_table(epath.Path(folder) / "rows.jsonl", "train") == examples
 
 
 def test_ids_empty_cells_blank_lines_and_a_byte_order_mark(tmp_path):

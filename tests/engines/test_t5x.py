@@ -17,7 +17,7 @@ from distill.errors import UserError
 from distill.inference import t5x_run
 from tasks import mixtures
 
-EXPERIMENT = "gin/experiments/returns_step_by_step.gin"
+EXPERIMENT = "gin/experiments/tickets_step_by_step.gin"
 SMALL = [
     *("NUM_ROWS=60", "NUM_LABELS=40", "NUM_TEST=20", "BATCH_SIZE=4", "EVAL_BATCH_SIZE=8"),
     *("TRAIN_STEPS=3", "WARMUP_STEPS=1", "SAVE_PERIOD=2", "LOG_PERIOD=1"),
@@ -53,13 +53,13 @@ def test_rates_give_each_task_its_weight_in_the_loss(label_weight, normalization
     assert sum(rates.values()) == pytest.approx(1)
     assert t5x_mixtures.loss_normalizing_factor(config.data, config.weighting, 4) == 8
     scales = t5x_mixtures.token_scales(config.data, config.weighting)
-    means = [cache.load(config.data).mean_target_tokens(task) for task in rates]
+    means = [cache.load_cache(config.data).mean_target_tokens(task) for task in rates]
     if normalization == "per_sequence":
         # Each sequence has weight 1, so the share of sequences is the weight.
         assert rates["label"] == pytest.approx(label_weight)
         assert scales == pytest.approx((1, 1))
         return
-    # Every target token weighs the same, as with a pooled normaliser.
+    # Every target token weighs the same, as with a pooled normalizer.
     assert scales[0] == pytest.approx(scales[1])
     summed = [r * s * m for r, s, m in zip(rates.values(), scales, means, strict=True)]
     assert summed == pytest.approx([label_weight, 1 - label_weight])
@@ -92,22 +92,22 @@ def test_a_task_without_weight_is_not_drawn():
     assert [task.name for task in drawn.tasks] == [mixtures.label_task(config.data)]
     assert t5x_mixtures.token_scales(config.data, config.weighting)[1] == 0
     assert t5x_mixtures.layout(config.data, config.weighting, 4).rows == 8
-    for way in ("paired", "rates"):
-        single = run(f"WEIGHTING={way}", experiment="gin/experiments/returns_finetune.gin").run
+    for scheme in ("paired_batches", "mixture_rates"):
+        single = run(f"WEIGHTING={scheme}", experiment="gin/experiments/tickets_finetune.gin").run
         drawn = seqio.get_mixture_or_task(mixtures.mixture(single.data, single.weighting))
         assert [task.name for task in drawn.tasks] == [mixtures.label_task(single.data)]
         assert t5x_mixtures.token_scales(single.data, single.weighting) == (1,)
         assert t5x_mixtures.layout(single.data, single.weighting, 4).rows == 4
 
 
-@pytest.mark.parametrize("way", ["rates", "paired"])
-def test_a_place_in_more_rows_than_are_shuffled_can_be_stored(way, tmp_path):
+@pytest.mark.parametrize("scheme", ["mixture_rates", "paired_batches"])
+def test_a_place_in_more_rows_than_are_shuffled_can_be_stored(scheme, tmp_path):
     """T5X stores it in every checkpoint; a Python generator's place cannot be."""
     import numpy as np
     import seqio
     import tensorflow as tf
 
-    config = run("NUM_ROWS=1500", "NUM_LABELS=1400", f"WEIGHTING={way}").run
+    config = run("NUM_ROWS=1500", "NUM_LABELS=1400", f"WEIGHTING={scheme}").run
     name = mixtures.mixture(config.data, config.weighting)
     dataset = seqio.get_mixture_or_task(name).get_dataset(
         t5x_mixtures.feature_lengths(config.data), "train", shuffle=True, seed=0, num_epochs=None
@@ -125,7 +125,7 @@ def test_a_place_in_more_rows_than_are_shuffled_can_be_stored(way, tmp_path):
 
 def test_lengths_are_those_of_the_longest_sequences():
     config = run().run
-    tokens = cache.load(config.data).tokens
+    tokens = cache.load_cache(config.data).tokens
     lengths = t5x_mixtures.feature_lengths(config.data)
     for side in ("inputs", "targets"):
         longest = max(r.lengths.max() for key, r in tokens.items() if key[2] == side)
@@ -148,7 +148,7 @@ def test_the_command_names_the_same_files_and_quotes_texts(tmp_path):
     gin_files = [a.split("=", 1)[1] for a in arguments if a.startswith("--gin_file=")]
     assert [path.split("gin/", 1)[1] for path in gin_files] == [
         "engines/t5x.gin",
-        "experiments/returns_step_by_step.gin",
+        "experiments/tickets_step_by_step.gin",
     ]
     assert "--gin.POLICY='hard'" in arguments
     assert arguments[-1] == f"--gin.MODEL_DIR={str(folder / 't5x')!r}"
@@ -185,7 +185,7 @@ def test_the_best_checkpoint_is_scored_by_t5xs_own_evaluation(tmp_path):
     arguments = engine.evaluate_command(best(), folder, 6)
     assert arguments[1:3] == ["-m", "t5x.eval"]
     gin_files = [a.split("gin/", 1)[1] for a in arguments if a.startswith("--gin_file=")]
-    assert gin_files == ["engines/t5x_evaluate.gin", "experiments/returns_step_by_step.gin"]
+    assert gin_files == ["engines/t5x_evaluate.gin", "experiments/tickets_step_by_step.gin"]
     assert f"--gin.CHECKPOINT_PATH={str(folder / 't5x' / 'checkpoint_6')!r}" in arguments
 
 
@@ -259,7 +259,7 @@ def test_a_checkpoint_after_the_last_step_is_refused(monkeypatch, tmp_path):
 def test_predictions_follow_the_rows_and_missing_ones_are_an_error(tmp_path):
     folder = epath.Path(tmp_path)
     output = folder / "t5x"
-    rows = cache.load(run().run.data).rows["test"][:3]
+    rows = cache.load_cache(run().run.data).rows["test"][:3]
     written = folder / "t5x" / "inference_eval"
     written.mkdir(parents=True)
     texts = [rows[0].label, "other", rows[2].label]

@@ -16,7 +16,7 @@ from test_t5x import cache_dir, run  # noqa: F401  (a fixture of this file too)
 
 from distill.engines.t5x import mixtures as t5x_mixtures
 from distill.engines.t5x import seqio_cache
-from distill.engines.t5x.check import check
+from distill.engines.t5x.check import check_t5x_run
 from distill.errors import UserError
 from tasks import mixtures
 
@@ -37,9 +37,9 @@ def some(rows):
     return list(itertools.islice(rows.as_numpy_iterator(), 90))  # more than an epoch
 
 
-@pytest.mark.parametrize("way", ["rates", "paired"])
-def test_a_cached_run_reads_the_same_rows_in_the_same_order(way, monkeypatch):
-    config = run(f"WEIGHTING={way}").run
+@pytest.mark.parametrize("scheme", ["mixture_rates", "paired_batches"])
+def test_a_cached_run_reads_the_same_rows_in_the_same_order(scheme, monkeypatch):
+    config = run(f"WEIGHTING={scheme}").run
     plain = some(dataset(mixtures.mixture(config.data, config.weighting)))
     tests = some(dataset(mixtures.label_task(config.data), "test"))
     name = mixtures.mixture(config.data, config.weighting, use_cached=True)
@@ -87,7 +87,7 @@ def test_a_cache_that_was_being_written_does_not_count(tmp_path, monkeypatch):
 def test_the_macro_is_true_or_false():
     resolved = run("USE_CACHED=True")
     assert resolved.macros["USE_CACHED"] is True
-    assert check(resolved.run, resolved.macros) == []
+    assert check_t5x_run(resolved.run, resolved.macros) == []
     resolved = run("USE_CACHED=yes")
     with pytest.raises(UserError, match="USE_CACHED = 'yes', expected True or False"):
-        check(resolved.run, resolved.macros)
+        check_t5x_run(resolved.run, resolved.macros)

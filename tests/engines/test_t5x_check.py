@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from test_t5x import cache_dir, run  # noqa: F401  (a fixture of this file too)
 
 from distill.engines.t5x import train as engine
-from distill.engines.t5x.check import check
+from distill.engines.t5x.check import check_t5x_run
 from distill.errors import UserError
 
 
@@ -35,15 +35,18 @@ def test_without_t5x_the_message_says_how_to_install_it(monkeypatch, tmp_path):
     [
         (["INITIAL_CHECKPOINT_PATH=/nowhere/checkpoint_1"], "holds no T5X checkpoint"),
         (["INITIAL_CHECKPOINT_PATH=1"], "INITIAL_CHECKPOINT_PATH = 1, expected None or"),
-        (["WEIGHTING=paired", "NORMALIZATION=per_token_batch"], "'per_token_batch' with the t5x"),
+        (
+            ["WEIGHTING=paired_batches", "NORMALIZATION=per_token_batch"],
+            "'per_token_batch' with the t5x",
+        ),
         (["PACK=yes"], "PACK = 'yes', expected True or False"),
         (["MODEL_PARALLEL_SUBMESH=2"], "MODEL_PARALLEL_SUBMESH = 2, expected None"),
         (["PARAMETER_PARTITIONING_DIMS=3"], "PARAMETER_PARTITIONING_DIMS = 3, expected 1 or 2"),
         (["LOSS_NORMALIZING_FACTOR=AVERAGE"], "unknown divisor 'AVERAGE'"),
         (["LOSS_NORMALIZING_FACTOR=0"], "expected more than 0"),
         (
-            ["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE", "WEIGHTING=paired"],
-            "with WEIGHTING = 'paired', where tokens carry",
+            ["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE", "WEIGHTING=paired_batches"],
+            "with WEIGHTING = 'paired_batches', where tokens carry",
         ),
         (
             ["LOSS_NORMALIZING_FACTOR=NUM_REAL_TARGET_TOKENS"],
@@ -80,7 +83,7 @@ def test_one_host_of_several_is_told_t5xs_own_command(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["WEIGHTING=paired", "PACK=True", "MICROBATCHES=2"], None),
+        (["WEIGHTING=paired_batches", "PACK=True", "MICROBATCHES=2"], None),
         (["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE"], "exactly the loss"),
         (["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE", "PACK=True"], r"\.2%"),
         (
@@ -92,6 +95,6 @@ def test_one_host_of_several_is_told_t5xs_own_command(monkeypatch, tmp_path):
 )
 def test_what_a_setting_means_is_said_in_one_line(overrides, said):
     resolved = run(*overrides)
-    lines = check(resolved.run, resolved.macros)
+    lines = check_t5x_run(resolved.run, resolved.macros)
     assert len(lines) == (said is not None)
     assert said is None or re.search(said, lines[0])

@@ -16,7 +16,7 @@ from distill import cli
 
 def train(tmp_path, capsys, *argv: str) -> str:
     """What `distill train` complains of; fails unless it exits with 2."""
-    command = ["train", "--engine=t5x", "--gin_file=returns_step_by_step"]
+    command = ["train", "--engine=t5x", "--gin_file=tickets_step_by_step"]
     command += [f"--gin.{text}" for text in SMALL]
     assert cli.main([*command, f"--run_dir={tmp_path}/run", *argv]) == 2
     message = capsys.readouterr().err.splitlines()[-1]

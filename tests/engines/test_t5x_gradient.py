@@ -1,4 +1,4 @@
-"""The `paired` gradient of stock T5X: against a plainly written loss, native, and in parts."""
+"""The `paired_batches` gradient of stock T5X: against a plain loss and native."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from test_parity import norm_of_difference
 from distill.config.resolve import resolve
 from distill.config.student import T5Config
 from distill.data import cache, ragged
-from distill.data.batches import PairStream
+from distill.data.batches import BatchStream
 from distill.engines.t5x import mixtures as t5x_mixtures
 from distill.training.step import loss_fn
 from tasks import mixtures
@@ -27,7 +27,7 @@ from tasks import mixtures
 pytestmark = [needs_t5x, pytest.mark.t5x]
 SETTINGS = [
     *("NUM_ROWS=30", "NUM_LABELS=20", "NUM_TEST=8", "VALIDATION_FRACTION=0.2", "BATCH_SIZE=16"),
-    *("WEIGHTING=paired", "LABEL_WEIGHT=0.3", "RATIONALE_WEIGHT=0.7"),
+    *("WEIGHTING=paired_batches", "LABEL_WEIGHT=0.3", "RATIONALE_WEIGHT=0.7"),
     *("INPUT_LENGTH=64", "TARGET_LENGTH=24"),
 ]
 PAIRS = 16
@@ -35,7 +35,7 @@ TINY = {"embed_dim": 12, "num_heads": 2, "head_dim": 6, "mlp_dim": 16}
 
 
 def config_of(normalization: str):
-    experiment = "gin/experiments/returns_step_by_step.gin"
+    experiment = "gin/experiments/tickets_step_by_step.gin"
     return resolve([experiment], [*SETTINGS, f"NORMALIZATION={normalization}"], "t5x").run
 
 
@@ -66,10 +66,10 @@ def t5x_batch(config, pack: bool) -> dict[str, np.ndarray]:
 
 def two_passes(model, params, config) -> jax.Array:
     """w_label * L_label + w_rationale * L_rationale, each from its own unpacked batch."""
-    tokens = cache.load(config.data)
+    tokens = cache.load_cache(config.data)
     total = 0.0
     for task, weight in zip(config.data.tasks, config.task_weights, strict=True):
-        inputs, targets = (tokens.tokens["train", task, side] for side in ragged.SIDES)
+        inputs, targets = (tokens.tokens["train", task, side] for side in ragged.FEATURES)
         batch = {
             "encoder_input_tokens": padded(inputs, 30),
             "decoder_target_tokens": padded(targets, 16),
@@ -116,9 +116,11 @@ def functions():
 @pytest.mark.parametrize("normalization", ["per_sequence", "per_token"])
 def test_packed_or_not_it_is_that_of_two_passes_and_of_native(functions, normalization):
     config = config_of(normalization)
-    assert len(cache.load(config.data).rows["train"]) == PAIRS
+    assert len(cache.load_cache(config.data).rows["train"]) == PAIRS
     expected = jax.jit(jax.grad(lambda p: two_passes(functions.model, p, config)))(functions.params)
-    stream = PairStream(cache.load(config.data), config.data, config.weighting, PAIRS, seed=0)
+    stream = BatchStream(
+        cache.load_cache(config.data), config.data, config.weighting, PAIRS, seed=0
+    )
     native = jax.jit(
         jax.value_and_grad(
             lambda p, batch: loss_fn(

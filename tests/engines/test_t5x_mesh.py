@@ -31,8 +31,8 @@ SLICES = {"v5e:4x4": (4, 4, 1, 1), "v5p:4x4x8": (4, 4, 8, 1), "v7:2x2x1": (2, 2,
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_every_mesh_file_goes_with_t5x(mesh):
-    resolved = resolve(["gin/experiments/returns_step_by_step.gin", mesh], [], "t5x")
-    lines = t5x_check.check(resolved.run, resolved.macros)
+    resolved = resolve(["gin/experiments/tickets_step_by_step.gin", mesh], [], "t5x")
+    lines = t5x_check.check_t5x_run(resolved.run, resolved.macros)
     assert any("SCAN_LAYERS" in line for line in lines) == resolved.run.student.scan_layers
 
 
@@ -52,7 +52,7 @@ def test_every_mesh_file_goes_with_t5x(mesh):
 )
 def test_the_devices_of_a_model_are_a_box_that_tiles_the_slice(slice_, count, expected):
     bounds = SLICES[slice_]
-    box = t5x_mesh.neighbours(count, bounds)
+    box = t5x_mesh.neighbors(count, bounds)
     assert box == expected
     assert math.prod(box) == count
     assert not any(bound % side for bound, side in zip(bounds, box, strict=True))
@@ -60,7 +60,7 @@ def test_the_devices_of_a_model_are_a_box_that_tiles_the_slice(slice_, count, ex
 
 def test_a_model_that_no_box_has_is_refused():
     with pytest.raises(UserError, match=r"MODEL_PARALLEL = 3, .*4x4x1 chips .*SUBMESH = \(x, y"):
-        t5x_mesh.neighbours(3, SLICES["v5e:4x4"])
+        t5x_mesh.neighbors(3, SLICES["v5e:4x4"])
 
 
 def test_a_model_that_does_not_fit_the_devices_is_refused():

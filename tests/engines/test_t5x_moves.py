@@ -123,10 +123,12 @@ def test_native_then_t5x_then_native_is_one_run(name, layout, tmp_path):
     )
     saved = to_t5x(int(state.step), state.params, state.opt_state, config)
     folder = tmp_path / f"checkpoint_{FIRST}"
-    t5x_files.write(saved, epath.Path(folder), layout)
+    t5x_files.write_checkpoint(saved, epath.Path(folder), layout)
 
     second = t5x_steps(config, part(FIRST, SECOND), folder, tmp_path / "t5x")
-    step, params, opt_state = from_t5x(t5x_files.read(tmp_path / "t5x"), parity.CONFIG, config)
+    step, params, opt_state = from_t5x(
+        t5x_files.read_checkpoint(tmp_path / "t5x"), parity.CONFIG, config
+    )
     assert step == SECOND
     third, state = native_steps(config, part(SECOND, parity.STEPS), step, params, opt_state)
     got = np.concatenate([first, second, third])
@@ -147,7 +149,7 @@ def test_t5xs_older_checkpoints_are_read(tmp_path):
     state = start.from_scratch(jax.random.PRNGKey(1))
     checkpoints.Checkpointer(state, partitioner, str(tmp_path)).save(state)
     assert (tmp_path / "checkpoint_0" / "checkpoint").is_file()
-    saved = t5x_files.read(tmp_path)
+    saved = t5x_files.read_checkpoint(tmp_path)
     whole = state.state_dict()
     assert jax.tree.structure(saved["target"]) == jax.tree.structure(dict(whole["target"]))
     for ours, theirs in zip(*map(jax.tree.leaves, (saved, whole)), strict=True):

@@ -42,12 +42,12 @@ def test_every_experiment_parses_with_t5xs_own_train(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", t5x.train)
     engine_file = str(files.gin_root() / "gin/engines/t5x.gin")
     for name in files.list_gin_files("experiments"):
-        parse_gin([engine_file, files.resolve(name)], "")
+        parse_gin([engine_file, files.resolve_path(name)], "")
         assert gin.query_parameter("train/DatasetConfig.mixture_or_task_name")
     for script, part in (("eval", "evaluate"), ("infer", "predict")):
         monkeypatch.setitem(sys.modules, "__main__", importlib.import_module(f"t5x.{script}"))
         engine_file = str(files.gin_root() / f"gin/engines/t5x_{part}.gin")
-        parse_gin([engine_file, files.resolve(EXPERIMENT)], "")
+        parse_gin([engine_file, files.resolve_path(EXPERIMENT)], "")
         assert gin.query_parameter("infer_eval/DatasetConfig.mixture_or_task_name")
     gin.query_parameter("infer.shard_id")  # which T5X's script wants bound
     gin.clear_config()
@@ -114,7 +114,7 @@ def test_t5x_starts_from_the_initial_values_that_the_macros_give(monkeypatch):
         np.testing.assert_array_equal(same[name], value)
 
     monkeypatch.setitem(sys.modules, "__main__", t5x.train)
-    parse_gin([str(files.gin_root() / "gin/engines/t5x.gin"), files.resolve(EXPERIMENT)], "")
+    parse_gin([str(files.gin_root() / "gin/engines/t5x.gin"), files.resolve_path(EXPERIMENT)], "")
     for macro in ("EMBED_INIT", "DIRECTION_INIT"):
         bound = gin.query_parameter(f"TaskLossModel.{macro.lower()}")
         assert bound.selector == "gin.macro" and macro in str(bound)
@@ -140,7 +140,7 @@ def test_z_loss_is_t5xs():
     "settings",
     [
         ["CHECKPOINT=best", "EVAL_PERIOD=2"],
-        ["WEIGHTING=paired", "PACK=True", "MICROBATCHES=2", "USE_CACHED=True"],
+        ["WEIGHTING=paired_batches", "PACK=True", "MICROBATCHES=2", "USE_CACHED=True"],
     ],
 )
 def test_stock_t5x_trains_decodes_and_leaves_results(settings, tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from test_t5x import SMALL
 from distill.config import files
 from distill.config.resolve import read_macros, resolve
 from distill.errors import UserError
-from distill.tfds.build import build
+from distill.tfds.build import build_dataset
 
 # Its data are files, which nothing here may ask for.
 EXPERIMENT = "gin/experiments/svamp_mini_step_by_step.gin"
@@ -36,7 +36,7 @@ SETTINGS = [
 MODULE = """
 import seqio
 from tasks import tfds
-tfds.register("mine", "distill_jsonl/mine:1.0.0", vocabulary=seqio.ByteVocabulary())
+tfds.register_tfds_tasks("mine", "distill_jsonl/mine:1.0.0", vocabulary=seqio.ByteVocabulary())
 """
 
 
@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
         ]
         lines = "\n".join(map(json.dumps, rows))
         (folder / "rows" / f"{split}.jsonl").write_text(lines)
-    build("jsonl", folder / "data", raw_dir=str(folder / "rows"), name="mine")
+    build_dataset("jsonl", folder / "data", raw_dir=str(folder / "rows"), name="mine")
     (folder / "mytasks.py").write_text(MODULE)
     (folder / "mine.gin").write_text("import mytasks\n")
     return folder
@@ -150,7 +150,9 @@ def test_rows_are_drawn_and_weighed_by_the_loss_weights(folder):
     spec, weighting = run.data, run.weighting
     seqio.set_tfds_data_dir_override(str(folder / "data"))
     try:
-        tfds.register("odd", "distill_jsonl/mine:1.0.0", vocabulary=seqio.ByteVocabulary())
+        tfds.register_tfds_tasks(
+            "odd", "distill_jsonl/mine:1.0.0", vocabulary=seqio.ByteVocabulary()
+        )
         name = tfds_mixtures.mixture("odd", spec, weighting)
         assert tfds_mixtures.mixture("odd", spec, weighting) == name
         lengths = {"inputs": 32, "targets": 24}
@@ -190,7 +192,10 @@ def test_a_batch_is_a_row_a_sequence():
     ("override", "message"),
     [
         ("NORMALIZATION=per_token", "NORMALIZATION = 'per_token' with TFDS tasks, expected 'per_s"),
-        ("WEIGHTING=paired", "WEIGHTING = 'paired' with TFDS tasks, expected 'rates'"),
+        (
+            "WEIGHTING=paired_batches",
+            "WEIGHTING = 'paired_batches' with TFDS tasks, expected 'mixture_rates'",
+        ),
         ("METHOD=single_task", "METHOD = 'single_task' with TFDS tasks, expected 'finetune' or"),
     ],
 )

@@ -15,7 +15,7 @@ from distill.engines.t5x import mixtures as t5x_mixtures
 from distill.engines.t5x import packing as t5x_packing
 from tasks import mixtures
 
-EXPERIMENT = "gin/experiments/returns_step_by_step.gin"
+EXPERIMENT = "gin/experiments/tickets_step_by_step.gin"
 SMALL = ["NUM_ROWS=60", "NUM_LABELS=40", "NUM_TEST=20", "BATCH_SIZE=4"]
 
 
@@ -61,10 +61,10 @@ def sequences_of(rows) -> list[tuple[int, tuple, tuple, np.ndarray]]:
 
 
 def corpus(config) -> collections.Counter:
-    """Task, input and target of every training sequence, from the tokenised cache."""
-    tokens = cache.load(config.data).tokens
+    """Task, input and target of every training sequence, from the tokenized cache."""
+    tokens = cache.load_cache(config.data).tokens
     sides = [
-        (task, *(tokens["train", name, side] for side in ragged.SIDES))
+        (task, *(tokens["train", name, side] for side in ragged.FEATURES))
         for task, name in enumerate(config.data.tasks)
     ]
     return collections.Counter(
@@ -78,13 +78,13 @@ def corpus(config) -> collections.Counter:
 @pytest.mark.parametrize("normalization", ["per_sequence", "per_token"])
 @pytest.mark.parametrize("pack", [False, True])
 def test_an_epoch_of_pairs_has_every_sequence_once_with_its_weight(pack, normalization):
-    config = config_of("WEIGHTING=paired", f"NORMALIZATION={normalization}")
+    config = config_of("WEIGHTING=paired_batches", f"NORMALIZATION={normalization}")
     rows = read(config, pack, count=0)
     found = sequences_of(rows)
     assert collections.Counter(s[:3] for s in found) == corpus(config)
     if pack:
         assert len(rows) < len(found) / 1.5
-    means = [cache.load(config.data).mean_target_tokens(task) for task in config.data.tasks]
+    means = [cache.load_cache(config.data).mean_target_tokens(task) for task in config.data.tasks]
     for task, _, target, weights in found:
         divisor = len(target) if normalization == "per_sequence" else means[task]
         np.testing.assert_allclose(weights, (0.3, 0.7)[task] / divisor, rtol=1e-6)
@@ -92,9 +92,9 @@ def test_an_epoch_of_pairs_has_every_sequence_once_with_its_weight(pack, normali
 
 
 def test_an_unpacked_batch_of_pairs_is_whole():
-    config = config_of("WEIGHTING=paired")
+    config = config_of("WEIGHTING=paired_batches")
     rows = read(config, pack=False, count=80)
-    tokens = cache.load(config.data).tokens
+    tokens = cache.load_cache(config.data).tokens
     partner = {
         tuple(tokens["train", "label", "inputs"][i].tolist()): tuple(
             tokens["train", "rationale", "inputs"][i].tolist()
@@ -112,7 +112,7 @@ def test_an_unpacked_batch_of_pairs_is_whole():
 @pytest.mark.parametrize("normalization", ["per_sequence", "per_token"])
 def test_rates_and_token_weights_give_the_tasks_their_shares(normalization, pack):
     config = config_of(f"NORMALIZATION={normalization}", f"PACK={pack}", "INPUT_LENGTH=40")
-    tokens = cache.load(config.data)
+    tokens = cache.load_cache(config.data)
     rows = read(config, pack, count=600 if pack else 2000)
     found = sequences_of(rows)
     assert {s[:3] for s in found} == set(corpus(config))
@@ -137,7 +137,7 @@ def test_rows_without_a_rationale_are_their_label_alone(tmp_path):
     path.write_text("\n".join(map(json.dumps, lines)))
     config = resolve(
         [EXPERIMENT, "gin/data/jsonl.gin"],
-        [*SMALL[3:], "WEIGHTING=paired", f"TRAIN_FILE={path}", f"TEST_FILE={path}",
+        [*SMALL[3:], "WEIGHTING=paired_batches", f"TRAIN_FILE={path}", f"TEST_FILE={path}",
          "VOCABULARY=bytes", "INPUT_LENGTH=96", "TARGET_LENGTH=64", "NUM_LABELS=0"],
         "t5x",
     ).run  # fmt: skip
@@ -154,7 +154,7 @@ def test_rows_without_a_rationale_are_their_label_alone(tmp_path):
 def test_data_of_other_kinds_is_converted_as_ever():
     import seqio
 
-    config = config_of("WEIGHTING=paired")
+    config = config_of("WEIGHTING=paired_batches")
     name = mixtures.label_task(config.data)
     lengths = t5x_mixtures.decode_lengths(config.data)
     make = t5x_mixtures.feature_converter(config.data, config.weighting)
@@ -195,6 +195,6 @@ def test_expected_pairs_of_packed_rows():
     assert t5x_packing.sequences_per_row(sequences, (12, 4), rng, ()) == pytest.approx(1)
     drawn = t5x_packing.sequences_per_row(sequences, (12, 100), rng, (0.5, 0.5))
     assert drawn == pytest.approx(4)
-    assert t5x_packing.layout(32, 2.1, 1) == t5x_packing.Layout(15, 15 * 2.1)
-    assert t5x_packing.layout(32, 2.1, 8) == t5x_packing.Layout(16, 16 * 2.1)
-    assert t5x_packing.layout(1, 5.0, 2) == t5x_packing.Layout(2, 10.0)
+    assert t5x_packing.nearest_layout(32, 2.1, 1) == t5x_packing.Layout(15, 15 * 2.1)
+    assert t5x_packing.nearest_layout(32, 2.1, 8) == t5x_packing.Layout(16, 16 * 2.1)
+    assert t5x_packing.nearest_layout(1, 5.0, 2) == t5x_packing.Layout(2, 10.0)

@@ -35,7 +35,7 @@ def test_the_evaluator_asks_the_dataset(monkeypatch, correct, hits):
     found = evaluator.rows({}, rows, Ragged.of([[5, 1]] * 3), "gold")
     assert [p.correct for p in found] == hits
     assert {p.prediction for p in found} == {"(6 / 2)"}
-    assert evaluate.summarise(found[:2])["accuracy"] == sum(hits[:2]) / 2
+    assert evaluate.summarize_predictions(found[:2])["accuracy"] == sum(hits[:2]) / 2
 
 
 def test_seqio_counts_by_the_same_rule():

@@ -63,7 +63,7 @@ def test_a_file_is_answered_in_blocks_and_gone_on_with(predict, refusal, rows_fi
     arguments = f"--input={rows_file}", f"--output={path}", "--block_rows=12"
     result, said = predict(*arguments)
     assert [json.loads(line) for line in path.open()] == tested
-    assert (result["rows"], result["resumed_at"], result["labelled"]) == (24, 0, 24)
+    assert (result["rows"], result["resumed_at"], result["labeled"]) == (24, 0, 24)
     assert result["correct"] == sum(row["correct"] for row in tested)
     assert "12/24 rows" in said and "rows/s  ETA 0:" in said
     content = path.read_bytes()
@@ -131,8 +131,8 @@ def test_no_rationale_of_a_student_without_that_task(method, run_dir, refusal, t
 
 
 def test_a_row_is_scored_by_its_own_choices(predict, tested, tmp_path):
-    labels = sorted({row["scored"] for row in tested} | {row["gold"] for row in tested})
-    text, best = tested[0]["input"], tested[0]["scored"]
+    labels = sorted({row["ranked_label"] for row in tested} | {row["gold"] for row in tested})
+    text, best = tested[0]["input"], tested[0]["ranked_label"]
     others = [label for label in labels if label != best]
     rows = [
         Example(id="own", input=text, choices=tuple(others[:2])),
@@ -141,7 +141,7 @@ def test_a_row_is_scored_by_its_own_choices(predict, tested, tmp_path):
     ]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     found, _ = predict(f"--input={tmp_path / 'rows.jsonl'}")
-    own, one, every = (row["scored"] for row in found["predictions"])
+    own, one, every = (row["ranked_label"] for row in found["predictions"])
     assert own in others[:2] and one == others[-1] and every == best
 
 

@@ -37,7 +37,9 @@ class Answers:
 
 def _write(path, rows=ROWS, answers=None, made_by=MADE_BY, block_rows=5, say=lambda line: None):
     answers = answers or Answers()
-    return predictions.write(str(path), rows, len(ROWS), answers, made_by, block_rows, say)
+    return predictions.write_predictions(
+        str(path), rows, len(ROWS), answers, made_by, block_rows, say
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def whole(tmp_path_factory):
     lines: list[str] = []
     result = _write(path, iter(ROWS), say=lines.append)
     assert result == {
-        "output": str(path), "rows": 23, "resumed_at": 0, "labelled": 23, "correct": 14,
+        "output": str(path), "rows": 23, "resumed_at": 0, "labeled": 23, "correct": 14,
     }  # fmt: skip
     assert len(lines) == 5 and "5/23 rows" in lines[0] and "rows/s  ETA 0:" in lines[0]
     return path

@@ -64,7 +64,7 @@ def measure(overrides: list[str], layout: tuple[int, int, str]) -> tuple[dict, o
     """Three steps of a layout: what is printed of it, gradients, parameters."""
     devices, model, sharding = layout
     settings = (f"MODEL_PARALLEL={model}", f"PARAMETER_SHARDING={sharding}")
-    config = resolve.resolve(["returns_step_by_step"], (*overrides, *settings)).run
+    config = resolve.resolve(["tickets_step_by_step"], (*overrides, *settings)).run
     program = make_program(config, meshes.make_mesh(model, jax.devices()[:devices]))
     rows = batch()
     with program.context():
@@ -82,7 +82,9 @@ def measure(overrides: list[str], layout: tuple[int, int, str]) -> tuple[dict, o
             "metrics": [],
             "collectives": [
                 [one.kind, one.axis, one.bytes]
-                for one in hlo.collectives(hlo.parse(compiled.as_text()), (devices // model, model))
+                for one in hlo.collectives(
+                    hlo.parse_hlo(compiled.as_text()), (devices // model, model)
+                )
             ],
             "parameters": sum(leaf.nbytes for leaf in jax.tree.leaves(state.params)),
             "counted_state": state_bytes(
@@ -99,8 +101,8 @@ def measure(overrides: list[str], layout: tuple[int, int, str]) -> tuple[dict, o
         outputs = state, metrics
         table = 8 * len(jax.tree.leaves(outputs))
         found["outputs"] = [memory.output_size_in_bytes - table, local_bytes(outputs)]
-    inputs = meshes.beside(state.params, rows["encoder_input_tokens"])
-    found["decoded"] = meshes.on_host(greedy(state.params, config.student, inputs, 4)).tolist()
+    inputs = meshes.shard_like_params(state.params, rows["encoder_input_tokens"])
+    found["decoded"] = meshes.to_host(greedy(state.params, config.student, inputs, 4)).tolist()
     found["inputs_of_a_device"] = local_bytes(jax.numpy.asarray(inputs)) / inputs.nbytes
     return found, gradients, jax.device_get(state.params)
 

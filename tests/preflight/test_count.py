@@ -21,7 +21,7 @@ SHAPES = Shapes(8, 64, 32)
 
 
 def _run(*overrides):
-    return resolve.resolve(["returns_step_by_step"], (*SMALL, *overrides)).run
+    return resolve.resolve(["tickets_step_by_step"], (*SMALL, *overrides)).run
 
 
 @functools.cache

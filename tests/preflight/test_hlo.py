@@ -46,7 +46,7 @@ BYTES = 4 * 256 * 4
 
 def _program(groups="replica_groups={{0,1,2,3}}", trips="", step=1):
     text = TEXT.replace("GROUPS", groups).replace("TRIPS", trips).replace("STEP", str(step))
-    return hlo.parse(text)
+    return hlo.parse_hlo(text)
 
 
 @pytest.mark.parametrize(

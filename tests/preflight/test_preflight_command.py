@@ -15,7 +15,7 @@ KEYS = {
     "fits", "chips", "peak_bytes_per_chip", "hbm_bytes_per_chip", "flops_per_chip",
     "hbm_traffic_per_chip", "collectives", "step_seconds_bound", "bound_by", "compile_seconds",
 }  # fmt: skip
-RUN = ("preflight", "--gin_file=returns_step_by_step", "--gin.SCAN_LAYERS=True", "--estimate")
+RUN = ("preflight", "--gin_file=tickets_step_by_step", "--gin.SCAN_LAYERS=True", "--estimate")
 LARGE = (
     "--size=xl", "--gin.VOCAB_SIZE=32128", "--gin.INPUT_LENGTH=1024", "--gin.TARGET_LENGTH=256",
     "--gin.DTYPE=bfloat16", "--gin.BATCH_SIZE=64",
@@ -84,7 +84,7 @@ def test_search_prefers_what_fits_and_is_cheap(capsys):
     chips_of_best = {"v5p:2x2x2": 8, "v6e:4x4": 16, "v4:4x4x4": 64}[best[0]]
     assert float(best[9]) == pytest.approx(float(best[8]) * chips_of_best * 2, rel=0.1)
     config = resolve.resolve(
-        ["returns_step_by_step", "gin/sizes/xl.gin"],
+        ["tickets_step_by_step", "gin/sizes/xl.gin"],
         ["SCAN_LAYERS=True", *(t.removeprefix("--gin.") for t in LARGE if t.startswith("--gin."))],
     ).run
     found = search.ranked(config, [chips.topology("v6e:4x4")])
@@ -103,7 +103,7 @@ def test_v7_has_two_devices_a_chip(capsys):
     _, out, _ = _main(capsys, "--topology=v7:2x2x1", "--json")
     found = json.loads(out)
     assert (found["chips"], found["devices"], found["mesh"]["data"]) == (4, 8, 8)
-    run = resolve.resolve(["returns_step_by_step"], ["PARAMETER_SHARDING=replicated"]).run
+    run = resolve.resolve(["tickets_step_by_step"], ["PARAMETER_SHARDING=replicated"]).run
     one, two = (inspect(run, chips.topology(t), False) for t in ("v7:1x1x1", "v5p:1x1x1"))
     # Two devices of a chip each hold all parameters.
     assert one["bytes_per_chip"]["parameters"] == 2 * two["bytes_per_chip"]["parameters"]

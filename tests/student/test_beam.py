@@ -76,7 +76,7 @@ def test_a_beam_of_one_is_greedy(answers, taught):
     assert scores[0] == 0 and (np.asarray(scores[1:]) < 0).all()
 
 
-def test_neighbours_change_no_answer(answers, taught):
+def test_neighbors_change_no_answer(answers, taught):
     config, params = taught
     tokens, scores = beam_search(params, config, answers["inputs"], 10, 4)
     others = answers["inputs"][::-1].copy()

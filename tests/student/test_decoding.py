@@ -64,7 +64,7 @@ def test_cache_changes_nothing_and_rows_end_with_eos(student, ending, inputs):
         assert not row[end + 1 :].any()
 
 
-def test_greedy_does_not_see_padding_or_neighbours(student, ending, inputs):
+def test_greedy_does_not_see_padding_or_neighbors(student, ending, inputs):
     expected = np.asarray(greedy(ending, student.config, inputs, LENGTH))
     wide = np.pad(inputs, ((0, 0), (0, 5)))[::-1]
     got = np.asarray(greedy(ending, student.config, wide, LENGTH))

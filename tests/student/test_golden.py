@@ -18,7 +18,7 @@ ADAMW_LEARNING_RATE = 0.001
 # Adafactor's numbers are those of 0.01, as the files say: losses agree to 6e-7, parameters to 1e-7.
 # At 0.001 the loss after five steps is 39 % (untied) to 920 % (factored) away.
 ADAFACTOR_LEARNING_RATE = 0.01
-DIVISOR = 4.0  # the constant normaliser of the golden gradients and optimizer steps
+DIVISOR = 4.0  # the constant normalizer of the golden gradients and optimizer steps
 KINDS = ("plain", "packed")
 
 
@@ -60,31 +60,31 @@ def segment_sums(batch: dict) -> np.ndarray:
     return sums
 
 
-def normalised(batch: dict, normaliser: str) -> tuple[np.ndarray, float]:
-    """Weights and divisor that say the same as T5X's normaliser."""
+def normalized(batch: dict, normalizer: str) -> tuple[np.ndarray, float]:
+    """Weights and divisor that say the same as T5X's normalizer."""
     weights = batch["decoder_loss_weights"]
-    if normaliser == "NUM_REAL_TARGET_TOKENS":
+    if normalizer == "NUM_REAL_TARGET_TOKENS":
         return weights, float(weights.sum())
-    if normaliser == "AVERAGE_PER_SEQUENCE":
+    if normalizer == "AVERAGE_PER_SEQUENCE":
         sums = segment_sums(batch)
         weights = np.divide(weights, sums, out=np.zeros_like(weights), where=sums > 0)
         return weights, float(weights.sum())
-    return weights, float(normaliser)
+    return weights, float(normalizer)
 
 
-@pytest.mark.parametrize("normaliser", ["4.0", "AVERAGE_PER_SEQUENCE", "NUM_REAL_TARGET_TOKENS"])
+@pytest.mark.parametrize("normalizer", ["4.0", "AVERAGE_PER_SEQUENCE", "NUM_REAL_TARGET_TOKENS"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_losses(golden, kind, normaliser):
+def test_losses(golden, kind, normalizer):
     batch = golden.tree(f"{kind}/batch")
     logits = golden.logits(golden.tree("params"), batch)
-    weights, divisor = normalised(batch, normaliser)
+    weights, divisor = normalized(batch, normalizer)
     got = losses.weighted_nll(logits, batch["decoder_target_tokens"], weights) / divisor
-    assert relative_error(got, golden[f"{kind}/loss/{normaliser}"]) <= 1e-5
+    assert relative_error(got, golden[f"{kind}/loss/{normalizer}"]) <= 1e-5
     # Split over tasks in any way, the task losses add up to the same.
     tasks = np.arange(weights.size, dtype=np.int32).reshape(weights.shape) % 3
     batch = batch | {"decoder_loss_weights": weights, "decoder_task_ids": tasks}
     total = losses.combined_loss(losses.task_losses(logits, batch, 3, divisor), jnp.ones(3))
-    assert relative_error(total, golden[f"{kind}/loss/{normaliser}"]) <= 1e-5
+    assert relative_error(total, golden[f"{kind}/loss/{normalizer}"]) <= 1e-5
 
 
 def make_loss_and_grad(golden):

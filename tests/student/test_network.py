@@ -269,7 +269,7 @@ def test_a_new_encoder_with_directions_tells_where_a_token_stands(seed):
 
 
 def test_initial_scales_are_t5x():
-    """Standard deviations of the initialisers, on matrices wide enough to tell."""
+    """Standard deviations of the initializers, on matrices wide enough to tell."""
     config = T5Config(64, 256, 4, 64, 512, 1, 1, embed_init=0.1)
     params = init_params(config, jax.random.key(2))
     layer = params["encoder"]["layers_0"]

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from distill.config.student import T5Config
-from distill.data.packing import Sequence2Sequence, assign_rows, pack
+from distill.data.packing import TrainSequence, assign_rows, pack
 from distill.errors import UserError
 from distill.student.beam import beam_search
 from distill.student.decoding import greedy, score_labels
@@ -54,7 +54,7 @@ def make_batch(packed: bool) -> dict:
     sequences = []
     for n, (inputs, targets) in enumerate([(7, 3), (5, 6), (9, 2), (6, 4)]):
         target = np.append(rng.integers(2, 40, targets - 1), 1)
-        one = Sequence2Sequence(rng.integers(2, 40, inputs), target, n % 2, 1 / targets)
+        one = TrainSequence(rng.integers(2, 40, inputs), target, n % 2, 1 / targets)
         sequences.append(one)
     rows = assign_rows(sequences, *LENGTHS) if packed else [[n] for n in range(len(sequences))]
     assert len(rows) == (2 if packed else 4)

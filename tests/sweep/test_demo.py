@@ -19,7 +19,7 @@ def _result(accuracy, seed, **changes):
 def test_groups_have_mean_and_sample_spread():
     g = results.group("a", [_result(0.5, 1), _result(0.7, 2), _result(0.9, 3)])
     assert g.mean == pytest.approx(0.7) and g.spread == pytest.approx(0.2)
-    assert "0.700 +- 0.200" in results.table([g])
+    assert "0.700 +- 0.200" in results.results_table([g])
 
 
 def test_runs_of_different_settings_are_no_group():
@@ -59,16 +59,18 @@ def test_every_row_is_an_experiment(kind, runs):
     folders = {row.run_dir(pathlib.Path("out"), seed) for row in rows for seed in seeds}
     assert len(folders) == runs
     for row in rows:
-        macros.read([files.resolve(f"gin/experiments/{row.experiment}.gin")], row.overrides)
+        macros.read_gin(
+            [files.resolve_path(f"gin/experiments/{row.experiment}.gin")], row.overrides
+        )
 
 
 def test_tickets_are_annotated_over_http(tmp_path, capsys):
     overrides = ("NUM_ROWS=40", "NUM_LABELS=40")
-    row = demo.Row("noisy", "returns_noisy_step_by_step", overrides)
-    accuracy = demo.annotate([row], (3, 4), tmp_path)
+    row = demo.Row("noisy", "tickets_noisy_step_by_step", overrides)
+    accuracy = demo.annotate_noisy_runs([row], (3, 4), tmp_path)
     assert 0.7 < accuracy < 1
     folder = tmp_path / "annotated"
-    annotated = folder / "returns_noisy_step_by_step-seed3.jsonl"
+    annotated = folder / "tickets_noisy_step_by_step-seed3.jsonl"
     assert '"label"' not in annotated.read_text() and annotated.read_text().count("\n") == 40
     assert len(list(folder.glob("*.store"))) == 2
     assert "40 answered" in capsys.readouterr().out

@@ -18,7 +18,7 @@ from distill.tickets.faults import FaultPlan
 
 @contextlib.contextmanager
 def _endpoint(plan: FaultPlan | None = None, **settings) -> Iterator[tuple[server.Endpoint, str]]:
-    respond = settings.pop("respond", None) or server.returns_teacher()
+    respond = settings.pop("respond", None) or server.tickets_teacher()
     endpoint = server.Endpoint(respond, plan or FaultPlan(), **settings)
     with server.background(endpoint) as url:
         yield endpoint, url
@@ -45,7 +45,7 @@ def rows_file(tmp_path, tickets):
 
 
 def _sampling(**changes) -> Sampling:
-    prompt = prompts.load("returns")
+    prompt = prompts.load_prompt("tickets")
     settings = {"model": server.MODEL, "max_tokens": 60, "stops": prompt.stops, "seed": 1}
     return Sampling(**settings | changes)
 
@@ -66,10 +66,11 @@ def run_job():
         with Store(folder) as store:
             client = Client(url, key, timeout, settings.get("concurrency", 16), any_model)
             job = annotate.Job(
-                rows, prompts.load("returns"), asks or _sampling(), annotate.Settings(**settings),
+                rows, prompts.load_prompt("tickets"), asks or _sampling(),
+                annotate.Settings(**settings),
                 store, client, price,
             )  # fmt: skip
-            annotate.run(job)
+            annotate.run_job(job)
             job.records = list(store.records())
         return job
 

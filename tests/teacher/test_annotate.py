@@ -34,14 +34,14 @@ def test_an_undisturbed_job_asks_once_a_row_and_keeps_what_was_said(
         job = run_job(url, tickets, tmp_path / "s", key="sk-right")
     assert endpoint.counts == {"answered": len(tickets)}
     assert set(_ends(job)) == {(row.id, 0) for row in tickets}
-    prompt, said = prompts.load("returns"), simulated.annotate(tickets, "natural", 1.0, 0)
+    prompt, said = prompts.load_prompt("tickets"), simulated.annotate(tickets, "natural", 1.0, 0)
     by_id = {r["id"]: r for r in job.records}
     for row, right in zip(tickets, said, strict=True):
         parsed = prompt.parse(row, by_id[row.id]["completion"])
         assert (parsed.label, parsed.rationale) == (right.teacher_label, right.rationale)
     (usage,) = {tuple(sorted(r["usage"])) for r in job.records}
     assert usage == ("in", "out") and all(r["seconds"] > 0 for r in job.records)
-    assert job.tally.tokens_in == sum(r["usage"]["in"] for r in job.records)
+    assert job.stats.tokens_in == sum(r["usage"]["in"] for r in job.records)
 
 
 def test_every_row_ends_once_under_all_faults_at_once(serve, run_job, tickets, tmp_path, sampling):
@@ -55,8 +55,8 @@ def test_every_row_ends_once_under_all_faults_at_once(serve, run_job, tickets, t
     failed = {r["id"]: r["failure"] for r in job.records if not r["ok"]}
     lasting = {"connection", "empty_choices"}
     assert failed and lasting <= set(failed.values())
-    assert job.tally.failed == len(failed) < 30
-    assert job.tally.answered + job.tally.failed == len(tickets)
+    assert job.stats.failed == len(failed) < 30
+    assert job.stats.answered + job.stats.failed == len(tickets)
 
 
 @pytest.mark.parametrize("kind", REASONS)
@@ -67,7 +67,7 @@ def test_a_fault_that_lasts_is_the_typed_reason(serve, run_job, tickets, tmp_pat
                       timeout=1.0 if kind == "stall" else 60.0)  # fmt: skip
     assert kind == "stall" or endpoint.counts[kind] == 2 * len(rows)
     assert [r["failure"] for r in job.records] == [REASONS[kind]] * len(rows)
-    assert job.tally.reasons == {REASONS[kind]: len(rows)}
+    assert job.stats.reasons == {REASONS[kind]: len(rows)}
 
 
 @pytest.mark.parametrize("kind", ["n_ignored", "no_usage"])
@@ -85,8 +85,8 @@ def test_a_server_that_passes_over_n_or_usage_is_put_up_with(
         return {(r["id"], r["sample"]): r["completion"] for r in j.records}
 
     assert said(job) == said(right) and len(said(job)) == 30
-    assert job.tally.estimated == (10 if kind == "no_usage" else 0)
-    assert job.tally.tokens_in > 0
+    assert job.stats.estimated == (10 if kind == "no_usage" else 0)
+    assert job.stats.tokens_in > 0
 
 
 @pytest.mark.parametrize(("kind", "message"), [("401", "refuses the key"), ("404", "no such mod")])
@@ -111,7 +111,7 @@ def test_the_first_failure_of_a_kind_is_said_once(serve, run_job, tickets, tmp_p
     with serve(_plan({"500": 0.5, "drop": 0.2})) as (_, url):
         job = run_job(url, tickets[:20], tmp_path / "s", progress_seconds=60)
     shown = capsys.readouterr().err
-    assert job.tally.retries["server_error"] > 1
+    assert job.stats.retries["server_error"] > 1
     assert shown.count("server_error: HTTP 500: ") == shown.count("annotate: connection: ") == 1
     assert "annotate: 20/20 rows" in shown
 
@@ -154,7 +154,7 @@ def test_a_later_run_asks_only_for_what_is_not_stored(serve, run_job, tickets, t
 def test_failed_rows_are_asked_again_when_told_to(serve, run_job, tickets, tmp_path):
     with serve(_plan(always={"500": 0.3})) as (_, url):
         first = run_job(url, tickets, tmp_path / "s", max_attempts=1)
-    failed = first.tally.failed
+    failed = first.stats.failed
     assert 10 < failed < 70
     with serve() as (endpoint, url):
         run_job(url, tickets, tmp_path / "s")
@@ -178,11 +178,11 @@ def test_the_cost_stays_below_its_bound(serve, run_job, tickets, tmp_path):
     with serve() as (_, url):
         job = run_job(url, tickets, tmp_path / "s", price=price, max_cost=0.2, concurrency=8)
         assert job.stopped == "max_cost"
-        assert 0.18 < job.tally.cost <= 0.2
+        assert 0.18 < job.stats.cost <= 0.2
         with pytest.raises(UserError, match="--max_cost needs the price"):
             run_job(url, tickets, tmp_path / "s", max_cost=0.2)
         nothing = run_job(url, tickets, tmp_path / "t", price=price, max_cost=0.0)
-        assert nothing.tally.requests == 0
+        assert nothing.stats.requests == 0
 
 
 def test_both_bounds_are_kept_at_once(serve, run_job, tickets, tmp_path):
@@ -198,7 +198,7 @@ def test_answers_of_no_use_count_as_paid(serve, run_job, tickets, tmp_path):
     price = Price(10.0, 30.0)
     with serve(_plan(always={"wrong_model": 1.0})) as (endpoint, url):
         job = run_job(url, tickets, tmp_path / "s", price=price, max_cost=0.05)
-    assert job.stopped == "max_cost" and 0.03 < job.tally.cost <= 0.05
+    assert job.stopped == "max_cost" and 0.03 < job.stats.cost <= 0.05
     assert endpoint.counts["wrong_model"] <= 11 and not job.records  # $.0046 each
 
 
@@ -238,7 +238,7 @@ def test_no_request_may_ask_for_zero_tokens(changes, sampling):
 
 def test_the_newer_name_of_the_bound_replaces_the_older(tickets, sampling):
     asks = sampling(extra='{"max_completion_tokens": 900, "reasoning_effort": "low"}')
-    body = asks.body(prompts.load("returns"), tickets[0], 1, 0)
+    body = asks.body(prompts.load_prompt("tickets"), tickets[0], 1, 0)
     assert "max_tokens" not in body and body["max_completion_tokens"] == 900
     assert asks.longest == 900 and "n" not in body
 

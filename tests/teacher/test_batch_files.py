@@ -18,12 +18,12 @@ from distill.tickets import server
 @pytest.fixture
 def job(tickets, sampling, tmp_path):
     """Rows, prompt, settings of two samples a row, and an open store."""
-    prompt, asks = prompts.load("returns"), sampling(temperature=0.7)
+    prompt, asks = prompts.load_prompt("tickets"), sampling(temperature=0.7)
     digests = Digests(prompt, asks)
     with Store(tmp_path / "s") as store:
 
         def missing():
-            return samples.missing(tickets[:12], digests, 2, store, False)
+            return samples.pending_rows(tickets[:12], digests, 2, store, False)
 
         yield prompt, asks, store, missing
 
@@ -32,7 +32,7 @@ def _answer(line):
     """What a batch service says to a request."""
     request = json.loads(line)
     body = request["body"]
-    respond = server.returns_teacher()
+    respond = server.tickets_teacher()
     prompt = body["messages"][-1]["content"]
     texts = [respond(prompt, body["seed"] + i) for i in range(body["n"])]
     body = server._content(body, prompt, texts)
@@ -48,7 +48,10 @@ def _save(path, results):
 def test_results_are_matched_in_any_order_and_failures_go_round_again(job, tmp_path):
     prompt, asks, store, missing = job
     out = tmp_path / "batch.jsonl"
-    assert batch_files.write(out, missing(), prompt, asks) == {"requests": 12, "files": [str(out)]}
+    assert batch_files.write_requests(out, missing(), prompt, asks) == {
+        "requests": 12,
+        "files": [str(out)],
+    }
     lines = out.read_text().splitlines()
     first = json.loads(lines[0])
     assert first["method"] == "POST" and first["url"] == "/v1/chat/completions"
@@ -68,7 +71,7 @@ def test_results_are_matched_in_any_order_and_failures_go_round_again(job, tmp_p
         _save(tmp_path / "a.jsonl", results[:half]),
         _save(tmp_path / "b.jsonl", results[half:]),
     ]
-    said = batch_files.read(files, missing(), prompt, asks, store)
+    said = batch_files.read_results(files, missing(), prompt, asks, store)
     assert (said["stored"], said["unasked"]) == (2 * 6 + 1, 1)
     reasons = {f["id"].split("/")[-1]: f["reason"] for f in said["failed"]}
     assert reasons == {"1": "server_error", "2": "rate_limited", "3": "empty_choices",
@@ -77,10 +80,10 @@ def test_results_are_matched_in_any_order_and_failures_go_round_again(job, tmp_p
     messages = {f["id"].split("/")[-1]: f["message"] for f in said["failed"]}
     assert messages["1"].startswith('{"code": "batch') and messages["2"].startswith("HTTP 429: ")
     # The same files again add nothing.
-    again = batch_files.read(files, missing(), prompt, asks, store)
+    again = batch_files.read_results(files, missing(), prompt, asks, store)
     assert again["stored"] == 0 and len(again["failed"]) == 4
     # The next round asks for exactly what is left, the second sample of row 5 among it.
-    second = batch_files.write(out, missing(), prompt, asks)
+    second = batch_files.write_requests(out, missing(), prompt, asks)
     lines = out.read_text().splitlines()
     assert second["requests"] == len(lines) == 6
     alone = [json.loads(line) for line in lines if "n" not in json.loads(line)["body"]]
@@ -88,10 +91,10 @@ def test_results_are_matched_in_any_order_and_failures_go_round_again(job, tmp_p
     for request in alone:
         request["body"]["n"] = 1
     lines = [json.dumps(alone[0]) if "n" not in json.loads(ln)["body"] else ln for ln in lines]
-    batch_files.read(
+    batch_files.read_results(
         [_save(tmp_path / "c.jsonl", map(_answer, lines))], missing(), prompt, asks, store
     )
-    assert batch_files.write(out, missing(), prompt, asks) == {"requests": 0, "files": []}
+    assert batch_files.write_requests(out, missing(), prompt, asks) == {"requests": 0, "files": []}
     assert len(store) == 24
 
 
@@ -99,7 +102,7 @@ def test_an_answer_is_taken_though_the_row_half_ended_elsewhere(job, tickets, tm
     """Between writing and reading, samples were answered, or failed, over HTTP."""
     prompt, asks, store, missing = job
     out = tmp_path / "batch.jsonl"
-    batch_files.write(out, missing(), prompt, asks)
+    batch_files.write_requests(out, missing(), prompt, asks)
     results = [_answer(line) for line in out.read_text().splitlines()]
     for result in results:
         del result["response"]["body"]["usage"]
@@ -110,8 +113,8 @@ def test_an_answer_is_taken_though_the_row_half_ended_elsewhere(job, tickets, tm
     store.append({"key": answered, "ok": True} | online)
     store.append({"key": failed, "ok": False, "failure": "timeout"})
     digests = Digests(prompt, asks)
-    left = samples.missing(tickets[:12], digests, 2, store, True)
-    said = batch_files.read(
+    left = samples.pending_rows(tickets[:12], digests, 2, store, True)
+    said = batch_files.read_results(
         [_save(tmp_path / "r.jsonl", [*results, results[3]])], left, prompt, asks, store
     )
     assert (said["stored"], said["unasked"], said["failed"]) == (23, 1, [])
@@ -124,9 +127,9 @@ def test_an_answer_is_taken_though_the_row_half_ended_elsewhere(job, tickets, tm
 def test_what_a_batch_says_is_what_http_says(job, serve, run_job, tickets, tmp_path):
     prompt, asks, store, missing = job
     out = tmp_path / "batch.jsonl"
-    batch_files.write(out, missing(), prompt, asks)
+    batch_files.write_requests(out, missing(), prompt, asks)
     results = _save(tmp_path / "r.jsonl", map(_answer, out.read_text().splitlines()))
-    batch_files.read([results], missing(), prompt, asks, store)
+    batch_files.read_results([results], missing(), prompt, asks, store)
     with serve() as (_, url):
         online = run_job(url, tickets[:12], tmp_path / "t", samples=2, asks=asks)
 
@@ -139,14 +142,16 @@ def test_what_a_batch_says_is_what_http_says(job, serve, run_job, tickets, tmp_p
 def test_files_are_cut_at_the_bounds_of_the_service(job, tmp_path):
     prompt, asks, _, missing = job
     out = tmp_path / "batch.jsonl"
-    said = batch_files.write(out, missing(), prompt, asks, max_requests=5)
+    said = batch_files.write_requests(out, missing(), prompt, asks, max_requests=5)
     assert [p.rsplit("/")[-1] for p in said["files"]] == [
         "batch.jsonl", "batch-1.jsonl", "batch-2.jsonl",
     ]  # fmt: skip
     sizes = [len(Path(path).read_text().splitlines()) for path in said["files"]]
     assert sizes == [5, 5, 2]
     size = len(out.read_text().splitlines()[0]) + 10
-    assert len(batch_files.write(out, missing(), prompt, asks, max_bytes=size)["files"]) == 12
+    assert (
+        len(batch_files.write_requests(out, missing(), prompt, asks, max_bytes=size)["files"]) == 12
+    )
 
 
 def test_files_that_are_no_results_are_named(job, tmp_path):
@@ -154,4 +159,4 @@ def test_files_that_are_no_results_are_named(job, tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text('{"custom_id": "x", "response": null}\n{"id": 3}\n')
     with pytest.raises(UserError, match=r"r.jsonl:2: there is no `custom_id`"):
-        batch_files.read([path], missing(), prompt, asks, store)
+        batch_files.read_results([path], missing(), prompt, asks, store)

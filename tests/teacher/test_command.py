@@ -18,7 +18,7 @@ from distill.data.examples import read_jsonl
 from distill.tickets import server
 from distill.tickets.faults import FaultPlan
 
-ASK = ["annotate", "--prompt=returns", "--model=simulated-returns", "--progress_seconds=0",
+ASK = ["annotate", "--prompt=tickets", "--model=simulated-returns", "--progress_seconds=0",
        "--timeout=60", "--backoff_seconds=.01"]  # fmt: skip
 KEY = "sk-secret-8675309-never-shown"
 
@@ -29,7 +29,7 @@ def _run(capsys, *argv):
     return code, json.loads(captured.out) if code == 0 else captured.err
 
 
-def test_unlabelled_rows_become_training_rows(serve, rows_file, tickets, tmp_path, capsys):
+def test_unlabeled_rows_become_training_rows(serve, rows_file, tickets, tmp_path, capsys):
     output, teacher = tmp_path / "out" / "annotated.jsonl", tmp_path / "teacher.json"
     with serve(FaultPlan({"500": 0.2})) as (endpoint, url):
         argv = [f"--input={rows_file}", f"--base_url={url}", f"--output={output}"]
@@ -128,7 +128,7 @@ def test_rows_that_could_not_be_written_are_refused_before_they_are_paid_for(
         for more, message in (
             (["--prompt=esnli"], "row r/train/1: the input does not match input_pattern"),
             ([f"--released_dir={tmp_path}", "--dataset=svamp"], "r/train/0 has no gold label"),
-            ([f"--released_dir={tmp_path}"], "unknown dataset 'returns'"),
+            ([f"--released_dir={tmp_path}"], "unknown dataset 'tickets'"),
             ([f"--teacher_row={tmp_path / 't.json'}"], "--teacher_row needs rows with gold"),
         ):
             code, said = _run(capsys, *argv, *more)
@@ -183,7 +183,7 @@ def test_annotated_rows_are_what_training_reads(serve, rows_file, tmp_path, caps
                  "LABELS=('replace','repair','refund','refuse')"]  # fmt: skip
     (tmp_path / "rows2.jsonl").write_text(rows_file.read_text().replace('"train"', '"test"'))
     overrides[1] = f"TEST_FILE='{tmp_path / 'rows2.jsonl'}'"
-    data = resolve(["returns_step_by_step", "gin/data/jsonl.gin"], overrides).run.data
+    data = resolve(["tickets_step_by_step", "gin/data/jsonl.gin"], overrides).run.data
     splits = load_splits(data)
     rows = [*splits.train, *splits.validation]
     assert len(rows) == 40 and all(row.rationale and row.teacher_label for row in rows)
@@ -205,7 +205,7 @@ def test_dry_run_needs_no_endpoint_and_no_key(rows_file, tmp_path, capsys, monke
         ([], "--output"),
         (["--output=o.jsonl", "--model="], "--model"),
         (["--output=o.jsonl", "--max_tokens=0"], "expected at least 1: some servers"),
-        (["--output=o.jsonl", "--prompt=retuns"], "closest: returns"),
+        (["--output=o.jsonl", "--prompt=tikets"], "closest: tickets"),
         (["--output=o.jsonl", "--input=a", "--tfds=b"], "give one of --input and --tfds"),
         (["--output=o.jsonl", "--samples=3", "--temperature=0"], "all the same"),
         (["--output=o.jsonl", "--samples=0"], "--samples 0"),
@@ -232,12 +232,12 @@ def test_bad_flags_exit_with_2_and_leave_nothing(argv, message, tmp_path, capsys
 
 
 def test_check_from_the_command_line(tmp_path, capsys):
-    assert cli.main(["annotate", "--check=returns", "--json"]) == 0
+    assert cli.main(["annotate", "--check=tickets", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["problems"] == []
     bad = tmp_path / "bad.toml"
     from distill.teacher import prompts
 
-    bad.write_text((prompts.FOLDER / "returns.toml").read_text().replace("\\nAnswer:", "\\n"))
+    bad.write_text((prompts.FOLDER / "tickets.toml").read_text().replace("\\nAnswer:", "\\n"))
     assert cli.main(["annotate", f"--check={bad}"]) == 2
     assert "exemplar 1: its completion parses to label None" in capsys.readouterr().err
 
@@ -283,7 +283,7 @@ def test_control_characters_of_a_model_or_server_are_escaped():
     assert printable("a\nb\ud800", keep="") == "a\\nb\\ud800"
 
 
-def test_what_a_student_learnt_to_say_is_escaped_too(capsys):
+def test_what_a_student_learned_to_say_is_escaped_too(capsys):
     from distill.commands import predict
 
     row = {"prediction": "a\x1b[2J", "input": "b", "rationale": "c\u202ed"}

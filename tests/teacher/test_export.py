@@ -10,7 +10,7 @@ from distill.data.examples import Example, Failure, read_jsonl
 from distill.data.released import reader
 from distill.data.released.premises import nli_input
 from distill.errors import UserError
-from distill.teacher import prompts, settle
+from distill.teacher import aggregate, prompts
 from distill.teacher.export import write_released
 from distill.teacher.filters import Filters
 from distill.teacher.prices import Price
@@ -63,21 +63,21 @@ def _store(folder, rows, said, prompt, samples=1):
 
 @pytest.mark.parametrize("dataset", ROWS)
 def test_the_released_layout_reads_back_as_what_was_written(dataset, tmp_path):
-    rows, prompt = ROWS[dataset], prompts.load(dataset)
+    rows, prompt = ROWS[dataset], prompts.load_prompt(dataset)
     digests = _store(tmp_path / "s", rows, SAID[dataset], prompt)
-    totals = settle.Totals()
+    totals = aggregate.Totals()
     with Store(tmp_path / "s") as store:
-        settled = list(settle.settle(rows, prompt, digests, 1, store, totals))
-    write_released(tmp_path / "raw", dataset, "test", [(s.row, s.completion) for s in settled])
-    back = reader.read(tmp_path / "raw", dataset, "test")
-    assert back == [s.row for s in settled]
+        aggregated = list(aggregate.aggregate(rows, prompt, digests, 1, store, totals))
+    write_released(tmp_path / "raw", dataset, "test", [(s.row, s.completion) for s in aggregated])
+    back = reader.read_released(tmp_path / "raw", dataset, "test")
+    assert back == [s.row for s in aggregated]
     assert len({row.failure for row in back}) >= 3, "the rows should differ in their failures"
     assert totals.answered == 6 and totals.parsed == sum(r.teacher_label is not None for r in back)
 
 
 def test_rows_that_the_layout_cannot_hold(tmp_path):
-    with pytest.raises(UserError, match="unknown dataset 'returns'"):
-        write_released(tmp_path, "returns", "train", [])
+    with pytest.raises(UserError, match="unknown dataset 'tickets'"):
+        write_released(tmp_path, "tickets", "train", [])
     with pytest.raises(UserError, match="unknown split 'valid'"):
         write_released(tmp_path, "cqa", "valid", [])
     with pytest.raises(UserError, match="row a has no gold label"):
@@ -87,7 +87,7 @@ def test_rows_that_the_layout_cannot_hold(tmp_path):
 
 
 def test_training_rows_dropped_rows_and_the_teacher(tmp_path):
-    rows, prompt = ROWS["esnli"], prompts.load("esnli")
+    rows, prompt = ROWS["esnli"], prompts.load_prompt("esnli")
     yes, no = "It naps.\nAnswer: entailment", "It runs.\nAnswer: contradiction"
     other = "Dogs rest.\nAnswer: entailment"
     said = [
@@ -100,11 +100,13 @@ def test_training_rows_dropped_rows_and_the_teacher(tmp_path):
     ]  # fmt: skip
     digests = _store(tmp_path / "s", rows, said, prompt, samples=3)
     extra = Example(id="esnli/test/9", input=nli_input("Not asked.", "Yet."), split="test")
-    totals = settle.Totals()
+    totals = aggregate.Totals()
     with Store(tmp_path / "s") as store:
-        settled = settle.settle([*rows, extra], prompt, digests, 3, store, totals)
+        aggregated = aggregate.aggregate([*rows, extra], prompt, digests, 3, store, totals)
         filters = Filters(min_agreement=0.6, gold_only=True, drop_unparsed=False)
-        written = settle.write_rows(tmp_path / "o.jsonl", settled, filters, prompt.same, 2)
+        written = aggregate.write_annotated(
+            tmp_path / "o.jsonl", aggregated, filters, prompt.same, 2
+        )
     back = read_jsonl(tmp_path / "o.jsonl", "test")
     assert [row.id for row in back] == [f"esnli/test/{n}" for n in ("0", "0#1", "3", "4", "5")]
     assert [row.rationale for row in back] == ["It naps.", "Dogs rest.", None, "It naps.", None]
@@ -116,7 +118,7 @@ def test_training_rows_dropped_rows_and_the_teacher(tmp_path):
     ]  # fmt: skip
     assert (totals.rows, totals.pending, totals.answered) == (7, 1, 5)
     assert totals.failed == {"timeout": 1}
-    teacher = settle.teacher_row(totals, Price(10, 20))
+    teacher = aggregate.teacher_row(totals, Price(10, 20))
     assert (teacher["accuracy"], teacher["n"]) == (3 / 6, 6)
     assert teacher["interval"][0] < 0.5 < teacher["interval"][1]
     assert teacher["parsed"] == 4 / 6
@@ -125,16 +127,16 @@ def test_training_rows_dropped_rows_and_the_teacher(tmp_path):
 
 
 def test_every_rationale_passes_the_filters_and_goes_with_its_own_completion(tmp_path):
-    rows, prompt = ROWS["esnli"][:2], prompts.load("esnli")
+    rows, prompt = ROWS["esnli"][:2], prompts.load_prompt("esnli")
     leak = "It is entailment, clearly.\nAnswer: entailment"
     naps, rests = "It naps.\nAnswer: entailment", "Dogs rest.\nAnswer: entailment"
     said = [leak, naps, leak, rests, leak, leak, leak, leak]
     digests = _store(tmp_path / "s", rows, said, prompt, samples=4)
-    kept, totals = [], settle.Totals()
+    kept, totals = [], aggregate.Totals()
     with Store(tmp_path / "s") as store:
-        settled = settle.settle(rows, prompt, digests, 4, store, totals)
-        written = settle.write_rows(
-            tmp_path / "o.jsonl", settled, Filters(drop_leaks=True), prompt.same, 3,
+        aggregated = aggregate.aggregate(rows, prompt, digests, 4, store, totals)
+        written = aggregate.write_annotated(
+            tmp_path / "o.jsonl", aggregated, Filters(drop_leaks=True), prompt.same, 3,
             lambda row, text: kept.append((row.id, row.rationale, text)),
         )  # fmt: skip
     back = read_jsonl(tmp_path / "o.jsonl", "test")
@@ -146,15 +148,15 @@ def test_every_rationale_passes_the_filters_and_goes_with_its_own_completion(tmp
 
 
 def test_half_a_surrogate_pair_of_a_completion_does_not_spoil_the_file(tmp_path):
-    rows, prompt = ROWS["esnli"][:1], prompts.load("esnli")
+    rows, prompt = ROWS["esnli"][:1], prompts.load_prompt("esnli")
     digests = _store(tmp_path / "s", rows, ["It \ud83d naps.\nAnswer: entailment"], prompt)
     with Store(tmp_path / "s") as store:
-        settled = settle.settle(rows, prompt, digests, 1, store, settle.Totals())
-        settle.write_rows(tmp_path / "o.jsonl", settled, Filters(), prompt.same)
+        aggregated = aggregate.aggregate(rows, prompt, digests, 1, store, aggregate.Totals())
+        aggregate.write_annotated(tmp_path / "o.jsonl", aggregated, Filters(), prompt.same)
         (record,) = store.records()
     (row,) = read_jsonl(tmp_path / "o.jsonl", "test")
     assert row.rationale == "It \ufffd naps." and "\ud83d" in record["completion"]
 
 
 def test_no_gold_no_teacher_row():
-    assert settle.teacher_row(settle.Totals(rows=3), None) is None
+    assert aggregate.teacher_row(aggregate.Totals(rows=3), None) is None

@@ -12,7 +12,7 @@ from distill.data.released.premises import nli_input
 from distill.errors import UserError
 from distill.teacher import lint, prompts
 
-NAMES = ["anli1", "cqa", "esnli", "returns", "svamp"]
+NAMES = ["anli1", "cqa", "esnli", "svamp", "tickets"]
 SMALL = """
 name = "mine"
 parser = "label"
@@ -40,13 +40,13 @@ def test_the_project_has_these_prompts():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_own_prompts_have_ten_exemplars_that_parse_and_no_warning(name):
-    found = lint.check(prompts.load(name))
+    found = lint.lint_prompt(prompts.load_prompt(name))
     assert found["exemplars"] == 10
     assert found["problems"] == found["warnings"] == []
 
 
 def test_both_forms_hold_instructions_exemplars_and_the_question():
-    prompt = prompts.load("esnli")
+    prompt = prompts.load_prompt("esnli")
     row = Example(id="a", input=nli_input("A dog sleeps.", "An animal rests."))
     text, messages = prompt.text(row), prompt.messages(row)
     assert text.startswith(prompt.instructions)
@@ -59,7 +59,7 @@ def test_both_forms_hold_instructions_exemplars_and_the_question():
 
 
 def test_choices_are_listed_once_wherever_they_come_from():
-    prompt = prompts.load("cqa")
+    prompt = prompts.load_prompt("cqa")
     listed = "where ?\nAnswer Choices:\n(a) sea\n(b) sky\n(c) sea"
     in_input = Example(id="a", input=listed, choices=("sea", "sky"))
     assert prompt.question(in_input) == f"Q: {listed}\nA:"
@@ -69,13 +69,13 @@ def test_choices_are_listed_once_wherever_they_come_from():
 
 
 def test_braces_of_an_input_stay_as_they_are():
-    prompt = prompts.load("svamp")
+    prompt = prompts.load_prompt("svamp")
     row = Example(id="a", input="what is {0.__class__} and {choices} ?")
     assert prompt.question(row) == "Q: what is {0.__class__} and {choices} ?\nA:"
 
 
 def test_a_completion_ends_at_a_stop_that_the_server_passed_over():
-    prompt = prompts.load("returns")
+    prompt = prompts.load_prompt("tickets")
     row = Example(id="a", input="x", choices=("repair", "refuse"))
     said = prompt.parse(row, "\n\nbroken\nAnswer: repair\nTicket: y\nReason: z\nAnswer: refuse")
     assert (said.label, said.rationale, said.failure) == ("repair", "broken", None)
@@ -83,7 +83,7 @@ def test_a_completion_ends_at_a_stop_that_the_server_passed_over():
 
 def test_free_labels_are_what_follows_the_answer_phrase(tmp_path):
     text = SMALL.replace('"label"', '"free"').replace('labels = ["yes", "no"]', "")
-    prompt = prompts.load(_written(tmp_path, text))
+    prompt = prompts.load_prompt(_written(tmp_path, text))
     said = prompt.parse(Example(id="a", input="q"), "It is wet. Answer: take an umbrella.")
     assert (said.label, said.rationale) == ("take an umbrella", "It is wet.")
 
@@ -106,33 +106,33 @@ def test_free_labels_are_what_follows_the_answer_phrase(tmp_path):
 )
 def test_a_bad_file_is_refused_with_what_is_wrong(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
-        prompts.load(_written(tmp_path, SMALL.replace(*change)))
+        prompts.load_prompt(_written(tmp_path, SMALL.replace(*change)))
 
 
 def test_unknown_prompts_and_rows_that_do_not_fit_are_named():
     with pytest.raises(UserError, match=r"closest: esnli"):
-        prompts.load("e-snli")
+        prompts.load_prompt("e-snli")
     with pytest.raises(UserError, match=r"no file .*none\.toml"):
-        prompts.load("/tmp/none.toml")
+        prompts.load_prompt("/tmp/none.toml")
     with pytest.raises(UserError, match="row a: the input does not match input_pattern"):
-        prompts.load("esnli").question(Example(id="a", input="no premise"))
+        prompts.load_prompt("esnli").question(Example(id="a", input="no premise"))
 
 
 def test_lint_finds_exemplars_that_do_not_parse_and_leaks(tmp_path):
-    (sound,) = prompts.load(_written(tmp_path, SMALL)).exemplars
-    prompt = prompts.load(_written(tmp_path, SMALL))
-    assert lint.check(prompt)["warnings"] == ["no exemplar has the label 'no'"]
+    (sound,) = prompts.load_prompt(_written(tmp_path, SMALL)).exemplars
+    prompt = prompts.load_prompt(_written(tmp_path, SMALL))
+    assert lint.lint_prompt(prompt)["warnings"] == ["no exemplar has the label 'no'"]
     silent = dataclasses.replace(prompt, completion="{rationale} {label}")
-    assert "no_answer" in lint.check(silent)["problems"][0]
+    assert "no_answer" in lint.lint_prompt(silent)["problems"][0]
     stopped = dataclasses.replace(prompt, stops=("frozen",))
-    assert re.search("exemplar 1", lint.check(stopped)["problems"][0])
+    assert re.search("exemplar 1", lint.lint_prompt(stopped)["problems"][0])
     told = dataclasses.replace(sound, rationale="The answer has to be Yes , as all know .")
     assert (
         "names the label"
-        in lint.check(dataclasses.replace(prompt, exemplars=(told,)))["warnings"][0]
+        in lint.lint_prompt(dataclasses.replace(prompt, exemplars=(told,)))["warnings"][0]
     )
     test_row = Example(id="t/7", input="Is SNOW white?")
-    found = lint.check(prompt, [Example(id="t/6", input="is coal white ?"), test_row])
+    found = lint.lint_prompt(prompt, [Example(id="t/6", input="is coal white ?"), test_row])
     assert found["rows_compared"] == 2
     assert found["problems"] == ["exemplar 1 is row t/7 of what will be asked"]
 
@@ -142,4 +142,4 @@ def test_no_row_of_the_released_tests_is_an_exemplar(shared_dir):
 
     for name, split in (("cqa", "test"), ("svamp", "test"), ("anli1", "valid"), ("esnli", "valid")):
         rows = from_released(shared_dir / "data/distilling-step-by-step", name, split)
-        assert lint.check(prompts.load(name), rows)["problems"] == []
+        assert lint.lint_prompt(prompts.load_prompt(name), rows)["problems"] == []

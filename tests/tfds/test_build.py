@@ -43,11 +43,11 @@ def test_built_then_found_then_refused_for_other_data(tmp_path, capsys):
 
 def test_returns_needs_no_files(tmp_path, capsys):
     few = ("--policy=hard", "--rows=6", "--test_rows=4")
-    assert build(tmp_path, *few, dataset="returns") == 0
+    assert build(tmp_path, *few, dataset="tickets") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["splits"] == {"train": 6, "test": 4}
-    assert found["tfds_name"] == "distill_returns/hard_rows6_test4_teacher1p0_seed0:1.0.0"
-    assert build(tmp_path, *few, "--seed=1", dataset="returns") == 0
+    assert found["tfds_name"] == "distill_tickets/hard_rows6_test4_teacher1p0_seed0:1.0.0"
+    assert build(tmp_path, *few, "--seed=1", dataset="tickets") == 0
     assert json.loads(capsys.readouterr().out)["data_digest"] != found["data_digest"]
 
 
@@ -60,8 +60,8 @@ def test_returns_needs_no_files(tmp_path, capsys):
         ("cqa", ("--raw_dir={dir}/none",), "there is no folder"),
         ("cqa", ("--raw_dir={dir}",), "no released rows of cqa"),
         ("cqa", ("--raw_dir={dir}", "--teacher=plam"), "closest: palm"),
-        ("returns", ("--policy=hrd",), "closest: hard"),
-        ("returns", ("--teacher_accuracy=2",), "2.0"),
+        ("tickets", ("--policy=hrd",), "closest: hard"),
+        ("tickets", ("--teacher_accuracy=2",), "2.0"),
         ("jsonl", ("--raw_dir={dir}", "--name=My rows"), "expected small letters"),
     ],
 )

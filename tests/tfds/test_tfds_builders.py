@@ -16,10 +16,10 @@ if importlib.util.find_spec("dill") is None:
 
 from distill.data.examples import Example, Failure
 from distill.data.released import reader
-from distill.data.tables import read_rows
+from distill.data.tables import read_table
 from distill.errors import UserError
-from distill.tfds.builders import DistillJsonl, DistillReleased, DistillReturns, citations, records
-from distill.tfds.builders.returns import ReturnsConfig, config_of
+from distill.tfds.builders import DistillJsonl, DistillReleased, DistillTickets, citations, records
+from distill.tfds.builders.tickets import TicketsConfig, config_of
 
 DUMMY = pathlib.Path(__file__).parent / "tfds_dummy"
 
@@ -38,12 +38,12 @@ class QuestionsTest(tfds.testing.DatasetBuilderTestCase):
     SPLITS = {"train": 3, "test": 2}  # noqa: RUF012
 
 
-class ReturnsTest(tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = DistillReturns
+class TicketsTest(tfds.testing.DatasetBuilderTestCase):
+    DATASET_CLASS = DistillTickets
     EXAMPLE_DIR = DUMMY
     BUILDER_CONFIG_NAMES_TO_TEST = (
-        ReturnsConfig(name="few_natural", policy="natural", num_rows=5, num_test=4),
-        ReturnsConfig(name="few_hard", policy="hard", num_rows=5, num_test=4, teacher_accuracy=0.5),
+        TicketsConfig(name="few_natural", policy="natural", num_rows=5, num_test=4),
+        TicketsConfig(name="few_hard", policy="hard", num_rows=5, num_test=4, teacher_accuracy=0.5),
     )
     SPLITS = {"train": 5, "test": 4}  # noqa: RUF012
 
@@ -72,9 +72,9 @@ def test_released_records_are_the_readers_rows(tmp_path):
     builder = DistillReleased(data_dir=tmp_path, config="anli1")
     splits = built(builder, tmp_path, DUMMY)
     assert splits == {
-        "train": reader.read(DUMMY, "anli1", "train"),
-        "validation": reader.read(DUMMY, "anli1", "valid"),
-        "test": reader.read(DUMMY, "anli1", "test"),
+        "train": reader.read_released(DUMMY, "anli1", "train"),
+        "validation": reader.read_released(DUMMY, "anli1", "valid"),
+        "test": reader.read_released(DUMMY, "anli1", "test"),
     }
     assert splits["train"][2].failure is Failure.NO_ANSWER
     assert splits["validation"][1].failure is Failure.NO_RATIONALE
@@ -83,15 +83,15 @@ def test_released_records_are_the_readers_rows(tmp_path):
 def test_own_records_are_the_rows_of_the_files(tmp_path):
     builder = DistillJsonl(data_dir=tmp_path, config=tfds.core.BuilderConfig(name="mine"))
     assert built(builder, tmp_path, DUMMY / "jsonl") == {
-        "train": read_rows(DUMMY / "jsonl" / "train.jsonl", "train"),
-        "test": read_rows(DUMMY / "jsonl" / "test.csv", "test"),
+        "train": read_table(DUMMY / "jsonl" / "train.jsonl", "train"),
+        "test": read_table(DUMMY / "jsonl" / "test.csv", "test"),
     }
 
 
 def test_a_record_holds_all_of_an_example():
     example = Example("i", "x", "a", "b", "r", Failure.TWO_ANSWERS, ("a", "b"), "train")
     for row in (example, Example("i", "x")):
-        record = records.to_record(row, 7)
+        record = records.to_tfds_record(row, 7)
         assert set(record) == set(records.features())
         as_numpy = {n: v.encode() if isinstance(v, str) else v for n, v in record.items()}
         as_numpy["choices"] = [choice.encode() for choice in record["choices"]]
@@ -99,7 +99,7 @@ def test_a_record_holds_all_of_an_example():
 
 
 @pytest.mark.parametrize("config", ["esnli", "anli1", "cqa", "svamp", "asdiv"])
-def test_what_a_catalogue_needs(tmp_path, config):
+def test_what_a_catalog_needs(tmp_path, config):
     info = DistillReleased(data_dir=tmp_path, config=config).info
     assert "Distilling Step-by-Step" in info.citation
     assert citations.DATASETS[config].strip() in info.citation
@@ -109,7 +109,7 @@ def test_what_a_catalogue_needs(tmp_path, config):
     assert info.metadata == {}
 
 
-def test_returns_settings_have_names_of_their_own():
+def test_tickets_settings_have_names_of_their_own():
     assert config_of(policy="hard") == "hard"
     assert config_of(policy="hard", teacher_accuracy=0.8, num_rows=9).name == (
         "hard_rows9_test1000_teacher0p8_seed0"

@@ -14,7 +14,7 @@ import tensorflow as tf
 from seqio import test_utils
 
 from distill.data import preprocessors
-from distill.tfds.build import build
+from distill.tfds.build import build_dataset
 
 DUMMY = pathlib.Path(__file__).parent / "tfds_dummy"
 LENGTHS = {"inputs": 96, "targets": 64}
@@ -49,9 +49,9 @@ def data_dir(tmp_path_factory):
     """Built data; SeqIO and TFDS look here, as with --tfds_data_dir."""
     folder = tmp_path_factory.mktemp("tfds")
     for name in ("esnli", "svamp"):
-        build(name, folder, raw_dir=str(DUMMY))
-    build("returns", folder, returns={"policy": "hard"})
-    build("jsonl", folder, raw_dir=str(DUMMY / "jsonl"), name="mine")
+        build_dataset(name, folder, raw_dir=str(DUMMY))
+    build_dataset("tickets", folder, tickets={"policy": "hard"})
+    build_dataset("jsonl", folder, raw_dir=str(DUMMY / "jsonl"), name="mine")
     seqio.set_tfds_data_dir_override(str(folder))
     yield folder
     seqio.set_tfds_data_dir_override(None)
@@ -87,8 +87,8 @@ def expect(row, inputs, targets):
         ("cqa", "lake shore"),
         ("svamp", "( 84.0 / 2.0 )"),
         ("asdiv", "9"),
-        ("returns_natural", "repair"),
-        ("returns_hard", "refuse"),
+        ("tickets_natural", "repair"),
+        ("tickets_hard", "refuse"),
     ],
 )
 def test_seqio_checks_each_dataset(tasks, decoding, dataset, answer):
@@ -139,7 +139,7 @@ def test_built_data_feed_the_tasks(tasks, data_dir):
     assert texts == [b"entailment", b"contradiction"]
     assert len(rows("distill_esnli_rationale", "train")) == 2  # one completion has no answer
     assert [r["row"] for r in rows("distill_esnli_teacher_label", "train")] == [0, 1]
-    task = seqio.TaskRegistry.get("distill_returns_hard_label")
+    task = seqio.TaskRegistry.get("distill_tickets_hard_label")
     assert [task.num_input_examples(s) for s in ("train", "validation", "test")] == [
         1800, 200, 1000,
     ]  # fmt: skip
@@ -148,7 +148,7 @@ def test_built_data_feed_the_tasks(tasks, data_dir):
 
 
 def test_ones_own_rows(tasks, data_dir):
-    names = tasks.register("mine", "distill_jsonl/mine:1.0.0")
+    names = tasks.register_tfds_tasks("mine", "distill_jsonl/mine:1.0.0")
     try:
         assert names[0] == "distill_mine_label"
         labels = [row["targets_pretokenized"] for row in rows(names[0], "train")]
@@ -160,7 +160,7 @@ def test_ones_own_rows(tasks, data_dir):
 
 def test_a_cache_of_seqio_serves_the_tokens(tasks, data_dir, tmp_path, monkeypatch):
     """What seqio_cache_tasks does, without Beam: shard by shard, up to the placeholder."""
-    name = "distill_returns_hard_rationale"
+    name = "distill_tickets_hard_rationale"
     plain = rows(name, "validation")
     task = seqio.TaskRegistry.get(name)
     assert task.supports_caching

@@ -35,7 +35,7 @@ POLICIES = {
 @pytest.mark.parametrize("policy", POLICIES)
 def test_labels_follow_the_policy(policy):
     for row in generator.generate(policy, 500, 3, "train"):
-        item, fault, time_ = generator.parse(row.input)
+        item, fault, time_ = generator.parse_ticket(row.input)
         expected = POLICIES[policy][item][SITUATIONS.index((fault, time_))]
         assert row.label == expected
         assert row.choices == generator.LABELS
@@ -46,7 +46,7 @@ def test_parse_finds_the_classes_that_the_words_were_taken_from():
         for names in generator.CELLS:
             for words in zip(*(CLASS_WORDS[name] for name in names), strict=True):
                 ticket = template.format(**dict(zip(("item", "fault", "time"), words, strict=True)))
-                assert generator.parse(ticket) == names
+                assert generator.parse_ticket(ticket) == names
 
 
 def test_there_are_24_words_a_class_and_no_word_is_in_two_places():
@@ -83,7 +83,7 @@ def test_words_cover_everything_that_is_said():
     assert generator.words() == sorted(known)
     for row in generator.generate("hard", 3000, 0, "test"):
         assert row.input == row.input.lower() == " ".join(row.input.split())
-        said = f"{row.input} {row.label} {generator.rationale(generator.parse(row.input))}"
+        said = f"{row.input} {row.label} {generator.rationale(generator.parse_ticket(row.input))}"
         assert set(said.split()) <= known
     assert {"[label]", "[rationale]"} <= known
 
@@ -139,7 +139,7 @@ def test_slots_and_templates_are_drawn_evenly():
     rows = generator.generate("natural", 20_000, 5, "train")
     labels = collections.Counter(row.label for row in rows)
     assert labels["refuse"] / 20_000 == pytest.approx(5 / 12, abs=0.015)
-    cells = collections.Counter(generator.parse(row.input) for row in rows)
+    cells = collections.Counter(generator.parse_ticket(row.input) for row in rows)
     assert len(cells) == 12
     assert all(abs(n / 20_000 - 1 / 12) < 0.01 for n in cells.values())
     hard = collections.Counter(row.label for row in generator.generate("hard", 20_000, 5, "train"))
@@ -172,4 +172,4 @@ def test_bad_settings_are_named(arguments, message):
 )
 def test_other_texts_are_no_tickets(text):
     with pytest.raises(UserError, match="not a ticket"):
-        generator.parse(text)
+        generator.parse_ticket(text)

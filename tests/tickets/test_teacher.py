@@ -33,7 +33,7 @@ def test_it_is_right_as_often_as_told(policy, accuracy):
     assert time.process_time() - start < 1
     assert examples.teacher_accuracy(annotated) == pytest.approx(accuracy, abs=0.015)
     right = [r for r in annotated if r.teacher_label == r.label]
-    assert all(r.rationale == generator.rationale(generator.parse(r.input)) for r in right)
+    assert all(r.rationale == generator.rationale(generator.parse_ticket(r.input)) for r in right)
 
 
 def test_it_says_the_same_about_a_row_whatever_the_others_are():
@@ -61,7 +61,7 @@ def test_it_misreads_as_few_slots_as_it_takes():
         ("food", "damage", "late"),
         ("food", "dislike", "recent"),
     )
-    # Under the natural policy all four neighbours are refused too: two slots it is.
+    # Under the natural policy all four neighbors are refused too: two slots it is.
     assert simulated.misreadings("natural", food_late) == (
         ("appliance", "damage", "late"),
         ("appliance", "dislike", "recent"),
@@ -73,7 +73,7 @@ def test_it_misreads_as_few_slots_as_it_takes():
 
 def test_misreadings_are_drawn_uniformly():
     rows = generator.generate("natural", 30_000, 0, "train")
-    rows = [r for r in rows if generator.parse(r.input) == ("food", "dislike", "late")]
+    rows = [r for r in rows if generator.parse_ticket(r.input) == ("food", "dislike", "late")]
     said = collections.Counter(
         row.rationale for row in simulated.annotate(rows, "natural", 0.0, seed=0)
     )
@@ -103,7 +103,7 @@ def test_a_probability_is_wanted(accuracy):
 def test_bad_rows_and_policies_are_named():
     with pytest.raises(UserError, match="macro POLICY"):
         simulated.annotate([], "easy", 0.5, seed=0)
-    with pytest.raises(UserError, match="DATASET = 'returns'"):
+    with pytest.raises(UserError, match="DATASET = 'tickets'"):
         simulated.annotate([Example(id="a", input="premise: b")], "hard", 0.5, seed=0)
     with pytest.raises(UserError, match="row a has no gold label"):
         examples.teacher_accuracy([Example(id="a", input="b")])

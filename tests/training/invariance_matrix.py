@@ -19,7 +19,7 @@ import os
 import sys
 
 os.environ["XLA_FLAGS"] = (
-    # Little optimisation: what is compared is many programs, each of which runs once.
+    # Little optimization: what is compared is many programs, each of which runs once.
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
 os.environ["JAX_ENABLE_X64"] = "1"
@@ -31,7 +31,7 @@ import numpy as np
 from distill.config import resolve
 from distill.data import cache as caches
 from distill.data import packing
-from distill.data.batches import PairStream
+from distill.data.batches import BatchStream
 from distill.student.params import init_params, stack_layers, unstack_layers
 from distill.training import mesh as meshes
 from distill.training.step import accumulated, loss_fn
@@ -49,7 +49,7 @@ CASES = [
 SOME = [(1, 1, 4, False), (2, 1, 2, False), (4, 2, 4, False), (8, 1, 1, False), (8, 2, 2, False)]
 
 
-def sequences_of(batch: dict[str, np.ndarray]) -> list[packing.Sequence2Sequence]:
+def sequences_of(batch: dict[str, np.ndarray]) -> list[packing.TrainSequence]:
     """What a packed batch holds, in an order that does not depend on the layout."""
     found = []
     for row in range(len(batch["encoder_segment_ids"])):
@@ -58,7 +58,7 @@ def sequences_of(batch: dict[str, np.ndarray]) -> list[packing.Sequence2Sequence
             decoder = batch["decoder_segment_ids"][row] == segment
             if segment:
                 found.append(
-                    packing.Sequence2Sequence(
+                    packing.TrainSequence(
                         batch["encoder_input_tokens"][row, encoder],
                         batch["decoder_target_tokens"][row, decoder],
                         int(batch["decoder_task_ids"][row, decoder][0]),
@@ -68,7 +68,7 @@ def sequences_of(batch: dict[str, np.ndarray]) -> list[packing.Sequence2Sequence
     return sorted(found, key=repr_of)
 
 
-def repr_of(one: packing.Sequence2Sequence) -> str:
+def repr_of(one: packing.TrainSequence) -> str:
     """All of a sequence, as text."""
     return repr((one.task, one.inputs.tolist(), one.targets.tolist(), one.weight))
 
@@ -102,7 +102,7 @@ def compute(run, cache, params, dtype: str, case: tuple) -> tuple[dict, dict, li
     config = dataclasses.replace(run.student, dtype=dtype, scan_layers=scan)
     mesh = meshes.make_mesh(model, jax.devices()[:devices])
     multiple = mesh.shape["data"] * parts
-    stream = PairStream(cache, run.data, run.weighting, run.train.batch_size, 0, multiple)
+    stream = BatchStream(cache, run.data, run.weighting, run.train.batch_size, 0, multiple)
     batch = stream.batch(STEP)
     shardings = meshes.param_shardings(config, mesh)
     with jax.set_mesh(mesh), nn.logical_axis_rules(meshes.RULES):
@@ -130,14 +130,14 @@ def worst(got: dict, want: dict) -> float:
 
 def main(overrides: list[str], every: bool) -> dict:
     """The report; of all cases in float32 as well, or of some."""
-    run = resolve.resolve(["returns_step_by_step"], overrides).run
-    cache = caches.load(run.data)
+    run = resolve.resolve(["tickets_step_by_step"], overrides).run
+    cache = caches.load_cache(run.data)
     limits = run.data.input_length, run.data.target_length
     start = jax.device_get(init_params(run.student, jax.random.key(0)))
     found = {}
     for dtype in DTYPES:
         params = jax.tree.map(functools.partial(np.asarray, dtype=dtype), start)
-        stream = PairStream(cache, run.data, run.weighting, run.train.batch_size, 0)
+        stream = BatchStream(cache, run.data, run.weighting, run.train.batch_size, 0)
         alone = unpacked(stream.batch(STEP), limits)
         config = dataclasses.replace(run.student, dtype=dtype)
         want = jax.device_get(jax.jit(gradient_fn(run, config, 1))(params, alone))

@@ -14,7 +14,7 @@ from distill.training.checkpoints import BestCheckpoint
 from distill.training.loop import make_trainer
 from distill.training.step import TrainState
 
-EXPERIMENT = "returns_step_by_step"
+EXPERIMENT = "tickets_step_by_step"
 
 
 def _state(step: int) -> TrainState:
@@ -91,7 +91,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_rows(micro, tmp_p
     assert 1 < told["step"] <= 12 and {"loss_label", "loss_rationale", "grad_norm"} <= told.keys()
     from distill.data import cache as caches
 
-    cache = caches.load(resolved.run.data)
+    cache = caches.load_cache(resolved.run.data)
     indices = make_trainer(resolved.run, cache).stream.rows(told["step"] - 1)
     assert told["rows"] == [cache.rows["train"][index].id for index in indices]
 

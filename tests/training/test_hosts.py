@@ -12,7 +12,7 @@ import pytest
 from distill.errors import UserError
 from distill.training import hosts
 
-EXPERIMENT = "returns_step_by_step"
+EXPERIMENT = "tickets_step_by_step"
 SLACK = 2e-5  # sums run in another order
 
 

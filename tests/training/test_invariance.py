@@ -20,7 +20,7 @@ TOLERANCES = {"float32": 1e-6, "float64": 1e-12}
 @pytest.fixture(scope="module")
 def report(micro) -> dict:
     """One process for all cases; 64 pairs, so that most devices have sequences of their own."""
-    overrides = (*micro, "BATCH_SIZE=64", "DROPOUT_RATE=0.0", "WEIGHTING='paired'")
+    overrides = (*micro, "BATCH_SIZE=64", "DROPOUT_RATE=0.0", "WEIGHTING='paired_batches'")
     done = subprocess.run([sys.executable, str(SCRIPT), *overrides], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
@@ -54,6 +54,6 @@ def test_the_cases_differ_in_layout(report):
 
 
 def test_float64_needs_jax_in_64_bits(micro):
-    run = resolve.resolve(["returns_step_by_step"], (*micro, "DTYPE='float64'")).run
+    run = resolve.resolve(["tickets_step_by_step"], (*micro, "DTYPE='float64'")).run
     with pytest.raises(UserError, match=r"got DTYPE = 'float64'.*JAX_ENABLE_X64=1"):
         make_trainer(run, cache=None)

@@ -14,7 +14,7 @@ from distill.config import resolve
 from distill.engines import native
 from distill.inference import load
 
-EXPERIMENT = "returns_step_by_step"
+EXPERIMENT = "tickets_step_by_step"
 
 
 @pytest.fixture(scope="module")

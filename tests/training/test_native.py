@@ -18,7 +18,7 @@ from distill.engines import native
 from distill.errors import UserError
 from distill.inference import load
 
-EXPERIMENT = "returns_step_by_step"  # of the fixtures `resolved` and `run_dir`
+EXPERIMENT = "tickets_step_by_step"  # of the fixtures `resolved` and `run_dir`
 
 
 def _content(folder: pathlib.Path) -> list[str]:
@@ -36,7 +36,7 @@ def test_the_run_folder_says_what_happened(run_dir):
     assert 0 <= low <= results["accuracy"] <= high <= 1
     rows = [json.loads(line) for line in (run_dir / "predictions_test.jsonl").open()]
     assert sum(row["correct"] for row in rows) / 24 == pytest.approx(results["accuracy"])
-    assert {"id", "input", "gold", "prediction", "correct", "scored"} == set(rows[0])
+    assert {"id", "input", "gold", "prediction", "correct", "ranked_label"} == set(rows[0])
     metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").open()]
     assert [m["step"] for m in metrics if "loss" in m] == [2, 4, 6, 8, 10, 12]
     assert [m["step"] for m in metrics if "validation_accuracy" in m] == [6, 12]
@@ -123,10 +123,10 @@ def test_predict_answers_as_the_test_did(run_dir, capsys):
     assert cli.main(argv) == 0
     answers = json.loads(capsys.readouterr().out)["predictions"]
     assert [a["prediction"] for a in answers] == [row["prediction"] for row in rows]
-    assert [a["scored"] for a in answers] == [row["scored"] for row in rows]
+    assert [a["ranked_label"] for a in answers] == [row["ranked_label"] for row in rows]
 
 
-@pytest.mark.parametrize("experiment", ["returns_finetune", "returns_noisy_distill_labels"])
+@pytest.mark.parametrize("experiment", ["tickets_finetune", "tickets_noisy_distill_labels"])
 def test_one_task_methods_train(experiment, micro, tmp_path):
     resolved = resolve.resolve(
         [experiment], (*micro, "TRAIN_STEPS=2", "WARMUP_STEPS=1", "EVAL_PERIOD=0")
@@ -137,17 +137,17 @@ def test_one_task_methods_train(experiment, micro, tmp_path):
 
 def test_single_task_writes_rationale_then_label(micro, tmp_path):
     resolved = resolve.resolve(
-        ["returns_finetune", "gin/methods/single_task.gin"],
+        ["tickets_finetune", "gin/methods/single_task.gin"],
         (*micro, "TRAIN_STEPS=2", "WARMUP_STEPS=1", "EVAL_PERIOD=0"),
     )
     native.train(resolved, tmp_path / "run", lambda line: None)
     from distill.data import cache
-    from distill.data.cache import vocabulary
+    from distill.data.cache import vocabulary_of
 
     spec = resolved.run.data
-    tokens = cache.load(spec).tokens["train", "label", "targets"][0]
-    row = cache.load(spec).rows["train"][0]
-    text = vocabulary(spec).decode(tokens.tolist())
+    tokens = cache.load_cache(spec).tokens["train", "label", "targets"][0]
+    row = cache.load_cache(spec).rows["train"][0]
+    text = vocabulary_of(spec).decode(tokens.tolist())
     assert text.strip() == f"{row.rationale} [label] {row.label}"
     assert spec.answer(text) == row.label
 

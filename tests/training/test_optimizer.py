@@ -59,11 +59,11 @@ def test_a_line_is_not_a_cosine():
 )
 def test_wrong_settings_name_their_macro(override, message):
     with pytest.raises(UserError, match=message):
-        resolve.resolve(["returns_step_by_step"], [override])
+        resolve.resolve(["tickets_step_by_step"], [override])
 
 
 def test_the_defaults_are_adamw_without_z_loss():
-    run = resolve.resolve(["returns_step_by_step"]).run
+    run = resolve.resolve(["tickets_step_by_step"]).run
     assert (run.optimizer.name, run.z_loss) == ("adamw", 0.0)
     config = run.optimizer
     ours = make_optimizer(config)
@@ -94,7 +94,7 @@ def test_weight_decay_means_the_same_to_both_optimizers():
 
 
 def test_adafactor_is_chosen_by_its_macro_and_clipped_by_clip_norm():
-    run = resolve.resolve(["returns_step_by_step"], ["OPTIMIZER=adafactor"]).run
+    run = resolve.resolve(["tickets_step_by_step"], ["OPTIMIZER=adafactor"]).run
     params = {"w": jnp.ones(4)}
     optimizer = make_optimizer(run.optimizer)
     _, state = optimizer.update({"w": jnp.full(4, 50.0)}, optimizer.init(params), params)

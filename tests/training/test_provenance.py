@@ -11,7 +11,7 @@ from distill.training import provenance
 
 
 def test_a_run_folder_says_what_it_was_made_of(micro, tmp_path):
-    resolved = resolve.resolve(["returns_step_by_step"], (*micro, "EVAL_PERIOD=0"))
+    resolved = resolve.resolve(["tickets_step_by_step"], (*micro, "EVAL_PERIOD=0"))
     results = native.train(resolved, tmp_path, lambda line: None)
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["versions"]["jax"].count(".") == 2
@@ -29,11 +29,11 @@ def test_the_data_digest_follows_the_files(micro, tmp_path):
         for name in ("train", "test"):
             (tmp_path / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * 10)
         options = (f"TRAIN_FILE='{tmp_path}/train.jsonl'", f"TEST_FILE='{tmp_path}/test.jsonl'")
-        files = ["returns_step_by_step", "gin/data/jsonl.gin"]
+        files = ["tickets_step_by_step", "gin/data/jsonl.gin"]
         micro_here = [o for o in micro if o.split("=")[0] not in ("NUM_ROWS", "NUM_TEST")]
         overrides = (*micro_here, *options, "LABELS=('a',)", "NUM_LABELS=0")
         resolved = resolve.resolve(files, overrides)
-        return provenance.describe_run(resolved, caches.load(resolved.run.data), 1.0)
+        return provenance.describe_run(resolved, caches.load_cache(resolved.run.data), 1.0)
 
     first, again, other = describe("x y"), describe("x y"), describe("x z")
     assert list(first["files"]) == [f"{tmp_path}/{name}.jsonl" for name in ("train", "test")]

@@ -18,7 +18,7 @@ from distill.errors import UserError
 from distill.student.params import param_shapes, stack_layers, unstack_layers
 from distill.training.optimizer import make_optimizer
 
-EXPERIMENT = "returns_step_by_step"
+EXPERIMENT = "tickets_step_by_step"
 # Sides of 128 and more, so that Adafactor factors the feed-forward kernels; layer counts that
 # differ, and more decoder layers than T5X would have columns to confuse them with.
 WIDE = T5Config(128, 128, 2, 8, 136, num_encoder_layers=2, num_decoder_layers=3)
@@ -92,7 +92,7 @@ def test_a_scanned_run_trains_resumes_and_answers(micro, tmp_path):
 
 def test_the_t5x_engine_says_that_it_goes_layer_by_layer(micro):
     resolved = resolve.resolve([EXPERIMENT], (*micro, "SCAN_LAYERS=True"), "t5x")
-    (line,) = t5x_train.check(resolved.run, resolved.macros)
+    (line,) = t5x_train.check_t5x_run(resolved.run, resolved.macros)
     assert line.startswith("SCAN_LAYERS is the native engine's: T5X runs the same layers one")
 
 

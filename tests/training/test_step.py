@@ -14,7 +14,7 @@ import pytest
 from distill.config import resolve
 from distill.config.weighting import Weighting
 from distill.data import cache as caches
-from distill.data.batches import PairStream
+from distill.data.batches import BatchStream
 from distill.student.network import T5
 from distill.student.params import init_params
 from distill.training.loop import make_trainer
@@ -25,12 +25,12 @@ NORMALIZATIONS = ("per_sequence", "per_token", "per_token_batch")
 
 @pytest.fixture(scope="module")
 def run(micro):
-    return resolve.resolve(["returns_step_by_step"], (*micro, "DROPOUT_RATE=0.0")).run
+    return resolve.resolve(["tickets_step_by_step"], (*micro, "DROPOUT_RATE=0.0")).run
 
 
 @pytest.fixture(scope="module")
 def cache(run):
-    return caches.load(run.data)
+    return caches.load_cache(run.data)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def _two_pass_loss(params, run, cache, rows, normalization):
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_paired_gradient_is_that_of_the_plain_objective(run, cache, params, normalization):
     weighting = Weighting(0.3, 0.7, normalization)
-    stream = PairStream(cache, run.data, weighting, batch_size=2, seed=0)
+    stream = BatchStream(cache, run.data, weighting, batch_size=2, seed=0)
     rows = stream.rows(1)
     with jax.default_matmul_precision("highest"):
         packed = functools.partial(
@@ -88,7 +88,7 @@ def test_paired_gradient_is_that_of_the_plain_objective(run, cache, params, norm
 
 
 def test_weights_of_one_and_zero_leave_one_task(run, cache, params):
-    batch = PairStream(cache, run.data, run.weighting, batch_size=4, seed=0).batch(0)
+    batch = BatchStream(cache, run.data, run.weighting, batch_size=4, seed=0).batch(0)
     for weights in ((1.0, 0.0), (0.0, 1.0)):
         loss, losses_K = loss_fn(params, batch, jax.random.key(0), run.student, weights, 4.0)
         assert float(loss) == pytest.approx(float(losses_K[int(weights[1])]), rel=1e-6)
@@ -96,7 +96,7 @@ def test_weights_of_one_and_zero_leave_one_task(run, cache, params):
 
 @pytest.mark.parametrize("microbatches", [2, 4])
 def test_microbatches_give_the_gradient_of_the_whole(run, cache, params, microbatches):
-    stream = PairStream(cache, run.data, run.weighting, 8, seed=0, row_multiple=4)
+    stream = BatchStream(cache, run.data, run.weighting, 8, seed=0, row_multiple=4)
     arguments = (params, stream.batch(0), jax.random.key(0), run.student, run.task_weights, 8.0)
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
     static = (3, 4, 5)  # config, task weights, divisor
@@ -110,7 +110,7 @@ def test_microbatches_give_the_gradient_of_the_whole(run, cache, params, microba
 def test_z_loss_reaches_the_step(micro, cache, run):
     """The compiled step's loss is the objective plus the z term, its gradient likewise."""
     with_z = resolve.resolve(
-        ["returns_step_by_step"], (*micro, "DROPOUT_RATE=0.0", "Z_LOSS=0.05")
+        ["tickets_step_by_step"], (*micro, "DROPOUT_RATE=0.0", "Z_LOSS=0.05")
     ).run
     trainer = make_trainer(with_z, cache)
     state, batch = trainer.init(), trainer.stream.batch(0)
@@ -138,8 +138,8 @@ from distill.data import cache
 from distill.training import mesh as meshes
 from distill.training.loop import make_trainer
 import sys
-run = resolve.resolve(["returns_step_by_step"], sys.argv[1:]).run
-trainer = make_trainer(run, cache.load(run.data))
+run = resolve.resolve(["tickets_step_by_step"], sys.argv[1:]).run
+trainer = make_trainer(run, cache.load_cache(run.data))
 state = trainer.init()
 losses = []
 for step in range(3):

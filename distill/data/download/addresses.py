@@ -13,13 +13,13 @@ _COMMIT = "ef944263c9ddfd40a9888557f3e7d17513fd1a7e"
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class DownloadSource:
     """A file that `distill data fetch` brings.
 
     Attributes:
       file: its name in the output folder, and on a mirror.
       url: its address.
-      notice: where it comes from, its licence, and who to cite.
+      notice: where it comes from, its license, and who to cite.
       git_blob: the name git gives its content (see `git_blob`); "" where the file stands
         in no repository.
     """
@@ -30,21 +30,21 @@ class Source:
     git_blob: str = ""
 
 
-RELEASED = Source(
+RELEASED = DownloadSource(
     file="datasets.zip",
     url=f"https://github.com/google-research/distilling-step-by-step/raw/{_COMMIT}/datasets.zip",
     git_blob="fb9d88a0b44c2daac1ec1639f0bdae993e7e5bcd",
     notice="""\
 datasets.zip: rows and completions of language models, released by the authors of
 Distilling step-by-step, github.com/google-research/distilling-step-by-step, Apache-2.0.
-The rows keep the licences of their own authors: ANLI is CC BY-NC 4.0 (no commercial use),
+The rows keep the licenses of their own authors: ANLI is CC BY-NC 4.0 (no commercial use),
 SVAMP is MIT; for e-SNLI, CommonsenseQA, CoS-E and ASDiv see their authors' pages.
 Cite: Hsieh et al. 2023, Distilling Step-by-Step!, Findings of ACL 2023, and what you use of:
 e-SNLI (Camburu et al. 2018), ANLI (Nie et al. 2020), CommonsenseQA (Talmor et al. 2019),
 CoS-E (Rajani et al. 2019), SVAMP (Patel et al. 2021), ASDiv (Miao et al. 2020).
 """,
 )
-VOCABULARY = Source(
+VOCABULARY = DownloadSource(
     file="cc_all.32000.100extra.model",
     url="https://storage.googleapis.com/t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model",
     notice="""\

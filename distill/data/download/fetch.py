@@ -3,7 +3,7 @@
 <output>/datasets.zip                  as it came
 <output>/datasets/                     unpacked: what --raw_dir wants
 <output>/cc_all.32000.100extra.model   what --vocabulary_path wants
-<output>/NOTICE.txt                    origin, licences, citations
+<output>/NOTICE.txt                    origin, licenses, citations
 <output>/fetched.json                  address, size, sha256 and check of each file
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from etils import epath
 
 from distill.data.download import addresses, unzip
-from distill.data.download.addresses import SOURCES, Source
+from distill.data.download.addresses import SOURCES, DownloadSource
 from distill.data.download.transfer import download
 from distill.errors import UserError, unknown
 
@@ -57,19 +57,19 @@ def fetch(
     digests = {name: digest.lower() for name, digest in (digests or {}).items()}
     _check_arguments(digests, only)
     output.mkdir(parents=True, exist_ok=True)
-    wanted = [source for source in SOURCES if not only or source.file in only]
+    selected = [source for source in SOURCES if not only or source.file in only]
     (output / "NOTICE.txt").write_text("\n".join(source.notice for source in SOURCES))
     records = _read_records(output)
     files = []
-    for source in wanted:
+    for source in selected:
         print(source.notice, file=sys.stderr)
         url = f"{mirror.rstrip('/')}/{source.file}" if mirror else source.url
-        record, there = _one(source, url, output, digests.get(source.file), records)
+        record, was_there = _one(source, url, output, digests.get(source.file), records)
         records[source.file] = record
         _write_records(output, records)
-        files.append({"file": source.file, **record, "was_there": there})
+        files.append({"file": source.file, **record, "was_there": was_there})
     zip_path, folder = output / addresses.RELEASED.file, output / unzip.FOLDER
-    if addresses.RELEASED in wanted:
+    if addresses.RELEASED in selected:
         unzip.unpack(zip_path, folder, f"{records[zip_path.name]['sha256']}\n")
     vocabulary = output / addresses.VOCABULARY.file
     return {
@@ -82,8 +82,8 @@ def fetch(
 
 def _check_arguments(digests: Mapping[str, str], only: Sequence[str]) -> None:
     names = [source.file for source in SOURCES]
-    for flag, given in (("--sha256", digests), ("--only", only)):
-        for name in given:
+    for flag, requested in (("--sha256", digests), ("--only", only)):
+        for name in requested:
             if name not in names:
                 raise unknown("file", name, names, flag)
     for name, digest in digests.items():
@@ -92,7 +92,7 @@ def _check_arguments(digests: Mapping[str, str], only: Sequence[str]) -> None:
 
 
 def _one(
-    source: Source,
+    source: DownloadSource,
     url: str,
     output: epath.Path,
     digest: str | None,
@@ -101,16 +101,16 @@ def _one(
     """Record of a file that is right and in place, and whether it was there before."""
     path = output / source.file
     check = functools.partial(_check, source=source, digest=digest)
-    there = path.exists()
-    if there:
-        known = records.get(source.file, {})
+    was_there = path.exists()
+    if was_there:
+        previous = records.get(source.file, {})
         check(path)
-        if known and known["sha256"] != addresses.sha256(path):
+        if previous and previous["sha256"] != addresses.sha256(path):
             raise UserError(
-                f"{path} changed since it was fetched (sha256 was {known['sha256']}); remove it "
+                f"{path} changed since it was fetched (sha256 was {previous['sha256']}); remove it "
                 "and fetch again"
             )
-        url = str(known.get("url", "put there by hand"))
+        url = str(previous.get("url", "put there by hand"))
     else:
         fix = (
             f"Without a network: download {source.url} elsewhere, put it at {path} and run this "
@@ -124,17 +124,17 @@ def _one(
         "sha256": addresses.sha256(path),
         "checked": _how(source, digest),
     }
-    return record, there
+    return record, was_there
 
 
-def _how(source: Source, digest: str | None) -> str:
+def _how(source: DownloadSource, digest: str | None) -> str:
     """What a file was checked against, in words."""
     if digest:
         return "sha256 given with --sha256"
     return f"git blob {source.git_blob}" if source.git_blob else "ids of T5's vocabulary"
 
 
-def _check(path: epath.Path, source: Source, digest: str | None) -> None:
+def _check(path: epath.Path, source: DownloadSource, digest: str | None) -> None:
     """Refuses a file that is not the one of `source`.
 
     Raises:

@@ -45,7 +45,7 @@ _AND_OR = re.compile(r",?\s*\b(?:or|and)\b\s*|,\s*")
 _DANGLING = re.compile(r"(?:,|\s+or|\s+and)+\s*$")  # what leads to a second answer
 # What may follow a choice: the end, punctuation, or an afterthought.
 _AFTER_CHOICE = r"(?=$|[.,;:!?\"()]|\s+(?:because|since|as|or|and|but)\b|\s+\()"
-_SAME_BUT_MISSPELT = 0.8
+_SAME_BUT_MISSPELLED = 0.8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,12 +82,12 @@ def parse_nli(text: str) -> Completion:
     """
     if not text.strip():
         return Completion(None, None, Failure.NO_COMPLETION)
-    own = _RUN_ON.split(text, maxsplit=1)[0]
-    answers = [match for match in _ANSWER.finditer(own) if match.group(1).strip()]
+    completion = _RUN_ON.split(text, maxsplit=1)[0]
+    answers = [match for match in _ANSWER.finditer(completion) if match.group(1).strip()]
     if not answers:
         return Completion(None, None, Failure.NO_ANSWER)
     last = answers[-1]
-    rationale = " ".join(_ANSWER.sub(" ", own[: last.start()]).split()) or None
+    rationale = " ".join(_ANSWER.sub(" ", completion[: last.start()]).split()) or None
     label = _named_label(last.group(1))
     if label is None:
         return Completion(None, rationale, Failure.LABEL_OUTSIDE_SET)
@@ -167,16 +167,16 @@ def _parse(text: str, read: Callable[[str], Answer]) -> Completion:
     """
     if not text.strip():
         return Completion(None, None, Failure.NO_COMPLETION)
-    own = _RUN_ON.split(text, maxsplit=1)[0]
-    said = [match for match in _SENTENCE_ANSWER.finditer(own) if match.group(1).strip()]
-    if not said:
+    completion = _RUN_ON.split(text, maxsplit=1)[0]
+    matches = [match for match in _SENTENCE_ANSWER.finditer(completion) if match.group(1).strip()]
+    if not matches:
         return Completion(None, None, Failure.NO_ANSWER)
-    label, failure = read(said[-1].group(1))
+    label, failure = read(matches[-1].group(1))
     kept, start = [], 0
-    for match in said:
-        kept.append(own[start : match.start()])
+    for match in matches:
+        kept.append(completion[start : match.start()])
         start = match.end()
-        if read(match.group(1))[1] in _NOTHING_NAMED and match is not said[-1]:
+        if read(match.group(1))[1] in _NOTHING_NAMED and match is not matches[-1]:
             kept.append(match.group())
     rationale = _without_loops(" ".join(kept))
     return Completion(label, rationale, failure or (None if rationale else Failure.NO_RATIONALE))
@@ -213,19 +213,22 @@ def _named_choice(answer: str, choices: Sequence[str]) -> Answer:
 
 def _confirmed(choices: Sequence[str], index: int, rest: str) -> Answer:
     """The choice of a letter, if the text after the letter does not contradict it."""
-    own = _even(choices[index])
+    choice_text = _even(choices[index])
     rest = _even(_DANGLING.sub("", rest))
     texts = sorted({_even(choice) for choice in choices}, key=len, reverse=True)
-    if rest in ("", own) or (rest not in texts and own.startswith(f"{rest} ")):
+    if rest in ("", choice_text) or (rest not in texts and choice_text.startswith(f"{rest} ")):
         return choices[index], None
     starts = [text for text in texts if re.match(re.escape(text) + _AFTER_CHOICE, rest)]
-    if starts and starts[0] != own:
+    if starts and starts[0] != choice_text:
         return None, Failure.LETTER_TEXT_MISMATCH
     if starts:
-        several = set(_AND_OR.split(rest[len(own) :])) & (set(texts) - {own})
+        several = set(_AND_OR.split(rest[len(choice_text) :])) & (set(texts) - {choice_text})
         return choices[index], Failure.TWO_ANSWERS if several else None
     likeness = {text: difflib.SequenceMatcher(None, text, rest).ratio() for text in texts}
-    if likeness[own] == max(likeness.values()) and likeness[own] >= _SAME_BUT_MISSPELT:
+    if (
+        likeness[choice_text] == max(likeness.values())
+        and likeness[choice_text] >= _SAME_BUT_MISSPELLED
+    ):
         return choices[index], None
     return None, Failure.LABEL_OUTSIDE_SET
 

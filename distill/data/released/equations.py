@@ -163,12 +163,12 @@ class _Walker:
         if not plain or len(plain) > _MAX_CHARACTERS:
             raise EquationError(Failure.MALFORMED_EQUATION, text)
         tokens: list[str] = []
-        at = depth = 0
-        while at < len(plain):
-            match = _TOKEN.match(plain, at)
+        position = depth = 0
+        while position < len(plain):
+            match = _TOKEN.match(plain, position)
             if not match:
                 raise EquationError(Failure.MALFORMED_EQUATION, text)
-            token, at = match.group(1).replace(",", "").lower(), match.end()
+            token, position = match.group(1).replace(",", "").lower(), match.end()
             tokens.append(token)
             depth += {"(": 1, ")": -1}.get(token, 0)
             if depth < 0:

@@ -28,8 +28,8 @@ def released_form(row: Example) -> Example:
     Raises:
       UserError: the input is not of `nli_input`.
     """
-    premise, found, hypothesis = row.input.partition(_HYPOTHESIS)
-    if not found or not premise.startswith(_PREMISE):
+    premise, separator, hypothesis = row.input.partition(_HYPOTHESIS)
+    if not separator or not premise.startswith(_PREMISE):
         raise _of_another_form(row)
     return dataclasses.replace(row, input=f"{premise.removeprefix(_PREMISE)}{EOS_MARK}{hypothesis}")
 
@@ -78,11 +78,11 @@ def premise_of(row: Example) -> str:
     Raises:
       UserError: the input has another form.
     """
-    premise, found, _ = row.input.partition(EOS_MARK)
-    if found:
+    premise, separator, _ = row.input.partition(EOS_MARK)
+    if separator:
         return " ".join(premise.lower().split())
-    premise, found, _ = row.input.partition(_HYPOTHESIS)
-    if not found or not premise.startswith(_PREMISE):
+    premise, separator, _ = row.input.partition(_HYPOTHESIS)
+    if not separator or not premise.startswith(_PREMISE):
         raise _of_another_form(row)
     return " ".join(premise.removeprefix(_PREMISE).lower().split())
 

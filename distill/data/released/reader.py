@@ -5,7 +5,7 @@
     <raw_dir>/gpt-neox/<dataset>/<split>.json           a list of raw GPT-NeoX completions
 
 Source: the data folder and data_utils.py of google-research/distilling-step-by-step
-(Hsieh et al. 2023, arXiv 2305.02301). The data keep their own licences and are not part
+(Hsieh et al. 2023, arXiv 2305.02301). The data keep their own licenses and are not part
 of this project.
 """
 
@@ -32,7 +32,9 @@ _FIX = (
 )
 
 
-def read(raw_dir: epath.PathLike, dataset: str, split: str, teacher: str = "palm") -> list[Example]:
+def read_released(
+    raw_dir: epath.PathLike, dataset: str, split: str, teacher: str = "palm"
+) -> list[Example]:
     """Reads a split with the completions of its teacher.
 
     Args:
@@ -75,7 +77,7 @@ def read(raw_dir: epath.PathLike, dataset: str, split: str, teacher: str = "palm
 
 
 def files_of(raw_dir: epath.PathLike, dataset: str, split: str, teacher: str = "palm") -> list[str]:
-    """The files that `read` reads: the rows, then the parts of completions in order.
+    """The files that `read_released` reads: the rows, then the parts of completions in order.
 
     Raises:
       UserError: an unknown name, or no part of completions.
@@ -186,7 +188,10 @@ def _parts(folder: epath.Path, split: str) -> dict[int, epath.Path]:
 
 def _annotated(row: Example, parse: Parser, text: str) -> Example:
     """The row with what its completion says."""
-    said = parse(text)
+    completion = parse(text)
     return dataclasses.replace(
-        row, teacher_label=said.label, rationale=said.rationale, failure=said.failure
+        row,
+        teacher_label=completion.label,
+        rationale=completion.rationale,
+        failure=completion.failure,
     )

@@ -31,9 +31,9 @@ def raw_dir(spec: DataSpec) -> str:
     return folder
 
 
-def read(spec: DataSpec, name: str, split: str) -> list[Example]:
+def read_split(spec: DataSpec, name: str, split: str) -> list[Example]:
     """Rows of one released file, with the teacher of macro RAW_TEACHER."""
-    return reader.read(raw_dir(spec), name, split, _teacher(spec))
+    return reader.read_released(raw_dir(spec), name, split, _teacher(spec))
 
 
 def files(spec: DataSpec, *parts: tuple[str, str]) -> list[str]:
@@ -56,13 +56,13 @@ def nli(name: str) -> datasets.Dataset:
 
     def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
         form, (train, test) = _form(spec), _splits(spec)
-        sides: tuple[list[Example], ...] = (read(spec, name, train),)
+        splits: tuple[list[Example], ...] = (read_split(spec, name, train),)
         if test:
-            sides += (read(spec, name, test),)
+            splits += (read_split(spec, name, test),)
         else:
             fraction = float(spec.number("test_fraction"))
-            sides = premises.split_by_premise(*sides, fraction, SPLIT_SEED)
-        return tuple([form(row) for row in side] for side in sides)
+            splits = premises.split_by_premise(*splits, fraction, SPLIT_SEED)
+        return tuple([form(row) for row in split] for split in splits)
 
     return datasets.Dataset(
         name=name,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import seqio
 
 
-def summarise(
+def summarize_released(
     raw_dir: epath.PathLike,
     vocabulary_path: str = "",
     teacher: str = "palm",
@@ -42,7 +42,7 @@ def summarise(
     """
     if dataset not in (None, *KINDS):
         raise unknown("dataset", dataset, KINDS, "--dataset")
-    found = 0
+    num_splits = 0
     vocabulary = None
     if vocabulary_path:
         from distill.data.vocabularies import make_vocabulary  # loads tensorflow
@@ -52,18 +52,19 @@ def summarise(
         for split in kind.splits if dataset in (None, name) else ():
             if not (epath.Path(raw_dir) / name / f"{name}_{split}.json").exists():
                 continue
-            found += 1
-            rows = reader.read(raw_dir, name, split, teacher)
+            num_splits += 1
+            rows = reader.read_released(raw_dir, name, split, teacher)
             record = {"dataset": name, "split": split, "teacher": teacher}
             record |= reader.summary(rows, kind.correct)
             if vocabulary is not None:
                 record["tokens"] = token_lengths(rows, vocabulary)
             yield record
-    if not found:
-        of = f" of {dataset}" if dataset else ""
+    if not num_splits:
+        suffix = f" of {dataset}" if dataset else ""
         raise UserError(
-            f"no released data{of} in {raw_dir}: expected e.g. {raw_dir}/esnli/esnli_valid.json; "
-            "set --raw_dir to the unpacked data folder of google-research/distilling-step-by-step"
+            f"no released data{suffix} in {raw_dir}: expected e.g. "
+            f"{raw_dir}/esnli/esnli_valid.json; set --raw_dir to the unpacked data folder of "
+            "google-research/distilling-step-by-step"
         )
 
 
@@ -71,19 +72,19 @@ def token_lengths(
     rows: Sequence[Example], vocabulary: seqio.Vocabulary
 ) -> dict[str, dict[str, float]]:
     """Mean, 99th percentile and maximum of the tokens of each field, EOS included."""
-    found = {}
+    by_field = {}
     for field in ("input", "label", "rationale"):
         texts = [text for row in rows if (text := getattr(row, field)) is not None]
         lengths_N = np.array([len(vocabulary.encode(text)) + 1 for text in texts] or [0])
-        found[field] = {
+        by_field[field] = {
             "mean": float(lengths_N.mean()),
             "p99": float(np.percentile(lengths_N, 99)),
             "max": int(lengths_N.max()),
         }
-    return found
+    return by_field
 
 
-def table(records: Iterable[Mapping[str, object]]) -> str:
+def summary_table(records: Iterable[Mapping[str, object]]) -> str:
     """The records as aligned text, with a line for each failure below its split."""
     lines = [
         f"{'dataset':8} {'split':6} {'rows':>7} {'completions':>11} {'parsed':>7} {'teacher':>8}"

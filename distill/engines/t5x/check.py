@@ -12,7 +12,7 @@ _POOLED = {"NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS"}
 _FACTORS = ("AVERAGE_PER_SEQUENCE", *sorted(_POOLED))
 
 
-def check(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
+def check_t5x_run(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
     """Looks for settings that T5X does not have, or takes to mean something else.
 
     Args:
@@ -55,7 +55,7 @@ def check(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
 
 
 def _check_factor(config: RunConfig, factor: object, pack: bool) -> list[str]:
-    """See `check`; the reasons are measured in docs/weighting.md."""
+    """See `check_t5x_run`; the reasons are measured in docs/weighting.md."""
     if factor is None:
         return []
     got = f"got LOSS_NORMALIZING_FACTOR = {factor!r}"
@@ -66,10 +66,10 @@ def _check_factor(config: RunConfig, factor: object, pack: bool) -> list[str]:
     if factor not in _FACTORS:
         raise unknown("divisor", factor, _FACTORS, "macro LOSS_NORMALIZING_FACTOR")
     weighting = config.weighting
-    if len(config.data.tasks) == 2 and weighting.way == "paired":
+    if len(config.data.tasks) == 2 and weighting.scheme == "paired_batches":
         raise UserError(
-            f"{got} with WEIGHTING = 'paired', where tokens carry the weights of their tasks: "
-            "T5X would divide by the sum of these weights, so that they cancel or vary from "
+            f"{got} with WEIGHTING = 'paired_batches', where tokens carry the weights of their "
+            "tasks: T5X would divide by the sum of these weights, so that they cancel or vary from "
             f"batch to batch; {_OWN_FACTOR}"
         )
     if factor == "NUM_TOTAL_TARGET_TOKENS":

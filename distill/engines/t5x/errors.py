@@ -58,9 +58,9 @@ def explain(lines: Sequence[str]) -> str | None:
     """What a failed T5X complains of, from the last lines of its log; None if it is unknown."""
     for line in reversed(lines):
         for pattern, text in _KNOWN:
-            found = re.search(pattern, line)
-            if found:
-                return text.format(**found.groupdict())
+            match = re.search(pattern, line)
+            if match:
+                return text.format(**match.groupdict())
     return None
 
 
@@ -80,7 +80,7 @@ def check_steps(model_dir: epath.Path, initial: object, train: TrainConfig) -> N
                 f"got INITIAL_CHECKPOINT_PATH = {initial!r}, expected None or the path of a "
                 "checkpoint_<step>"
             )
-        source, fix = t5x_files.find(initial), "an earlier INITIAL_CHECKPOINT_PATH"
+        source, fix = t5x_files.find_checkpoint(initial), "an earlier INITIAL_CHECKPOINT_PATH"
         if source != epath.Path(initial).resolve():
             raise UserError(
                 f"got INITIAL_CHECKPOINT_PATH = {initial!r}, expected one checkpoint of that "

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 TASK = "task"  # scalar feature of a training sequence: 0 label, 1 rationale
 _PAIR = "rationale_targets"
-_SIDES = ("inputs", "targets")
+_FEATURES = ("inputs", "targets")
 # Integers that go through packing; never 0, which would be padding.
 _TASK_IDS, _LENGTHS = "task_ids", "target_lengths"
 _INT, _FLOAT = (seqio.FeatureConverter.FeatureSpec(dtype=t) for t in (tf.int32, tf.float32))
@@ -89,8 +89,10 @@ def _expand(pair: Mapping[str, tf.Tensor], lengths: Mapping[str, int]) -> tf.dat
     """Label and rationale of a pair, one after the other; the label alone where that is all."""
 
     def sequence(task: int, prefix: str) -> tf.data.Dataset:
-        sides = {side: _cut(pair[f"{prefix}{side}"], lengths[side]) for side in _SIDES}
-        return tf.data.Dataset.from_tensors({**sides, TASK: tf.constant(task, tf.int32)})
+        features = {
+            feature: _cut(pair[f"{prefix}{feature}"], lengths[feature]) for feature in _FEATURES
+        }
+        return tf.data.Dataset.from_tensors({**features, TASK: tf.constant(task, tf.int32)})
 
     both = sequence(0, "").concatenate(sequence(1, "rationale_"))
     return both.filter(lambda row: tf.size(row["targets"]) > 0)

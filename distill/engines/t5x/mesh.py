@@ -41,22 +41,22 @@ def submesh(model_parallel: int, submesh: Sequence[int] | None) -> tuple[int, ..
 
     On several CPU devices T5X would give the model all of them (partitioning.get_cpu_mesh),
     whatever MODEL_PARALLEL says; there a part of the mesh is hosts x devices. Of TPUs it knows
-    v2 to v4 alone (partitioning.default_mesh); here any is divided by `neighbours`.
+    v2 to v4 alone (partitioning.default_mesh); here any is divided by `neighbors`.
 
     Raises:
-      UserError: no box of MODEL_PARALLEL neighbouring TPUs tiles the slice.
+      UserError: no box of MODEL_PARALLEL neighboring TPUs tiles the slice.
     """
     if submesh:
         return tuple(submesh)
     if jax.default_backend() == "tpu":
         places = [(*device.coords, device.core_on_chip) for device in jax.devices()]
-        return neighbours(model_parallel, [1 + max(axis) for axis in zip(*places, strict=True)])
+        return neighbors(model_parallel, [1 + max(axis) for axis in zip(*places, strict=True)])
     if jax.default_backend() != "cpu" or jax.local_device_count() == 1:
         return None
     return 1, model_parallel
 
 
-def neighbours(count: int, bounds: Sequence[int]) -> tuple[int, int, int, int]:
+def neighbors(count: int, bounds: Sequence[int]) -> tuple[int, int, int, int]:
     """A box (x, y, z, cores) of so many devices that tiles a slice.
 
     The devices of a chip come first. The others are a whole axis of the slice where one has
@@ -80,7 +80,7 @@ def neighbours(count: int, bounds: Sequence[int]) -> tuple[int, int, int, int]:
         rest //= sides[axis]
     if rest > 1:
         raise UserError(
-            f"got MODEL_PARALLEL = {count}, which no box of neighbouring devices in a slice of "
+            f"got MODEL_PARALLEL = {count}, which no box of neighboring devices in a slice of "
             f"{'x'.join(map(str, bounds[:3]))} chips with {bounds[3]} devices each has; set "
             "MODEL_PARALLEL_SUBMESH = (x, y, z, devices of a chip)"
         )

@@ -1,8 +1,8 @@
 """What stock T5X trains on, as functions that gin/engines/t5x.gin calls.
 
 Each takes the DataSpec and the Weighting that gin has built from the macros, so the
-t5x engine needs no registration beyond these calls. With WEIGHTING = 'rates' label and
-rationale sequences are drawn at rates that stand for the loss weights; with 'paired' the
+t5x engine needs no registration beyond these calls. With WEIGHTING = 'mixture_rates' label and
+rationale sequences are drawn at rates that stand for the loss weights; with 'paired_batches' the
 rows of a task are pairs, which the feature converter takes apart. In both every target
 token carries its weight and the divisor is constant (docs/weighting.md). Needs seqio,
 not t5x.
@@ -37,7 +37,7 @@ def register_pairs(spec: DataSpec, use_cached: bool) -> str:
     """Registers the task whose rows are pairs; returns its name."""
     from distill.data import seqio_tasks
 
-    name = seqio_tasks.register_pairs(
+    name = seqio_tasks.register_pair_task(
         spec, _splits(spec), vocabulary(spec), _open(spec).folder, use_cached
     )
     return _provided([name], spec, use_cached)[0]
@@ -148,10 +148,10 @@ def batch_rows(
     multiple: int = 1,
 ) -> int:
     """T5X's batch size, in padded or packed rows, for BATCH_SIZE pairs on average."""
-    found = layout(spec, weighting, batch_size, pack, multiple)
+    batch = layout(spec, weighting, batch_size, pack, multiple)
     unit = "pairs" if is_paired(spec, weighting) else "sequences"
-    log.info("distill: a batch is %d rows with %.1f %s", found.rows, found.expected, unit)
-    return found.rows
+    log.info("distill: a batch is %d rows with %.1f %s", batch.rows, batch.expected, unit)
+    return batch.rows
 
 
 def layout(
@@ -165,7 +165,7 @@ def layout(
 
     Args:
       spec: the data.
-      weighting: says the way.
+      weighting: says the scheme.
       batch_size: BATCH_SIZE, in pairs; with rates as many sequences as those would be.
       pack: whether SeqIO packs sequences into rows of INPUT_LENGTH and TARGET_LENGTH.
       multiple: the rows are a multiple of this.
@@ -180,7 +180,7 @@ def layout(
         rng = np.random.default_rng(0)
         per_row = packing.sequences_per_row(lengths, limits, rng, drawn)
     units = batch_size if paired else batch_size * len(spec.tasks)
-    return packing.layout(units, per_row / sequences_a_pair, multiple)
+    return packing.nearest_layout(units, per_row / sequences_a_pair, multiple)
 
 
 def feature_lengths(spec: DataSpec, pack: bool = False) -> dict[str, int]:
@@ -192,7 +192,7 @@ def feature_lengths(spec: DataSpec, pack: bool = False) -> dict[str, int]:
     if pack:
         return {"inputs": spec.input_length, "targets": spec.target_length}
     tokens = _open(spec)
-    return {side: tokens.longest(side) for side in ragged.SIDES}
+    return {feature: tokens.longest(feature) for feature in ragged.FEATURES}
 
 
 def decode_lengths(spec: DataSpec) -> dict[str, int]:
@@ -203,10 +203,10 @@ def decode_lengths(spec: DataSpec) -> dict[str, int]:
     """
     tokens = _open(spec).tokens
     longest = {
-        side: max(
-            int(tokens[split, "label", side].lengths.max(initial=1)) for split in datasets.SPLITS
+        feature: max(
+            int(tokens[split, "label", feature].lengths.max(initial=1)) for split in datasets.SPLITS
         )
-        for side in ragged.SIDES
+        for feature in ragged.FEATURES
     }
     if spec.method == "single_task":
         longest["targets"] = spec.target_length
@@ -215,7 +215,7 @@ def decode_lengths(spec: DataSpec) -> dict[str, int]:
 
 def vocabulary(spec: DataSpec) -> seqio.Vocabulary:
     """The vocabulary of inputs and targets; T5X compares it with the tasks' own."""
-    return cache.vocabulary(spec)
+    return cache.vocabulary_of(spec)
 
 
 def eval_split(checkpoint: str) -> str:
@@ -248,19 +248,21 @@ def checkpoint_steps(
 def _open(spec: DataSpec) -> cache.TokenCache:
     key = f"{spec.digest()}-{datasets.content_digest(spec)}"
     if key not in _OPEN:
-        _OPEN[key] = cache.load(spec)
+        _OPEN[key] = cache.load_cache(spec)
     return _OPEN[key]
 
 
 def is_paired(spec: DataSpec, weighting: Weighting) -> bool:
-    """Whether rows are pairs; a method with one task is the same either way."""
-    return weighting.way == "paired" and len(spec.tasks) == 2
+    """Whether rows are pairs; a method with one task is the same in either scheme."""
+    return weighting.scheme == "paired_batches" and len(spec.tasks) == 2
 
 
 def _lengths(spec: DataSpec) -> np.ndarray:
     """Input and target lengths of each training row and task [N, K, 2]; 0 where there is none."""
     tokens = _open(spec).tokens
-    columns = [[tokens["train", t, side].lengths for side in ragged.SIDES] for t in spec.tasks]
+    columns = [
+        [tokens["train", t, feature].lengths for feature in ragged.FEATURES] for t in spec.tasks
+    ]
     return np.moveaxis(np.array(columns), -1, 0)
 
 
@@ -277,7 +279,7 @@ def register_tasks(spec: DataSpec, use_cached: bool) -> dict[str, str]:
     """Registers the task of each kind of target; returns their names, label first."""
     from distill.data import seqio_tasks
 
-    names = seqio_tasks.register(
+    names = seqio_tasks.register_seqio_tasks(
         spec, _splits(spec), vocabulary(spec), _open(spec).folder, use_cached
     )
     _provided(names.values(), spec, use_cached)
@@ -286,10 +288,10 @@ def register_tasks(spec: DataSpec, use_cached: bool) -> dict[str, str]:
 
 def _provided(names: Iterable[str], spec: DataSpec, use_cached: bool) -> list[str]:
     """The same names; with `use_cached` SeqIO has a cache of these tasks."""
-    found = list(names)
+    task_names = list(names)
     if use_cached:
         from distill.engines.t5x import seqio_cache
 
-        for name in found:
+        for name in task_names:
             seqio_cache.provide(name, _open(spec).folder / "seqio")
-    return found
+    return task_names

@@ -56,7 +56,7 @@ class TaskLossModel(models.EncoderDecoderModel):
         bound = copy.copy(self)
         if "decoder_task_ids" in batch:
             # T5X hands logits to _compute_metrics, but not the batch.
-            bound._compute_metrics = lambda **found: self._with_task_losses(batch, **found)
+            bound._compute_metrics = lambda **arguments: self._with_task_losses(batch, **arguments)
         with recomputed_layers(self._remat):
             return super(TaskLossModel, bound).loss_fn(params, batch, dropout_rng)
 
@@ -66,12 +66,12 @@ class TaskLossModel(models.EncoderDecoderModel):
         logits: jax.Array,
         targets: jax.Array,
         mask: jax.Array,
-        **found: object,
+        **arguments: object,
     ) -> Mapping[str, object]:
         # `accuracy` is over all target tokens, as T5X's masks are of 0 and 1.
         logged = dict(
             self._compute_metrics(
-                logits=logits, targets=targets, mask=(targets > 0).astype(jnp.float32), **found
+                logits=logits, targets=targets, mask=(targets > 0).astype(jnp.float32), **arguments
             )
         )
         if isinstance(self._loss_normalizing_factor, str):

@@ -22,7 +22,7 @@ class Layout:
 
     Attributes:
       rows: R, rows of each array.
-      expected: units in them, on average: pairs (paired) or sequences (rates).
+      expected: units in them, on average: pairs (paired_batches) or sequences (mixture_rates).
     """
 
     rows: int
@@ -92,7 +92,7 @@ def _drawn(
     return stream
 
 
-def layout(units: float, units_per_row: float, multiple: int) -> Layout:
+def nearest_layout(units: float, units_per_row: float, multiple: int) -> Layout:
     """The batch whose expected number of units is nearest to what was asked for.
 
     Args:

@@ -52,12 +52,12 @@ def _recomputed(
     layer: nn.Module, policy: Callable[..., bool] | None, args: Sequence, kwargs: Mapping
 ) -> jax.Array:
     """Calls a layer under jax.checkpoint; its settings (booleans, None) stay Python's own."""
-    given = dict(enumerate(args)) | dict(kwargs)
-    arrays = {name: value for name, value in given.items() if isinstance(value, jax.Array)}
+    arguments = dict(enumerate(args)) | dict(kwargs)
+    arrays = {name: value for name, value in arguments.items() if isinstance(value, jax.Array)}
 
     def run(module: nn.Module, values: Sequence[jax.Array]) -> jax.Array:
-        every = given | dict(zip(arrays, values, strict=True))
-        in_order = [every.pop(place) for place in range(len(args))]
+        every = arguments | dict(zip(arrays, values, strict=True))
+        in_order = [every.pop(index) for index in range(len(args))]
         return module(*in_order, **every)
 
     return nn.remat(run, policy=policy)(layer, list(arrays.values()))

@@ -1,4 +1,4 @@
-"""Tokenised splits of a SeqIO task in SeqIO's own cache format, without Beam.
+"""Tokenized splits of a SeqIO task in SeqIO's own cache format, without Beam.
 
 What the steps before a task's `CacheDatasetPlaceholder` give is written as TFRecords, one file a
 split, with the files of seqio.cached that `Task.get_dataset(use_cached=True)` wants beside it:
@@ -15,7 +15,7 @@ import seqio
 import tensorflow as tf
 from etils import epath
 
-from distill.common.publish import publishing
+from distill.common.atomic import atomic_directory
 
 _MARK = "COMPLETED"  # SeqIO's own name for it
 
@@ -34,7 +34,7 @@ def provide(name: str, folder: epath.Path) -> None:
     if (target / _MARK).exists():
         return
     task = seqio.TaskRegistry.get(name)
-    with publishing(target, mark=_MARK) as scratch:
+    with atomic_directory(target, mark=_MARK) as scratch:
         for split in task.splits:
             _write_split(task, split, scratch)
         (scratch / _MARK).write_text("")

@@ -28,7 +28,7 @@ def mixture(name: str, spec: DataSpec, weighting: Weighting) -> str:
     """A mixture of a data set's label and rationale tasks, registered if it is not yet.
 
     Args:
-      name: TFDS_TASKS, as in `tasks.tfds.register`.
+      name: TFDS_TASKS, as in `tasks.tfds.register_tfds_tasks`.
       spec: says the method and the label source.
       weighting: the objective.
 
@@ -65,7 +65,10 @@ def label_task(name: str, spec: DataSpec) -> str:
             if other.startswith("distill_") and other.endswith(_RATIONALE)
         ]
         raise unknown(
-            "data set", name, known, "macro TFDS_TASKS; yours are registered by tasks.tfds.register"
+            "data set",
+            name,
+            known,
+            "macro TFDS_TASKS; yours are registered by tasks.tfds.register_tfds_tasks",
         )
     return task
 
@@ -119,12 +122,12 @@ def _tasks(name: str, spec: DataSpec) -> list[str]:
 
 
 def _check(spec: DataSpec, weighting: Weighting) -> None:
-    wanted = {
+    settings = {
         "NORMALIZATION": (weighting.normalization, ("per_sequence",)),
-        "WEIGHTING": (weighting.way, ("rates",)),
+        "WEIGHTING": (weighting.scheme, ("mixture_rates",)),
         "METHOD": (spec.method, ("finetune", "distill_labels", "step_by_step")),
     }
-    for macro, (value, possible) in wanted.items():
+    for macro, (value, possible) in settings.items():
         if value not in possible:
             raise UserError(
                 f"got {macro} = {value!r} with TFDS tasks, expected "

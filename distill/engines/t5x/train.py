@@ -32,7 +32,7 @@ from distill.config.run import RunConfig
 from distill.convert import t5x_files
 from distill.data import cache as caches
 from distill.data import datasets
-from distill.engines.t5x.check import check
+from distill.engines.t5x.check import check_t5x_run
 from distill.engines.t5x.errors import check_steps, explain
 from distill.errors import UserError
 from distill.inference import t5x_run
@@ -45,8 +45,8 @@ _TRAIN, _EVALUATE = "gin/engines/t5x.gin", "gin/engines/t5x_evaluate.gin"
 _MODULES = ("t5x", "airio", "jestimator", "cached_property", "fiddle", "grain", "tensorboard")
 _TAIL, _SHOWN = 200, 15
 _METRICS = re.compile(r"\[(\d+)\] collection=train (.*loss=.*)")
-_SCORED = re.compile(r"_label/accuracy at step (\d+): (\S+)")
-_SAID = re.compile(r"\] distill: (.*)")  # by this project's own functions, in T5X's process
+_ACCURACY = re.compile(r"_label/accuracy at step (\d+): (\S+)")
+_MESSAGE = re.compile(r"\] distill: (.*)")  # by this project's own functions, in T5X's process
 _STAGES = {
     "Initialize/restore complete": "parameters are ready",
     "Compiling train loop": "compiling the training step",
@@ -78,7 +78,7 @@ def train(
 
     config = resolved.run
     progress = progress or to_stderr
-    lines = check(config, resolved.macros)
+    lines = check_t5x_run(config, resolved.macros)
     folder = epath.Path(run_dir)
     _check_one_host(resolved, folder)
     run_folder.check_run(folder, resolved.text)
@@ -113,10 +113,10 @@ def train(
         run_child(evaluate_command(resolved, folder, step), folder / TEST_LOG, steps, progress)
     correct = datasets.get(config.data.dataset).correct
     predictions = t5x_run.read_predictions(output, step, cache.rows["test"], correct)
-    found = results.score(config, "t5x", predictions, step, time.monotonic() - began)
-    results.write(folder, described, found, predictions)
-    results.say(found, progress)
-    return found
+    scores = results.score(config, "t5x", predictions, step, time.monotonic() - began)
+    results.write_results(folder, described, scores, predictions)
+    results.say(scores, progress)
+    return scores
 
 
 def require_t5x() -> None:
@@ -177,14 +177,14 @@ def _command(
     overrides: Sequence[str],
     bindings: Sequence[tuple[str, str]],
 ) -> list[str]:
-    given = [macros.parse_override(text) for text in overrides]
+    settings = [macros.parse_override(text) for text in overrides]
     return [
         sys.executable,
         "-m",
         script,
         f"--gin_search_paths={files.gin_root()}",
         *(f"--gin_file={path}" for path in gin_files),
-        *(f"--gin.{name}={value}" for name, value in (*given, *bindings)),
+        *(f"--gin.{name}={value}" for name, value in (*settings, *bindings)),
     ]
 
 
@@ -223,16 +223,16 @@ def run_child(
                 log.write(line)
                 log.flush()
                 tail.append(line)
-                shown = progress_line(line, train_steps)
-                if shown:
-                    progress(shown)
+                message = progress_line(line, train_steps)
+                if message:
+                    progress(message)
         except BaseException:
             child.terminate()
             raise
     if child.returncode:
-        known = explain(tail)
-        if known:
-            raise UserError(f"{known} (T5X's output is in {log_path})")
+        explanation = explain(tail)
+        if explanation:
+            raise UserError(f"{explanation} (T5X's output is in {log_path})")
         ending = "".join(list(tail)[-_SHOWN:])
         raise UserError(
             f"T5X failed with exit code {child.returncode}; {log_path} ends with:\n{ending}"
@@ -249,22 +249,22 @@ def _shared_compilations() -> dict[str, str]:
 
 def progress_line(line: str, train_steps: int) -> str | None:
     """What to show for a line of T5X's log, None for most."""
-    said = _SAID.search(line)
-    if said:
-        return f"T5X: {said[1]}"
+    message = _MESSAGE.search(line)
+    if message:
+        return f"T5X: {message[1]}"
     for text, stage in _STAGES.items():
         if text in line:
             return f"T5X: {stage}"
-    scored = _SCORED.search(line)
-    if scored:
-        return f"step {scored[1]}: accuracy {scored[2]}"
-    found = _METRICS.search(line)
-    if not found:
+    evaluation = _ACCURACY.search(line)
+    if evaluation:
+        return f"step {evaluation[1]}: accuracy {evaluation[2]}"
+    metrics = _METRICS.search(line)
+    if not metrics:
         return None
-    values = dict(part.split("=", 1) for part in found[2].strip().split(", ") if "=" in part)
+    values = dict(part.split("=", 1) for part in metrics[2].strip().split(", ") if "=" in part)
     names = {"loss": "loss", "loss_label": "label loss", "loss_rationale": "rationale loss"}
     names |= {"accuracy": "token accuracy", "timing/steps_per_second": "steps/s"}
     numbers = "  ".join(
-        f"{shown} {float(values[name]):.4g}" for name, shown in names.items() if name in values
+        f"{label} {float(values[name]):.4g}" for name, label in names.items() if name in values
     )
-    return f"step {found[1]}/{train_steps}  {numbers}"
+    return f"step {metrics[1]}/{train_steps}  {numbers}"

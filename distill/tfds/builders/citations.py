@@ -67,7 +67,7 @@ DATASETS = {
 """,
 }
 
-LICENCES = {
+LICENSES = {
     "esnli": "See the authors' pages of e-SNLI and SNLI; completions Apache-2.0.",
     "anli1": "CC BY-NC 4.0; completions Apache-2.0.",
     "cqa": "See the authors' pages of CommonsenseQA and CoS-E; completions Apache-2.0.",

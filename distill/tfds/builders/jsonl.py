@@ -7,7 +7,7 @@ import functools
 import tensorflow_datasets as tfds
 from etils import epath
 
-from distill.data.tables import read_rows
+from distill.data.tables import read_table
 from distill.errors import UserError, closest
 from distill.tfds.builders import citations
 from distill.tfds.builders.records import RecordBuilder, Rows, digest_files
@@ -37,7 +37,7 @@ class DistillJsonl(RecordBuilder):
             description=f"Rows of a user, {self.builder_config.name}.",
             citation=citations.PAPER,
             homepage="https://arxiv.org/abs/2305.02301",
-            licence="That of the rows' owner.",
+            license="That of the rows' owner.",
         )
 
     def source_digest(self, folder: epath.Path | None) -> str:
@@ -51,22 +51,22 @@ class DistillJsonl(RecordBuilder):
           UserError: none, or two files for one split.
         """
         files = _files(folder).items()
-        return {split: functools.partial(read_rows, path, split) for split, path in files}
+        return {split: functools.partial(read_table, path, split) for split, path in files}
 
 
 def _files(folder: epath.Path) -> dict[str, epath.Path]:
-    found: dict[str, epath.Path] = {}
+    files: dict[str, epath.Path] = {}
     for split in SPLITS:
-        there = [p for suffix in SUFFIXES if (p := folder / f"{split}{suffix}").exists()]
-        if len(there) > 1:
-            raise UserError(f"{there[0]} and {there[1]} are both there; keep one of them")
-        if there:
-            found[split] = there[0]
-    if not found:
+        candidates = [p for suffix in SUFFIXES if (p := folder / f"{split}{suffix}").exists()]
+        if len(candidates) > 1:
+            raise UserError(f"{candidates[0]} and {candidates[1]} are both there; keep one of them")
+        if candidates:
+            files[split] = candidates[0]
+    if not files:
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         hint = f" (closest there: {', '.join(closest('train.jsonl', names))})" if names else ""
         raise UserError(
             f"no rows in {folder}{hint}: expected train.jsonl, validation.jsonl or test.jsonl (or "
             ".csv); rename your files, or set --raw_dir"
         )
-    return found
+    return files

@@ -40,7 +40,7 @@ def features() -> tfds.features.FeaturesDict:
     )
 
 
-def to_record(example: Example, row: int) -> dict[str, object]:
+def to_tfds_record(example: Example, row: int) -> dict[str, object]:
     """The record of an example that is the `row`-th of its source."""
     return {
         "row": row,
@@ -56,7 +56,7 @@ def to_record(example: Example, row: int) -> dict[str, object]:
 
 
 def from_record(record: Mapping[str, object]) -> Example:
-    """The example of a record as `tfds.as_numpy` gives it: the inverse of `to_record`."""
+    """The example of a record as `tfds.as_numpy` gives it: the inverse of `to_tfds_record`."""
 
     def text(name: str) -> str:
         return record[name].decode()
@@ -117,12 +117,13 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         folder = download_config.manual_dir if download_config else None
         comparable = folder is not None or not self.MANUAL_DOWNLOAD_INSTRUCTIONS
         if self.data_path.exists() and comparable and not _overwrites(download_config):
-            there = self.info.metadata.get("data_digest")
-            now = self.source_digest(epath.Path(folder) if folder else None)
-            if there != now:
+            stored_digest = self.info.metadata.get("data_digest")
+            current_digest = self.source_digest(epath.Path(folder) if folder else None)
+            if stored_digest != current_digest:
                 raise UserError(
-                    f"{self.data_path} was built from other data or settings (digest {there}, now "
-                    f"{now}); remove that folder, or build into another --tfds_data_dir"
+                    f"{self.data_path} was built from other data or settings (digest "
+                    f"{stored_digest}, now {current_digest}); remove that folder, or build into "
+                    "another --tfds_data_dir"
                 )
         super().download_and_prepare(download_config=download_config, **others)
 
@@ -136,10 +137,10 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _generate_examples(self, rows: Rows) -> Iterator[tuple[str, dict[str, object]]]:
         for index, example in enumerate(rows()):
-            yield example.id, to_record(example, index)
+            yield example.id, to_tfds_record(example, index)
 
     def _make_info(
-        self, description: str, citation: str, homepage: str, licence: str
+        self, description: str, citation: str, homepage: str, license: str
     ) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
@@ -148,7 +149,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             supervised_keys=("input", "label"),
             homepage=homepage,
             citation=citation,
-            license=licence,
+            license=license,
             metadata=tfds.core.MetadataDict(),
         )
 

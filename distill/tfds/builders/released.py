@@ -59,7 +59,7 @@ class DistillReleased(RecordBuilder):
             f"language model's completions ({self.builder_config.teacher}).",
             citation=citations.PAPER + citations.DATASETS[name],
             homepage="https://github.com/google-research/distilling-step-by-step",
-            licence=citations.LICENCES[name],
+            license=citations.LICENSES[name],
         )
 
     def source_digest(self, folder: epath.Path | None) -> str:
@@ -80,18 +80,18 @@ class DistillReleased(RecordBuilder):
         """
         dataset, teacher = self.builder_config.dataset, self.builder_config.teacher
         return {
-            SPLITS[split]: functools.partial(reader.read, folder, dataset, split, teacher)
+            SPLITS[split]: functools.partial(reader.read_released, folder, dataset, split, teacher)
             for split in self._splits(folder)
         }
 
     def _splits(self, folder: epath.Path) -> list[str]:
         name = self.builder_config.dataset
         files = {split: folder / name / f"{name}_{split}.json" for split in KINDS[name].splits}
-        there = [split for split, file in files.items() if file.exists()]
-        if not there:
+        present = [split for split, file in files.items() if file.exists()]
+        if not present:
             raise UserError(
                 f"no released rows of {name} in {folder}: expected e.g. "
                 f"{next(iter(files.values()))}; set --raw_dir to the unpacked data folder of "
                 "google-research/distilling-step-by-step"
             )
-        return there
+        return present

@@ -80,7 +80,7 @@ def test_tokens_of_both_tasks_hold_the_eos_and_so_does_prediction(spec):
     from distill.training.assets import of_data
 
     released = spec("released")
-    cache = caches.load(released)
+    cache = caches.load_cache(released)
     row = cache.rows["train"][0]
     premise, hypothesis = row.input.split("</s>")
     assert premise.startswith(PREMISE) and hypothesis == HYPOTHESIS
@@ -98,9 +98,9 @@ def test_tokens_of_both_tasks_hold_the_eos_and_so_does_prediction(spec):
 
 
 def test_packing_keeps_what_follows_an_inner_eos(spec):
-    cache = caches.load(spec("released"))
-    inputs, targets = (cache.tokens["train", "label", side] for side in ragged.SIDES)
-    sequences = [packing.Sequence2Sequence(inputs[i], targets[i], 0, 1.0) for i in range(6)]
+    cache = caches.load_cache(spec("released"))
+    inputs, targets = (cache.tokens["train", "label", side] for side in ragged.FEATURES)
+    sequences = [packing.TrainSequence(inputs[i], targets[i], 0, 1.0) for i in range(6)]
     rows = packing.assign_rows(sequences, 64, 32)
     batch = packing.pack(sequences, rows, len(rows), 64, 32)
     tokens, segments = batch["encoder_input_tokens"], batch["encoder_segment_ids"]

@@ -82,7 +82,7 @@ CHOICE_CASES = {
         (None, WHY, "label_outside_set"),
     ),
     "denied": (f"{WHY} So the answer is not (a) harbour.", (None, WHY, "label_outside_set")),
-    "misspelt": (f"{WHY} So the answer is (a) harbor.", ("harbour", WHY, None)),
+    "misspelled": (f"{WHY} So the answer is (a) harbor.", ("harbour", WHY, None)),
     "duplicate choices": (f"{WHY} So the answer is (f) lake.", ("lake", WHY, None)),
     "both duplicates": (f"{WHY} So the answer is (c) lake or (f) lake.", ("lake", WHY, None)),
     "full stops in the choice": (

@@ -37,7 +37,7 @@ def write_released(folder: pathlib.Path, num_rows: int = 12, parts: int = 12) ->
 
 
 def test_rows_meet_their_completions_in_numeric_part_order(tmp_path):
-    examples = reader.read(write_released(tmp_path), "esnli", "valid")
+    examples = reader.read_released(write_released(tmp_path), "esnli", "valid")
     assert [row.rationale for row in examples] == [f"Row {i}." for i in range(12)]
     assert examples[4].id == "esnli/valid/4"
     assert examples[4].input == "premise: A man cooks 1 eggs. hypothesis: He eats 4."
@@ -49,7 +49,7 @@ def test_summary_counts_rows_failures_and_the_teacher_over_all_rows(tmp_path):
     folder = write_released(tmp_path, num_rows=4, parts=0)
     texts = ["", "A.\nAnswer: neutral", "B.\nAnswer: 3", "Answer: entailment"]
     (folder / "esnli" / "llm" / "valid_CoT_0.json").write_text(json.dumps(texts))
-    examples = reader.read(folder, "esnli", "valid")  # gold: 0, 1, 2, 0
+    examples = reader.read_released(folder, "esnli", "valid")  # gold: 0, 1, 2, 0
     assert reader.summary(examples) == {
         "rows": 4,
         "completions": 3,
@@ -74,7 +74,7 @@ def test_no_premise_is_on_both_sides_and_sides_do_not_depend_on_other_rows(tmp_p
     folder = write_released(tmp_path, num_rows=3000, parts=0)
     texts = ["A.\nAnswer: neutral"] * 3000
     (folder / "esnli" / "llm" / "valid_CoT_0.json").write_text(json.dumps(texts))
-    examples = reader.read(folder, "esnli", "valid")
+    examples = reader.read_released(folder, "esnli", "valid")
     train, test = premises.split_by_premise(examples)
     sides = [{premises.premise_of(row) for row in side} for side in (train, test)]
     assert not sides[0] & sides[1]
@@ -146,11 +146,11 @@ BROKEN = {
 def test_what_is_wrong_is_named(tmp_path, change):
     dataset, split = broken(write_released(tmp_path), change)
     with pytest.raises(UserError, match=BROKEN[change]):
-        reader.read(tmp_path, dataset, split)
+        reader.read_released(tmp_path, dataset, split)
 
 
 def test_split_by_premise_refuses_other_rows_and_empty_sides(tmp_path):
-    examples = reader.read(write_released(tmp_path), "esnli", "valid")
+    examples = reader.read_released(write_released(tmp_path), "esnli", "valid")
     with pytest.raises(UserError, match="expected 'premise: "):
         premises.split_by_premise([Example(id="a", input="b")])
     with pytest.raises(UserError, match="expected some of both"):
@@ -161,7 +161,7 @@ def test_split_by_premise_refuses_other_rows_and_empty_sides(tmp_path):
 
 def test_the_authors_esnli_validation_split(shared_dir, tmp_path):
     raw_dir = shared_dir / "data" / "distilling-step-by-step"
-    examples = reader.read(raw_dir, "esnli", "valid")
+    examples = reader.read_released(raw_dir, "esnli", "valid")
     found = reader.summary(examples)
     assert (found["rows"], found["completions"]) == (9842, 9842)
     assert found["parsed"] >= 0.9995 * 9842
@@ -178,10 +178,10 @@ def test_the_authors_esnli_validation_split(shared_dir, tmp_path):
 
 def test_the_authors_anli_validation_split(shared_dir):
     raw_dir = shared_dir / "data" / "distilling-step-by-step"
-    found = reader.summary(reader.read(raw_dir, "anli1", "valid"))
+    found = reader.summary(reader.read_released(raw_dir, "anli1", "valid"))
     assert found["rows"] == 1000 and found["parsed"] >= 995
     with pytest.raises(UserError, match=r"no file .*anli1_train\.json"):
-        reader.read(raw_dir, "anli1", "train")
+        reader.read_released(raw_dir, "anli1", "train")
 
 
 def test_the_premise_is_the_same_in_both_forms():

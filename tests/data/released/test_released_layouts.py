@@ -54,7 +54,7 @@ def spec(dataset: str, **options) -> DataSpec:
 
 
 def test_cqa_lists_its_choices_in_the_input_and_reads_letters_beside_them(tmp_path):
-    row, _ = reader.read(write(tmp_path, "cqa", "train"), "cqa", "train")
+    row, _ = reader.read_released(write(tmp_path, "cqa", "train"), "cqa", "train")
     assert row.input == (
         "Where do boats rest?\nAnswer Choices:\n(a) sea\n(b) harbour\n(c) sea\n(d) sky\n"
         "(e) lake shore"
@@ -66,7 +66,7 @@ def test_cqa_lists_its_choices_in_the_input_and_reads_letters_beside_them(tmp_pa
 
 @pytest.mark.parametrize("dataset", ["svamp", "asdiv"])
 def test_equations_are_right_by_value(tmp_path, dataset):
-    rows = reader.read(write(tmp_path, dataset, "test"), dataset, "test")
+    rows = reader.read_released(write(tmp_path, dataset, "test"), dataset, "test")
     assert rows[0].input.startswith("He has 3 boxes of 4.\nHow many")
     assert rows[0].label == {"svamp": "( 3.0 * 4.0 )", "asdiv": "12"}[dataset]
     assert reader.summary(rows)["teacher_accuracy_all"] == 0
@@ -75,31 +75,31 @@ def test_equations_are_right_by_value(tmp_path, dataset):
 
 def test_asdiv_may_have_the_fields_of_svamp_and_answers_that_are_no_numbers(tmp_path):
     write(tmp_path, "asdiv", "train", Answer="8:00 (o'clock)")
-    assert reader.read(tmp_path, "asdiv", "train")[0].label == "8:00"
+    assert reader.read_released(tmp_path, "asdiv", "train")[0].label == "8:00"
     line = json.dumps(ROWS["svamp"])
     (tmp_path / "asdiv" / "asdiv_train.json").write_text(f"{line}\n{line}\n")
-    assert reader.read(tmp_path, "asdiv", "train")[0].label == "( 3.0 * 4.0 )"
+    assert reader.read_released(tmp_path, "asdiv", "train")[0].label == "( 3.0 * 4.0 )"
 
 
 @pytest.mark.parametrize("dataset", ["cqa", "svamp", "anli1"])
 def test_gpt_neox_completions_are_one_file_a_split(tmp_path, dataset):
     write(tmp_path, dataset, "train", teacher="gpt-neox")
-    rows = reader.read(tmp_path, dataset, "train", "gpt-neox")
+    rows = reader.read_released(tmp_path, dataset, "train", "gpt-neox")
     assert rows[1].teacher_label and rows[1].rationale and not rows[1].failure
     files = reader.files_of(tmp_path, dataset, "train", "gpt-neox")
     assert [pathlib.Path(file).name for file in files] == [f"{dataset}_train.json", "train.json"]
     with pytest.raises(UserError, match=r"no file .*llm/train_CoT_0\.json"):
-        reader.read(tmp_path, dataset, "train", "palm")
+        reader.read_released(tmp_path, dataset, "train", "palm")
     with pytest.raises(UserError, match=r"no file .*gpt-neox/\w+/test\.json"):
         write(tmp_path, dataset, "test")
-        reader.read(tmp_path, dataset, "test", "gpt-neox")
+        reader.read_released(tmp_path, dataset, "test", "gpt-neox")
 
 
 @pytest.mark.parametrize("teacher", reader.TEACHERS)
 def test_numbers_of_rows_and_completions_are_both_named(tmp_path, teacher):
     write(tmp_path, "svamp", "train", rows=3, teacher=teacher)
     with pytest.raises(UserError, match=r"svamp_train\.json has 3 rows, .* has 2 completions"):
-        reader.read(tmp_path, "svamp", "train", teacher)
+        reader.read_released(tmp_path, "svamp", "train", teacher)
 
 
 BAD = {
@@ -117,16 +117,16 @@ def test_bad_rows_are_named(tmp_path, dataset, field):
     value, message = BAD[dataset, field]
     write(tmp_path, dataset, "test", **{field: value})
     with pytest.raises(UserError, match=message):
-        reader.read(tmp_path, dataset, "test")
+        reader.read_released(tmp_path, dataset, "test")
 
 
 def test_names_and_missing_files(tmp_path):
     with pytest.raises(UserError, match=r"no file .*asdiv_train\.json; .* --raw_dir"):
-        reader.read(tmp_path, "asdiv", "train")
+        reader.read_released(tmp_path, "asdiv", "train")
     with pytest.raises(UserError, match=r"unknown split 'valid'.*dataset cqa"):
-        reader.read(tmp_path, "cqa", "valid")
+        reader.read_released(tmp_path, "cqa", "valid")
     with pytest.raises(UserError, match=r"unknown teacher 'neox'.*closest: gpt-neox"):
-        reader.read(tmp_path, "cqa", "train", "neox")
+        reader.read_released(tmp_path, "cqa", "train", "neox")
 
 
 def test_tasks_read_train_and_test_and_count_by_their_own_rule(tmp_path):
@@ -178,7 +178,7 @@ FIGURES = {
 @pytest.mark.parametrize(("dataset", "split"), FIGURES)
 def test_the_authors_files_give_known_figures(shared_dir, dataset, split):
     raw_dir = shared_dir / "data" / "distilling-step-by-step"
-    rows = reader.read(raw_dir, dataset, split)
+    rows = reader.read_released(raw_dir, dataset, split)
     found = reader.summary(rows, KINDS[dataset].correct)
     count, parsed, accuracy = FIGURES[dataset, split]
     assert found["rows"] == found["completions"] == count

@@ -1,4 +1,4 @@
-"""`distill_returns`: tickets of the embedded dataset, generated, with the simulated teacher."""
+"""`distill_tickets`: tickets of the embedded dataset, generated, with the simulated teacher."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from distill.tickets import generator
 
 
 @dataclasses.dataclass(kw_only=True)
-class ReturnsConfig(tfds.core.BuilderConfig):
-    """A returns policy; the defaults are those of gin/data/returns.gin.
+class TicketsConfig(tfds.core.BuilderConfig):
+    """A returns policy; the defaults are those of gin/data/tickets.gin.
 
     Attributes:
       policy: "natural" or "hard".
@@ -36,14 +36,14 @@ class ReturnsConfig(tfds.core.BuilderConfig):
     seed: int = 0
 
 
-def config_of(**settings: object) -> str | ReturnsConfig:
-    """What `DistillReturns` takes as `config` for these fields of `ReturnsConfig`.
+def config_of(**settings: object) -> str | TicketsConfig:
+    """What `DistillTickets` takes as `config` for these fields of `TicketsConfig`.
 
     With the default settings it is the policy's name; others stand in the name, so that
     tickets of different settings have their place in one folder.
     """
-    config = ReturnsConfig(name="", **settings)
-    if config == ReturnsConfig(name="", policy=config.policy):
+    config = TicketsConfig(name="", **settings)
+    if config == TicketsConfig(name="", policy=config.policy):
         return config.policy
     teacher = str(config.teacher_accuracy).replace(".", "p")
     name = (
@@ -53,11 +53,11 @@ def config_of(**settings: object) -> str | ReturnsConfig:
     return dataclasses.replace(config, name=name)
 
 
-class DistillReturns(RecordBuilder):
+class DistillTickets(RecordBuilder):
     """Generates the splits train and test; nothing is read or downloaded."""
 
     BUILDER_CONFIGS = [  # noqa: RUF012  TFDS's own way to name configurations
-        ReturnsConfig(name=policy, policy=policy, description=f"Returns policy {policy!r}.")
+        TicketsConfig(name=policy, policy=policy, description=f"Returns policy {policy!r}.")
         for policy in ("natural", "hard")
     ]
 
@@ -67,7 +67,7 @@ class DistillReturns(RecordBuilder):
             "that name the classes of their words. Generated; the rationales are noiseless.",
             citation=citations.PAPER,
             homepage="https://arxiv.org/abs/2305.02301",
-            licence="Apache-2.0",
+            license="Apache-2.0",
         )
 
     def source_digest(self, folder: epath.Path | None) -> str:
@@ -79,7 +79,7 @@ class DistillReturns(RecordBuilder):
         return digest.hexdigest()
 
     def source_rows(self, folder: epath.Path | None) -> dict[str, Rows]:
-        """Tickets of the seed, as `tasks.returns` makes them."""
+        """Tickets of the seed, as `tasks.tickets` makes them."""
         config = self.builder_config
         return {
             "train": functools.partial(_train, config),
@@ -89,7 +89,7 @@ class DistillReturns(RecordBuilder):
         }
 
 
-def _train(config: ReturnsConfig) -> Sequence[Example]:
+def _train(config: TicketsConfig) -> Sequence[Example]:
     from distill.tickets import teacher as simulated
 
     tickets = generator.generate(config.policy, config.num_rows, config.seed, "train")

@@ -14,8 +14,8 @@ from etils import epath
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
-from distill.data.ragged import SIDES, RaggedWriter
-from distill.data.seqio_tasks import forget, register
+from distill.data.ragged import FEATURES, RaggedWriter
+from distill.data.seqio_tasks import forget, register_seqio_tasks
 from distill.data.vocabularies import make_vocabulary, uncovered
 from distill.errors import UserError
 
@@ -25,7 +25,7 @@ MAX_UNCOVERED = 0.01
 _BATCH = 1024  # rows that come out of TensorFlow at once
 
 
-def tokenise(
+def tokenize(
     spec: DataSpec, folder: epath.Path
 ) -> tuple[datasets.Splits, seqio.Vocabulary, dict[str, dict[str, float]]]:
     """Writes tokens of every split and task, cut to the spec's lengths with EOS kept.
@@ -46,10 +46,10 @@ def tokenise(
     splits = datasets.load_splits(spec)
     words = _vocabulary(spec)
     uncovered_labels = _check_coverage(spec, splits, words)
-    names = register(spec, splits, words)
+    names = register_seqio_tasks(spec, splits, words)
     statistics: dict[str, dict[str, float]] = {}
     for task, name in names.items():
-        cut = dict.fromkeys(SIDES, 0)
+        cut = dict.fromkeys(FEATURES, 0)
         for split in datasets.SPLITS:
             lengths = _write_split(spec, task, name, split, splits[split], folder, cut)
             if split == "train":
@@ -74,20 +74,20 @@ def _write_split(
     limits = {"inputs": spec.input_length, "targets": spec.target_length}
     with contextlib.ExitStack() as stack:
         writers = {
-            side: stack.enter_context(RaggedWriter(folder, f"{split}.{task}.{side}"))
-            for side in SIDES
+            feature: stack.enter_context(RaggedWriter(folder, f"{split}.{task}.{feature}"))
+            for feature in FEATURES
         }
         for example in _sequences(name, split) if len(rows) else ():
-            for side, writer in writers.items():
-                ids = example[side]
-                if len(ids) > limits[side]:
-                    if task == "label" and side == "targets" and spec.method != "single_task":
+            for feature, writer in writers.items():
+                ids = example[feature]
+                if len(ids) > limits[feature]:
+                    if task == "label" and feature == "targets" and spec.method != "single_task":
                         raise UserError(
                             f"row {rows[example['row']].id}: label has {len(ids)} tokens, "
-                            f"expected at most TARGET_LENGTH = {limits[side]}"
+                            f"expected at most TARGET_LENGTH = {limits[feature]}"
                         )
-                    cut[side] += 1
-                    ids = np.append(ids[: limits[side] - 1], ids[-1])
+                    cut[feature] += 1
+                    ids = np.append(ids[: limits[feature] - 1], ids[-1])
                 writer.skip_to(int(example["row"]))
                 writer.add(ids)
         for writer in writers.values():
@@ -100,12 +100,14 @@ def _sequences(name: str, split: str) -> Iterator[dict[str, np.ndarray]]:
     dataset = seqio.get_mixture_or_task(name).get_dataset(
         sequence_length=None, split=split, shuffle=False, use_cached=False
     )
-    dataset = dataset.map(lambda row: {key: row[key] for key in ("row", *SIDES)})
+    dataset = dataset.map(lambda row: {key: row[key] for key in ("row", *FEATURES)})
     for batch in dataset.ragged_batch(_BATCH).prefetch(4):
         row = batch["row"].numpy()
-        sides = {s: (batch[s].values.numpy(), batch[s].row_splits.numpy()) for s in SIDES}
+        features = {s: (batch[s].values.numpy(), batch[s].row_splits.numpy()) for s in FEATURES}
         for index, number in enumerate(row):
-            parts = {s: v[at[index] : at[index + 1]] for s, (v, at) in sides.items()}
+            parts = {
+                s: v[offsets[index] : offsets[index + 1]] for s, (v, offsets) in features.items()
+            }
             yield {"row": number, **parts}
 
 
@@ -136,7 +138,7 @@ def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabu
     """
     if spec.vocabulary == "bytes":
         return 0  # they cover every text
-    found: list[UserError] = []
+    errors: list[UserError] = []
     for row in itertools.chain(splits.train, splits.validation):
         texts = {"label": row.label, "teacher_label": row.teacher_label}
         if spec.vocabulary == "words":
@@ -150,14 +152,14 @@ def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabu
                 )
                 if spec.vocabulary == "words":
                     raise error
-                found.append(error)
+                errors.append(error)
                 break
     allowed = MAX_UNCOVERED * (len(splits.train) + len(splits.validation))
-    if len(found) > allowed:
-        raise found[0]
-    if found:
-        log.warning("%d rows have a label that cannot be decoded right: %s", len(found), found[0])
-    return len(found)
+    if len(errors) > allowed:
+        raise errors[0]
+    if errors:
+        log.warning("%d rows have a label that cannot be decoded right: %s", len(errors), errors[0])
+    return len(errors)
 
 
 def _vocabulary(spec: DataSpec) -> seqio.Vocabulary:

@@ -25,7 +25,7 @@ from distill.teacher.store import Store
 
 
 @dataclasses.dataclass(frozen=True)
-class Settled:
+class AggregatedRow:
     """A row with what its samples say.
 
     Attributes:
@@ -68,14 +68,14 @@ class Totals:
     correct: int = 0
 
 
-def settle(
+def aggregate(
     rows: Sequence[Example],
     prompt: Prompt,
     digests: Digests,
     samples: int,
     store: Store,
     totals: Totals,
-) -> Iterator[Settled]:
+) -> Iterator[AggregatedRow]:
     """The rows of which every sample is stored, in their order; `totals` is added to.
 
     A sample that failed counts as one without a label; a row none of whose samples was
@@ -88,8 +88,8 @@ def settle(
         if None in records:
             totals.pending += 1
             continue
-        said = [_parsed(prompt, row, record) for record in records]
-        verdict = vote(said, prompt.same)
+        completions = [_parsed(prompt, row, record) for record in records]
+        verdict = vote(completions, prompt.same)
         answered = any(record["ok"] for record in records)
         for record in records:
             usage = record.get("usage") or {}
@@ -105,8 +105,10 @@ def settle(
         if row.label is not None:
             totals.with_gold += 1
             totals.correct += verdict.label is not None and prompt.same(verdict.label, row.label)
-        yield Settled(
-            tuple(_readings(row, prompt, records, said, verdict)), verdict.agreement, answered
+        yield AggregatedRow(
+            tuple(_readings(row, prompt, records, completions, verdict)),
+            verdict.agreement,
+            answered,
         )
 
 
@@ -114,16 +116,16 @@ def _readings(
     row: Example,
     prompt: Prompt,
     records: Sequence[dict[str, object]],
-    said: Sequence[Completion],
+    completions: Sequence[Completion],
     verdict: Verdict,
 ) -> Iterator[tuple[Example, str]]:
     """The row as each sample of another rationale reads it, the chosen one first."""
     for number in dict.fromkeys((verdict.chosen, *verdict.samples)):
         reading = dataclasses.replace(
             row,
-            teacher_label=said[number].label,
-            rationale=said[number].rationale,
-            failure=said[number].failure or (None if verdict.label else verdict.failure),
+            teacher_label=completions[number].label,
+            rationale=completions[number].rationale,
+            failure=completions[number].failure or (None if verdict.label else verdict.failure),
         )
         record = records[number]
         yield reading, prompt.cut(str(record["completion"])) if record["ok"] else ""
@@ -135,13 +137,13 @@ def _parsed(prompt: Prompt, row: Example, record: dict[str, object]) -> Completi
     return prompt.parse(row, str(record["completion"]))
 
 
-def write_rows(
+def write_annotated(
     path: epath.PathLike,
-    settled: Iterator[Settled],
+    aggregated: Iterator[AggregatedRow],
     filters: Filters,
     same: Callable[[str, str], bool],
     rationales: int = 1,
-    also: Callable[[Example, str], None] | None = None,
+    on_kept: Callable[[Example, str], None] | None = None,
 ) -> dict[str, object]:
     """Writes the rows that are kept as JSONL, and those that are dropped beside them.
 
@@ -150,46 +152,46 @@ def write_rows(
     Args:
       path: the file of training rows. `<stem>.dropped.jsonl` gets the others, with the
         reason and the agreement; no such file is left where none is dropped.
-      settled: the rows.
+      aggregated: the rows.
       filters: what is dropped.
       same: whether two labels are one.
       rationales: different agreeing rationales a row that pass; each further one is a row of
         its own, id `<id>#1`, `<id>#2`, ...
-      also: called with every row that is kept, and its raw completion.
+      on_kept: called with every row that is kept, and its raw completion.
 
     Returns:
       `written`, `dropped` (rows by reason) and `dropped_file` (or None).
     """
     path = epath.Path(path)
-    side = path.parent / f"{path.stem}.dropped.jsonl"
+    dropped_path = path.parent / f"{path.stem}.dropped.jsonl"
     left_out: list[dict[str, object]] = []
     counts: collections.Counter[str] = collections.Counter()
 
     def kept() -> Iterator[Example]:
-        for entry in settled:
+        for entry in aggregated:
             passing = filters.passing(entry.readings, entry.agreement, same)
             if not passing:
                 reason = filters.why_not(entry.row, entry.agreement, same)
                 counts[str(reason)] += 1
-                why = {"dropped": str(reason), "agreement": round(entry.agreement, 4)}
-                left_out.append(entry.row.to_dict() | why)
+                annotation = {"dropped": str(reason), "agreement": round(entry.agreement, 4)}
+                left_out.append(entry.row.to_dict() | annotation)
                 continue
-            if also:
-                also(*passing[0])
+            if on_kept:
+                on_kept(*passing[0])
             for number, (row, _) in enumerate(passing[:rationales]):
                 counts["written"] += 1
                 yield dataclasses.replace(row, id=f"{row.id}#{number}") if number else row
 
     write_jsonl(path, kept())
     if left_out:
-        side.write_text("".join(json.dumps(fields) + "\n" for fields in left_out))
-    elif side.exists():
-        side.unlink()
+        dropped_path.write_text("".join(json.dumps(fields) + "\n" for fields in left_out))
+    elif dropped_path.exists():
+        dropped_path.unlink()
     written = counts.pop("written", 0)
     return {
         "written": written,
         "dropped": dict(sorted(counts.items())),
-        "dropped_file": str(side) if left_out else None,
+        "dropped_file": str(dropped_path) if left_out else None,
     }
 
 

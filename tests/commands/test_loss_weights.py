@@ -1,4 +1,4 @@
-"""`distill weights`: its keys, and variances that equal those of plainly made batches."""
+"""`distill loss-weights`: its keys, and variances that equal those of plainly made batches."""
 
 import dataclasses
 import itertools
@@ -15,7 +15,7 @@ from distill.student.params import init_params
 from distill.training import gradient_noise
 from distill.training.step import loss_fn
 
-RETURNS = "--gin_file=returns_step_by_step"
+TICKETS = "--gin_file=tickets_step_by_step"
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def overrides(micro):
 
 
 def _json(capsys, *argv):
-    assert cli.main(["weights", RETURNS, "--json", *argv]) == 0
+    assert cli.main(["loss-weights", TICKETS, "--json", *argv]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -43,31 +43,31 @@ def test_the_object_that_other_programs_read(capsys, overrides):
 
 
 def test_text_and_lambda(capsys, overrides):
-    argv = [*overrides, "--pairs=4", "--lambda=1", "--gin.WEIGHTING='rates'"]
-    assert cli.main(["weights", RETURNS, *argv]) == 0
+    argv = [*overrides, "--pairs=4", "--lambda=1", "--gin.WEIGHTING='mixture_rates'"]
+    assert cli.main(["loss-weights", TICKETS, *argv]) == 0
     shown = capsys.readouterr().out
     assert "LABEL_WEIGHT = 0.5, RATIONALE_WEIGHT = 0.5" in shown
-    assert "rates / paired = " in shown
+    assert "mixture_rates / paired_batches = " in shown
     assert "warning: a 1:1 mixture with pooled tokens would weigh the label 0.222" in shown
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--gin_file=returns_finetune"], "trains one task: there is nothing to weigh"),
-        ([RETURNS, "--pairs=1"], "expected 0, or 2 and more"),
-        ([RETURNS, "--lambda=-2", "--pairs=0"], "got lambda = -2.0"),
-        ([RETURNS, "--gin.LABEL_WEIGHT=0.5"], "set both macros"),
+        (["--gin_file=tickets_finetune"], "trains one task: there is nothing to weigh"),
+        ([TICKETS, "--pairs=1"], "expected 0, or 2 and more"),
+        ([TICKETS, "--lambda=-2", "--pairs=0"], "got lambda = -2.0"),
+        ([TICKETS, "--gin.LABEL_WEIGHT=0.5"], "set both macros"),
     ],
 )
 def test_bad_input(argv, message, overrides, capsys):
-    assert cli.main(["weights", *argv, *overrides]) == 2
+    assert cli.main(["loss-weights", *argv, *overrides]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_moments_and_variances_are_those_of_plain_gradients(micro):
-    run = resolve.resolve(["returns_step_by_step"], micro).run
-    cache = caches.load(run.data)
+    run = resolve.resolve(["tickets_step_by_step"], micro).run
+    cache = caches.load_cache(run.data)
     noise = gradient_noise.measure(cache, run.data, run.student, "per_token", 6, seed=3)
     batches = gradient_noise._pairs(cache, run.data, "per_token", 6, 3)
     params = init_params(run.student, jax.random.key(3))

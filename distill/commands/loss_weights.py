@@ -1,4 +1,4 @@
-"""`distill weights`: what a configuration's weights, rates and normalisation amount to."""
+"""`distill loss-weights`: what a configuration's weights, rates and normalization amount to."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _STARVED = 0.25
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `weights`."""
-    command = arguments.add(commands, "weights", TEXT, configured=True)
-    command.add_argument("--cache_dir", help="tokenised data; default $DISTILL_CACHE_DIR or "
+    command = arguments.add(commands, "loss-weights", TEXT, configured=True)
+    command.add_argument("--cache_dir", help="tokenized data; default $DISTILL_CACHE_DIR or "
                          "~/.cache/distill")  # fmt: skip
     command.add_argument(
         "--lambda", dest="rationale_lambda", type=float, metavar="L",
@@ -48,16 +48,16 @@ def add(commands: argparse._SubParsersAction) -> None:
             )
         if options.pairs < 0 or options.pairs == 1:
             raise UserError(f"got --pairs {options.pairs}, expected 0, or 2 and more")
-        result = describe(config, cache.load(config.data), options.pairs)
+        result = describe_weights(config, cache.load_cache(config.data), options.pairs)
         if options.rationale_lambda is not None:
             label, rationale = weights_from_lambda(options.rationale_lambda)
             result["lambda"] = {"LABEL_WEIGHT": label, "RATIONALE_WEIGHT": rationale}
         return result
 
-    command.set_defaults(run=run, show=lambda result: print(render(result)))
+    command.set_defaults(run=run, show=lambda result: print(render_weights(result)))
 
 
-def describe(config: RunConfig, cache: TokenCache, pairs: int) -> dict[str, object]:
+def describe_weights(config: RunConfig, cache: TokenCache, pairs: int) -> dict[str, object]:
     """The numbers behind a configuration's weighting.
 
     Args:
@@ -66,7 +66,7 @@ def describe(config: RunConfig, cache: TokenCache, pairs: int) -> dict[str, obje
       pairs: sample for the gradient's variance; 0 leaves it out.
 
     Returns:
-      The object that `--json` prints: tasks, rates by normalisation, naive and effective
+      The object that `--json` prints: tasks, rates by normalization, naive and effective
       label weight, epochs of each task, gradient_variance (of this batch size), warnings.
     """
     from distill.config.weighting import mixture_rates, naive_weights
@@ -77,13 +77,13 @@ def describe(config: RunConfig, cache: TokenCache, pairs: int) -> dict[str, obje
     weighting = config.weighting
     weights = {"label": weighting.label_weight, "rationale": weighting.rationale_weight}
     rates = {name: mixture_rates(weights, name, means) for name in ("per_token", "per_sequence")}
-    share = statistics["rationale"].share if weighting.way == "paired" else 1.0
+    share = statistics["rationale"].share if weighting.scheme == "paired_batches" else 1.0
     effective = weights["label"] / (weights["label"] + weights["rationale"] * share)
     used = rates.get(weighting.normalization, {})
     sequences = config.train.train_steps * config.train.batch_size
     epochs = {
         task: sequences / len(cache.rows["train"])
-        if weighting.way == "paired"
+        if weighting.scheme == "paired_batches"
         else sequences * 2 * used[task] / statistics[task].rows
         for task in weights
     }
@@ -94,7 +94,7 @@ def describe(config: RunConfig, cache: TokenCache, pairs: int) -> dict[str, obje
         },
         "weights": weights,
         "normalization": weighting.normalization,
-        "weighting": weighting.way,
+        "weighting": weighting.scheme,
         "rates": rates,
         "naive_label_weight": naive_weights(means)["label"],
         "effective_label_weight": effective,
@@ -116,12 +116,12 @@ def _variance(
     noise = gradient_noise.measure(cache, config.data, student, name, pairs, config.train.seed)
     weights = config.weighting.task_weights(config.data.tasks)
     batch = config.train.batch_size
-    paired = noise.paired(weights, batch)
-    drawn = noise.drawn(weights, [rates[name][task] for task in config.data.tasks], batch)
+    paired_variance = noise.paired(weights, batch)
+    rates_variance = noise.drawn(weights, [rates[name][task] for task in config.data.tasks], batch)
     return {
-        "paired": paired,
-        "rates": drawn,
-        "rates_over_paired": drawn / paired,
+        "paired_batches": paired_variance,
+        "mixture_rates": rates_variance,
+        "ratio": rates_variance / paired_variance,
         "normalization": name,
         "measured_on": measured_on,
         "pairs": pairs,
@@ -143,35 +143,36 @@ def _small(student: T5Config) -> tuple[T5Config, str]:
 
 
 def _warnings(result: dict[str, object], share: float) -> Sequence[str]:
-    found = []
-    naive, meant = result["naive_label_weight"], result["weights"]["label"]
-    if naive < min(_STARVED, 0.8 * meant):
-        found.append(
-            f"a 1:1 mixture with pooled tokens would weigh the label {naive:.3f} where {meant:g} "
-            "is meant: do not replace the rates by 1:1 in T5X or SeqIO"
+    warnings = []
+    naive, intended = result["naive_label_weight"], result["weights"]["label"]
+    if naive < min(_STARVED, 0.8 * intended):
+        warnings.append(
+            f"a 1:1 mixture with pooled tokens would weigh the label {naive:.3f} where "
+            f"{intended:g} is meant: do not replace the rates by 1:1 in T5X or SeqIO"
         )
-    if share < 0.95 and result["weighting"] == "paired":
-        found.append(
+    if share < 0.95 and result["weighting"] == "paired_batches":
+        warnings.append(
             f"{1 - share:.1%} of the training rows have no rationale; their rationale term is "
             f"dropped, so the label's effective weight is {result['effective_label_weight']:.3f}"
         )
     few = {task: n for task, n in result["epochs"].items() if 0 < n < 1}
-    found += [
+    warnings += [
         f"the run sees only {n:.0%} of the {task} sequences: raise TRAIN_STEPS"
         for task, n in few.items()
     ]
     many = result["epochs"]
-    if result["weighting"] == "rates" and max(many.values()) > 3 * min(many.values()) > 0:
-        found.append(
+    if result["weighting"] == "mixture_rates" and max(many.values()) > 3 * min(many.values()) > 0:
+        warnings.append(
             f"the tasks' epochs differ: label {many['label']:.1f}, rationale "
-            f"{many['rationale']:.1f}; WEIGHTING = 'paired' sees every row once an epoch in both"
+            f"{many['rationale']:.1f}; WEIGHTING = 'paired_batches' sees every row once an epoch "
+            "in both"
         )
     if result["weights"]["label"] == 0:
-        found.append("LABEL_WEIGHT is 0: the student will not learn to answer")
-    return found
+        warnings.append("LABEL_WEIGHT is 0: the student will not learn to answer")
+    return warnings
 
 
-def render(result: dict[str, object]) -> str:
+def render_weights(result: dict[str, object]) -> str:
     """The result as text for people."""
     lines = ["target tokens (EOS included)      mean  variance  maximum   rows"]
     for task, s in result["tasks"].items():
@@ -194,8 +195,8 @@ def render(result: dict[str, object]) -> str:
     if "gradient_variance" in result:
         v = result["gradient_variance"]
         lines.append(
-            f"gradient variance ({v['normalization']}): rates / paired = "
-            f"{v['rates_over_paired']:.2f} ({v['pairs']} pairs, {v['measured_on']})"
+            f"gradient variance ({v['normalization']}): mixture_rates / paired_batches = "
+            f"{v['ratio']:.2f} ({v['pairs']} pairs, {v['measured_on']})"
         )
     if "lambda" in result:
         macros = ", ".join(f"{name} = {value:g}" for name, value in result["lambda"].items())

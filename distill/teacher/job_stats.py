@@ -14,7 +14,7 @@ CHARACTERS_PER_TOKEN = 4.0  # a rough value for English, until the server says h
 
 
 @dataclasses.dataclass
-class Tally:
+class JobStats:
     """What a job did so far.
 
     Attributes:
@@ -90,7 +90,7 @@ class Tally:
         )
 
 
-class Progress:
+class JobProgress:
     """Writes the line to stderr every so often; over itself on a terminal."""
 
     def __init__(self, seconds: float, stream: TextIO | None = None) -> None:
@@ -105,12 +105,12 @@ class Progress:
             self._stream.write(("\r\x1b[K" if self._over else "") + f"annotate: {text}\n")
             self._stream.flush()
 
-    def show(self, tally: Tally, last: bool = False) -> None:
+    def show(self, stats: JobStats, last: bool = False) -> None:
         """Shows the line if it is time, or if it is the last."""
         if self._seconds <= 0 or (not last and time.monotonic() < self._next):
             return
         self._next = time.monotonic() + self._seconds
-        text = tally.line()
+        text = stats.line()
         if self._over:
             self._stream.write(f"\r\x1b[K{text}" + ("\n" if last else ""))
         else:

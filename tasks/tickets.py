@@ -1,4 +1,4 @@
-"""returns: the embedded tickets, annotated by the simulated teacher."""
+"""tickets: the embedded tickets, annotated by the simulated teacher."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
 
 DATASET = datasets.register(
     datasets.Dataset(
-        name="returns",
+        name="tickets",
         load=load,
         labels=lambda spec: generator.LABELS,
         words=lambda spec: generator.words(),
