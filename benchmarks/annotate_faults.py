@@ -53,9 +53,13 @@ def main() -> None:
     prompt = prompts.load_prompt("tickets")
     sampling = Sampling(server.MODEL, temperature=0.7, max_tokens=60, stops=prompt.stops, seed=0)
     settings = annotate.Settings(
-        samples=SAMPLES, concurrency=CONCURRENCY, requests_per_minute=PER_MINUTE,
-        max_attempts=8, backoff_base=0.05, progress_seconds=30,
-    )  # fmt: skip
+        samples=SAMPLES,
+        concurrency=CONCURRENCY,
+        requests_per_minute=PER_MINUTE,
+        max_attempts=8,
+        backoff_base=0.05,
+        progress_seconds=30,
+    )
     with (
         tempfile.TemporaryDirectory() as folder,
         server.background(endpoint) as url,

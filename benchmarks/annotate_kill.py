@@ -31,10 +31,19 @@ _DISTILL = [sys.executable, "-m", "distill.cli"]
 
 def _command(url: str, rows: Path, output: Path, samples: int) -> list[str]:
     return [
-        *_DISTILL, "annotate", f"--input={rows}", "--prompt=tickets", f"--base_url={url}",
-        f"--model={server.MODEL}", f"--output={output}", f"--samples={samples}",
-        "--temperature=0.7", "--sample_seed=0", "--progress_seconds=0", "--json",
-    ]  # fmt: skip
+        *_DISTILL,
+        "annotate",
+        f"--input={rows}",
+        "--prompt=tickets",
+        f"--base_url={url}",
+        f"--model={server.MODEL}",
+        f"--output={output}",
+        f"--samples={samples}",
+        "--temperature=0.7",
+        "--sample_seed=0",
+        "--progress_seconds=0",
+        "--json",
+    ]
 
 
 def _stored(folder: Path) -> int:

@@ -41,11 +41,19 @@ def _server(*arguments: str) -> tuple[subprocess.Popen, str]:
 
 def _command(url: str, folder: Path, concurrency: int) -> list[str]:
     return [
-        sys.executable, "-m", "distill.cli", "annotate", f"--input={folder / 'rows.jsonl'}",
-        "--prompt=tickets", f"--model={server.MODEL}", f"--base_url={url}",
-        f"--output={folder / 'annotated.jsonl'}", f"--concurrency={concurrency}",
-        "--progress_seconds=30", "--json",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "distill.cli",
+        "annotate",
+        f"--input={folder / 'rows.jsonl'}",
+        "--prompt=tickets",
+        f"--model={server.MODEL}",
+        f"--base_url={url}",
+        f"--output={folder / 'annotated.jsonl'}",
+        f"--concurrency={concurrency}",
+        "--progress_seconds=30",
+        "--json",
+    ]
 
 
 def _whole(folder: Path, concurrency: int) -> dict[str, object]:

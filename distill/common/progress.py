@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -9,7 +10,10 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+_UNCUT = 10_000  # columns; without them tqdm cuts lines at the width of a terminal
+
 Say = Callable[[str], None]
+Note = Callable[[], str]
 
 
 def to_stderr(line: str) -> None:
@@ -37,6 +41,7 @@ class Progress(tqdm):
         say: Say | None = None,
         period: float = 5.0,
         stream: TextIO | None = None,
+        note: Note | None = None,
         **settings: object,
     ) -> None:
         """Starts the clock.
@@ -49,11 +54,12 @@ class Progress(tqdm):
           say: takes lines instead of `stream`.
           period: seconds between two lines; 0 shows every update.
           stream: where to write; None is stderr.
-          **settings: of tqdm.
+          note: called for each report; its text comes after the rate, such as losses or costs.
+          **settings: of tqdm; `disable=True` shows nothing, `smoothing=0` gives the mean rate.
         """
         stream = sys.stderr if stream is None else stream
-        self._say, self._period = say, period
-        self._live = say is None and stream.isatty()
+        self._say, self._period, self._note = say, period, note
+        self._live = say is None and _can_draw(stream)
         self._due = float("inf")  # tqdm displays itself once while it is made
         super().__init__(
             total=total,
@@ -64,39 +70,66 @@ class Progress(tqdm):
             mininterval=0.1 if self._live else 0.0,
             miniters=1,
             dynamic_ncols=self._live,
+            ncols=None if self._live else _UNCUT,
             bar_format=None if self._live else _line_format(total, bool(description)),
             leave=self._live,
             **settings,
         )
         self._due = time.monotonic() + period
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Draws the bar, or writes the line once it is due."""
+    def skip(self, n: int = 1) -> None:
+        """Counts work that was done before: it is shown as done, the rate is without it."""
+        self.n += n
+        if not self.disable:
+            self.initial += n
+            self.last_print_n += n
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Draws the bar, or writes the line once it is due; True if something was drawn."""
         if self._live:
-            super().display(msg, pos)
-        elif time.monotonic() >= self._due:
+            self._take_note()
+            return super().display(msg, pos)
+        if msg is None and time.monotonic() >= self._due:
             self.report()
+        return False
+
+    def clear(self, nolock: bool = False) -> None:
+        """Removes the bar from a terminal; lines stay."""
+        if self._live:
+            super().clear(nolock)
 
     def report(self) -> None:
         """Shows the state now, whether or not it is due."""
+        if self.disable:
+            return
         self._due = time.monotonic() + self._period
         if self._live:
             self.refresh()
-        elif self._say is not None:
+            return
+        self._take_note()
+        if self._say is not None:
             self._say(str(self))
         else:
             self.fp.write(f"{self}\n")
             self.fp.flush()
 
-    def close(self) -> None:
-        """Leaves the finished bar on a terminal; writes nothing elsewhere."""
-        if not self._live:
-            self.disable = True
-        super().close()
+    def _take_note(self) -> None:
+        if self._note is not None:
+            self.postfix = self._note()
+
+
+def _can_draw(stream: TextIO) -> bool:
+    """Whether the stream is a terminal; tqdm draws nothing on one that is 0 columns wide."""
+    if not stream.isatty():
+        return False
+    try:
+        return os.get_terminal_size(stream.fileno()).columns > 0
+    except (OSError, ValueError):  # no file, or no size
+        return True
 
 
 def _line_format(total: int | None, described: bool) -> str:
     head = "{desc}: " if described else ""
     if total is None:
-        return head + "{n_fmt}{unit}  {rate_fmt}{postfix}"
-    return head + "{n_fmt}/{total_fmt}{unit}  {rate_fmt}{postfix}  ETA {remaining}"
+        return head + "{n_fmt}{unit}  {rate_noinv_fmt}{postfix}"
+    return head + "{n_fmt}/{total_fmt}{unit}  {rate_noinv_fmt}{postfix}  ETA {remaining}"

@@ -2,14 +2,16 @@
 
   python -m distill.sweep.demo {smoke,demo,full} --out DIR
 
-Every run is `distill train` with an experiment file of gin/experiments; nothing here
-trains. Runs that are finished are not trained again, so a stopped demo goes on.
+Every run is `distill train` with an experiment file of gin/experiments; nothing here trains.
+The students of the noisy teacher train on the JSONL files that `distill annotate` writes here.
+Runs that are finished are not trained again, so a stopped demo resumes.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -19,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from distill.common.progress import Progress
 from distill.sweep import report
 from distill.sweep.results import Group, group, results_table
 
@@ -26,13 +29,52 @@ SEEDS = (11, 12, 13)
 TICKET = "my fan seems burnt . i bought it in march ."
 
 
+# Settings of an experiment that gin/data/jsonl.gin would replace by its own
+KEPT = ("NUM_LABELS", "VOCABULARY", "VOCAB_SIZE", "INPUT_LENGTH", "TARGET_LENGTH")
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of the table: an experiment and what is set on top of it."""
+    """A row of the table: an experiment and what is set on top of it.
+
+    Attributes:
+      name: what the table calls it.
+      experiment: a file of gin/experiments.
+      overrides: `NAME=value` texts.
+      annotated: whether it trains on the files of `annotate_noisy_runs`.
+    """
 
     name: str
     experiment: str
     overrides: tuple[str, ...]
+    annotated: bool = False
+
+    def configuration(self, out: Path, seed: int) -> tuple[list[str], tuple[str, ...]]:
+        """Gin files and overrides of one seed's run."""
+        from distill.config.resolve import read_macros
+        from distill.tickets import generator
+
+        gin_files = [f"gin/experiments/{self.experiment}.gin"]
+        overrides = (*self.overrides, f"SEED={seed}")
+        if not self.annotated:
+            return gin_files, overrides
+        macros, *_ = read_macros(gin_files, overrides)
+        train, test = annotated_files(out, seed)
+        settings = {name: macros.value(name) for name in KEPT} | {
+            "LABELS": generator.LABELS,
+            "TRAIN_FILE": str(train),
+            "TEST_FILE": str(test),
+        }
+        more = (f"{name}={value!r}" for name, value in settings.items())
+        return [*gin_files, "gin/data/jsonl.gin"], (*overrides, *more)
+
+    @functools.cached_property
+    def policy(self) -> str:
+        """The returns policy of its tickets."""
+        from distill.config.resolve import read_macros
+
+        macros, *_ = read_macros([f"gin/experiments/{self.experiment}.gin"], self.overrides)
+        return macros.value("POLICY")
 
     def run_dir(self, out: Path, seed: int) -> Path:
         """Folder of one seed's run."""
@@ -59,8 +101,10 @@ def rows_of(kind: str) -> tuple[list[Row], tuple[int, ...]]:
         for labels in (250, 500, 1000) if kind == "full" else (250, 500):
             chosen = (f"POLICY={policy}", f"NUM_LABELS={labels}")
             rows += [Row(name, experiment, chosen) for name, experiment in methods]
-    rows.append(Row("distill_labels, noisy teacher", "tickets_noisy_distill_labels", ()))
-    rows.append(Row("step_by_step, noisy teacher", "tickets_noisy_step_by_step", ()))
+    rows += [
+        Row(f"{method}, noisy teacher", f"tickets_noisy_{method}", (), annotated=True)
+        for method in ("distill_labels", "step_by_step")
+    ]
     return rows, SEEDS
 
 
@@ -72,12 +116,12 @@ def _pin(counter: object, cores: Sequence[int]) -> None:
         os.sched_setaffinity(0, {cores[index % len(cores)]})
 
 
-def _train(experiment: str, overrides: tuple[str, ...], run_dir: str) -> dict[str, object]:
+def _train(gin_files: Sequence[str], overrides: tuple[str, ...], run_dir: str) -> dict[str, object]:
     from distill.config.resolve import resolve
     from distill.engines import native
 
     with open(f"{run_dir}.log", "a") as log:
-        resolved = resolve([f"gin/experiments/{experiment}.gin"], overrides)
+        resolved = resolve(gin_files, overrides)
         return native.train(resolved, run_dir, lambda line: print(line, file=log, flush=True))
 
 
@@ -89,78 +133,90 @@ def run_all(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> Iterator[tu
     (out / "runs").mkdir(parents=True, exist_ok=True)
     # Long runs first, so that no core idles at the end.
     jobs = [(row, seed) for row in reversed(rows) for seed in seeds]
-    began = time.monotonic()
-    with ProcessPoolExecutor(len(cores), context, _pin, (counter, cores)) as pool:
+    finished = ""
+    bar = Progress(
+        len(jobs),
+        unit="runs",
+        say=functools.partial(print, flush=True),
+        period=0,
+        note=lambda: finished,
+        smoothing=0,
+    )
+    with bar, ProcessPoolExecutor(len(cores), context, _pin, (counter, cores)) as pool:
         futures = {
-            pool.submit(
-                _train,
-                row.experiment,
-                (*row.overrides, f"SEED={seed}"),
-                str(row.run_dir(out, seed)),
-            ): (row, seed)
+            pool.submit(_train, *row.configuration(out, seed), str(row.run_dir(out, seed))): (
+                row,
+                seed,
+            )
             for row, seed in jobs
         }
-        for done, future in enumerate(as_completed(futures), start=1):
+        for future in as_completed(futures):
             row, seed = futures[future]
             result = future.result()
-            elapsed = time.monotonic() - began
-            remaining = elapsed / done * (len(jobs) - done)
-            print(
-                f"[{done}/{len(jobs)}] {row.name} {' '.join(row.overrides)} seed {seed}: "
-                f"accuracy {result['accuracy']:.3f}   ETA {remaining / 60:.1f} min",
-                flush=True,
-            )
-            yield row, result
+            settings = " ".join((row.name, *row.overrides))
+            finished = f"{settings} seed {seed}: accuracy {result['accuracy']:.3f}"
+            bar.update()
+            yield row, result | {"policy": row.policy}
 
 
-def annotate_noisy_runs(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> float:
-    """Has the noisy runs' tickets annotated over HTTP; returns the teacher's mean accuracy.
+def annotated_files(out: Path, seed: int) -> tuple[Path, Path]:
+    """Where `annotate_noisy_runs` writes the training and the test tickets of a seed."""
+    folder = out.resolve() / "annotated"
+    return folder / f"train-seed{seed}.jsonl", folder / f"test-seed{seed}.jsonl"
 
-    `distill annotate` sends the tickets, without labels, to the simulated teacher behind a
-    loopback endpoint. The runs make the same tickets and annotations in memory, from the
-    same seeds; that both agree is checked.
+
+def annotate_noisy_runs(row: Row, seeds: Sequence[int], out: Path) -> float:
+    """Writes the files that the noisy teacher's students train on, and are tested on.
+
+    `distill annotate` writes the training tickets with what the simulated teacher says about
+    them. The test tickets have gold labels alone.
+
+    Args:
+      row: one of the students, whose macros say which tickets and how good a teacher.
+      seeds: of the runs; each has tickets of its own.
+      out: the demo's folder.
+
+    Returns:
+      The teacher's mean accuracy over the seeds.
 
     Raises:
-      SystemExit: `distill annotate` failed, or gave other rows.
+      SystemExit: `distill annotate` failed.
     """
     from distill import cli
     from distill.config.resolve import resolve
-    from distill.data.datasets import get
     from distill.data.examples import read_jsonl, teacher_accuracy, write_jsonl
-    from distill.tickets import server
+    from distill.tickets import generator
 
-    noisy = next((row for row in rows if row.experiment == "tickets_noisy_step_by_step"), rows[-1])
     accuracies = []
     for seed in seeds:
-        overrides = (*noisy.overrides, f"SEED={seed}")
-        run = resolve([f"gin/experiments/{noisy.experiment}.gin"], overrides).run
-        tickets, _ = get("tickets").load(run.data)
-        stem = out / "annotated" / f"{noisy.experiment}-seed{seed}"
-        unlabeled = [
-            dataclasses.replace(row, label=None, teacher_label=None, rationale=None)
-            for row in tickets
+        overrides = (*row.overrides, f"SEED={seed}")
+        spec = resolve([f"gin/experiments/{row.experiment}.gin"], overrides).run.data
+        policy = str(spec.option("policy"))
+        train, test = annotated_files(out, seed)
+        flags = [
+            f"--policy={policy}",
+            f"--rows={spec.option('num_rows')}",
+            f"--seed={spec.data_seed}",
+            f"--teacher_accuracy={spec.option('teacher_accuracy')}",
+            f"--output={train}",
         ]
-        write_jsonl(f"{stem}.unlabeled.jsonl", unlabeled)
-        with server.background(server.Endpoint(server.row_teacher(tickets))) as url:
-            flags = [
-                f"--input={stem}.unlabeled.jsonl", "--prompt=tickets", f"--base_url={url}",
-                f"--model={server.MODEL}", f"--output={stem}.jsonl",
-            ]  # fmt: skip
-            print(f"$ distill annotate {' '.join(flags)}", flush=True)
-            if cli.main(["annotate", *flags]):
-                raise SystemExit(2)
-        annotated = read_jsonl(f"{stem}.jsonl", "train")
-        if [(r.id, r.teacher_label, r.rationale) for r in annotated] != [
-            (r.id, r.teacher_label, r.rationale) for r in tickets
-        ]:
-            raise SystemExit(f"{stem}.jsonl differs from the rows of the runs")
-        accuracies.append(teacher_accuracy(tickets))
-        print(f"the teacher is right on {accuracies[-1]:.1%} of them", flush=True)
+        print(f"$ distill annotate {' '.join(flags)}", flush=True)
+        if cli.main(["annotate", *flags]):
+            raise SystemExit(2)
+        tickets = generator.generate(policy, spec.option("num_test"), spec.data_seed, "test")
+        write_jsonl(test, tickets)
+        accuracies.append(teacher_accuracy(read_jsonl(train, "train")))
     return sum(accuracies) / len(accuracies)
 
 
-def findings(groups: Sequence[Group], teacher: float, latency_ms: float) -> list[str]:
-    """What the numbers say, whichever way they fall."""
+def findings(groups: Sequence[Group], teacher: float | None, latency_ms: float) -> list[str]:
+    """What the numbers say, whichever way they fall.
+
+    Args:
+      groups: rows of the table.
+      teacher: accuracy of the noisy teacher; None where no student learns from it.
+      latency_ms: time in which a student answers.
+    """
     by_key = {(g.name, g.policy, g.labels): g for g in groups}
     sentences = []
     for (name, policy, labels), step_by_step in by_key.items():
@@ -198,7 +254,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     began = time.monotonic()
     rows, seeds = rows_of(options.kind)
-    teacher = annotate_noisy_runs(rows, seeds, options.out)
+    noisy = next((row for row in rows if row.annotated), None)
+    teacher = annotate_noisy_runs(noisy, seeds, options.out) if noisy else None
     results: dict[Row, list[dict]] = {row: [] for row in rows}
     for row, result in run_all(rows, seeds, options.out):
         results[row].append(result)

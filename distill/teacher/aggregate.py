@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from etils import epath
 
 from distill.common.accuracy import wilson_interval
+from distill.common.atomic import write_text
 from distill.data.examples import Example, Failure, write_jsonl
 from distill.data.released.completions import Completion
 from distill.teacher.consistency import Verdict, vote
@@ -33,22 +34,15 @@ class AggregatedRow:
         are of (up to a stop; "" if no sample was answered). The first is the row's own; the
         others have the same label and another rationale.
       agreement: share of the samples with the label.
-      answered: whether any sample was.
     """
 
     readings: tuple[tuple[Example, str], ...]
     agreement: float
-    answered: bool
 
     @property
     def row(self) -> Example:
         """The row as its own reading has it."""
         return self.readings[0][0]
-
-    @property
-    def completion(self) -> str:
-        """The raw completion of the row's own reading."""
-        return self.readings[0][1]
 
 
 @dataclasses.dataclass
@@ -106,9 +100,7 @@ def aggregate(
             totals.with_gold += 1
             totals.correct += verdict.label is not None and prompt.same(verdict.label, row.label)
         yield AggregatedRow(
-            tuple(_readings(row, prompt, records, completions, verdict)),
-            verdict.agreement,
-            answered,
+            tuple(_readings(row, prompt, records, completions, verdict)), verdict.agreement
         )
 
 
@@ -184,7 +176,7 @@ def write_annotated(
 
     write_jsonl(path, kept())
     if left_out:
-        dropped_path.write_text("".join(json.dumps(fields) + "\n" for fields in left_out))
+        write_text(dropped_path, "".join(json.dumps(fields) + "\n" for fields in left_out))
     elif dropped_path.exists():
         dropped_path.unlink()
     written = counts.pop("written", 0)

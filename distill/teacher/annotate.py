@@ -11,11 +11,12 @@ import signal
 import threading
 from collections.abc import Sequence
 
+from distill.common.progress import Progress, to_stderr
 from distill.common.terminal import printable
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.teacher.client import Answer, Client, Permanent, Reason, Refused, Retry
-from distill.teacher.job_stats import JobProgress, JobStats
+from distill.teacher.job_stats import JobStats
 from distill.teacher.limits import Limits, backoff, jitter
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt
@@ -44,13 +45,20 @@ class Job:
         self.limits = Limits(
             settings.requests_per_minute, settings.tokens_per_minute, sleep=self._sleep
         )
-        self.stats = JobStats(len(rows), price)
+        self.stats = JobStats(price)
         self.stopped: str | None = None  # why the run ended before its rows did
         self.error: str | None = None  # why no run can go on
         self.last_failure = ""  # what the last row that failed was told
         digests = Digests(prompt, sampling)
         self._missing = pending_rows(rows, digests, settings.samples, store, settings.retry_failed)
-        self._progress = JobProgress(settings.progress_seconds)
+        self._progress = Progress(
+            len(rows),
+            "annotate",
+            period=settings.progress_seconds,
+            note=self.stats.note,
+            smoothing=0,  # answers come in bursts: the mean rate says more than that of the last
+            disable=settings.progress_seconds <= 0,
+        )
         self._reserved, self._under_way = 0.0, 0
         self._failed_in_turn, self._halted = 0, asyncio.Event()
         self._prefix_characters = len(prompt.prefix(sampling.api))
@@ -83,7 +91,8 @@ class Job:
                 self.store.sync()
             except UserError as error:
                 self._fail(str(error))
-            self._progress.show(self.stats, last=True)
+            self._progress.report()
+            self._progress.close()
             await self.client.close()
         if self.error:
             raise UserError(
@@ -98,13 +107,12 @@ class Job:
             task = next(self._missing, _END)
             if task is _END:
                 return
-            self.stats.seen += 1
             if task is None:
-                if self.stats.seen % 1000 == 0:
+                self._progress.skip()
+                if self._progress.n % 1000 == 0:
                     await asyncio.sleep(0)
                 continue
             if not await self._may_ask(task):
-                self.stats.seen -= 1
                 return
             self.stats.asked += 1
             try:
@@ -169,12 +177,14 @@ class Job:
                 self._store_answer(task, run, answer, attempts)
                 remaining = remaining[min(len(run), len(answer.texts)) :]
             self.stats.answered += 1
+            self._progress.update()
             self._failed_in_turn = 0
         except _RowFailed as failure:
             for sample in remaining:
                 self._store_failure(task, sample, failure)
             self.last_failure = str(failure)
             self.stats.failed += 1
+            self._progress.update()
             self.stats.reasons[failure.reason] += 1
             self._failed_in_turn += 1
             if self._failed_in_turn >= self.settings.max_failures:
@@ -183,12 +193,10 @@ class Job:
                     f"{failure.reason} ({failure}); --retry_failed asks for them again"
                 )
         except _Unaffordable:
-            self.stats.seen -= 1
             self.stats.asked -= 1
         finally:
             self._under_way -= 1
             self._reserved -= reserved
-            self._progress.show(self.stats)
 
     async def _ask(self, row: Example, count: int, first: int) -> tuple[Answer, int]:
         """An answer with at least one sample, and the number of attempts.
@@ -212,8 +220,8 @@ class Job:
             except Refused as error:
                 raise _RowFailed(Reason.BAD_REQUEST, str(error)) from None
             except Retry as error:
-                if not self.stats.retries[error.reason]:
-                    self._progress.note(f"{error.reason}: {error}; asking again")
+                if self.settings.progress_seconds > 0 and not self.stats.retries[error.reason]:
+                    to_stderr(f"annotate: {error.reason}: {error}; asking again")
                 self.stats.retries[error.reason] += 1
                 if error.tokens:  # an answer of no use is paid for too
                     self._count(row, error.tokens)
@@ -278,7 +286,7 @@ class Job:
                 self.store.sync_if_due()
             except UserError as error:
                 self._fail(str(error))
-            self._progress.show(self.stats)
+            self._progress.refresh()
 
     def _stop_on_interrupt(self) -> object:
         """On Ctrl-C what is under way is finished and stored; gives what undoes this."""

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
 
+from distill.common.atomic import write_text
 from distill.common.terminal import printable
 from distill.common.text_files import json_lines
 from distill.errors import UserError
@@ -62,7 +63,7 @@ def write_requests(
         nonlocal lines, size
         number = f"-{len(files)}" if files else ""
         target = path.parent / f"{path.stem}{number}{path.suffix}"
-        target.write_text("".join(lines))
+        write_text(target, "".join(lines))
         files.append(str(target))
         lines, size = [], 0
 

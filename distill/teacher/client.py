@@ -145,9 +145,12 @@ class Client:
             max_connections=concurrency, max_keepalive_connections=concurrency
         )
         self._client = openai.AsyncOpenAI(
-            base_url=self.base_url, api_key=key, max_retries=0, timeout=timeout,
+            base_url=self.base_url,
+            api_key=key,
+            max_retries=0,
+            timeout=timeout,
             http_client=openai.DefaultAsyncHttpxClient(limits=limits),
-        )  # fmt: skip
+        )
 
     def __repr__(self) -> str:
         return f"Client({self.base_url!r})"

@@ -19,16 +19,15 @@ class Verdict:
 
     Attributes:
       label: the majority's, or None where no sample has one.
-      rationales: different reasons of the samples that say so, in their order.
       failure: of the first sample where there is no label; `no_rationale` where no
         sample of the majority gives a reason; else the chosen sample's own, or None.
       agreement: votes for the label / N; samples without a label vote for nothing.
-      chosen: number of the sample that label and first rationale are of.
-      samples: numbers of the samples that the rationales are of.
+      chosen: number of the sample whose label and rationale are the row's.
+      samples: numbers of the samples of the majority that give different reasons, the chosen
+        one first.
     """
 
     label: str | None
-    rationales: tuple[str, ...]
     failure: Failure | None
     agreement: float
     chosen: int
@@ -53,9 +52,7 @@ def vote(samples: Sequence[Completion], same: Callable[[str, str], bool]) -> Ver
         else:
             groups.append([number])
     if not groups:
-        first = samples[0]
-        reasons = (first.rationale,) if first.rationale else ()
-        return Verdict(None, reasons, first.failure or Failure.NO_ANSWER, 0.0, 0)
+        return Verdict(None, samples[0].failure or Failure.NO_ANSWER, 0.0, 0)
     majority = max(groups, key=len)  # the first of the largest
     with_reason = [number for number in majority if samples[number].rationale]
     chosen = next((n for n in with_reason if samples[n].failure is None), None)
@@ -67,7 +64,6 @@ def vote(samples: Sequence[Completion], same: Callable[[str, str], bool]) -> Ver
             first.setdefault(samples[number].rationale, number)
     return Verdict(
         label=samples[chosen].label,
-        rationales=tuple(first),
         failure=samples[chosen].failure,
         agreement=len(majority) / len(samples),
         chosen=chosen,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from etils import epath
 
+from distill.common.atomic import write_text
 from distill.data.examples import Example
 from distill.data.released.completions import NLI_LABELS
 from distill.data.released.rows import KINDS
@@ -40,13 +41,13 @@ def write_released(
     base = epath.Path(folder) / dataset
     (base / "llm").mkdir(parents=True, exist_ok=True)
     files = [base / f"{dataset}_{split}.json"]
-    files[0].write_text("".join(lines))
+    write_text(files[0], "".join(lines))
     for old in (base / "llm").glob(f"{split}_CoT_*.json"):
         old.unlink()
     texts = [text for _, text in rows]
     for number, start in enumerate(range(0, max(1, len(texts)), _PART)):
         files.append(base / "llm" / f"{split}_CoT_{number}.json")
-        files[-1].write_text(json.dumps(texts[start : start + _PART]))
+        write_text(files[-1], json.dumps(texts[start : start + _PART]))
     return [str(file) for file in files]
 
 

@@ -6,9 +6,13 @@ import dataclasses
 import enum
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from distill.data.examples import Example
+from distill.common.flags import check_bounds, flag
 from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.data.examples import Example
 
 
 class Dropped(enum.StrEnum):
@@ -25,29 +29,18 @@ class Dropped(enum.StrEnum):
 class Filters:
     """The filters of a job; none by default.
 
-    Attributes:
-      drop_unparsed: rows without a teacher label.
-      min_agreement: least share of samples with the majority's label, 0 to 1.
-      gold_only: rows with a gold label that the teacher's label does not match.
-      min_words, max_words: length of a rationale in words; None is no bound. A row
-        without a rationale has 0 words.
-      drop_leaks: rationales in which the label stands as a word.
+    A row without a rationale has 0 words; a row without a gold label passes `gold_only`.
     """
 
-    drop_unparsed: bool = False
-    min_agreement: float = 0.0
-    gold_only: bool = False
-    min_words: int | None = None
-    max_words: int | None = None
-    drop_leaks: bool = False
+    drop_unparsed: bool = flag(False, "drop: no label could be read")
+    min_agreement: float = flag(0.0, "drop: a smaller share of the samples agrees", least=0, most=1)
+    gold_only: bool = flag(False, "drop: the label is not the gold label")
+    min_words: int | None = flag(None, "drop: a shorter rationale", least=0)
+    max_words: int | None = flag(None, "drop: a longer rationale", least=0)
+    drop_leaks: bool = flag(False, "drop: the rationale names the label")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_agreement <= 1:
-            raise UserError(f"got --min_agreement {self.min_agreement}, expected 0 to 1")
-        for name in ("min_words", "max_words"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise UserError(f"got --{name} {value}, expected at least 0")
+        check_bounds(self)
         if None not in (self.min_words, self.max_words) and self.min_words > self.max_words:
             raise UserError(
                 f"got --min_words {self.min_words} and --max_words {self.max_words}: no rationale "

@@ -1,12 +1,10 @@
-"""Counts of a running job, and the line that says how it goes."""
+"""Counts of a running job."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import sys
 import time
-from typing import TextIO
 
 from distill.teacher.prices import Price
 
@@ -18,8 +16,6 @@ class JobStats:
     """What a job did so far.
 
     Attributes:
-      rows: rows of the job.
-      seen: rows that are done, asked for or passed over.
       asked: rows asked for in this run.
       answered, failed: rows of this run by their end.
       requests: requests sent, failed ones included.
@@ -29,9 +25,7 @@ class JobStats:
       retries: failed attempts by reason.
     """
 
-    rows: int
     price: Price | None = None
-    seen: int = 0
     asked: int = 0
     answered: int = 0
     failed: int = 0
@@ -75,44 +69,13 @@ class JobStats:
             "seconds": round(self.seconds, 3),
         }
 
-    def line(self) -> str:
-        """`1,200/5,000 rows  31.0 rows/s  ...`."""
-        rate = (self.answered + self.failed) / max(self.seconds, 1e-9)
-        done = self.seen - (self.asked - self.answered - self.failed)
-        left = self.rows - done
-        eta = f"{left / rate / 60:.1f} min" if rate and left else "-"
-        cost = f"  ${self.cost:.4f}" if self.price else ""
-        failed = f"  {self.failed:,} failed" if self.failed else ""
-        retried = f"  {sum(self.retries.values()):,} retries" if self.retries else ""
-        return (
-            f"{done:,}/{self.rows:,} rows  {rate:.1f} rows/s  {self.tokens_in:,} tokens in, "
-            f"{self.tokens_out:,} out{cost}{failed}{retried}  ETA {eta}"
-        )
-
-
-class JobProgress:
-    """Writes the line to stderr every so often; over itself on a terminal."""
-
-    def __init__(self, seconds: float, stream: TextIO | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._seconds = seconds
-        self._over = self._stream.isatty()
-        self._next = time.monotonic() + seconds
-
-    def note(self, text: str) -> None:
-        """Shows a line of its own."""
-        if self._seconds > 0:
-            self._stream.write(("\r\x1b[K" if self._over else "") + f"annotate: {text}\n")
-            self._stream.flush()
-
-    def show(self, stats: JobStats, last: bool = False) -> None:
-        """Shows the line if it is time, or if it is the last."""
-        if self._seconds <= 0 or (not last and time.monotonic() < self._next):
-            return
-        self._next = time.monotonic() + self._seconds
-        text = stats.line()
-        if self._over:
-            self._stream.write(f"\r\x1b[K{text}" + ("\n" if last else ""))
-        else:
-            self._stream.write(f"annotate: {text}\n")
-        self._stream.flush()
+    def note(self) -> str:
+        """The end of a progress line: `8,500 tokens in, 240 out, $0.0012, 2 failed, 5 retries`."""
+        parts = [f"{self.tokens_in:,} tokens in", f"{self.tokens_out:,} out"]
+        if self.price:
+            parts.append(f"${self.cost:.4f}")
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        if self.retries:
+            parts.append(f"{sum(self.retries.values()):,} retries")
+        return ", ".join(parts)

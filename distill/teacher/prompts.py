@@ -31,7 +31,6 @@ from distill.errors import UserError, closest, unknown
 
 FOLDER = Path(__file__).resolve().parent / "prompts"
 PARSERS = ("nli", "choice", "equation", "label", "free")
-APIS = ("chat", "completions")
 _SLOT = re.compile(r"\{(\w+)\}")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _LISTED = re.compile(r"^\(([a-z])\) (.+)$", re.MULTILINE)

@@ -62,6 +62,8 @@ def answer_records(
         if answer.tokens is None:
             usage["estimated"] = True
         yield record(task, sample, True) | {
-            "completion": text, "finish": finish, "usage": usage,
-        }  # fmt: skip
+            "completion": text,
+            "finish": finish,
+            "usage": usage,
+        }
         tokens = (0, 0)

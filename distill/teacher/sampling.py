@@ -6,58 +6,85 @@ import dataclasses
 import functools
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
-from distill.data.examples import Example
+from distill.common.flags import flag
 from distill.errors import UserError
-from distill.teacher.prompts import APIS, Prompt
+
+if TYPE_CHECKING:
+    from distill.data.examples import Example
+    from distill.teacher.prompts import Prompt
 
 _MAX_SEED = 2**31
+_MOST_STOPS = 4  # that OpenAI takes
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+_LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Settings of a request; all of them are part of an answer's digest.
+    """Settings of a request; what is sent of them is part of an answer's digest.
 
-    Attributes:
-      model: its name at the endpoint.
-      api: "chat" or "completions".
-      temperature: 0 for the likeliest answer; None leaves it to the server.
-      top_p: nucleus, or None.
-      max_tokens: longest completion, at least 1 (some servers take 0 as unlimited).
+    `for_prompt` fills in what is left to the prompt. If `extra` names max_completion_tokens,
+    max_tokens is not sent. A longest completion is at least 1 token: some servers take 0 as
+    unlimited.
+
+    Attributes without a flag:
       stops: texts at which the server ends a completion.
-      seed: sample k is drawn with seed + k; None sends no seed.
-      extra: JSON text of further fields of the body, e.g. '{"reasoning_effort": "low"}'. If it
-        names max_completion_tokens, max_tokens is not sent.
     """
 
-    model: str
-    api: str = "chat"
-    temperature: float | None = 0.0
-    top_p: float | None = None
-    max_tokens: int = 200
+    model: str = flag("", "the model's name at the endpoint")
+    api: str = flag("chat", "form of the requests", choices=tuple(PATHS))
+    temperature: float | None = flag(None, "default: 0 for one sample, 0.7 for several")
+    top_p: float | None = flag(None, "nucleus sampling; default: the server's")
+    max_tokens: int | None = flag(None, "of a completion; default: the prompt's")
+    seed: int | None = flag(
+        None, "sample k is drawn with this + k (if the server can)", name="sample_seed"
+    )
+    no_stop: bool = flag(False, "send no stops (some models refuse them)")
+    extra: str = flag("{}", "further fields of every request", metavar="JSON")
     stops: tuple[str, ...] = ()
-    seed: int | None = None
-    extra: str = "{}"
 
     def __post_init__(self) -> None:
-        if self.api not in APIS:
-            raise UserError(f"got api {self.api!r}, expected one of {', '.join(APIS)}")
+        if self.api not in PATHS:
+            raise UserError(f"got --api {self.api!r}, expected one of {', '.join(PATHS)}")
         try:
             extra = json.loads(self.extra)
         except json.JSONDecodeError as error:
             raise UserError(f"--extra: got {self.extra!r}, expected a JSON object") from error
         if not isinstance(extra, dict):
             raise UserError(f"--extra: got {self.extra!r}, expected a JSON object")
-        longest = [self.max_tokens, *(extra.get(name, 1) for name in _LENGTHS)]
-        if any(not isinstance(n, int) or n < 1 for n in longest):
-            raise UserError(
-                f"got a longest completion of {min(longest, key=str)!r} tokens, expected at least "
-                "1: some servers take 0 as unlimited"
-            )
+        lengths = {f"--extra {name}": extra[name] for name in _LENGTHS if name in extra}
+        if self.max_tokens is not None:
+            lengths["--max_tokens"] = self.max_tokens
+        for name, length in lengths.items():
+            if not isinstance(length, int) or length < 1:
+                raise UserError(
+                    f"got {name} {length!r}, expected at least 1: some servers take 0 as unlimited"
+                )
         for name in ("model", "messages", "prompt", "n", "seed", "stream"):
             if name in extra:
                 raise UserError(f"--extra may not set {name!r}")
+
+    def for_prompt(self, prompt: Prompt, samples: int = 1) -> Sampling:
+        """These settings with what the prompt and the number of samples decide.
+
+        Raises:
+          UserError: several samples at temperature 0.
+        """
+        temperature = self.temperature
+        if temperature is None:
+            temperature = 0.7 if samples > 1 else 0.0
+        if samples > 1 and temperature == 0:
+            raise UserError(
+                f"--samples {samples} at --temperature 0 are all the same: raise the temperature"
+            )
+        return dataclasses.replace(
+            self,
+            temperature=temperature,
+            max_tokens=prompt.max_tokens if self.max_tokens is None else self.max_tokens,
+            stops=() if self.no_stop else prompt.stops[:_MOST_STOPS],
+        )
 
     def body(self, prompt: Prompt, row: Example, count: int, first: int) -> dict[str, object]:
         """The JSON body that asks for samples first, first + 1, ... first + count - 1."""
@@ -88,9 +115,6 @@ class Sampling:
     def longest(self) -> int:
         """The most tokens that one completion may have."""
         return json.loads(self.extra).get("max_completion_tokens", self.max_tokens)
-
-
-_LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
 class Digests:

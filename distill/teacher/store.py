@@ -22,6 +22,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
+from distill.common import atomic
 from distill.errors import UserError
 from distill.teacher.locks import FileLock, ObjectLock
 
@@ -56,7 +57,7 @@ class Store:
         read_only: bool = False,
     ) -> None:
         self.path = epath.Path(path)
-        self._remote = "://" in str(path) if remote is None else remote
+        self._remote = not atomic.is_local(path) if remote is None else remote
         self._sync_records, self._sync_seconds = sync_records, sync_seconds
         self._shard_records, self._read_only = shard_records, read_only
         self._index: dict[bytes, int] = {}
@@ -81,9 +82,6 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __len__(self) -> int:
-        return len(self._index)
 
     def state(self, key: str) -> bool | None:
         """True if a sample was answered, False if it failed, None if it is not stored."""
@@ -125,7 +123,7 @@ class Store:
         """Keeps what was asked beside the answers, as `asked-<name>.json`, once."""
         path = self.path / f"asked-{name}.json"
         if not path.exists():
-            _write_whole(path, json.dumps(settings, indent=1) + "\n")
+            atomic.write_json(path, settings)
 
     def described(self) -> list[dict[str, object]]:
         """What `describe` kept."""
@@ -197,7 +195,7 @@ class Store:
         if shards and not header_path.exists():
             raise UserError(f"{self.path} has shards but no store.json; is it a store?")
         if not self._read_only and not header_path.exists():
-            _write_whole(header_path, json.dumps({"schema": SCHEMA}) + "\n")
+            atomic.write_json(header_path, {"schema": SCHEMA})
         for number, path in shards:
             # A number that is missing was lost by hand; the list keeps number = position.
             while len(self._shards) < number:
@@ -281,11 +279,7 @@ class Store:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         self._shards.append(path)
         self._size = self._in_shard = 0
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        atomic.sync_directory(self.path)
 
     def _close_shard(self) -> None:
         if self._fd >= 0:
@@ -303,10 +297,3 @@ def _is_json(line: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _write_whole(path: epath.Path, text: str) -> None:
-    """Writes a file so that a reader sees all of it or none."""
-    temporary = path.parent / f".{path.name}.{os.getpid()}"
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -2,7 +2,7 @@
 
   python -m distill.tickets.server --port 8400 --policy hard --accuracy .87
 
-A loopback endpoint for the demonstration and the tests: `/v1/chat/completions`,
+A loopback endpoint to try `distill annotate` on, for tests and benchmarks: `/v1/chat/completions`,
 `/v1/completions` and `/v1/models`, with a plan of faults. It is no server for the network.
 
 Source of the protocol: the OpenAI API reference (platform.openai.com/docs/api-reference).
@@ -48,12 +48,6 @@ def tickets_teacher(policy: str = "natural", accuracy: float = 1.0, seed: int = 
         return f"{annotated.rationale}\nAnswer: {annotated.teacher_label}"
 
     return respond
-
-
-def row_teacher(rows: Sequence[Example]) -> Respond:
-    """Says about each ticket what its row says: the teacher of annotated rows."""
-    answers = {row.input: f"{row.rationale}\nAnswer: {row.teacher_label}" for row in rows}
-    return lambda prompt, draw: answers.get(ticket_of(prompt), "This is no ticket of the desk.")
 
 
 def ticket_of(prompt: str) -> str:
@@ -199,9 +193,13 @@ def _content(request: dict, prompt: str, texts: Sequence[str]) -> dict:
     ]
     kind = "chat.completion" if chat else "text_completion"
     return {
-        "id": "simulated", "object": kind, "created": 0, "model": request.get("model", MODEL),
-        "choices": choices, "usage": usage,
-    }  # fmt: skip
+        "id": "simulated",
+        "object": kind,
+        "created": 0,
+        "model": request.get("model", MODEL),
+        "choices": choices,
+        "usage": usage,
+    }
 
 
 class _Connection(asyncio.Protocol):

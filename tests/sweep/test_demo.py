@@ -1,5 +1,6 @@
 """The demo's table, findings and page, from invented results."""
 
+import dataclasses
 import html.parser
 import pathlib
 
@@ -10,9 +11,14 @@ from distill.sweep import demo, report, results
 
 def _result(accuracy, seed, **changes):
     fixed = {
-        "policy": "natural", "labels": 500, "steps": 10, "parameters": 7, "method": "finetune",
-        "interval": [accuracy - 0.1, accuracy + 0.1], "seconds": 1.0,
-    }  # fmt: skip
+        "policy": "natural",
+        "labels": 500,
+        "steps": 10,
+        "parameters": 7,
+        "method": "finetune",
+        "interval": [accuracy - 0.1, accuracy + 0.1],
+        "seconds": 1.0,
+    }
     return fixed | changes | {"accuracy": accuracy, "seed": seed}
 
 
@@ -64,13 +70,37 @@ def test_every_row_is_an_experiment(kind, runs):
         )
 
 
-def test_tickets_are_annotated_over_http(tmp_path, capsys):
-    overrides = ("NUM_ROWS=40", "NUM_LABELS=40")
-    row = demo.Row("noisy", "tickets_noisy_step_by_step", overrides)
-    accuracy = demo.annotate_noisy_runs([row], (3, 4), tmp_path)
-    assert 0.7 < accuracy < 1
-    folder = tmp_path / "annotated"
-    annotated = folder / "tickets_noisy_step_by_step-seed3.jsonl"
-    assert '"label"' not in annotated.read_text() and annotated.read_text().count("\n") == 40
-    assert len(list(folder.glob("*.store"))) == 2
-    assert "40 answered" in capsys.readouterr().out
+def test_the_demo_trains_on_the_file_that_it_annotated(tmp_path, capsys):
+    """Rows, their order and the vocabulary are those of the embedded tickets."""
+    from distill.config.resolve import resolve
+    from distill.data.datasets import load_splits, vocabulary_words
+
+    rows, _ = demo.rows_of("demo")
+    noisy = [row for row in rows if row.annotated]
+    assert [row.name.partition(",")[0] for row in noisy] == ["distill_labels", "step_by_step"]
+    accuracy = demo.annotate_noisy_runs(noisy[0], (11,), tmp_path)
+    shown = capsys.readouterr().out
+    train, test = demo.annotated_files(tmp_path, 11)
+    assert f"2000 rows, teacher right on {accuracy:.1%}" in shown and 0.84 < accuracy < 0.89
+    assert f"--output={train}" in shown
+    for row in noisy:
+        spec = resolve(*row.configuration(tmp_path, 11)).run.data
+        embedded = resolve([f"gin/experiments/{row.experiment}.gin"], ("SEED=11",)).run.data
+        assert (spec.dataset, spec.option("train_file")) == ("jsonl", str(train))
+        assert spec.option("test_file") == str(test)
+        changed = {"dataset": embedded.dataset, "dataset_options": embedded.dataset_options}
+        assert dataclasses.replace(spec, **changed) == embedded
+        ours, theirs = load_splits(spec), load_splits(embedded)
+        for split in ("train", "validation", "test"):
+            assert list(ours[split]) == list(theirs[split])
+        assert vocabulary_words(spec) == vocabulary_words(embedded)
+        assert row.policy == "hard"
+
+
+def test_the_other_rows_train_on_generated_tickets(tmp_path):
+    for row in demo.rows_of("full")[0]:
+        gin_files, overrides = row.configuration(tmp_path, 11)
+        if not row.annotated:
+            assert gin_files == [f"gin/experiments/{row.experiment}.gin"]
+            assert overrides == (*row.overrides, "SEED=11")
+            assert f"POLICY={row.policy}" in overrides

@@ -47,7 +47,7 @@ def rows_file(tmp_path, tickets):
 def _sampling(**changes) -> Sampling:
     prompt = prompts.load_prompt("tickets")
     settings = {"model": server.MODEL, "max_tokens": 60, "stops": prompt.stops, "seed": 1}
-    return Sampling(**settings | changes)
+    return Sampling(**settings | changes).for_prompt(prompt)
 
 
 @pytest.fixture
@@ -60,16 +60,29 @@ def sampling():
 def run_job():
     """Runs a job on a folder of its own; gives it when it has ended."""
 
-    def run(url, rows, folder, key="none", timeout=60.0, any_model=False, asks=None, price=None,
-            **settings):  # fmt: skip
+    def run(
+        url,
+        rows,
+        folder,
+        key="none",
+        timeout=60.0,
+        any_model=False,
+        asks=None,
+        price=None,
+        **settings,
+    ):
         settings = {"backoff_base": 0.005, "progress_seconds": 0} | settings
         with Store(folder) as store:
             client = Client(url, key, timeout, settings.get("concurrency", 16), any_model)
             job = annotate.Job(
-                rows, prompts.load_prompt("tickets"), asks or _sampling(),
+                rows,
+                prompts.load_prompt("tickets"),
+                asks or _sampling(),
                 annotate.Settings(**settings),
-                store, client, price,
-            )  # fmt: skip
+                store,
+                client,
+                price,
+            )
             annotate.run_job(job)
             job.records = list(store.records())
         return job

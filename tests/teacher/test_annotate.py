@@ -47,8 +47,15 @@ def test_an_undisturbed_job_asks_once_a_row_and_keeps_what_was_said(
 def test_every_row_ends_once_under_all_faults_at_once(serve, run_job, tickets, tmp_path, sampling):
     plan = _plan(dict.fromkeys(TRANSIENT, 0.04), {"drop": 0.02, "empty_choices": 0.02})
     with serve(plan) as (endpoint, url):
-        job = run_job(url, tickets, tmp_path / "s", samples=3, max_attempts=6, timeout=3.0,
-                      asks=sampling(temperature=0.7))  # fmt: skip
+        job = run_job(
+            url,
+            tickets,
+            tmp_path / "s",
+            samples=3,
+            max_attempts=6,
+            timeout=3.0,
+            asks=sampling(temperature=0.7),
+        )
         assert set(endpoint.counts) >= {*TRANSIENT, "answered"}, "a fault never struck"
         assert "max_tokens=0" not in endpoint.counts
     assert _ends(job) == {(row.id, k): 1 for row in tickets for k in range(3)}
@@ -63,8 +70,9 @@ def test_every_row_ends_once_under_all_faults_at_once(serve, run_job, tickets, t
 def test_a_fault_that_lasts_is_the_typed_reason(serve, run_job, tickets, tmp_path, kind):
     rows = tickets[:4]
     with serve(_plan(always={kind: 1.0})) as (endpoint, url):
-        job = run_job(url, rows, tmp_path / "s", max_attempts=2,
-                      timeout=1.0 if kind == "stall" else 60.0)  # fmt: skip
+        job = run_job(
+            url, rows, tmp_path / "s", max_attempts=2, timeout=1.0 if kind == "stall" else 60.0
+        )
     assert kind == "stall" or endpoint.counts[kind] == 2 * len(rows)
     assert [r["failure"] for r in job.records] == [REASONS[kind]] * len(rows)
     assert job.stats.reasons == {REASONS[kind]: len(rows)}
@@ -113,7 +121,35 @@ def test_the_first_failure_of_a_kind_is_said_once(serve, run_job, tickets, tmp_p
     shown = capsys.readouterr().err
     assert job.stats.retries["server_error"] > 1
     assert shown.count("server_error: HTTP 500: ") == shown.count("annotate: connection: ") == 1
-    assert "annotate: 20/20 rows" in shown
+    last = shown.splitlines()[-1]
+    assert last.startswith("annotate: 20/20 rows ") and " rows/s, " in last
+    assert f"{job.stats.tokens_in:,} tokens in, {job.stats.tokens_out:,} out, " in last
+    assert f"{sum(job.stats.retries.values())} retries  ETA 00:00" in last
+
+
+def test_progress_shows_stored_rows_as_done_and_the_cost(serve, run_job, tickets, tmp_path, capsys):
+    with serve(_plan(always={"500": 0.3})) as (_, url):
+        run_job(url, tickets[:20], tmp_path / "s", max_attempts=1)
+        assert capsys.readouterr().err == ""
+        run_job(
+            url,
+            tickets[:30],
+            tmp_path / "s",
+            max_attempts=1,
+            progress_seconds=60,
+            price=Price(10.0, 30.0),
+        )
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == 2 and shown[0].startswith("annotate: server_error: ")
+    assert shown[1].startswith("annotate: 30/30 rows ")
+    assert " out, $0.0" in shown[1] and " failed, " in shown[1]
+
+
+def test_progress_lines_come_as_often_as_told(serve, run_job, tickets, tmp_path, capsys):
+    with serve(latency=0.2) as (_, url):
+        run_job(url, tickets[:8], tmp_path / "s", progress_seconds=0.3, concurrency=1)
+    shown = capsys.readouterr().err.splitlines()
+    assert 3 <= len(shown) <= 8 and all(line.startswith("annotate: ") for line in shown)
 
 
 def test_a_wait_of_hours_stops_the_job(serve, run_job, tickets, tmp_path):
@@ -189,8 +225,9 @@ def test_both_bounds_are_kept_at_once(serve, run_job, tickets, tmp_path):
     """Rows that wait for room under the cost count when rows are counted."""
     price = Price(10.0, 30.0)
     with serve(latency=0.05) as (endpoint, url):
-        job = run_job(url, tickets, tmp_path / "s", price=price, max_cost=0.1, max_rows=17,
-                      concurrency=32)  # fmt: skip
+        job = run_job(
+            url, tickets, tmp_path / "s", price=price, max_cost=0.1, max_rows=17, concurrency=32
+        )
     assert job.stopped == "max_rows" and endpoint.counts["answered"] == 17
 
 
@@ -228,9 +265,13 @@ def test_a_store_that_fails_ends_the_job_with_its_reason(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"max_tokens": 0}, {"max_tokens": -1}, {"extra": '{"max_tokens": 0}'},
-     {"extra": '{"max_completion_tokens": 0}'}],
-)  # fmt: skip
+    [
+        {"max_tokens": 0},
+        {"max_tokens": -1},
+        {"extra": '{"max_tokens": 0}'},
+        {"extra": '{"max_completion_tokens": 0}'},
+    ],
+)
 def test_no_request_may_ask_for_zero_tokens(changes, sampling):
     with pytest.raises(UserError, match="expected at least 1: some servers"):
         sampling(**changes)

@@ -57,8 +57,11 @@ def test_results_are_matched_in_any_order_and_failures_go_round_again(job, tmp_p
     assert first["method"] == "POST" and first["url"] == "/v1/chat/completions"
     assert len(first["custom_id"]) <= 64 and first["body"]["n"] == 2
     results = [_answer(line) for line in lines]
-    results[1] = {"custom_id": results[1]["custom_id"], "response": None,
-                  "error": {"code": "batch_expired", "message": "\x1b[2Jgone"}}  # fmt: skip
+    results[1] = {
+        "custom_id": results[1]["custom_id"],
+        "response": None,
+        "error": {"code": "batch_expired", "message": "\x1b[2Jgone"},
+    }
     results[2]["response"] = {"status_code": 429, "body": {"error": {"message": "slow"}}}
     results[3]["response"]["body"]["choices"] = []
     results[4]["response"]["body"]["model"] = "another"
@@ -74,8 +77,12 @@ def test_results_are_matched_in_any_order_and_failures_go_round_again(job, tmp_p
     said = batch_files.read_results(files, missing(), prompt, asks, store)
     assert (said["stored"], said["unasked"]) == (2 * 6 + 1, 1)
     reasons = {f["id"].split("/")[-1]: f["reason"] for f in said["failed"]}
-    assert reasons == {"1": "server_error", "2": "rate_limited", "3": "empty_choices",
-                       "4": "wrong_model"}  # fmt: skip
+    assert reasons == {
+        "1": "server_error",
+        "2": "rate_limited",
+        "3": "empty_choices",
+        "4": "wrong_model",
+    }
     assert all("\x1b" not in f["message"] for f in said["failed"])
     messages = {f["id"].split("/")[-1]: f["message"] for f in said["failed"]}
     assert messages["1"].startswith('{"code": "batch') and messages["2"].startswith("HTTP 429: ")
@@ -95,7 +102,7 @@ def test_results_are_matched_in_any_order_and_failures_go_round_again(job, tmp_p
         [_save(tmp_path / "c.jsonl", map(_answer, lines))], missing(), prompt, asks, store
     )
     assert batch_files.write_requests(out, missing(), prompt, asks) == {"requests": 0, "files": []}
-    assert len(store) == 24
+    assert len([*store.records()]) == 24
 
 
 def test_an_answer_is_taken_though_the_row_half_ended_elsewhere(job, tickets, tmp_path):
@@ -144,8 +151,10 @@ def test_files_are_cut_at_the_bounds_of_the_service(job, tmp_path):
     out = tmp_path / "batch.jsonl"
     said = batch_files.write_requests(out, missing(), prompt, asks, max_requests=5)
     assert [p.rsplit("/")[-1] for p in said["files"]] == [
-        "batch.jsonl", "batch-1.jsonl", "batch-2.jsonl",
-    ]  # fmt: skip
+        "batch.jsonl",
+        "batch-1.jsonl",
+        "batch-2.jsonl",
+    ]
     sizes = [len(Path(path).read_text().splitlines()) for path in said["files"]]
     assert sizes == [5, 5, 2]
     size = len(out.read_text().splitlines()[0]) + 10

@@ -91,11 +91,20 @@ def test_an_answer_of_no_use_still_says_what_it_cost():
 
 
 def test_models_of_another_name():
-    same = [("m", "m"), ("M", "m"), ("m", ""), ("m", "m-2024-08-06"), ("org/m", "m"),
-            ("m.gguf", "/models/m.gguf"), ("m", "models/m-001")]  # fmt: skip
+    same = [
+        ("m", "m"),
+        ("M", "m"),
+        ("m", ""),
+        ("m", "m-2024-08-06"),
+        ("org/m", "m"),
+        ("m.gguf", "/models/m.gguf"),
+        ("m", "models/m-001"),
+    ]
     assert all(same_model(asked, served) for asked, served in same)
-    assert not any(same_model(a, s) for a, s in [("m", "n"), ("gpt-4o", "gpt-4"), ("m", "mm"),
-                                                ("gpt-4o", "gpt-4o-mini")])  # fmt: skip
+    assert not any(
+        same_model(a, s)
+        for a, s in [("m", "n"), ("gpt-4o", "gpt-4"), ("m", "mm"), ("gpt-4o", "gpt-4o-mini")]
+    )
 
 
 def test_keys_come_from_the_environment(monkeypatch):
@@ -123,10 +132,20 @@ def test_a_key_given_for_the_name_of_its_variable_is_not_repeated():
 
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
-    [(401, "", Permanent), (402, "", Permanent), (404, "", Permanent), (405, "", Permanent),
-     (429, "insufficient_quota", Permanent), (429, "", Retry), (408, "", Retry), (529, "", Retry),
-     (400, "", Refused), (413, "", Refused), (422, "", Refused)],
-)  # fmt: skip
+    [
+        (401, "", Permanent),
+        (402, "", Permanent),
+        (404, "", Permanent),
+        (405, "", Permanent),
+        (429, "insufficient_quota", Permanent),
+        (429, "", Retry),
+        (408, "", Retry),
+        (529, "", Retry),
+        (400, "", Refused),
+        (413, "", Refused),
+        (422, "", Refused),
+    ],
+)
 def test_what_a_status_means(status, code, kind):
     response = types.SimpleNamespace(headers={"retry-after": "3"})
     error = types.SimpleNamespace(status_code=status, code=code, message="m", response=response)

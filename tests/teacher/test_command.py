@@ -18,8 +18,14 @@ from distill.data.examples import read_jsonl
 from distill.tickets import server
 from distill.tickets.faults import FaultPlan
 
-ASK = ["annotate", "--prompt=tickets", "--model=simulated-returns", "--progress_seconds=0",
-       "--timeout=60", "--backoff_seconds=.01"]  # fmt: skip
+ASK = [
+    "annotate",
+    "--prompt=tickets",
+    "--model=simulated-returns",
+    "--progress_seconds=0",
+    "--timeout=60",
+    "--backoff_seconds=.01",
+]
 KEY = "sk-secret-8675309-never-shown"
 
 
@@ -179,8 +185,12 @@ def test_annotated_rows_are_what_training_reads(serve, rows_file, tmp_path, caps
     with serve() as (_, url):
         argv = [f"--input={rows_file}", f"--base_url={url}", f"--output={output}"]
         assert _run(capsys, *argv)[0] == 0
-    overrides = [f"TRAIN_FILE='{output}'", f"TEST_FILE='{rows_file}'", "NUM_LABELS=0",
-                 "LABELS=('replace','repair','refund','refuse')"]  # fmt: skip
+    overrides = [
+        f"TRAIN_FILE='{output}'",
+        f"TEST_FILE='{rows_file}'",
+        "NUM_LABELS=0",
+        "LABELS=('replace','repair','refund','refuse')",
+    ]
     (tmp_path / "rows2.jsonl").write_text(rows_file.read_text().replace('"train"', '"test"'))
     overrides[1] = f"TEST_FILE='{tmp_path / 'rows2.jsonl'}'"
     data = resolve(["tickets_step_by_step", "gin/data/jsonl.gin"], overrides).run.data
@@ -204,25 +214,30 @@ def test_dry_run_needs_no_endpoint_and_no_key(rows_file, tmp_path, capsys, monke
     [
         ([], "--output"),
         (["--output=o.jsonl", "--model="], "--model"),
-        (["--output=o.jsonl", "--max_tokens=0"], "expected at least 1: some servers"),
+        (["--output=o.jsonl", "--max_tokens=0"], "--max_tokens 0, expected at least 1"),
         (["--output=o.jsonl", "--prompt=tikets"], "closest: tickets"),
         (["--output=o.jsonl", "--input=a", "--tfds=b"], "give one of --input and --tfds"),
         (["--output=o.jsonl", "--samples=3", "--temperature=0"], "all the same"),
         (["--output=o.jsonl", "--samples=0"], "--samples 0"),
         (["--output=o.jsonl", "--base_url=localhost"], "expected e.g. http://"),
         (["--output=o.jsonl", "--extra={"], "expected a JSON object"),
-        (["--output=o.jsonl", "--extra={\"stream\": true}"], "may not set 'stream'"),
+        (["--output=o.jsonl", '--extra={"stream": true}'], "may not set 'stream'"),
         (["--output=o.jsonl", "--rationales=0"], "--rationales 0"),
         (["--output=o.jsonl", "--timeout=0"], "--timeout 0"),
+        (["--output=o.jsonl", "--backoff_seconds=-1"], "--backoff_seconds -1"),
+        (["--output=o.jsonl", "--min_words=-1"], "--min_words -1"),
         (["--output=o.jsonl", "--requests_per_minute=nan"], "--requests_per_minute nan"),
         (["--output=o.jsonl", "--max_cost=nan"], "--max_cost nan"),
+        (["--output=o.jsonl", "--teacher_accuracy=87"], "--teacher_accuracy 87.0, expected 0 to 1"),
         (["--output=o.jsonl", "--raw_dir=x"], "needs --dataset"),
         (["--output=o.jsonl", "--min_agreement=2"], "min_agreement"),
         (["--output=o.jsonl"], "OPENAI_API_KEY is not set"),
-        (["--output=o.jsonl", "--model=m", "--max_cost=1", "--base_url=http://localhost:9/v1"],
-         "needs the price"),
+        (
+            ["--output=o.jsonl", "--model=m", "--max_cost=1", "--base_url=http://localhost:9/v1"],
+            "needs the price",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_flags_exit_with_2_and_leave_nothing(argv, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -260,10 +275,19 @@ def test_the_key_is_in_nothing_that_is_written_or_shown(serve, rows_file, tmp_pa
     env = {k: v for k, v in os.environ.items() if k != "OPENAI_API_KEY"}
     env |= {"MY_KEY": KEY, "OPENAI_LOG": "debug"}
     with serve(FaultPlan({"500": 0.3, "drop": 0.1, "429": 0.1}), key=KEY) as (endpoint, url):
-        argv = [*ASK, f"--input={rows_file}", f"--base_url={url}", f"--output={work / 'o.jsonl'}",
-                "--key_env=MY_KEY"]  # fmt: skip
-        done = subprocess.Popen([sys.executable, "-m", "distill.cli", *argv], env=env,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+        argv = [
+            *ASK,
+            f"--input={rows_file}",
+            f"--base_url={url}",
+            f"--output={work / 'o.jsonl'}",
+            "--key_env=MY_KEY",
+        ]
+        done = subprocess.Popen(
+            [sys.executable, "-m", "distill.cli", *argv],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         while not endpoint.counts:
             time.sleep(0.01)
         titles = [Path(f"/proc/{done.pid}/{name}").read_bytes() for name in ("cmdline", "comm")]

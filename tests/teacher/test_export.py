@@ -20,9 +20,13 @@ from distill.teacher.store import Store
 CQA = "where ?\nAnswer Choices:\n(a) sea\n(b) sky\n(c) sea"
 ROWS = {
     "esnli": [
-        Example(id=f"esnli/test/{n}", input=nli_input(f"A dog {n} sleeps.", "It rests."),
-                label="entailment", choices=("entailment", "neutral", "contradiction"),
-                split="test")
+        Example(
+            id=f"esnli/test/{n}",
+            input=nli_input(f"A dog {n} sleeps.", "It rests."),
+            label="entailment",
+            choices=("entailment", "neutral", "contradiction"),
+            split="test",
+        )
         for n in range(6)
     ],
     "cqa": [
@@ -30,19 +34,41 @@ ROWS = {
         for n in range(6)
     ],
     "svamp": [
-        Example(id=f"svamp/test/{n}", input=f"{n} geese.\nHow many ?", label="( 3.0 + 4.0 )",
-                split="test")
+        Example(
+            id=f"svamp/test/{n}",
+            input=f"{n} geese.\nHow many ?",
+            label="( 3.0 + 4.0 )",
+            split="test",
+        )
         for n in range(6)
     ],
-}  # fmt: skip
+}
 SAID = {
-    "esnli": ["Dogs rest.\nAnswer: entailment\n\nAnd then:\nAnswer: neutral", "Answer: neutral",
-              "No idea.", "Well.\nAnswer: maybe", "", "It naps.\nAnswer: contradiction"],
-    "cqa": ["Blue. So the answer is (b) sky.\n\nQ: next ? So the answer is (a).", "(b) sky",
-            "Hm. So the answer is (c).", "So the answer is (b) sea.", "", "So the answer is (b)."],
-    "svamp": ["3 and 4. The answer is (3 + 4).", "The answer is (2 + 5).", "The answer is x.",
-              "Hm. The answer is ((3 + 4).", "", "4 more. The answer is 3 + 4 = 8."],
-}  # fmt: skip
+    "esnli": [
+        "Dogs rest.\nAnswer: entailment\n\nAnd then:\nAnswer: neutral",
+        "Answer: neutral",
+        "No idea.",
+        "Well.\nAnswer: maybe",
+        "",
+        "It naps.\nAnswer: contradiction",
+    ],
+    "cqa": [
+        "Blue. So the answer is (b) sky.\n\nQ: next ? So the answer is (a).",
+        "(b) sky",
+        "Hm. So the answer is (c).",
+        "So the answer is (b) sea.",
+        "",
+        "So the answer is (b).",
+    ],
+    "svamp": [
+        "3 and 4. The answer is (3 + 4).",
+        "The answer is (2 + 5).",
+        "The answer is x.",
+        "Hm. The answer is ((3 + 4).",
+        "",
+        "4 more. The answer is 3 + 4 = 8.",
+    ],
+}
 
 
 def _store(folder, rows, said, prompt, samples=1):
@@ -68,7 +94,7 @@ def test_the_released_layout_reads_back_as_what_was_written(dataset, tmp_path):
     totals = aggregate.Totals()
     with Store(tmp_path / "s") as store:
         aggregated = list(aggregate.aggregate(rows, prompt, digests, 1, store, totals))
-    write_released(tmp_path / "raw", dataset, "test", [(s.row, s.completion) for s in aggregated])
+    write_released(tmp_path / "raw", dataset, "test", [s.readings[0] for s in aggregated])
     back = reader.read_released(tmp_path / "raw", dataset, "test")
     assert back == [s.row for s in aggregated]
     assert len({row.failure for row in back}) >= 3, "the rows should differ in their failures"
@@ -91,13 +117,25 @@ def test_training_rows_dropped_rows_and_the_teacher(tmp_path):
     yes, no = "It naps.\nAnswer: entailment", "It runs.\nAnswer: contradiction"
     other = "Dogs rest.\nAnswer: entailment"
     said = [
-        yes, yes, other,  # three agree, two different reasons
-        yes, no, "?",  # a third
-        no, no, yes,  # two of three, wrong
-        None, None, None,  # never answered
-        None, yes, yes,
-        "", "", "",
-    ]  # fmt: skip
+        yes,
+        yes,
+        other,  # three agree, two different reasons
+        yes,
+        no,
+        "?",  # a third
+        no,
+        no,
+        yes,  # two of three, wrong
+        None,
+        None,
+        None,  # never answered
+        None,
+        yes,
+        yes,
+        "",
+        "",
+        "",
+    ]
     digests = _store(tmp_path / "s", rows, said, prompt, samples=3)
     extra = Example(id="esnli/test/9", input=nli_input("Not asked.", "Yet."), split="test")
     totals = aggregate.Totals()
@@ -114,8 +152,9 @@ def test_training_rows_dropped_rows_and_the_teacher(tmp_path):
     assert written["written"] == 5 and written["dropped"] == {"agreement": 1, "gold": 1}
     side = [json.loads(line) for line in (tmp_path / "o.dropped.jsonl").read_text().splitlines()]
     assert [(d["id"], d["dropped"], d["agreement"]) for d in side] == [
-        ("esnli/test/1", "agreement", 0.3333), ("esnli/test/2", "gold", 0.6667),
-    ]  # fmt: skip
+        ("esnli/test/1", "agreement", 0.3333),
+        ("esnli/test/2", "gold", 0.6667),
+    ]
     assert (totals.rows, totals.pending, totals.answered) == (7, 1, 5)
     assert totals.failed == {"timeout": 1}
     teacher = aggregate.teacher_row(totals, Price(10, 20))
@@ -136,13 +175,18 @@ def test_every_rationale_passes_the_filters_and_goes_with_its_own_completion(tmp
     with Store(tmp_path / "s") as store:
         aggregated = aggregate.aggregate(rows, prompt, digests, 4, store, totals)
         written = aggregate.write_annotated(
-            tmp_path / "o.jsonl", aggregated, Filters(drop_leaks=True), prompt.same, 3,
+            tmp_path / "o.jsonl",
+            aggregated,
+            Filters(drop_leaks=True),
+            prompt.same,
+            3,
             lambda row, text: kept.append((row.id, row.rationale, text)),
-        )  # fmt: skip
+        )
     back = read_jsonl(tmp_path / "o.jsonl", "test")
     assert [(row.id, row.rationale) for row in back] == [
-        ("esnli/test/0", "It naps."), ("esnli/test/0#1", "Dogs rest."),
-    ]  # fmt: skip
+        ("esnli/test/0", "It naps."),
+        ("esnli/test/0#1", "Dogs rest."),
+    ]
     assert kept == [("esnli/test/0", "It naps.", naps)]
     assert written["dropped"] == {"leakage": 1}
 

@@ -23,7 +23,7 @@ def _said(*pairs):
 def test_the_majority_wins_with_the_reasons_that_agree():
     samples = _said(("b", "r0"), ("a", "r1"), ("a", "r2"), (None, "r3"), ("a", "r1"))
     verdict = vote(samples, matches_exactly)
-    assert (verdict.label, verdict.rationales, verdict.chosen) == ("a", ("r1", "r2"), 1)
+    assert (verdict.label, verdict.samples, verdict.chosen) == ("a", (1, 2), 1)
     assert verdict.agreement == 3 / 5 and verdict.failure is None
 
 
@@ -40,15 +40,15 @@ def test_equations_of_one_value_vote_together():
 
 def test_a_sample_with_a_reason_is_chosen_before_one_without():
     verdict = vote(_said(("a", None), ("a", "because")), matches_exactly)
-    assert (verdict.chosen, verdict.rationales, verdict.failure) == (1, ("because",), None)
+    assert (verdict.chosen, verdict.samples, verdict.failure) == (1, (1,), None)
     without = vote(_said(("a", None), ("a", None)), matches_exactly)
-    assert (without.chosen, without.rationales) == (0, ())
+    assert (without.chosen, without.samples) == (0, ())
 
 
 def test_no_label_at_all_keeps_the_first_failure():
     samples = [Completion(None, "r", Failure.LABEL_OUTSIDE_SET), *_said((None, None))]
     verdict = vote(samples, matches_exactly)
-    assert (verdict.label, verdict.rationales) == (None, ("r",))
+    assert (verdict.label, verdict.chosen) == (None, 0)
     assert (verdict.failure, verdict.agreement) == (Failure.LABEL_OUTSIDE_SET, 0)
 
 

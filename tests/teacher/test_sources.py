@@ -62,14 +62,27 @@ def built(tmp_path_factory):
         }
     )
     rows = [
-        (n, {"premise": f"Ein Hund {n} schläft {{x}}.", "hypothesis": "A dog.", "uid": f"u{n}",
-             "answers": {"text": ["ja", "nein"]}, "about": {"source": "web"}, "label": label})
+        (
+            n,
+            {
+                "premise": f"Ein Hund {n} schläft {{x}}.",
+                "hypothesis": "A dog.",
+                "uid": f"u{n}",
+                "answers": {"text": ["ja", "nein"]},
+                "about": {"source": "web"},
+                "label": label,
+            },
+        )
         for n, label in enumerate([0, 2, -1])
-    ]  # fmt: skip
+    ]
     tfds.dataset_builders.store_as_tfds_dataset(
-        name="tiny_nli", version="0.1.0", features=features, split_datasets={"test": rows},
-        data_dir=folder, disable_shuffling=True,
-    )  # fmt: skip
+        name="tiny_nli",
+        version="0.1.0",
+        features=features,
+        split_datasets={"test": rows},
+        data_dir=folder,
+        disable_shuffling=True,
+    )
     return str(folder)
 
 

@@ -55,7 +55,7 @@ def test_an_answer_goes_before_failures_whatever_came_first(tmp_path):
         assert store.state(_record(1)["key"]) is True
     with Store(tmp_path / "s") as store:
         assert store.get(_record(1)["key"]) == _record(1)
-        assert len(store) == 1
+        assert len([*store.records()]) == 1
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30, 70])
@@ -65,7 +65,7 @@ def test_a_torn_last_line_heals(tmp_path, cut):
     shard = tmp_path / "s" / "shard-00000.jsonl"
     os.truncate(shard, shard.stat().st_size - cut)
     with Store(tmp_path / "s") as store:
-        assert len(store) == 4
+        assert len([*store.records()]) == 4
         assert store.state(_record(4)["key"]) is None
         _fill(store, [4, 5])
     with Store(tmp_path / "s") as store:
@@ -95,7 +95,7 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
         assert done.returncode == 1
         assert f"in use by process {os.getpid()}" in done.stderr
         with Store(tmp_path / "s", read_only=True) as reader:  # reading is free
-            assert len(reader) == 0
+            assert not [*reader.records()]
     assert subprocess.run(argv).returncode == 0
 
 
