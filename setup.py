@@ -26,7 +26,6 @@ setup(
         "distill.teacher": ["prompts/*.toml", "prices.json"],
     },
     install_requires=[
-        "clu>=0.0.12",
         "etils[epath]>=1.15",
         "flax>=0.12.8",
         "gin-config>=0.5.0",
@@ -38,6 +37,7 @@ setup(
         "seqio>=0.0.20",
         "tensorboardX",
         "tensorflow-datasets>=4.9.10",
+        "tqdm",
     ],
     extras_require={
         "tpu": ["jax[tpu]>=0.10.2"],

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distill.common import table
 from distill.config import resolve
 from distill.data import cache as caches
 from distill.data.batches import BatchStream
@@ -130,9 +131,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{'padding of':24} {'encoder':>8} {'decoder':>8}")
-    for layout, (encoder, decoder) in found.items():
-        print(f"{layout:24} {encoder:8.1%} {decoder:8.1%}")
+    rows = [
+        (layout, f"{encoder:.1%}", f"{decoder:.1%}") for layout, (encoder, decoder) in found.items()
+    ]
+    print(table.render_columns(("padding of", "encoder", "decoder"), rows, "<>>"))
     return 0
 
 

@@ -110,10 +110,10 @@ def _runs(folder):
 
 def _own(train="good.jsonl", test="good.jsonl", labels="('yes','no')"):
     return [
-        "train", "--gin_file=tickets_finetune", "--gin_file=gin/data/jsonl.gin",
-        f"--gin.TRAIN_FILE={{dir}}/{train}", f"--gin.TEST_FILE={{dir}}/{test}",
-        f"--gin.LABELS={labels}", "--gin.NUM_LABELS=0",
-    ]  # fmt: skip
+        *("train", "--gin_file=tickets_finetune", "--gin_file=gin/data/jsonl.gin"),
+        *(f"--gin.TRAIN_FILE={{dir}}/{train}", f"--gin.TEST_FILE={{dir}}/{test}"),
+        *(f"--gin.LABELS={labels}", "--gin.NUM_LABELS=0"),
+    ]
 
 
 def _raws(folder, *more):

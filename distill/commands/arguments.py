@@ -39,6 +39,18 @@ def add(
     return command
 
 
+def add_tfds_field(group: argparse._ArgumentGroup) -> None:
+    """Adds `--field`, which maps features of a TFDS dataset to the fields of a row."""
+    group.add_argument(
+        "--field",
+        action="append",
+        default=[],
+        metavar="NAME=TEMPLATE",
+        help="TFDS: what makes a field (id, input, label, choices); repeatable, e.g. "
+        '--field input="premise: {premise} hypothesis: {hypothesis}" --field label=label',
+    )
+
+
 def gin_files(options: argparse.Namespace) -> list[str]:
     """The gin files that the options of a configured command name, that of the size last.
 

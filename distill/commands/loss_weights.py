@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
+from distill.common import table
 from distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -174,21 +175,32 @@ def _warnings(result: dict[str, object], share: float) -> Sequence[str]:
 
 def render_weights(result: dict[str, object]) -> str:
     """The result as text for people."""
-    lines = ["target tokens (EOS included)      mean  variance  maximum   rows"]
-    for task, s in result["tasks"].items():
-        t = s["targets"]
-        lines.append(
-            f"  {task:28} {t['mean']:9.2f} {t['variance']:9.2f} {t['maximum']:8} {s['rows']:6}"
+    header = ("target tokens (EOS included)", "mean", "variance", "maximum", "rows")
+    tokens = [
+        (
+            f"  {task}",
+            f"{s['targets']['mean']:.2f}",
+            f"{s['targets']['variance']:.2f}",
+            str(s["targets"]["maximum"]),
+            str(s["rows"]),
         )
-    lines.append("mixture rates                    label  rationale")
-    for name, rates in result["rates"].items():
-        lines.append(f"  {name:28} {rates['label']:9.3f} {rates['rationale']:10.3f}")
+        for task, s in result["tasks"].items()
+    ]
+    rates = [
+        (f"  {name}", f"{rates['label']:.3f}", f"{rates['rationale']:.3f}")
+        for name, rates in result["rates"].items()
+    ]
+    label_weights = [
+        ("effective label weight", f"{result['effective_label_weight']:.3f}"),
+        ("of a 1:1 mixture, pooled tokens", f"{result['naive_label_weight']:.3f}"),
+    ]
     weights = result["weights"]
-    lines += [
+    lines = [
+        table.render_columns(header, tokens, "<>>>>"),
+        table.render_columns(("mixture rates", "label", "rationale"), rates, "<>>"),
         f"configured: LABEL_WEIGHT {weights['label']:g}, RATIONALE_WEIGHT "
         f"{weights['rationale']:g}, {result['normalization']}, {result['weighting']}",
-        f"effective label weight          {result['effective_label_weight']:.3f}",
-        f"of a 1:1 mixture, pooled tokens {result['naive_label_weight']:.3f}",
+        table.render_columns((), label_weights),
         f"epochs of the run: label {result['epochs']['label']:.2f}, rationale "
         f"{result['epochs']['rationale']:.2f}",
     ]

@@ -17,7 +17,7 @@ EPILOG = """\
   distill predict --run_dir=RUN "my fan seems burnt ."
   distill predict --run_dir=RUN --input=rows.jsonl --output=answers.jsonl --beam=4
   distill predict --run_dir=RUN --tfds=glue/mnli:2.0.0 --tfds_split=validation_matched \\
-      --input_template="premise: {premise} hypothesis: {hypothesis}" --output=answers.jsonl
+      --field input="premise: {premise} hypothesis: {hypothesis}" --output=answers.jsonl
 """
 
 
@@ -33,10 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--tfds", metavar="NAME/CONFIG:VERSION", help="a built TFDS data set")
     command.add_argument("--tfds_split", default="test", help="a split or slice; default test")
     command.add_argument("--tfds_data_dir", help="the TFDS folder; else TFDS's own default")
-    command.add_argument("--input_template", default="", metavar="TEXT",
-                         help="the input, made of the TFDS fields in braces")  # fmt: skip
-    command.add_argument("--label_field", default="", metavar="FIELD",
-                         help="the TFDS field of the gold label, for what is correct")  # fmt: skip
+    arguments.add_tfds_field(command)
     command.add_argument("--beam", type=int, default=1, help="prefixes of a beam search; "
                          "default 1, greedy")  # fmt: skip
     command.add_argument("--length_penalty", type=float, default=0.6,
@@ -55,21 +52,23 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     if options.block_rows < 1:
         raise UserError(f"got --block_rows {options.block_rows}, expected 1 or more")
     source = _source(options)
+    from distill.common.progress import Progress, to_stderr
     from distill.inference import predictions
     from distill.inference.predictor import Predictor
 
-    predictor = Predictor(options.run_dir, options.beam, options.length_penalty, options.rationale)
+    predictor = Predictor(
+        options.run_dir, options.beam, options.length_penalty, options.rationale, to_stderr
+    )
     if options.output:
         made_by = {**predictor.made_by, "input": dict(source.described)}
         return predictions.write_predictions(
-            options.output, source.rows, source.total, predictor, made_by, options.block_rows, _say
+            options.output, source.rows, source.total, predictor, made_by, options.block_rows
         )
     records: list[dict[str, object]] = []
-    speed = predictions.Speed(source.total, _say)
-    for block in predictions.in_blocks(source.rows, options.block_rows):
-        records += [dict(predictions.to_prediction_record(p)) for p in predictor(block)]
-        if not options.text:
-            speed.tell(len(records))
+    with Progress(source.total, period=0, disable=bool(options.text)) as bar:
+        for block in predictions.in_blocks(source.rows, options.block_rows):
+            records += [dict(predictions.to_prediction_record(p)) for p in predictor(block)]
+            bar.update(len(block))
     return {"predictions": records}
 
 
@@ -96,9 +95,10 @@ def _source(options: argparse.Namespace) -> RowSource:
         raise UserError("nothing to label: give a text, --input=FILE (or -), or --tfds=NAME")
     if len(given_flags) > 1:
         raise UserError(f"got rows from {' and '.join(given_flags)}, expected one of them")
-    if not options.tfds and (options.input_template or options.label_field):
-        raise UserError("--input_template and --label_field are for --tfds; a file has `input`")
+    if options.field and not options.tfds:
+        raise UserError("--field maps features of --tfds; a file has the field `input`")
     from distill.inference import inputs
+    from distill.tfds import rows as tfds_rows
 
     if options.text:
         return inputs.of_texts(options.text)
@@ -110,10 +110,5 @@ def _source(options: argparse.Namespace) -> RowSource:
         options.tfds,
         options.tfds_split,
         options.tfds_data_dir,
-        options.input_template,
-        options.label_field,
+        tfds_rows.mapping_of(options.field),
     )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -9,6 +9,8 @@ import numpy as np
 
 from distill.errors import UserError
 
+_Z95 = 1.96  # normal quantile of a 95% interval
+
 
 def exact_match(predictions: Sequence[str], golds: Sequence[str]) -> np.ndarray:
     """Which predictions equal their gold label, blanks at both ends aside.
@@ -32,10 +34,10 @@ def matches_exactly(prediction: str, gold: str) -> bool:
     return prediction.strip() == gold.strip()
 
 
-def wilson_interval(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of true accuracies under which `correct` of `n` is no surprise.
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """The 95% interval of true accuracies under which `correct` of `n` is no surprise.
 
-    It solves |p - correct/n| = z * sqrt(p (1 - p) / n) for p, so that it stays within
+    It solves |p - correct/n| = 1.96 * sqrt(p (1 - p) / n) for p, so that it stays within
     [0, 1] and does not shrink to a point at 0 or n hits. It speaks of the draw of the
     test rows only, not of training seeds.
 
@@ -45,7 +47,6 @@ def wilson_interval(correct: int, n: int, z: float = 1.96) -> tuple[float, float
     Args:
       correct: hits, from 0 to n.
       n: test rows.
-      z: normal quantile; 1.96 gives 95%.
 
     Returns:
       (low, high), 0 <= low <= correct/n <= high <= 1.
@@ -57,7 +58,7 @@ def wilson_interval(correct: int, n: int, z: float = 1.96) -> tuple[float, float
         raise UserError(f"got {n} test rows, expected at least 1 for an interval")
     if not 0 <= correct <= n:
         raise UserError(f"got {correct} hits of {n} test rows, expected 0 to {n}")
-    p = correct / n
+    p, z = correct / n, _Z95
     shrink = 1 / (1 + z * z / n)
     center = (p + z * z / (2 * n)) * shrink
     half = z * shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

@@ -6,6 +6,7 @@ A symbolic link is never followed: a link with the target's name is replaced by 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import uuid
@@ -18,6 +19,32 @@ from etils import epath
 def is_local(path: epath.PathLike) -> bool:
     """Whether a path is on this machine's file system, not in a bucket such as gs://."""
     return "://" not in os.fspath(path)
+
+
+@contextlib.contextmanager
+def atomic_path(path: epath.PathLike) -> Iterator[epath.Path]:
+    """Gives the name of a scratch file that replaces `path` when the block ends without an error.
+
+    For writers that open a file by its name; others use `atomic_file`. A local file is flushed to
+    the disk before it is renamed. The parent folder must exist.
+
+    Args:
+      path: the file to write, local or gs://.
+
+    Yields:
+      A free name in the folder of `path`; the caller writes and closes that file.
+    """
+    path = epath.Path(path)
+    scratch = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        yield scratch
+        if is_local(scratch):
+            _sync(scratch)
+        scratch.replace(path)
+        if is_local(path):
+            sync_directory(path.parent)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -35,19 +62,8 @@ def atomic_file(path: epath.PathLike, mode: str = "w") -> Iterator[IO]:
     """
     if mode not in ("w", "wb"):
         raise ValueError(f"got mode {mode!r}, expected 'w' or 'wb'")
-    path = epath.Path(path)
-    scratch = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with _create(scratch, mode) as file:
-            yield file
-            if is_local(scratch):
-                file.flush()
-                os.fsync(file.fileno())
-        scratch.replace(path)
-        if is_local(path):
-            sync_directory(path.parent)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with atomic_path(path) as scratch, _create(scratch, mode) as file:
+        yield file
 
 
 def _create(scratch: epath.Path, mode: str) -> IO:
@@ -60,11 +76,14 @@ def _create(scratch: epath.Path, mode: str) -> IO:
 
 def sync_directory(folder: epath.PathLike) -> None:
     """Makes the entries of a local folder durable: a rename in it survives a power cut."""
-    descriptor = os.open(os.fspath(folder), os.O_RDONLY)
+    with contextlib.suppress(OSError):  # file systems that cannot do this for folders
+        _sync(folder)
+
+
+def _sync(path: epath.PathLike) -> None:
+    descriptor = os.open(os.fspath(path), os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:  # file systems that cannot do this for folders
-        pass
     finally:
         os.close(descriptor)
 
@@ -95,16 +114,17 @@ def write_json_lines(path: epath.PathLike, records: Iterable[Mapping[str, object
 
 @contextlib.contextmanager
 def atomic_directory(folder: epath.PathLike, mark: str) -> Iterator[epath.Path]:
-    """Opens a scratch folder whose files move to `folder` at the end, `mark` last.
+    """Opens a scratch folder that becomes `folder` when the block ends without an error.
 
-    A reader who sees `mark` sees all files, on gs:// too, where a folder cannot be renamed at
-    once. Writers of one folder must write the same bytes, so that files of two may be mixed. A
-    writer that is killed while it moves files leaves a folder without the mark; the next writer
-    completes it.
+    A local folder that is not there yet appears at once. Otherwise the files move to `folder`,
+    `mark` last: a reader who sees `mark` sees all files, on gs:// too, where a folder cannot be
+    renamed at once. Writers of one folder must write the same bytes, so that files of two may be
+    mixed. A writer that is killed while it moves files leaves a folder without the mark; the next
+    writer completes it.
 
     Args:
       folder: where readers look, local or gs://; subfolders move whole.
-      mark: name of the file that says the folder is complete; the caller writes it.
+      mark: name of the file or subfolder that says the folder is complete; the caller writes it.
 
     Yields:
       The scratch folder beside `folder`, which is removed in any case.
@@ -114,8 +134,24 @@ def atomic_directory(folder: epath.PathLike, mark: str) -> Iterator[epath.Path]:
     scratch.mkdir(parents=True)
     try:
         yield scratch
+        if _rename_whole(scratch, folder):
+            return
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(scratch.iterdir(), key=lambda path: path.name == mark):
             path.replace(folder / path.name)
     finally:
         scratch.rmtree(missing_ok=True)
+
+
+def _rename_whole(scratch: epath.Path, folder: epath.Path) -> bool:
+    """Renames a local folder in one step; False if another one has the name."""
+    if not is_local(folder):
+        return False
+    try:
+        os.rename(scratch, folder)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise
+    sync_directory(folder.parent)
+    return True

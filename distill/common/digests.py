@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
 from etils import epath
@@ -30,12 +30,28 @@ def git_blob(path: epath.PathLike) -> str:
     return _file_digest(path, lambda: hashlib.sha1(header, usedforsecurity=False))
 
 
+def sha256_files(folder: epath.PathLike, paths: Iterable[epath.PathLike]) -> str:
+    """Hex SHA-256 of several files in their order: their names, sizes and contents.
+
+    Args:
+      folder: names are relative to it.
+      paths: the files, in `folder` or elsewhere.
+    """
+    digest = hashlib.sha256()
+    for path in map(epath.Path, paths):
+        name = str(path).removeprefix(f"{folder}/")
+        digest.update(f"{len(name)}:{name}:{path.stat().length}:".encode())
+        _file_digest(path, lambda: digest)
+    return digest.hexdigest()
+
+
 def sha256_text(*texts: str) -> str:
     """Hex SHA-256 of texts, joined by spaces."""
     return hashlib.sha256(" ".join(texts).encode()).hexdigest()
 
 
 def _file_digest(path: epath.Path, start: Callable[[], hashlib._Hash]) -> str:
+    """Hex digest of what `start` gives, continued with the file's content."""
     with path.open("rb") as file:
         if is_local(path):
             return hashlib.file_digest(file, start).hexdigest()

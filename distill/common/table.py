@@ -11,7 +11,7 @@ def render_columns(
     """A table as text; columns are as wide as their widest cell.
 
     Args:
-      header: names of C columns.
+      header: names of C columns; () for a table without a header.
       rows: cells, C a row.
       align: "<" or ">" for each column; columns without a sign align left.
       rule: whether a line of dashes follows the header.
@@ -19,9 +19,11 @@ def render_columns(
     Returns:
       Lines without trailing blanks, joined by line breaks.
     """
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, *rows] if header else list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     signs = align.ljust(len(widths), "<")
-    lines = [header, *([["-" * width for width in widths]] if rule else []), *rows]
+    if rule:
+        lines.insert(1, ["-" * width for width in widths])
     return "\n".join(
         "  ".join(
             f"{cell:{sign}{width}}" for cell, sign, width in zip(line, signs, widths, strict=True)

@@ -23,6 +23,7 @@ import tensorstore as ts
 from etils import epath
 from flax import serialization, traverse_util
 
+from distill.common.atomic import atomic_directory
 from distill.errors import UserError
 
 LAYOUTS = ("zarr", "ocdbt")
@@ -34,12 +35,11 @@ _CHUNK_BYTES = 64 * 2**20
 _GZIP = {"id": "gzip", "level": 1}  # parameters hardly shrink at higher levels
 
 
-def find_checkpoint(checkpoint: epath.PathLike, step: int | None = None) -> epath.Path:
+def find_checkpoint(checkpoint: epath.PathLike) -> epath.Path:
     """The folder of one checkpoint.
 
     Args:
-      checkpoint: `checkpoint_<step>`, or a folder that holds some.
-      step: which of those; None for the newest.
+      checkpoint: `checkpoint_<step>`, or a folder that holds some, of which the newest is taken.
 
     Raises:
       UserError: there is none.
@@ -47,15 +47,13 @@ def find_checkpoint(checkpoint: epath.PathLike, step: int | None = None) -> epat
     path = epath.Path(checkpoint).resolve()
     if _is_checkpoint(path):
         return path
-    available = steps(path)
-    chosen = max(available, default=None) if step is None else step
-    if chosen not in available:
-        hint = f"; there are steps {sorted(available)}" if available else ""
+    complete = steps(path)
+    if not complete:
         raise UserError(
-            f"{checkpoint} holds no T5X checkpoint{'' if step is None else f' of step {step}'} "
-            f"(checkpoint_<step> with a folder `state` or a file `checkpoint`){hint}"
+            f"{checkpoint} holds no T5X checkpoint (checkpoint_<step> with a folder `state` or a "
+            "file `checkpoint`)"
         )
-    return path / f"checkpoint_{chosen}"
+    return path / f"checkpoint_{complete[-1]}"
 
 
 def steps(folder: epath.PathLike) -> list[int]:
@@ -145,16 +143,12 @@ def write_checkpoint(tree: Mapping, target: epath.Path, layout: str = "zarr") ->
       layout: one of LAYOUTS. T5X restores "zarr" into any run; "ocdbt" without `dataset/`
         only where SaveCheckpointConfig.save_dataset is False.
     """
-    scratch = target.parent / f"{target.name}.tmp"
-    if scratch.exists():
-        scratch.rmtree()
-    scratch.mkdir(parents=True)
-    if layout == "ocdbt":
+    with atomic_directory(target, mark=_STATE if layout == "ocdbt" else _INDEX) as scratch:
+        if layout == "zarr":
+            _write_zarr(tree, scratch)
+            return
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:
             checkpointer.save(scratch / _STATE, args=ocp.args.PyTreeSave(dict(tree)))
-    else:
-        _write_zarr(tree, scratch)
-    scratch.rename(target)
 
 
 def _write_zarr(tree: Mapping, folder: epath.Path) -> None:

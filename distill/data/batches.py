@@ -24,6 +24,7 @@ from distill.errors import UserError
 
 # Steps that are laid out beforehand to find how many packed rows a batch needs.
 _PROBES = 64
+_AHEAD = 2  # batches that are made before they are used
 
 
 class BatchStream:
@@ -118,13 +119,13 @@ class BatchStream:
         lengths = self._spec.input_length, self._spec.target_length
         return packing.pack(sequences, rows, needed, *lengths)
 
-    def batches(self, start: int, stop: int, ahead: int = 2) -> Iterator[dict[str, np.ndarray]]:
-        """Batches of steps start to stop - 1, made in a thread `ahead` of their use.
+    def batches(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        """Batches of steps start to stop - 1, made in a thread ahead of their use.
 
         Raises:
           Whatever making a batch raises.
         """
-        ready: queue.Queue = queue.Queue(maxsize=ahead)
+        ready: queue.Queue = queue.Queue(maxsize=_AHEAD)
         stopped = threading.Event()
 
         def put(item: object) -> None:

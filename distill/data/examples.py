@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from etils import epath
 
 from distill.common.accuracy import matches_exactly
+from distill.common.atomic import atomic_file
 from distill.common.text_files import json_lines
 from distill.errors import UserError, closest
 
@@ -202,23 +203,15 @@ def to_line(row: Example) -> str:
 def write_jsonl(path: epath.PathLike, examples: Iterable[Example]) -> None:
     """Writes examples so that a reader sees the old file or the whole new one.
 
-    The rows go to a temporary file in the same folder, which then takes the name.
-
     Args:
       path: the file, local or on gs://; its folder is made if need be.
       examples: the rows, written in their order.
     """
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("w") as file:
-            for row in examples:
-                file.write(to_line(row))
-        temporary.replace(path)
-    finally:
-        if temporary.exists():
-            temporary.unlink()
+    with atomic_file(path) as file:
+        for row in examples:
+            file.write(to_line(row))
 
 
 def _text(

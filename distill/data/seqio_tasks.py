@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ import tensorflow as tf
 from etils import epath
 
 from distill.common.accuracy import wilson_interval
+from distill.common.atomic import atomic_path
 from distill.config.data import DataSpec
 from distill.data import budget, datasets, preprocessors
 from distill.data.examples import Example
@@ -231,12 +231,10 @@ def _tfrecord_rows(
       Scalars by column, row after row.
     """
     if not path.exists():
-        scratch = path.parent / f"{path.name}.tmp-{uuid.uuid4().hex[:8]}"
-        with tf.io.TFRecordWriter(str(scratch)) as writer:
+        with atomic_path(path) as scratch, tf.io.TFRecordWriter(str(scratch)) as writer:
             for columns in chunks:
                 for values in zip(*columns.values(), strict=True):
                     writer.write(_tf_example(dict(zip(columns, values, strict=True))))
-        scratch.replace(path)
     stored = {n: tf.string if k == tf.string else tf.int64 for n, k in kinds.items()}
     features = {name: tf.io.FixedLenFeature([], kind) for name, kind in stored.items()}
 

@@ -9,20 +9,23 @@ ends with the same bytes as one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import json
 import os
 import pathlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
+from distill.common.atomic import write_json
+from distill.common.progress import Progress, Say
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.inference.evaluator import Prediction, to_prediction_record
 
 SETTINGS = ".settings.json"
+_TAIL = 1 << 16  # bytes that are searched at once for the last line break
 Answer = Callable[[Sequence[Example]], list[Prediction]]
 
 
@@ -33,26 +36,6 @@ def in_blocks(rows: Iterable[Example], size: int) -> Iterator[list[Example]]:
         yield block
 
 
-class Speed:
-    """Says how far a prediction is, how fast, and how long it will take."""
-
-    def __init__(self, total: int | None, say: Callable[[str], None], start: int = 0) -> None:
-        """Starts the clock; `start` rows are there already, `total` is None if unknown."""
-        self._total, self._say, self._start = total, say, start
-        self._began = time.monotonic()
-
-    def tell(self, done: int) -> None:
-        """Tells of `done` rows in all."""
-        seconds = max(time.monotonic() - self._began, 1e-6)
-        rate = (done - self._start) / seconds
-        text = f"{done:,} rows" if self._total is None else f"{done:,}/{self._total:,} rows"
-        text += f"  {rate:,.1f} rows/s"
-        if self._total is not None and rate:
-            minutes, rest = divmod(round((self._total - done) / rate), 60)
-            text += f"  ETA {minutes}:{rest:02d}"
-        self._say(text)
-
-
 def write_predictions(
     path: str,
     rows: Iterable[Example],
@@ -60,7 +43,7 @@ def write_predictions(
     answer: Answer,
     made_by: Mapping[str, object],
     block_rows: int,
-    say: Callable[[str], None],
+    say: Say | None = None,
 ) -> dict[str, object]:
     """Answers all rows into a file, or those that a file does not have yet.
 
@@ -73,7 +56,7 @@ def write_predictions(
       answer: predictions of a block of rows, in their order.
       made_by: what decides the answers, compared with that of an older file.
       block_rows: rows a block; belongs to `made_by`.
-      say: takes lines of progress.
+      say: takes lines of progress, one per block; None shows them on stderr.
 
     Returns:
       {output, rows, resumed_at, labeled, correct}: rows in the file, rows it had before,
@@ -87,26 +70,28 @@ def write_predictions(
     made_by = {**made_by, "block_rows": block_rows}
     _check(path, made_by)
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
+    with open(path, "a+b") as file, contextlib.ExitStack() as stack:
         _lock(file, path)
-        _write_settings(path + SETTINGS, made_by)
+        write_json(path + SETTINGS, made_by)
         _cut_torn_line(file)
         file.seek(0)
         existing = _Lines(file, path)
-        done, num_existing, speed = 0, 0, None
+        done, num_existing, bar = 0, 0, None
         for block in in_blocks(rows, block_rows):
             missing = len(block) - existing.compare(block)
             num_existing += len(block) - missing
             if missing:
-                speed = speed or Speed(total, say, num_existing)
+                if bar is None:
+                    bar = stack.enter_context(
+                        Progress(total, initial=num_existing, say=say, period=0)
+                    )
                 records = [dict(to_prediction_record(prediction)) for prediction in answer(block)][
                     -missing:
                 ]
                 _append(file, records)
                 existing.count(records)
+                bar.update(missing)
             done += len(block)
-            if missing:
-                speed.tell(done)
         existing.expect_end(done)
     return {
         "output": path,
@@ -192,15 +177,6 @@ def _check(path: str, made_by: Mapping[str, object]) -> None:
         raise UserError(f"{path} was made in another way ({'; '.join(changed)}); {_FIX}")
 
 
-def _write_settings(path: str, made_by: Mapping[str, object]) -> None:
-    """Writes the settings so that a reader sees none or all of them."""
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write(json.dumps(made_by, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".tmp", path)
-
-
 def _lock(file: BinaryIO, path: str) -> None:
     """Keeps other processes from appending until the file is closed."""
     try:
@@ -209,11 +185,11 @@ def _lock(file: BinaryIO, path: str) -> None:
         raise UserError(f"another process is writing {path}; wait for it, or end it") from None
 
 
-def _cut_torn_line(file: BinaryIO, step: int = 1 << 16) -> None:
+def _cut_torn_line(file: BinaryIO) -> None:
     """Cuts off what follows the last line break."""
     end = file.seek(0, os.SEEK_END)
     while end > 0:
-        start = max(0, end - step)
+        start = max(0, end - _TAIL)
         file.seek(start)
         place = file.read(end - start).rfind(b"\n")
         if place >= 0:

@@ -51,8 +51,7 @@ class Compiled:
     Attributes:
       fits: whether the compiler could place everything in the device's memory.
       flops: of the products of the whole program, on all devices (see `jaxpr_flops`).
-      argument_bytes, output_bytes, alias_bytes: exact; aliases are outputs in the place of
-        arguments that are given away.
+      argument_bytes, output_bytes: exact.
       temporary_bytes: what the compiler reserves for everything else.
       peak_bytes: what has to be free: arguments, outputs not in their place, and all that is
         reserved; where the program does not fit, what the compiler says it would have needed.
@@ -67,7 +66,6 @@ class Compiled:
     flops: float
     argument_bytes: int
     output_bytes: int
-    alias_bytes: int
     temporary_bytes: int
     peak_bytes: int
     live_bytes: int
@@ -206,7 +204,7 @@ def compile_lowered(
         needed, temporaries = out_of_memory(str(error))
         if not needed:
             raise
-        return Compiled(False, flops, 0, 0, 0, temporaries, needed, 0, "", *_since(began))
+        return Compiled(False, flops, 0, 0, temporaries, needed, 0, "", *_since(began))
     memory = compiled.memory_analysis()
     allocated = memory.argument_size_in_bytes + memory.output_size_in_bytes
     allocated += memory.temp_size_in_bytes - memory.alias_size_in_bytes
@@ -216,7 +214,6 @@ def compile_lowered(
         flops,
         memory.argument_size_in_bytes,
         memory.output_size_in_bytes,
-        memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
         max(live, allocated),
         live,

@@ -14,10 +14,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-_BYTES = {
-    "pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2,
-    "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8,
-}  # fmt: skip
 _SHAPE = re.compile(r"\b([a-z]+\d+[a-z0-9]*|pred)\[([\d,]*)\](\{[^}]*\})?")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _NAME = re.compile(r"%([\w.\-]+)")
@@ -27,10 +23,10 @@ _INDEX = re.compile(r"\bindex=(\d+)")
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 # Instructions that move nothing: names for what is there, or bodies that are counted themselves.
 _FREE = {
-    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while",
-    "conditional", "call", "partition-id", "replica-id", "optimization-barrier", "async-start",
-    "async-update", "async-done", "add-dependency", "domain",
-}  # fmt: skip
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while"),
+    *("conditional", "call", "partition-id", "replica-id", "optimization-barrier", "domain"),
+    *("async-start", "async-update", "async-done", "add-dependency"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +162,9 @@ def type_bytes(text: str, everywhere: bool = False) -> float:
 
 
 def _size(dtype: str) -> float:
-    return _BYTES.get(dtype, 1 if dtype.startswith("f8") else 4)
+    """Bytes of an element: a name such as bf16 has its bits; `pred` takes one byte."""
+    bits = re.search(r"\d+", dtype)
+    return int(bits[0]) / 8 if bits else 1
 
 
 def traffic(program: HloModule) -> float:

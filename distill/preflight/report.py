@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import textwrap
 from collections.abc import Sequence
 
+from distill.common import table
 from distill.config.optimizer import OptimizerConfig
 from distill.config.run import RunConfig
 from distill.config.student import T5Config
@@ -188,7 +190,6 @@ def render_report(result: dict[str, object]) -> str:
         return render_table(result["table"])
     guess = " (estimate)" if result["estimate"] else ""
     moved = "" if result["traffic_and_collectives"] == "compiled" else " (estimate)"
-    memory = result["bytes_per_chip"]
     peak, hbm = result["peak_bytes_per_chip"], result["hbm_bytes_per_chip"]
     batch, mesh = result["batch"], result["mesh"]
     lines = [
@@ -199,21 +200,12 @@ def render_report(result: dict[str, object]) -> str:
         "",
         f"{'FITS' if result['fits'] else 'DOES NOT FIT'}{guess}: {_gib(peak)} GiB a chip of "
         f"{_gib(hbm)}",
-        f"  parameters   {_gib(memory['parameters'])} GiB",
-        f"  optimizer    {_gib(memory['optimizer'])} GiB",
-    ]
-    if memory["temporaries_estimate"] is not None:
-        lines.append(f"  temporaries  {_gib(memory['temporaries_estimate'])} GiB (an estimate)")
-    lines += [
+        textwrap.indent(_memory(result["bytes_per_chip"]), "  "),
         "",
         f"a step, each chip: {result['flops_per_chip'] / 1e12:.3g} TFLOP of products "
         f"({result['useful_flops_per_chip'] / 1e12:.3g} without recomputation)",
         f"  memory traffic {result['hbm_traffic_per_chip'] / 1e9:.3g} GB{moved}",
-        *(
-            f"  {collective['kind']:18} {collective['axis']:10} {collective['count']:6} times "
-            f"{collective['bytes'] / 1e9:9.3g} GB{moved}"
-            for collective in result["collectives"]
-        ),
+        *_collectives(result["collectives"], moved),
         f"at least {result['step_seconds_bound']:.3g} s a step, bound by {result['bound_by']} ("
         + ", ".join(f"{name} {value:.3g}" for name, value in result["seconds_by"].items())
         + ")",
@@ -239,6 +231,25 @@ def render_report(result: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
+def _memory(bytes_of: dict[str, float | None]) -> str:
+    rows = [
+        ("parameters", f"{_gib(bytes_of['parameters'])} GiB"),
+        ("optimizer", f"{_gib(bytes_of['optimizer'])} GiB"),
+    ]
+    if bytes_of["temporaries_estimate"] is not None:
+        temporaries = f"{_gib(bytes_of['temporaries_estimate'])} GiB (an estimate)"
+        rows.append(("temporaries", temporaries))
+    return table.render_columns((), rows)
+
+
+def _collectives(collectives: Sequence[dict[str, object]], moved: str) -> list[str]:
+    rows = [
+        (one["kind"], one["axis"], f"{one['count']} times", f"{one['bytes'] / 1e9:.3g} GB{moved}")
+        for one in collectives
+    ]
+    return textwrap.indent(table.render_columns((), rows, "<<>>"), "  ").splitlines()
+
+
 def suggest(result: dict[str, object]) -> str:
     """What to do about a run that does not fit: the nearest case that does, in one line."""
     nearest = result.get("nearest")
@@ -255,22 +266,28 @@ def suggest(result: dict[str, object]) -> str:
 
 def render_table(rows: Sequence[dict[str, object]]) -> str:
     """The table of a search."""
-    lines = [
-        f"{'topology':12} {'model':>5} {'sharding':10} {'parts':>5} {'remat':8} "
-        f"{'GiB a chip':>10} {'s a step':>9} {'bound by':12} {'hours':>8} {'cost':>10} fits"
-    ]
-    for row in rows:
-        settings = row["settings"]
-        fits = ("yes" if row["fits"] else "no") + (" (estimate)" if row["estimate"] else "")
-        cost = "" if row["cost"] is None else f"{row['cost']:,.2f}"
-        lines.append(
-            f"{row['topology']:12} {settings['MODEL_PARALLEL']:5} "
-            f"{settings['PARAMETER_SHARDING']:10} {settings['MICROBATCHES']:5} "
-            f"{settings['REMAT']:8} {_gib(row['peak_bytes_per_chip']):>10} "
-            f"{row['step_seconds_bound']:9.3g} {row['bound_by']:12} {row['hours']:8.3g} {cost:>10} "
-            f"{fits}"
-        )
-    return "\n".join(lines)
+    header = (
+        *("topology", "model", "sharding", "parts", "remat"),
+        *("GiB a chip", "s a step", "bound by", "hours", "cost", "fits"),
+    )
+    return table.render_columns(header, [_cells(row) for row in rows], "<><><>><>>")
+
+
+def _cells(row: dict[str, object]) -> tuple[str, ...]:
+    macros = row["settings"]
+    return (
+        row["topology"],
+        str(macros["MODEL_PARALLEL"]),
+        macros["PARAMETER_SHARDING"],
+        str(macros["MICROBATCHES"]),
+        macros["REMAT"],
+        _gib(row["peak_bytes_per_chip"]),
+        f"{row['step_seconds_bound']:.3g}",
+        row["bound_by"],
+        f"{row['hours']:.3g}",
+        "" if row["cost"] is None else f"{row['cost']:,.2f}",
+        ("yes" if row["fits"] else "no") + (" (estimate)" if row["estimate"] else ""),
+    )
 
 
 def _gib(number: float) -> str:

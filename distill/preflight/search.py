@@ -18,6 +18,8 @@ COMPILED = 3
 _MARGIN = 0.1
 _MODEL_PARALLEL = (1, 2, 4, 8)
 _DOUBLINGS = 4
+_SHOWN = 10  # rows of the table
+_TRIES = 2  # candidates of a slice that are compiled to find one that fits
 
 
 def candidates(config: RunConfig, topology: Topology) -> Iterator[RunConfig]:
@@ -92,9 +94,8 @@ def search(
     rows: int | None = None,
     price: float | None = None,
     progress: Callable[[str], None] = print,
-    limit: int = 10,
 ) -> list[dict[str, object]]:
-    """The best candidates, the first few of them compiled.
+    """The ten best candidates and the best of every other slice, the first few compiled.
 
     Args:
       config: the run.
@@ -103,7 +104,6 @@ def search(
       rows: of a packed batch.
       price: of a chip an hour.
       progress: takes lines of text.
-      limit: length of the table, but for a line for each slice that would be missing.
 
     Returns:
       Objects as of `distill.preflight.report.inspect`, the compiled ones first, those that
@@ -123,7 +123,7 @@ def search(
         progress(f"compiling {topology.name} {description}")
         compiled.append(inspect(candidate, topology, True, rows, price))
     compiled.sort(key=lambda r: (not r["fits"], r["chips"] * r["step_seconds_bound"]))
-    table = [*compiled, *(result for result, *_ in rest[: max(limit - len(compiled), 0)])]
+    table = [*compiled, *(result for result, *_ in rest[: max(_SHOWN - len(compiled), 0)])]
     for result, *_ in rest:
         if result["topology"] not in {row["topology"] for row in table}:
             table.append(result)
@@ -135,7 +135,6 @@ def nearest(
     topology: Topology,
     compiling: bool,
     rows: int | None = None,
-    tries: int = 2,
 ) -> dict[str, object] | None:
     """The fitting case that differs least from one that does not fit.
 
@@ -147,7 +146,6 @@ def nearest(
       topology: that it does not fit.
       compiling: compile the case to be sure of it.
       rows: of a packed batch.
-      tries: how many to compile before giving up.
 
     Returns:
       As `inspect`, with `changed`: macros and their values; None where nothing fits.
@@ -163,7 +161,7 @@ def nearest(
             if free >= 0 and (changed or slice_topology is not topology):
                 seconds = result["step_seconds_bound"]
                 fitting.append((len(changed), seconds, len(fitting), candidate, result, changed))
-        for *_, candidate, result, changed in sorted(fitting, key=lambda f: f[:3])[:tries]:
+        for *_, candidate, result, changed in sorted(fitting, key=lambda f: f[:3])[:_TRIES]:
             if compiling:
                 result = inspect(candidate, slice_topology, True, rows)
             if result["fits"]:

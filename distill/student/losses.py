@@ -60,16 +60,6 @@ def _nll_backward(z_loss: float, saved: tuple, gradient_BxT: jax.Array) -> tuple
 _wide_nll.defvjp(_nll_forward, _nll_backward)
 
 
-def weighted_nll(
-    logits_BxTxV: jax.Array,
-    targets_BxT: jax.Array,
-    weights_BxT: jax.Array,
-    z_loss: float = 0.0,
-) -> jax.Array:
-    """Scalar: the sum over tokens of weight times `token_nll`."""
-    return jnp.sum(token_nll(logits_BxTxV, targets_BxT, z_loss) * weights_BxT)
-
-
 def task_losses(
     logits_BxTxV: jax.Array,
     batch: Mapping[str, jax.Array],

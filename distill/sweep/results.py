@@ -6,6 +6,8 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 
+from distill.common.table import render_columns
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -87,9 +89,4 @@ def results_table(groups: Sequence[Group]) -> str:
         )
         for g in groups
     ]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [header, tuple("-" * width for width in widths), *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return render_columns(header, rows, rule=True)

@@ -102,6 +102,19 @@ def test_headers_and_layers(name):
         assert set(found.history) == allowed
 
 
+def test_a_mesh_file_of_a_chip_includes_one_file_and_every_setting_stands_once():
+    settings = {}
+    for name in files.list_gin_files("meshes"):
+        lines = pathlib.Path(files.resolve_path(name)).read_text().splitlines()
+        bindings = tuple(line for line in lines if line and not line.startswith("#"))
+        if name.endswith(("_host.gin", "_slice.gin")):
+            assert len(bindings) == 1 and bindings[0].startswith("include 'gin/meshes/zero_"), name
+        else:
+            assert bindings not in settings, (name, settings[bindings])
+            settings[bindings] = name
+    assert len(settings) == 8
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes_have_the_published_parameters(name):
     """T5 v1.1: 77M, 248M, 783M, 2.85B, 11.1B with T5's vocabulary, untied."""

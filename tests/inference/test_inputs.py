@@ -8,6 +8,7 @@ import pytest
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.inference import inputs
+from distill.tfds.rows import mapping_of
 
 
 @pytest.fixture(scope="module")
@@ -46,49 +47,61 @@ def data_dir(tmp_path_factory):
 TEMPLATE = "premise: {premise} {{}} hypothesis: {hypothesis} ({year}, {class})"
 
 
+def _of_tfds(name, split, data_dir, *fields):
+    return inputs.of_tfds(name, split, data_dir, mapping_of(fields))
+
+
 def test_a_template_makes_the_input(data_dir):
-    source = inputs.of_tfds("pairs:1.0.0", "test", data_dir, TEMPLATE, "class")
+    source = _of_tfds("pairs:1.0.0", "test", data_dir, f"input={TEMPLATE}", "label=class")
     assert source.total == 2
     first, second = source.rows
     assert first == Example(
         id="pairs:1.0.0/test/0",
-        input="premise: a dög {} hypothesis: an animal (1999, yes)",
+        input="premise: a dög {{}} hypothesis: an animal (1999, yes)",
         label="yes",
+        choices=("no", "yes"),
+        split="test",
     )
-    assert second.input == "premise: {year} {} hypothesis: an animal (1999, )"
+    assert second.input == "premise: {year} {{}} hypothesis: an animal (1999, )"
     assert second.label is None
     assert source.described["tfds"] == "pairs/1.0.0"
+    assert source.described["fields"] == {"input": TEMPLATE, "label": "class"}
 
 
 def test_the_project_s_own_fields_need_no_template(data_dir):
-    first, second = inputs.of_tfds("own", "test", data_dir).rows
-    assert first == Example(id="q1", input="one", label="b", choices=("a", "b"))
-    assert second == Example(id="q2", input="two")
-    (only,) = inputs.of_tfds("own", "test[1:]", data_dir, "q: {input}").rows
-    assert only == Example(id="q2", input="q: two")
+    first, second = _of_tfds("own", "test", data_dir).rows
+    assert first == Example(id="q1", input="one", label="b", choices=("a", "b"), split="test")
+    assert second == Example(id="q2", input="two", split="test")
+    source = _of_tfds("own", "test[1:]", data_dir, "id=id", "input=q: {input}")
+    assert source.total == 1
+    assert list(source.rows) == [Example(id="q2", input="q: two", split="test")]
+
+
+@pytest.mark.parametrize(("split", "total"), [("all", 2), ("test+test", 4), ("test[50%:]", 1)])
+def test_split_expressions(data_dir, split, total):
+    source = _of_tfds("pairs", split, data_dir, "input=premise")
+    assert source.total == len(list(source.rows)) == total
 
 
 @pytest.mark.parametrize(
-    ("name", "split", "template", "label", "message"),
+    ("name", "split", "fields", "message"),
     [
-        ("pairs", "test", "{premis}", "", "unknown field 'premis'.*closest: premise, "),
-        ("pairs", "test", "", "", "unknown field 'input'.*pairs, which then needs --input_templ"),
-        ("pairs", "test", "{premise}", "clas", "unknown field 'clas'.*--label_field.*class"),
-        ("pairs", "tets", "{premise}", "", "unknown split 'tets'.*closest: test"),
-        ("pairs", "test", "premise", "", "expected names of fields in braces"),
-        ("pairs", "test", "{premise.name}", "", "expected names of fields in braces"),
-        ("pairs", "test", "{premise!r}", "", "expected names of fields in braces"),
-        ("pairs", "test", "{premise", "", "expected one such as"),
-        ("pairs:9.9.9", "test", "{premise}", "", "--tfds pairs:9.9.9"),
-        ("pears", "test", "{premise}", "", "--tfds pears: .*expected NAME"),
+        ("pairs", "test", ["input={premis}"], "unknown feature 'premis'.*closest: premise, "),
+        ("pairs", "test", ["input=premise: x"], "unknown feature 'premise: x'.*closest: premise, "),
+        ("pairs", "test", [], "pairs has no feature `input` .it has .*needs --field"),
+        ("pairs", "test", ["input=premise", "label=clas"], "unknown feature 'clas'.*label=clas"),
+        ("pairs", "tets", ["input=premise"], "unknown split 'tets'.*closest: test"),
+        ("pairs", "test", ["input={marks}"], "feature marks holds lists of single values"),
+        ("pairs", "test", ["input=year", "choices=a {marks}"], "expected the name of one feature"),
+        ("pairs:9.9.9", "test", ["input=premise"], "--tfds pairs:9.9.9"),
+        ("pears", "test", ["input=premise"], "--tfds pears: .*expected NAME.*tfds build"),
     ],
 )
-def test_what_does_not_exist(data_dir, name, split, template, label, message):
+def test_what_does_not_exist(data_dir, name, split, fields, message):
     with pytest.raises(UserError, match=message):
-        inputs.of_tfds(name, split, data_dir, template, label)
+        _of_tfds(name, split, data_dir, *fields)
 
 
-def test_a_field_that_is_no_text(data_dir):
-    rows = inputs.of_tfds("pairs", "test", data_dir, "{marks}").rows
-    with pytest.raises(UserError, match="field 'marks' holds no single text"):
-        list(rows)
+def test_nothing_is_downloaded(tmp_path):
+    with pytest.raises(UserError, match=r"--tfds mnist: nothing is built in .*tfds build"):
+        _of_tfds("mnist", "test", str(tmp_path), "input=label")

@@ -65,7 +65,7 @@ def test_a_file_is_answered_in_blocks_and_gone_on_with(predict, refusal, rows_fi
     assert [json.loads(line) for line in path.open()] == tested
     assert (result["rows"], result["resumed_at"], result["labeled"]) == (24, 0, 24)
     assert result["correct"] == sum(row["correct"] for row in tested)
-    assert "12/24 rows" in said and "rows/s  ETA 0:" in said
+    assert "12/24 rows" in said and "rows/s  ETA 00:" in said
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     result, _ = predict(*arguments)
@@ -171,7 +171,7 @@ def test_an_answer_is_correct_by_the_rule_of_its_dataset(
         (["x", "--beam=2", "--length_penalty=-1"], "got --length_penalty -1.0"),
         (["x", "--block_rows=0"], "got --block_rows 0"),
         (["x", "--input=rows.jsonl"], "got rows from text and input, expected one"),
-        (["--input=rows.jsonl", "--input_template={a}"], "are for --tfds"),
+        (["--input=rows.jsonl", "--field", "input={a}"], "--field maps features of --tfds"),
         (["--input={file}l"], "closest in its folder: rows.jsonl"),
         (["--input={file}", "--output={folder}/taken.txt"], "did not write it"),
         (["--input={file}", "--output=gs://b/o.jsonl"], "on this machine"),

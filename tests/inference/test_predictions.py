@@ -50,7 +50,7 @@ def whole(tmp_path_factory):
     assert result == {
         "output": str(path), "rows": 23, "resumed_at": 0, "labeled": 23, "correct": 14,
     }  # fmt: skip
-    assert len(lines) == 5 and "5/23 rows" in lines[0] and "rows/s  ETA 0:" in lines[0]
+    assert len(lines) == 5 and "5/23 rows" in lines[0] and "rows/s  ETA 00:" in lines[0]
     return path
 
 

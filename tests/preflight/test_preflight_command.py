@@ -134,13 +134,19 @@ def test_refusals(capsys, arguments, words):
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        ("Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded hbm capacity "
-         "by 4.75G.", (int(20.5 * 2**30), 0)),
-        ("RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
-         "temporaries (64G) exceeds available HBM (15.75G).", (64 * 2**30, 64 * 2**30)),
+        (
+            "Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded hbm "
+            "capacity by 4.75G.",
+            (int(20.5 * 2**30), 0),
+        ),
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+            "temporaries (64G) exceeds available HBM (15.75G).",
+            (64 * 2**30, 64 * 2**30),
+        ),
         ("Ran out of memory in memory space vmem. Used 20.5M of 16.0M vmem.", (0, 0)),
     ],
-)  # fmt: skip
+)
 def test_what_the_compiler_says_of_memory(message, expected):
     from distill.preflight.compile import out_of_memory
 

@@ -214,7 +214,10 @@ def test_the_program_does_not_grow_with_depth(deep, remat):
             dropout_rate=0.1,
             remat=remat,
         )
-        loss = lambda p: loss_fn(p, batch, jax.random.key(0), config, WEIGHTS, DIVISOR)[0]  # noqa: E731
+
+        def loss(params: dict) -> jax.Array:
+            return loss_fn(params, batch, jax.random.key(0), config, WEIGHTS, DIVISOR)[0]
+
         return equations(jax.make_jaxpr(jax.grad(loss))(param_shapes(config)).jaxpr)
 
     assert size(2, True) == size(8, True)

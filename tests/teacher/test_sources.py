@@ -37,7 +37,7 @@ def test_csv_and_jsonl_files(tmp_path):
         (["input"], "expected e.g. label=label"),
         (["input="], "expected e.g. label=label"),
         (["inptu={x}"], "closest: input"),
-        (["label=label"], "needs --field"),
+        (["label=label"], "needs --field for `input`"),
     ],
 )
 def test_bad_mappings(fields, message):
@@ -121,13 +121,13 @@ def test_tfds_names_that_are_not_there(built, monkeypatch):
 
     with pytest.raises(UserError, match=r"unknown feature 'premis'.*closest: premise"):
         sources.from_tfds("tiny_nli", "test", {"input": "{premis}"}, built)
-    with pytest.raises(UserError, match=r"id 'A dog\.' stands twice"):
+    with pytest.raises(UserError, match=r"id 'A dog\.' is used twice"):
         sources.from_tfds("tiny_nli", "test", {"input": "premise", "id": "hypothesis"}, built)
-    with pytest.raises(UserError, match="--tfds tiny_nli, split train"):
+    with pytest.raises(UserError, match=r"unknown split 'train' .*--tfds tiny_nli, split train"):
         sources.from_tfds("tiny_nli", "train", {"input": "premise"}, built)
     with monkeypatch.context() as patch:
         patch.setattr(tfds, "builder", _no_route)
-        with pytest.raises(UserError, match=r"--tfds broken, split test: no route to host$"):
+        with pytest.raises(UserError, match=r"--tfds broken: no route to host; expected"):
             sources.from_tfds("broken", "test", {"input": "premise"}, built)
     with pytest.raises(UserError, match="--tfds no_such_nli"):
         sources.from_tfds("no_such_nli", "test", {"input": "premise"}, built)

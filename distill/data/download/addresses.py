@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 
-from etils import epath
-
-_BLOCK = 1 << 20
 # The commit of google-research/distilling-step-by-step whose tree holds the zip.
 _COMMIT = "ef944263c9ddfd40a9888557f3e7d17513fd1a7e"
 
@@ -20,8 +16,7 @@ class DownloadSource:
       file: its name in the output folder, and on a mirror.
       url: its address.
       notice: where it comes from, its license, and who to cite.
-      git_blob: the name git gives its content (see `git_blob`); "" where the file stands
-        in no repository.
+      git_blob: its `distill.common.digests.git_blob`; "" where the file is in no repository.
     """
 
     file: str
@@ -55,24 +50,3 @@ Text-to-Text Transformer, JMLR 21(140).
 """,
 )
 SOURCES = (RELEASED, VOCABULARY)
-
-
-def sha256(path: epath.Path) -> str:
-    """Hex SHA-256 of a file's content."""
-    return _digest(path, hashlib.sha256())
-
-
-def git_blob(path: epath.Path) -> str:
-    """The name git gives a content: SHA-1 of `blob <size>`, a zero byte, and the content.
-
-    Source: Pro Git, 2nd edition, chapter 10.2, "Git Objects".
-    """
-    header = f"blob {path.stat().length}\0".encode()
-    return _digest(path, hashlib.sha1(header, usedforsecurity=False))
-
-
-def _digest(path: epath.Path, digest: hashlib._Hash) -> str:
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

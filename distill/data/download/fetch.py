@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 
 from etils import epath
 
+from distill.common.atomic import write_json, write_text
+from distill.common.digests import git_blob, sha256
 from distill.data.download import addresses, unzip
 from distill.data.download.addresses import SOURCES, DownloadSource
 from distill.data.download.transfer import download
@@ -58,7 +60,7 @@ def fetch(
     _check_arguments(digests, only)
     output.mkdir(parents=True, exist_ok=True)
     selected = [source for source in SOURCES if not only or source.file in only]
-    (output / "NOTICE.txt").write_text("\n".join(source.notice for source in SOURCES))
+    write_text(output / "NOTICE.txt", "\n".join(source.notice for source in SOURCES))
     records = _read_records(output)
     files = []
     for source in selected:
@@ -66,7 +68,7 @@ def fetch(
         url = f"{mirror.rstrip('/')}/{source.file}" if mirror else source.url
         record, was_there = _one(source, url, output, digests.get(source.file), records)
         records[source.file] = record
-        _write_records(output, records)
+        write_json(output / _RECORD, {"files": records})
         files.append({"file": source.file, **record, "was_there": was_there})
     zip_path, folder = output / addresses.RELEASED.file, output / unzip.FOLDER
     if addresses.RELEASED in selected:
@@ -105,7 +107,7 @@ def _one(
     if was_there:
         previous = records.get(source.file, {})
         check(path)
-        if previous and previous["sha256"] != addresses.sha256(path):
+        if previous and previous["sha256"] != sha256(path):
             raise UserError(
                 f"{path} changed since it was fetched (sha256 was {previous['sha256']}); remove it "
                 "and fetch again"
@@ -121,7 +123,7 @@ def _one(
     record = {
         "url": url,
         "bytes": path.stat().length,
-        "sha256": addresses.sha256(path),
+        "sha256": sha256(path),
         "checked": _how(source, digest),
     }
     return record, was_there
@@ -141,9 +143,9 @@ def _check(path: epath.Path, source: DownloadSource, digest: str | None) -> None
       UserError: another digest, or a vocabulary without T5's ids.
     """
     if digest:
-        kind, got, expected = "sha256", addresses.sha256(path), digest
+        kind, got, expected = "sha256", sha256(path), digest
     elif source.git_blob:
-        kind, got, expected = "git blob", addresses.git_blob(path), source.git_blob
+        kind, got, expected = "git blob", git_blob(path), source.git_blob
     else:
         from distill.data.vocabularies import make_vocabulary  # loads tensorflow
 
@@ -168,9 +170,3 @@ def _read_records(output: epath.Path) -> dict[str, dict[str, object]]:
         return json.loads(path.read_text())["files"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it and run this again") from error
-
-
-def _write_records(output: epath.Path, records: Mapping[str, object]) -> None:
-    part = output / f"{_RECORD}.part"
-    part.write_text(json.dumps({"files": dict(records)}, indent=1))
-    part.replace(output / _RECORD)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,6 +11,8 @@ from typing import BinaryIO
 
 from etils import epath
 
+from distill.common.atomic import atomic_path
+from distill.common.progress import Progress
 from distill.errors import UserError
 
 _BLOCK = 1 << 20
@@ -21,8 +22,8 @@ _TIMEOUT_SECONDS = 30
 def download(url: str, path: epath.Path, check: Callable[[epath.Path], None], fix: str) -> None:
     """Writes what an address holds to `path`, once `check` has seen it.
 
-    The bytes go to `<path>.part`, so that a killed download leaves nothing under the
-    final name; the next one starts again.
+    The bytes go to a temporary file in the same folder, so that a killed download leaves
+    nothing under the final name; the next one starts again.
 
     Args:
       url: http, https, or a path (local or on gs://).
@@ -34,18 +35,15 @@ def download(url: str, path: epath.Path, check: Callable[[epath.Path], None], fi
       UserError: an address that cannot be reached or does not have the file, fewer
         bytes than announced, or what `check` complains of.
     """
-    part = path.parent / f"{path.name}.part"
     try:
-        with _open(url, fix) as (source, size), part.open("wb") as file:
-            got = _copy(source, file, path.name, size)
-        if size is not None and got != size:
-            raise UserError(f"{url} ended after {got} of {size} bytes; try again. {fix}")
-        check(part)
-        part.replace(path)
+        with atomic_path(path) as scratch:
+            with _open(url, fix) as (source, size), scratch.open("wb") as file:
+                got = _copy(source, file, path.name, size)
+            if size is not None and got != size:
+                raise UserError(f"{url} ended after {got} of {size} bytes; try again. {fix}")
+            check(scratch)
     except (OSError, http.client.HTTPException) as error:  # the connection, or the disk
         raise UserError(f"{url} broke off ({error}); run the command again. {fix}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -72,15 +70,9 @@ def _open(url: str, fix: str) -> Iterator[tuple[BinaryIO, int | None]]:
 
 
 def _copy(source: BinaryIO, file: BinaryIO, name: str, size: int | None) -> int:
-    """Copies block by block and shows how far it is; returns the number of bytes."""
-    from tqdm import tqdm
-
-    got = 0
-    with tqdm(
-        desc=name, total=size, unit="B", unit_scale=True, file=sys.stderr, disable=None
-    ) as bar:
+    """Copies block by block and shows the progress; returns the number of bytes."""
+    with Progress(size, description=name, unit="B", unit_scale=True) as bar:
         while block := source.read(_BLOCK):
             file.write(block)
-            got += len(block)
             bar.update(len(block))
-    return got
+        return bar.n

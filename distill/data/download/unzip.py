@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 import zipfile
+from collections.abc import Mapping
 
 from etils import epath
 
+from distill.common.atomic import atomic_directory
 from distill.errors import UserError
 
 FOLDER = "datasets"
@@ -38,21 +41,22 @@ def unpack(zip_path: epath.Path, folder: epath.Path, stamp: str) -> None:
             f"{folder} is there already, but was not made from this {zip_path.name}; move it "
             "away, or give another --output"
         )
-    scratch = folder.parent / f"{folder.name}.part"
-    if scratch.exists():
-        scratch.rmtree()
     try:
         with zip_path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            _unpack_members(archive, scratch, zip_path)
+            members = _members(archive, zip_path)
+            with atomic_directory(folder, mark.name) as scratch:
+                _unpack_members(archive, members, scratch)
+                (scratch / mark.name).write_text(stamp)
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise UserError(
             f"{zip_path} is not a whole zip ({error}); remove it and fetch again"
         ) from error
-    (scratch / mark.name).write_text(stamp)
-    scratch.rename(folder)
 
 
-def _unpack_members(archive: zipfile.ZipFile, scratch: epath.Path, zip_path: epath.Path) -> None:
+def _members(
+    archive: zipfile.ZipFile, zip_path: epath.Path
+) -> dict[tuple[str, ...], zipfile.ZipInfo]:
+    """The files to unpack, by folders and name in the folder to make."""
     members = {}
     for info in archive.infolist():
         parts = _safe_parts(info, zip_path)
@@ -60,13 +64,21 @@ def _unpack_members(archive: zipfile.ZipFile, scratch: epath.Path, zip_path: epa
             members[parts] = info
     if not members:
         raise UserError(f"{zip_path} holds no files; remove it and fetch again")
-    shared = {parts[0] for parts in members} == {FOLDER}
+    if {parts[0] for parts in members} == {FOLDER}:
+        return {parts[1:]: info for parts, info in members.items()}
+    return members
+
+
+def _unpack_members(
+    archive: zipfile.ZipFile,
+    members: Mapping[tuple[str, ...], zipfile.ZipInfo],
+    folder: epath.Path,
+) -> None:
     for parts, info in members.items():
-        path = scratch.joinpath(*parts[1:] if shared else parts)
+        path = folder.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         with archive.open(info) as member, path.open("wb") as file:
-            while block := member.read(_BLOCK):
-                file.write(block)
+            shutil.copyfileobj(member, file, _BLOCK)
 
 
 def _safe_parts(info: zipfile.ZipInfo, zip_path: epath.Path) -> tuple[str, ...]:

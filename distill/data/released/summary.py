@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from etils import epath
 
+from distill.common.table import render_columns
 from distill.data.examples import Example
 from distill.data.released import reader
 from distill.data.released.rows import KINDS
@@ -86,19 +88,27 @@ def token_lengths(
 
 def summary_table(records: Iterable[Mapping[str, object]]) -> str:
     """The records as aligned text, with a line for each failure below its split."""
-    lines = [
-        f"{'dataset':8} {'split':6} {'rows':>7} {'completions':>11} {'parsed':>7} {'teacher':>8}"
-        f"  tokens of input, label, rationale (mean/p99)"
-    ]
-    for record in records:
-        accuracy = record["teacher_accuracy_all"]
-        lengths = record.get("tokens", {})
-        tokens = "  ".join(f"{n['mean']:.1f}/{n['p99']:.0f}" for n in lengths.values())
-        lines.append(
-            f"{record['dataset']:8} {record['split']:6} {record['rows']:>7,} "
-            f"{record['completions']:>11,} {record['parsed'] / record['rows']:>7.2%} "
-            f"{'-' if accuracy is None else format(accuracy, '.1%'):>8}  "
-            f"{tokens or 'give --vocabulary_path'}"
-        )
-        lines += [f"{'':16}{count:>7,} {name}" for name, count in record["failures"].items()]
-    return "\n".join(lines)
+    records = list(records)
+    lengths = "tokens of input, label, rationale (mean/p99)"
+    header = ("dataset", "split", "rows", "completions", "parsed", "teacher", lengths)
+    head, *lines = render_columns(header, list(map(_cells, records)), "<<>>>>").splitlines()
+    with_failures = (
+        [line, *(f"    {count:,} {name}" for name, count in record["failures"].items())]
+        for line, record in zip(lines, records, strict=True)
+    )
+    return "\n".join([head, *itertools.chain.from_iterable(with_failures)])
+
+
+def _cells(record: Mapping[str, object]) -> tuple[str, ...]:
+    accuracy = record["teacher_accuracy_all"]
+    lengths = record.get("tokens", {}).values()
+    tokens = "  ".join(f"{length['mean']:.1f}/{length['p99']:.0f}" for length in lengths)
+    return (
+        record["dataset"],
+        record["split"],
+        f"{record['rows']:,}",
+        f"{record['completions']:,}",
+        f"{record['parsed'] / record['rows']:.2%}",
+        "-" if accuracy is None else f"{accuracy:.1%}",
+        tokens or "give --vocabulary_path",
+    )

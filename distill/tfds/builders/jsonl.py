@@ -7,10 +7,11 @@ import functools
 import tensorflow_datasets as tfds
 from etils import epath
 
+from distill.common.digests import sha256_files
 from distill.data.tables import read_table
 from distill.errors import UserError, closest
 from distill.tfds.builders import citations
-from distill.tfds.builders.records import RecordBuilder, Rows, digest_files
+from distill.tfds.builders.records import RecordBuilder, Rows
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = (".jsonl", ".csv")
@@ -42,7 +43,7 @@ class DistillJsonl(RecordBuilder):
 
     def source_digest(self, folder: epath.Path | None) -> str:
         """Digest of the files of all splits that are there."""
-        return digest_files(folder, list(_files(folder).values()))
+        return sha256_files(folder, list(_files(folder).values()))
 
     def source_rows(self, folder: epath.Path | None) -> dict[str, Rows]:
         """The splits that are there.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import abc
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -14,7 +13,6 @@ from distill.data.examples import Example, Failure
 from distill.errors import UserError
 
 RELEASE_NOTES = {"1.0.0": "Example records: rows, teacher labels, rationales, typed failures."}
-_BLOCK = 1 << 20
 
 Rows = Callable[[], Sequence[Example]]
 
@@ -53,36 +51,6 @@ def to_tfds_record(example: Example, row: int) -> dict[str, object]:
         "choices": list(example.choices),
         "split": example.split,
     }
-
-
-def from_record(record: Mapping[str, object]) -> Example:
-    """The example of a record as `tfds.as_numpy` gives it: the inverse of `to_tfds_record`."""
-
-    def text(name: str) -> str:
-        return record[name].decode()
-
-    return Example(
-        id=text("id"),
-        input=text("input"),
-        label=text("label") or None,
-        teacher_label=text("teacher_label") or None,
-        rationale=text("rationale") or None,
-        failure=Failure(text("failure")) if record["failure"] else None,
-        choices=tuple(choice.decode() for choice in record["choices"]),
-        split=text("split"),
-    )
-
-
-def digest_files(folder: epath.Path, paths: Sequence[epath.PathLike]) -> str:
-    """Hex SHA-256 of the names (relative to `folder`) and contents of files, in order."""
-    digest = hashlib.sha256()
-    for path in map(epath.Path, paths):
-        name = str(path).removeprefix(f"{folder}/")
-        digest.update(f"{len(name)}:{name}:{path.stat().length}:".encode())
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

@@ -8,11 +8,12 @@ import functools
 import tensorflow_datasets as tfds
 from etils import epath
 
+from distill.common.digests import sha256_files
 from distill.data.released import reader
 from distill.data.released.rows import KINDS
 from distill.errors import UserError
 from distill.tfds.builders import citations
-from distill.tfds.builders.records import RecordBuilder, Rows, digest_files
+from distill.tfds.builders.records import RecordBuilder, Rows
 
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
@@ -70,7 +71,7 @@ class DistillReleased(RecordBuilder):
             for split in self._splits(folder)
             for path in reader.files_of(folder, dataset, split, teacher)
         ]
-        return digest_files(folder, paths)
+        return sha256_files(folder, paths)
 
     def source_rows(self, folder: epath.Path | None) -> dict[str, Rows]:
         """The splits that are there.

@@ -9,12 +9,10 @@ import json
 import pathlib
 import re
 import socket
-import subprocess
 import threading
 import zipfile
 
 import pytest
-from etils import epath
 
 from distill import cli
 from distill.data.download import addresses
@@ -135,12 +133,12 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, capsys):
         assert word in line
 
 
-def test_half_a_file_of_a_killed_fetch_is_written_anew(server, tmp_path, capsys):
-    (tmp_path / "datasets.zip.part").write_bytes(ZIP[:30])
-    (tmp_path / "datasets.part" / "old").mkdir(parents=True)
+def test_what_a_killed_fetch_left_is_not_used(server, tmp_path, capsys):
+    (tmp_path / ".datasets.zip.0123abcd.tmp").write_bytes(ZIP[:30])
+    (tmp_path / ".datasets.0123abcd.tmp" / "old").mkdir(parents=True)
     assert fetch(tmp_path, f"{server}/good") == 0
     assert (tmp_path / "datasets.zip").read_bytes() == ZIP
-    assert not list(tmp_path.glob("*.part")) and not (tmp_path / "datasets" / "old").exists()
+    assert not (tmp_path / "datasets" / "old").exists()
 
 
 def test_a_file_put_there_by_hand_is_checked_like_any_other(tmp_path, capsys):
@@ -187,10 +185,3 @@ def test_the_vocabulary_is_known_by_its_ids(shared_dir, tmp_path, capsys):
     assert cli.main([*argv, f"--source={tmp_path / 'bad'}"]) == 2
     assert "is not T5's vocabulary" in capsys.readouterr().err
     assert not (tmp_path / "out2" / name).exists()
-
-
-def test_git_gives_the_same_name(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(ZIP)
-    said = subprocess.run(["git", "hash-object", path], capture_output=True, text=True, check=True)
-    assert addresses.git_blob(epath.Path(path)) == said.stdout.strip()

@@ -1,0 +1,238 @@
+"""Rows of a TFDS dataset: how its records become Examples.
+
+A mapping gives each field of an Example a template of the dataset's features:
+
+    input   premise: {premise} hypothesis: {hypothesis}
+    label   label
+    choices answers/text
+
+A template without braces is the name of one feature, `answers/text` names a feature within
+another. Class labels become their names, and a class label of -1 becomes None.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from distill.data.examples import Example
+from distill.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+FIELDS = ("id", "input", "label", "choices")
+_SLOT = re.compile(r"\{(\w+(?:/\w+)*)\}")
+_EXAMPLE = 'input="premise: {premise} hypothesis: {hypothesis}"'
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsRows:
+    """Rows of one split, in the order of its files.
+
+    Attributes:
+      full_name: NAME/CONFIG/VERSION of the dataset.
+      total: number of rows.
+      rows: the rows, to be read once.
+    """
+
+    full_name: str
+    total: int
+    rows: Iterator[Example]
+
+
+def mapping_of(texts: Sequence[str]) -> dict[str, str]:
+    """Field of an Example -> template, from `NAME=TEMPLATE` texts; empty without texts.
+
+    Raises:
+      UserError: no `=`, an unknown name, or no `input`.
+    """
+    mapping = {}
+    for text in texts:
+        name, separator, template = text.partition("=")
+        if not separator or not template.strip():
+            raise UserError(f"--field: got {text!r}, expected e.g. label=label or {_EXAMPLE}")
+        if name not in FIELDS:
+            raise unknown("field", name, FIELDS, "--field")
+        mapping[name] = template
+    if mapping and "input" not in mapping:
+        raise UserError(f"--tfds also needs --field for `input`, e.g. {_EXAMPLE}")
+    return mapping
+
+
+def open_tfds(
+    name: str,
+    split: str,
+    mapping: Mapping[str, str] | None = None,
+    data_dir: str | None = None,
+    download: bool = False,
+) -> TfdsRows:
+    """Opens a split of a TFDS dataset.
+
+    Rows have the ids `<name>/<split>/<row>` unless `mapping` has an id. Without `mapping` the
+    dataset's own features `id`, `input`, `label` and `choices` are taken, as the builders of
+    this project write them.
+
+    Args:
+      name: NAME, NAME/CONFIG or NAME/CONFIG:VERSION, e.g. "esnli:0.1.0" or "anli/r1".
+      split: a split or a slice of one, e.g. "train" or "validation[:100]".
+      mapping: field of an Example -> template of features. Where `label` is a single class
+        label and there is no `choices`, the names of the classes are the row's choices.
+      data_dir: where TFDS keeps its datasets; None for its own default.
+      download: download and build a dataset that is not built.
+
+    Returns:
+      The rows. While they are read, a row that is no Example or that repeats an id raises a
+      UserError.
+
+    Raises:
+      UserError: a dataset that does not exist or is not built, an unknown split, or a template
+        of unknown or unsuitable features.
+    """
+    builder = _builder(name, data_dir, download)
+    splits = builder.info.splits
+    try:
+        total = splits[split].num_examples
+    except (KeyError, ValueError) as error:
+        raise unknown("split", split, splits, f"--tfds {name}, split {split}") from error
+    tensors = builder.info.features.get_tensor_info()
+    to_example = _Mapper(dict(_leaves(builder.info.features, tensors)), name, split, mapping)
+    records = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
+    return TfdsRows(builder.info.full_name, total, _rows(records, to_example))
+
+
+def _builder(name: str, data_dir: str | None, download: bool) -> tfds.core.DatasetBuilder:
+    import tensorflow_datasets as tfds
+
+    form = "expected NAME, NAME/CONFIG or NAME/CONFIG:VERSION"
+    if not download:
+        form += " of a dataset that is built (tfds build)"
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        if download:
+            builder.download_and_prepare()
+    except Exception as error:  # TFDS and its download code raise errors of many types
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"--tfds {name}: {reason}; {form}") from error
+    if not builder.info.splits:
+        raise UserError(f"--tfds {name}: nothing is built in {builder.data_dir}; {form}")
+    return builder
+
+
+def _rows(records: Iterator[Mapping[str, object]], to_example: _Mapper) -> Iterator[Example]:
+    ids: set[str] = set()
+    for index, record in enumerate(records):
+        row = to_example(record, index)
+        if row.id in ids:
+            raise UserError(
+                f"TFDS row {to_example.stem}/{index}: id {row.id!r} is used twice; map `id` to a "
+                "feature that differs between rows"
+            )
+        ids.add(row.id)
+        yield row
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    """A feature without features of its own.
+
+    Attributes:
+      names: of its classes; None if it is no class label.
+      lists: depth of nested lists; 0 for a single value.
+    """
+
+    names: Sequence[str] | None
+    lists: int
+
+
+def _leaves(feature: object, tensors: object, path: str = "") -> Iterator[tuple[str, _Leaf]]:
+    """Features within a feature by their path; `tensors` holds their shapes."""
+    inner = getattr(feature, "feature", feature)  # of a Sequence
+    if isinstance(tensors, Mapping):
+        for name in tensors:
+            yield from _leaves(inner[name], tensors[name], f"{path}/{name}" if path else name)
+    else:
+        yield path, _Leaf(getattr(inner, "names", None), len(tensors.shape))
+
+
+class _Mapper:
+    """Makes the Example of a record."""
+
+    def __init__(
+        self,
+        features: Mapping[str, _Leaf],
+        name: str,
+        split: str,
+        mapping: Mapping[str, str] | None,
+    ) -> None:
+        self.stem = f"{name}/{split}"
+        self._features = features
+        self._split = re.split(r"\W", split)[0]
+        if not mapping:
+            mapping = {field: field for field in FIELDS if field in features}
+            if "input" not in mapping:
+                raise UserError(
+                    f"--tfds {name} has no feature `input` (it has {', '.join(features)}); it "
+                    f"needs --field, e.g. {_EXAMPLE}"
+                )
+        # The single feature of a field, or the template around several.
+        self._fields = {field: self._parse(field, text) for field, text in mapping.items()}
+
+    def _parse(self, field: str, text: str) -> tuple[str | None, str]:
+        """The name of the one feature that a template consists of, and the template.
+
+        Raises:
+          UserError: a feature that the dataset lacks, or whose values do not suit the field.
+        """
+        where = f"--field {field}={text}"
+        slots = _SLOT.findall(text) or [text]
+        single = slots[0] if text in (slots[0], f"{{{slots[0]}}}") else None
+        if field == "choices" and single is None:
+            raise UserError(f"{where}: expected the name of one feature that is a list of texts")
+        for slot in slots:
+            if slot not in self._features:
+                raise unknown("feature", slot, self._features, where)
+            lists = self._features[slot].lists
+            if lists != (field == "choices"):
+                raise UserError(
+                    f"{where}: feature {slot} holds {'lists of ' * lists}single values, expected "
+                    + ("a list of texts" if field == "choices" else "one text, number or label")
+                )
+        return single, text
+
+    def __call__(self, record: Mapping[str, object], index: int) -> Example:
+        """The Example of the record with this index in its split."""
+        where = f"{self.stem}/{index}"
+        values: dict[str, object] = {"split": self._split}
+        for field, (single, template) in self._fields.items():
+            if single is None:
+                # A class label of -1 within a longer text reads "None": annotate's stores are keyed
+                # by the texts, so it has to stay what it was.
+                values[field] = _SLOT.sub(lambda m: str(self._text(record, m[1])), template)
+                continue
+            values[field] = self._text(record, single)
+            names = self._features[single].names
+            if field == "label" and names:
+                values.setdefault("choices", list(names))
+        for field in ("id", "label"):  # records have no None: an empty text means none
+            if not str(values.get(field) or "").strip():
+                values.pop(field, None)
+        values.setdefault("id", where)
+        return Example.from_dict(values, f"TFDS row {where}")
+
+    def _text(self, record: Mapping[str, object], path: str) -> str | list[str] | None:
+        value = functools.reduce(operator.getitem, path.split("/"), record)
+        return _to_text(value, self._features[path].names)
+
+
+def _to_text(value: object, names: Sequence[str] | None) -> str | list[str] | None:
+    """A value as text, lists item by item; names of class labels, None for no label."""
+    if getattr(value, "ndim", 0):
+        return [_to_text(item, names) for item in value]
+    if names is not None:
+        return names[int(value)] if value >= 0 else None
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,56 @@
+"""Files and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from distill.common import atomic
+
+
+def test_an_error_leaves_the_old_file_and_no_scratch(tmp_path):
+    path = tmp_path / "a.txt"
+    atomic.write_text(path, "old")
+    with pytest.raises(KeyError), atomic.atomic_file(path) as file:
+        file.write("new")
+        raise KeyError
+    with pytest.raises(KeyError), atomic.atomic_path(path) as scratch:
+        scratch.write_text("new")
+        raise KeyError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "secret").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    with atomic.atomic_path(tmp_path / "link") as scratch:
+        scratch.write_text("new")
+    assert (tmp_path / "secret").read_text() == "kept"
+    assert not (tmp_path / "link").is_symlink() and (tmp_path / "link").read_text() == "new"
+
+
+def test_a_folder_appears_at_once(tmp_path):
+    folder = tmp_path / "deep" / "folder"
+    with atomic.atomic_directory(folder, "mark") as scratch:
+        (scratch / "inner").mkdir()
+        (scratch / "inner" / "file").write_text("x")
+        (scratch / "mark").write_text("")
+        assert not folder.exists()
+    assert {path.name for path in folder.iterdir()} == {"inner", "mark"}
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_folder_without_its_mark_is_completed(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").write_text("from a killed writer")
+    with atomic.atomic_directory(folder, "mark") as scratch:
+        (scratch / "file").write_text("x")
+        (scratch / "mark").write_text("")
+    assert (folder / "file").read_text() == "x" and (folder / "mark").exists()
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_an_error_leaves_no_folder(tmp_path):
+    with pytest.raises(KeyError), atomic.atomic_directory(tmp_path / "folder", "mark"):
+        raise KeyError
+    assert not list(tmp_path.iterdir())
