@@ -5,8 +5,8 @@
 Each attempt is `distill train` in a process of its own and with a token cache of its own. It
 is killed (SIGKILL) at a moment drawn between the begin of that cache and the end of the run
 (every other one: between the first steps and the end), then started again and left alone.
-Compared with a run that nobody disturbed, bit by bit: the whole last checkpoint (parameters,
-optimizer, step, seeds), with `--checkpoint best` that one too, metrics.jsonl and the test
+Compared with a run that nobody disturbed, bit by bit: every checkpoint (parameters, optimizer,
+step, seeds, accuracy), with `--checkpoint best` the best one too, metrics.jsonl and the test
 predictions; and results.json but for its seconds.
 Exits with 1 if anything differs.
 """
@@ -87,7 +87,7 @@ class Run:
         """What of a killed run is on the disk."""
         if (self.dir / "results.json").exists():
             return "results"
-        partial = list(self.dir.glob("*/*orbax-checkpoint-tmp*"))
+        partial = list(self.dir.glob("checkpoints/*orbax-checkpoint-tmp*"))
         steps = [int(path.name) for path in self.dir.glob("checkpoints/*") if path.name.isdigit()]
         if not self.dir.exists():
             caches = [path.name for path in self._cache.iterdir() if path.name != "xla"]
@@ -105,14 +105,15 @@ def content(folder: pathlib.Path) -> dict[str, object]:
     found: dict[str, object] = {"results.json": results}
     for name in ("metrics.jsonl", "predictions_test.jsonl", "config.gin"):
         found[name] = (folder / name).read_bytes()
-    for kept in ("checkpoints", "best"):
-        for path in sorted((folder / kept).glob("[0-9]*")):
-            with ocp.StandardCheckpointer() as reader:
-                tree = reader.restore(path / "default")
-            for key, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-                name = f"{kept}/{path.name}{jax.tree_util.keystr(key)}"
-                array = jax.device_get(leaf)
-                found[name] = (str(array.dtype), array.shape, array.tobytes())
+    for path in sorted((folder / "checkpoints").iterdir()):
+        metrics = path / "metrics" / "metrics"
+        found[f"{path.name}/metrics"] = metrics.exists() and metrics.read_bytes()
+        with ocp.StandardCheckpointer() as reader:
+            tree = reader.restore(path / "default")
+        for key, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            array = jax.device_get(leaf)
+            name = f"{path.name}{jax.tree_util.keystr(key)}"
+            found[name] = (str(array.dtype), array.shape, array.tobytes())
     return found
 
 

@@ -19,9 +19,11 @@ class TrainConfig:
       batch_size: rows a step; with two tasks each row is a pair of sequences.
       seed: seeds initialization, dropout and the order of rows.
       eval_period: steps between evaluations on the validation rows, 0 for none.
-      save_period: steps between checkpoints (the last step is always saved).
+      save_period: steps between checkpoints. The last step is always saved, and with checkpoint
+        "best" every evaluation that is the best so far.
       log_period: steps between lines of metrics.
-      keep_checkpoints: how many of the newest checkpoints stay.
+      keep_checkpoints: how many of the newest checkpoints stay; with checkpoint "best" that of
+        the best evaluation stays too.
       eval_batch_size: rows a decoding batch.
       model_parallel: devices that share one copy of the parameters; the rest of
         the devices split the batch.

@@ -15,7 +15,7 @@ from distill.convert.states import from_t5x, params_from_t5x, to_t5x
 from distill.errors import UserError, unknown
 from distill.training import assets as run_assets
 from distill.training import run_folder
-from distill.training.checkpoints import BEST_FOLDER, FOLDER, Checkpoints
+from distill.training.checkpoints import FOLDER, Checkpoints
 from distill.training.optimizer import make_optimizer
 from distill.training.step import TrainState, init_state
 
@@ -62,14 +62,13 @@ def t5x_to_native(
     key = jax.random.split(jax.random.key(config.train.seed))[1]  # as in init_state
     state = TrainState(jnp.int32(step), params, opt_state, jax.random.key_data(key))
     state = jax.tree.map(jnp.asarray, state)
-    for name in {FOLDER, BEST_FOLDER if config.train.checkpoint == "best" else FOLDER}:
-        with Checkpoints(folder, folder=name) as checkpoints:
-            if checkpoints.latest_step is not None:
-                raise UserError(
-                    f"{folder / name} has a checkpoint of step {checkpoints.latest_step}: choose "
-                    "another --run_dir"
-                )
-            checkpoints.save(state)
+    with Checkpoints(folder, keep=1) as checkpoints:
+        if checkpoints.latest_step is not None:
+            raise UserError(
+                f"{folder / FOLDER} has a checkpoint of step {checkpoints.latest_step}: choose "
+                "another --run_dir"
+            )
+        checkpoints.save(state)
     run_folder.open_run(folder, resolved.text)
     run_assets.write(folder, assets)
     return step
@@ -150,5 +149,5 @@ def _read_native(run_dir: epath.PathLike, best: bool) -> tuple[RunConfig, TrainS
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed)),
     )
-    with Checkpoints(run_dir, folder=BEST_FOLDER if best else FOLDER) as checkpoints:
-        return config, checkpoints.restore(template)
+    with Checkpoints(run_dir) as checkpoints:
+        return config, checkpoints.restore(template, best)

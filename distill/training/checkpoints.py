@@ -4,28 +4,67 @@ from __future__ import annotations
 
 import json
 import logging
+import types
+from collections.abc import Mapping
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
 from distill.errors import UserError
+from distill.training import hosts
 from distill.training.step import TrainState
 
-FOLDER, BEST_FOLDER = "checkpoints", "best"
+FOLDER = "checkpoints"
 logging.getLogger("absl").setLevel(logging.WARNING)
+# Orbax warns at each save of a step that was not evaluated.
+logging.getLogger("absl").addFilter(lambda record: "tracked_metric" not in str(record.msg))
+
+
+def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
+    """What Orbax sorts checkpoints by: the highest accuracy wins, of equals the latest step."""
+    return metrics["accuracy"], metrics["step"]
 
 
 class Checkpoints:
-    """The checkpoints of a run folder; use as a context manager, leaving it waits for writes."""
+    """The checkpoints of a run folder; use as a context manager, leaving it waits for writes.
 
-    def __init__(self, run_dir: epath.PathLike, keep: int = 1, folder: str = FOLDER) -> None:
-        """Opens (or starts) `<run_dir>/<folder>`, which keeps the `keep` newest."""
-        self._folder = epath.Path(run_dir).resolve() / folder
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+    One folder holds the newest checkpoints and, on request, the one of the highest validation
+    accuracy. Orbax writes one checkpoint after the other and deletes older ones only when the
+    new one is complete. A killed run therefore resumes from the newest complete checkpoint, and
+    every better one that came before it is still there.
+    """
+
+    def __init__(
+        self, run_dir: epath.PathLike, keep: int | None = None, best: bool = False
+    ) -> None:
+        """Opens `<run_dir>/checkpoints`.
+
+        Args:
+          run_dir: the run folder.
+          keep: how many of the newest checkpoints stay; None only reads, and changes nothing.
+          best: also keeps the checkpoint of the highest accuracy.
+        """
+        self._folder = epath.Path(run_dir).resolve() / FOLDER
+        policies = ocp.checkpoint_managers
+        kept = [policies.LatestN(keep)]
+        if best:
+            kept.append(
+                policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
+            )
+        self._policy = policies.AnyPreservationPolicy(kept)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._policy,
+            best_fn=_rank,  # without it Orbax writes no metrics
+            create=keep is not None,
+            cleanup_tmp_directories=keep is not None,
+            enable_async_checkpointing=True,
+        )
         self._manager = ocp.CheckpointManager(
             self._folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
         )
+        past = -1.0 if self.best_step is None else self._manager.metrics(self.best_step)["accuracy"]
+        self._best = hosts.broadcast_from_host0(past) if best else None
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -39,31 +78,78 @@ class Checkpoints:
         """Step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState) -> None:
-        """Writes the state in the background; a crash leaves the older checkpoint."""
-        self._manager.save(int(state.step), args=ocp.args.StandardSave(state))
+    @property
+    def best_step(self) -> int | None:
+        """Step of the highest accuracy, of equals the latest; None if none was evaluated."""
+        return self._manager.best_step()
+
+    def is_best(self, accuracy: float | None) -> bool:
+        """Whether a state has to be saved because of its accuracy.
+
+        Args:
+          accuracy: its validation accuracy; None if it was not evaluated.
+
+        Returns:
+          True if the best checkpoint is kept, and no saved one has a higher accuracy.
+        """
+        return self._best is not None and accuracy is not None and accuracy >= self._best
+
+    def save(self, state: TrainState, accuracy: float | None = None) -> None:
+        """Writes the state in the background; a crash leaves the older checkpoints.
+
+        Args:
+          state: what to write.
+          accuracy: its validation accuracy; None if it was not evaluated.
+        """
+        step = int(state.step)
+        metrics = None if accuracy is None else {"accuracy": accuracy, "step": step}
+        self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+        if self.is_best(accuracy):
+            self._best = accuracy
 
     def wait(self) -> None:
         """Returns when everything is written."""
         self._manager.wait_until_finished()
 
-    def forget_after(self, step: int) -> None:
-        """Deletes checkpoints later than `step`: a resumed run writes them again."""
-        for later in self._manager.all_steps():
-            if later > step:
-                self._manager.delete(later)
+    def prune(self) -> None:
+        """Deletes the checkpoints that a killed run had no time to delete."""
+        infos = [
+            types.SimpleNamespace(step=step, metrics=self._manager.metrics(step))
+            for step in self._manager.all_steps()
+        ]
+        context = ocp.checkpoint_managers.PreservationContext()
+        kept = self._policy.should_preserve(infos, context=context)
+        for info, stays in zip(infos, kept, strict=True):
+            if not stays:
+                self._manager.delete(info.step)
 
-    def restore(self, template: TrainState) -> TrainState:
-        """The newest state, with the shapes, types and shardings of `template`.
+    def restore(self, template: TrainState, best: bool = False) -> TrainState:
+        """A saved state, with the shapes, types and shardings of `template`.
+
+        Args:
+          like: arrays, or their shapes.
+          best: takes the state of the highest accuracy, not the newest. As long as none was
+            evaluated, that is the newest.
+
+        Returns:
+          The state.
 
         Raises:
-          UserError: no checkpoint, or one of another size.
+          UserError: no checkpoint, a damaged one, or one of another size.
         """
-        step = self.latest_step
+        self.wait()
+        step = self.best_step if best and self.best_step is not None else self.latest_step
         if step is None:
             raise UserError(f"no checkpoint in {self._folder}: train this run first")
-        self._check_shapes(step, template)
-        return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+        try:
+            self._check_shapes(step, template)
+            return self._manager.restore(step, args=ocp.args.StandardRestore(template))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"checkpoint {self._folder}/{step} does not read ({reason}): copy the run folder "
+                "again, or delete this step's folder to use an older one"
+            ) from error
 
     def _check_shapes(self, step: int, template: TrainState) -> None:
         saved = self._manager.item_metadata(step)
@@ -78,45 +164,6 @@ class Checkpoints:
                     f"{expected_shapes.get(name, 'absent')}; set the size macros (gin/sizes) and "
                     "SCAN_LAYERS to those of the checkpoint"
                 )
-
-
-class BestCheckpoint:
-    """The state of the highest validation accuracy so far; of equals, the latest.
-
-    Use as a context manager, like `Checkpoints`.
-    """
-
-    def __init__(self, run_dir: epath.PathLike, start: int, best_accuracy: float) -> None:
-        """Opens `<run_dir>/best`.
-
-        Args:
-          run_dir: the run folder.
-          start: the step that the run goes on from.
-          past: the highest validation accuracy up to that step, -1 without one.
-        """
-        self._checkpoints = Checkpoints(run_dir, folder=BEST_FOLDER)
-        self._checkpoints.forget_after(start)
-        self._accuracy = best_accuracy
-
-    def __enter__(self) -> BestCheckpoint:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._checkpoints.__exit__(*error)
-
-    def offer(self, state: TrainState, accuracy: float) -> None:
-        """Keeps the state unless an earlier one was better; returns when it is written.
-
-        A run that goes on from a later checkpoint can then count on it.
-        """
-        if accuracy >= self._accuracy:
-            self._accuracy = accuracy
-            self._checkpoints.save(state)
-            self._checkpoints.wait()
-
-    def restore(self, template: TrainState) -> TrainState:
-        """The best state (see `Checkpoints.restore`)."""
-        return self._checkpoints.restore(template)
 
 
 def _shapes(tree: object) -> dict[str, tuple[int, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import time
@@ -19,7 +18,7 @@ from distill.data.cache import TokenCache
 from distill.errors import UserError
 from distill.training import hosts
 from distill.training import mesh as meshes
-from distill.training.checkpoints import BestCheckpoint, Checkpoints
+from distill.training.checkpoints import Checkpoints
 from distill.training.optimizer import make_schedule
 from distill.training.program import Program, make_program
 from distill.training.run_folder import NOT_FINITE, MetricsLog
@@ -115,25 +114,16 @@ def fit(
     """
     train = trainer.config.train
     has_validation = bool(trainer.cache.rows["validation"])
-    with (
-        contextlib.ExitStack() as stack,
-        Checkpoints(folder, train.keep_checkpoints) as checkpoints,
-    ):
+    keeps_best = train.checkpoint == "best"
+    with Checkpoints(folder, train.keep_checkpoints, keeps_best) as checkpoints:
         state = trainer.init()
         start = 0
         if checkpoints.latest_step is not None:
+            checkpoints.prune()
             state = checkpoints.restore(state)
             start = int(state.step)
             progress(f"resumed at step {start}")
         metrics_log = MetricsLog(folder, start, writes=hosts.is_host0())
-        best = None
-        if train.checkpoint == "best":
-            best_accuracy = max(
-                (r[_ACCURACY] for r in metrics_log.records if _ACCURACY in r), default=-1.0
-            )
-            best = stack.enter_context(
-                BestCheckpoint(folder, start, hosts.broadcast_from_host0(best_accuracy))
-            )
         profiler = _Profiler(folder / "profile", start) if profile else None
         window = MetricAccumulator(trainer, start, progress, metrics_log, folder)
         for step, batch in enumerate(trainer.stream.batches(start, train.train_steps), start + 1):
@@ -144,18 +134,17 @@ def fit(
                 profiler.after(step, metrics)
             if step % train.log_period == 0 or last:
                 window.report(step)
+            accuracy = None
             if has_validation and _due(step, train.eval_period, last):
                 accuracy = validate(state.params)
                 metrics_log.write(step, {_ACCURACY: accuracy})
-                if best:
-                    best.offer(state, accuracy)
                 progress(f"step {step}: validation accuracy {accuracy:.3f}")
-            if step % train.save_period == 0 or last:
-                checkpoints.save(state)
+            if step % train.save_period == 0 or last or checkpoints.is_best(accuracy):
+                checkpoints.save(state, accuracy)
         metrics_log.close()
         if profiler:
             profiler.close()
-        return best.restore(state) if best else state
+        return checkpoints.restore(state, best=True) if keeps_best else state
 
 
 def _due(step: int, period: int, last: bool) -> bool:

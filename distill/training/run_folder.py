@@ -7,8 +7,8 @@
   run.json                versions, commit, files and digests, rows, steps per epoch
   metrics.jsonl           a line per log period or evaluation (the same for equal seeds)
   events.out.tfevents.*   the same numbers and the speed, for TensorBoard
-  checkpoints/            Orbax: the newest
-  best/                   with CHECKPOINT = 'best': that of the highest validation accuracy
+  checkpoints/            Orbax: the newest; with CHECKPOINT = 'best' also the one of the highest
+                          validation accuracy
   not_finite.json         why a run stopped whose loss became NaN or infinite
   predictions_test.jsonl  id, input, gold, prediction, correct, ranked_label
   results.json            accuracy and what it belongs to
@@ -138,7 +138,6 @@ class MetricsLog:
           writes: False on all hosts but the first: the log is read, and nothing is written.
         """
         self._path = folder / METRICS
-        self.records: list[dict[str, float]] = []  # of the lines that are kept
         kept: list[str] = []
         if self._path.exists():
             for line in self._path.read_text().splitlines():
@@ -148,7 +147,6 @@ class MetricsLog:
                     continue  # the torn last line of a killed run
                 if record["step"] <= start_step:
                     kept.append(line + "\n")
-                    self.records.append(record)
         self._events = None
         if writes:
             from tensorboardX import SummaryWriter

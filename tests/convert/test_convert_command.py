@@ -55,9 +55,9 @@ def test_the_best_checkpoint_goes_over_on_request(trained, micro, tmp_path, caps
     folder, settings = tmp_path / "run", (*micro, "CHECKPOINT=best", "TRAIN_STEPS=4")
     native.train(resolve(["tickets_step_by_step"], settings), folder, lambda line: None)
     state = folders._read_native(folder, best=False)[1]
-    with Checkpoints(folder, folder="best") as best:
-        best.save(state.replace(step=state.step + 1))  # another step's, to tell the two apart
-    for flag, step in (("--best", 5), ("--json", 4)):
+    with Checkpoints(folder, keep=1, best=True) as checkpoints:
+        checkpoints.save(state.replace(step=state.step + 1))  # newer, and not evaluated
+    for flag, step in (("--best", 4), ("--json", 5)):
         out = f"--output={tmp_path}/t5x"
         assert cli.main([*argv, flag, f"--run_dir={folder}", out]) == 0
         assert json.loads(capsys.readouterr().out)["step"] == step

@@ -1,8 +1,10 @@
 """Which checkpoint answers, and what a run leaves when it stops or is traced."""
 
 import json
+import shutil
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -10,7 +12,7 @@ from distill.config import resolve
 from distill.engines import native
 from distill.errors import UserError
 from distill.inference import load
-from distill.training.checkpoints import BestCheckpoint
+from distill.training.checkpoints import Checkpoints
 from distill.training.loop import make_trainer
 from distill.training.step import TrainState
 
@@ -18,41 +20,132 @@ EXPERIMENT = "tickets_step_by_step"
 
 
 def _state(step: int) -> TrainState:
-    params = {"kernel": jnp.full((2,), step, jnp.float32)}
+    noise = np.random.default_rng(0).normal(size=10_000)  # does not compress
+    params = {"kernel": jnp.full((2,), step, jnp.float32), "noise": jnp.asarray(noise)}
     key = jnp.zeros(2, jnp.uint32)
     return TrainState(jnp.asarray(step, jnp.int32), params, optax.EmptyState(), key)
 
 
-def _best_step(folder, accuracies: dict[int, float], start=0, past=-1.0) -> int:
-    with BestCheckpoint(folder, start, past) as best:
-        for step, accuracy in accuracies.items():
-            best.offer(_state(step), accuracy)
-        state = best.restore(_state(0))
+def _train(folder, accuracies, last, keep=1, best=True, save_period=2, stop=None) -> list[int]:
+    """Saves as `fit` does, from the newest checkpoint on.
+
+    Args:
+      folder: the run folder.
+      accuracies: the evaluations, by step.
+      last: the last step.
+      keep: as of `Checkpoints`.
+      best: as of `Checkpoints`.
+      save_period: steps between checkpoints.
+      stop: the run is killed at this step, after the evaluation and before the save.
+
+    Returns:
+      The bytes of the checkpoints after each step.
+    """
+    sizes = []
+    with Checkpoints(folder, keep, best) as checkpoints:
+        start = checkpoints.latest_step or 0
+        checkpoints.prune()
+        for step in range(start + 1, last + 1):
+            accuracy = accuracies.get(step)
+            if step == stop:
+                break
+            if step % save_period == 0 or step == last or checkpoints.is_best(accuracy):
+                checkpoints.save(_state(step), accuracy)
+                checkpoints.wait()
+            sizes.append(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()))
+    return sizes
+
+
+def _kept(folder) -> dict[str, dict[str, float] | None]:
+    """The metrics of each checkpoint, by the name of its folder; whatever else is there too."""
+    steps = {path.name: path / "metrics/metrics" for path in (folder / "checkpoints").iterdir()}
+    return {
+        name: json.loads(path.read_text()) if path.exists() else None
+        for name, path in sorted(steps.items())
+    }
+
+
+def _restored(folder, best: bool) -> int:
+    with Checkpoints(folder) as checkpoints:
+        state = checkpoints.restore(_state(0), best)
     assert float(state.params["kernel"][0]) == int(state.step)
     return int(state.step)
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "chosen"),
+    ("accuracies", "best", "newest"),
     [
-        ({1: 0.2, 2: 0.5, 3: 0.4}, 2),
-        ({1: 0.2, 2: 0.5, 3: 0.4, 4: 0.5}, 4),  # of equals the latest
-        ({1: 0.0, 2: 0.0}, 2),
-        ({1: 0.9, 2: 0.1}, 1),
+        ({1: 0.2, 2: 0.5, 3: 0.4}, 2, [5]),
+        ({1: 0.2, 3: 0.5, 4: 0.4}, 3, [5]),  # 3 is no step of SAVE_PERIOD
+        ({1: 0.2, 2: 0.5, 3: 0.4, 4: 0.5}, 4, [5]),  # of equals the latest
+        ({2: 0.0, 3: 0.0, 5: 0.0}, 5, [5]),
+        ({1: 0.9, 2: 0.1, 5: 0.1}, 1, [5]),
+        ({1: 0.1 + 0.2, 3: 0.3}, 1, [5]),  # not equal: the metric is exact
+        ({1: 0.2, 2: 0.5, 3: 0.4}, 2, [4, 5]),
+        ({1: 0.9}, 1, [2, 4, 5]),
     ],
 )
-def test_the_best_is_kept(tmp_path, accuracies, chosen):
-    assert _best_step(tmp_path, accuracies) == chosen
+def test_the_best_is_kept_beside_the_newest(tmp_path, accuracies, best, newest):
+    _train(tmp_path, accuracies, last=5, keep=len(newest))
+    metrics = {s: {"accuracy": a, "step": s} for s, a in accuracies.items()}
+    assert _kept(tmp_path) == {str(s): metrics.get(s) for s in sorted({best, *newest})}
+    assert _restored(tmp_path, best=True) == best
+    assert _restored(tmp_path, best=False) == 5
 
 
-def test_a_resumed_run_chooses_like_the_undisturbed_one(tmp_path):
-    accuracies = {1: 0.3, 2: 0.1, 3: 0.6, 4: 0.6, 5: 0.2}
-    want = _best_step(tmp_path / "whole", accuracies)
-    for killed in (1, 2, 3, 4):  # the best is written up to here, the run goes on from step 2
-        folder = tmp_path / f"killed{killed}"
-        _best_step(folder, {s: a for s, a in accuracies.items() if s <= max(killed, 2)})
-        rest = {s: a for s, a in accuracies.items() if s > 2}
-        assert _best_step(folder, rest, start=2, past=0.3) == want
+def test_the_newest_answers_until_one_is_evaluated(tmp_path, caplog):
+    _train(tmp_path, {}, last=3)
+    assert not caplog.records  # Orbax warns of each save without metrics
+    assert _kept(tmp_path) == {"3": None}
+    assert _restored(tmp_path, best=True) == 3
+
+
+def test_without_best_accuracies_do_not_count(tmp_path):
+    _train(tmp_path, {1: 0.9, 2: 0.8, 3: 0.1}, last=4, best=False)
+    assert list(_kept(tmp_path)) == ["4"]
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_resumed_run_chooses_like_the_undisturbed_one(tmp_path, keep):
+    accuracies = {1: 0.3, 2: 0.1, 3: 0.6, 5: 0.6, 6: 0.2, 7: 0.5}
+    _train(tmp_path / "whole", accuracies, last=8, keep=keep)
+    want = _kept(tmp_path / "whole")
+    assert "5" in want and "8" in want
+    for stop in range(1, 9):
+        folder = tmp_path / f"killed{stop}"
+        # With so many kept it is as if the kill came before anything was deleted.
+        _train(folder, accuracies, last=8, keep=9, stop=stop)
+        half_written = folder / f"checkpoints/{stop}.orbax-checkpoint-tmp"
+        half_written.mkdir()
+        (half_written / "part").write_text("x")
+        half_deleted = folder / "checkpoints/1/default"
+        if stop > 2:  # the best one when it was written
+            shutil.rmtree(half_deleted)
+        _train(folder, accuracies, last=8, keep=keep)
+        assert _kept(folder) == want, stop
+        assert _restored(folder, best=True) == 5
+
+
+@pytest.mark.parametrize("best", [True, False])
+@pytest.mark.parametrize("accuracies", [{3: 0.9, 10: 0.1, 30: 0.2}, dict.fromkeys(range(51), 0.5)])
+def test_the_folder_does_not_grow(tmp_path, accuracies, best):
+    """50 saves; Orbax writes some 300 bytes more or less of each, at random."""
+    sizes = _train(tmp_path, accuracies, last=50, keep=2, best=best, save_period=1)
+    assert max(sizes) < 1.02 * max(sizes[2:12]) and len(sizes) == 50
+    kept = {"49", "50"} | ({"3"} if best and len(accuracies) == 3 else set())
+    assert set(_kept(tmp_path)) == kept
+
+
+def test_a_reader_changes_nothing(tmp_path):
+    with Checkpoints(tmp_path / "none") as checkpoints:
+        assert (checkpoints.latest_step, checkpoints.best_step) == (None, None)
+        with pytest.raises(UserError, match=r"no checkpoint in .*none/checkpoints"):
+            checkpoints.restore(_state(0))
+    assert not (tmp_path / "none").exists()
+    _train(tmp_path, {1: 0.9}, last=4, keep=9)
+    (tmp_path / "checkpoints/6.orbax-checkpoint-tmp").mkdir()  # another process writes it
+    assert _restored(tmp_path, best=False) == 4
+    assert list(_kept(tmp_path)) == ["1", "2", "4", "6.orbax-checkpoint-tmp"]
 
 
 def test_the_best_checkpoint_is_scored_and_answers(micro, tmp_path):
@@ -63,6 +156,9 @@ def test_the_best_checkpoint_is_scored_and_answers(micro, tmp_path):
     assert list(scores) == [2, 4, 6, 8, 10, 12]
     best = max(scores, key=lambda step: (scores[step], step))
     assert results["checkpoint_step"] == best
+    assert _kept(tmp_path) == {
+        str(step): {"accuracy": scores[step], "step": step} for step in (best, 12)
+    }
     assert load.evaluate(tmp_path, "validation")[0]["accuracy"] == scores[best]
     assert load.evaluate(tmp_path, "test")[0]["accuracy"] == results["accuracy"]
 

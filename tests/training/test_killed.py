@@ -11,15 +11,16 @@ import time
 import pytest
 
 from distill.config import resolve
+from distill.data import cache as caches
 from distill.engines import native
-from distill.inference import load
+from distill.training import loop
 
 EXPERIMENT = "tickets_step_by_step"
 
 
 @pytest.fixture(scope="module")
 def settings(micro):
-    """`best` writes a second checkpoint; later files are cut back as well."""
+    """`best` keeps a second checkpoint, and saves at evaluations as well."""
     return (*micro, "CHECKPOINT=best")
 
 
@@ -31,20 +32,22 @@ def undisturbed(settings, tmp_path_factory):
 
 
 def _content(folder):
-    """Everything of a run that must not differ: files, and the bytes of the parameters."""
-    import jax
-
+    """Everything of a run that must not differ: files, and the bytes of each checkpoint."""
     results = json.loads((folder / "results.json").read_text())
     del results["seconds"]
     names = ("metrics.jsonl", "predictions_test.jsonl", "config.gin")
     files = [json.dumps(results), *((folder / name).read_text() for name in names)]
-    return files, [leaf.tobytes() for leaf in jax.tree.leaves(_params(folder))]
+    return files, {path.name: _checkpoint(path) for path in (folder / "checkpoints").iterdir()}
 
 
-def _params(folder):
+def _checkpoint(path):
     import jax
+    import orbax.checkpoint as ocp
 
-    return jax.device_get(load.load_run(folder).params)
+    with ocp.StandardCheckpointer() as reader:
+        leaves = jax.tree.leaves(jax.device_get(reader.restore(path / "default")))
+    metrics = path / "metrics/metrics"
+    return metrics.exists() and metrics.read_text(), [leaf.tobytes() for leaf in leaves]
 
 
 def _before_the_first_checkpoint(folder, log):
@@ -85,3 +88,43 @@ def test_a_killed_run_ends_like_the_undisturbed_one(moment, settings, undisturbe
     resumed = [int(line.split()[-1]) for line in lines if line.startswith("resumed")]
     assert (resumed or [None])[0] in MOMENTS[moment]
     assert _content(folder) == _content(undisturbed)
+
+
+ACCURACIES = {2: 0.1, 4: 0.2, 6: 0.6, 8: 0.4, 10: 0.6, 12: 0.5}  # 10 is the best, 12 the last
+
+
+def _fit(trainer, folder, stop=None):
+    """Trains with these accuracies; at step `stop` it is killed between evaluation and save."""
+    found = [int(path.name) for path in folder.glob("checkpoints/[0-9]*")]
+    accuracies = iter(ACCURACIES[step] for step in ACCURACIES if step > max(found, default=0))
+    lines: list[str] = []
+
+    def progress(line):
+        lines.append(line)
+        if line.startswith(f"step {stop}: validation"):
+            raise KeyboardInterrupt
+
+    folder.mkdir(exist_ok=True)
+    try:
+        state = loop.fit(trainer, lambda params: next(accuracies), folder, progress)
+    except KeyboardInterrupt:
+        return None
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    assert {m["step"]: m[k] for m in metrics for k in m if k.endswith("accuracy")} == ACCURACIES
+    checkpoints = {path.name: _checkpoint(path) for path in (folder / "checkpoints").iterdir()}
+    return int(state.step), metrics, checkpoints, [x for x in lines if x.startswith("resumed")]
+
+
+def test_a_kill_between_evaluation_and_save_loses_nothing(settings, tmp_path):
+    """SAVE_PERIOD is 4; 2, 6 and 10 are saved because no evaluation before was better."""
+    run = resolve.resolve([EXPERIMENT], (*settings, "EVAL_PERIOD=2")).run
+    trainer = loop.make_trainer(run, caches.load_cache(run.data))
+    *undisturbed, _ = _fit(trainer, tmp_path / "whole")
+    assert undisturbed[0] == 10 and set(undisturbed[2]) == {"10", "12"}
+    assert [json.loads(undisturbed[2][step][0])["accuracy"] for step in ("10", "12")] == [0.6, 0.5]
+    for stop in ACCURACIES:
+        folder = tmp_path / str(stop)
+        assert _fit(trainer, folder, stop) is None
+        *resumed, lines = _fit(trainer, folder)
+        assert lines == ([f"resumed at step {stop - 2}"] if stop > 2 else [])
+        assert resumed == undisturbed
