@@ -102,7 +102,8 @@ def _runs(folder):
         (folder / name / file).write_text(content)
     (folder / "torn/results.json").write_text('{"accuracy": ')
     described = (
-        '{"format": 1, "vocabulary": {"kind": "bytes"}, "labels": [], "answer_rule": "exact_match"}'
+        '{"format": 1, "vocabulary": {"kind": "bytes"}, "labels": [], "answer_rule": '
+        '"exact_match", "eos_mark": ""}'
     )
     (folder / "half/student.json").write_text(described)
     (folder / "half/checkpoints/4.orbax-checkpoint-tmp-1").mkdir(parents=True)

@@ -12,7 +12,6 @@ from distill.errors import UserError, check_types, unknown
 METHODS = ("finetune", "distill_labels", "step_by_step", "single_task")
 LABEL_SOURCES = ("gold", "teacher")
 VOCABULARIES = ("sentencepiece", "bytes", "words")
-EOS_MARK = "</s>"  # in an input: the EOS token, where `DataSpec.inner_eos` says so
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,15 +95,6 @@ class DataSpec:
     def option(self, name: str, default: object = None) -> object:
         """A setting of the dataset itself, or `default`."""
         return self.dataset_options.get(name, default)
-
-    @property
-    def inner_eos(self) -> bool:
-        """Whether EOS_MARK within an input stands for the EOS token (RAW_FORM = 'released')."""
-        return self.option("raw_form") == "released"
-
-    def plain(self, text: str) -> str:
-        """An input without marks: what the vocabulary has to cover."""
-        return text.replace(EOS_MARK, " ") if self.inner_eos else text
 
     def number(self, name: str, whole: bool = False) -> float:
         """A setting of the dataset itself that is a number.

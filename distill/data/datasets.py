@@ -41,6 +41,7 @@ class Dataset:
         to the letter by default.
       group: names rows of which none may train while another validates; None where rows
         are independent.
+      eos_mark: the text within inputs that stands for the EOS token; "" where there is none.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Dataset:
     files: Callable[[DataSpec], Sequence[str]] = _nothing
     correct: Callable[[str, str], bool] = matches_exactly
     group: Callable[[Example], str] | None = None
+    eos_mark: Callable[[DataSpec], str] = lambda spec: ""
 
 
 _DATASETS: dict[str, Dataset] = {}
@@ -129,6 +131,11 @@ def load_splits(spec: DataSpec) -> Splits:
     return Splits(train, validation, test, counts)
 
 
+def without_mark(text: str, mark: str) -> str:
+    """An input with blanks for its marks: what the vocabulary has to cover."""
+    return text.replace(mark, " ") if mark else text
+
+
 def vocabulary_words(spec: DataSpec) -> list[str]:
     """All words of VOCABULARY = 'words', prefixes included, sorted."""
     dataset = get(spec.dataset)
@@ -136,10 +143,11 @@ def vocabulary_words(spec: DataSpec) -> list[str]:
         words = set(dataset.words(spec))
     else:
         rows, _ = dataset.load(spec)
+        mark = dataset.eos_mark(spec)
         texts = (
             text
             for row in rows
-            for text in (spec.plain(row.input), row.label, row.teacher_label, row.rationale)
+            for text in (without_mark(row.input, mark), row.label, row.teacher_label, row.rationale)
         )
         words = {word for text in texts if text for word in text.split()}
     return sorted(words | {*spec.label_prefix.split(), *spec.rationale_prefix.split()})

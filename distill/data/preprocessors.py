@@ -35,15 +35,15 @@ def single_task(dataset: tf.data.Dataset, prefix: str) -> tf.data.Dataset:
     return _task(dataset, prefix, target)
 
 
-def inner_eos(
-    dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
+def marks_to_eos(
+    dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature], mark: str
 ) -> tf.data.Dataset:
-    """After tokenizing: inputs hold the EOS token where their texts have EOS_MARK."""
+    """After tokenizing: inputs hold the EOS token where their texts have `mark`."""
 
     @seqio.map_over_dataset
     def with_eos(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return row | {
-            name: encode_input_tf(feature.vocabulary, row[f"{name}_pretokenized"])
+            name: encode_input_tf(feature.vocabulary, row[f"{name}_pretokenized"], mark)
             for name, feature in output_features.items()
             if name.endswith("inputs")
         }

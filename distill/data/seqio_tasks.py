@@ -104,9 +104,10 @@ def register_pair_task(
 
 def _to_ids(spec: DataSpec, cached: bool) -> list[Callable[..., object]]:
     """From texts to ids; SeqIO's cache holds what is before trimming."""
+    mark = datasets.get(spec.dataset).eos_mark(spec)
     return [
         seqio.preprocessors.tokenize,
-        *([preprocessors.inner_eos] if spec.inner_eos else []),
+        *([functools.partial(preprocessors.marks_to_eos, mark=mark)] if mark else []),
         *([seqio.CacheDatasetPlaceholder()] if cached else []),
         seqio.preprocessors.append_eos_after_trim,
     ]

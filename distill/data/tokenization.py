@@ -138,11 +138,12 @@ def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabu
     """
     if spec.vocabulary == "bytes":
         return 0  # they cover every text
+    mark = datasets.get(spec.dataset).eos_mark(spec)
     errors: list[UserError] = []
     for row in itertools.chain(splits.train, splits.validation):
         texts = {"label": row.label, "teacher_label": row.teacher_label}
         if spec.vocabulary == "words":
-            texts |= {"input": spec.plain(row.input), "rationale": row.rationale}
+            texts |= {"input": datasets.without_mark(row.input, mark), "rationale": row.rationale}
         for field, text in texts.items():
             missing = uncovered(words, text) if text else None
             if missing is not None:

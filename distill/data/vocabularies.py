@@ -12,7 +12,7 @@ import tensorflow as tf
 from etils import epath
 
 from distill.common.text_files import read_bytes
-from distill.config.data import EOS_MARK, VOCABULARIES
+from distill.config.data import VOCABULARIES
 from distill.errors import UserError, unknown
 
 _T5_PIECES = 32_100
@@ -130,28 +130,28 @@ class WordVocabulary(seqio.Vocabulary):
         return hash(self._words)
 
 
-def encode_input(vocabulary: seqio.Vocabulary, text: str, inner_eos: bool = False) -> list[int]:
+def encode_input(vocabulary: seqio.Vocabulary, text: str, mark: str = "") -> list[int]:
     """Ids of an input, EOS at its end.
 
     Args:
       vocabulary: one made by `make_vocabulary`.
       text: the input, its prefix included.
-      inner_eos: whether EOS_MARK in the text is the EOS token (SentencePiece does not read it
-        as one); the parts between are tokenized by themselves, as the tokenizers of Hugging
+      mark: what stands for the EOS token in the text, "" for nothing (SentencePiece does not
+        read it as one); the parts between are tokenized by themselves, as the tokenizers of Hugging
         Face do.
     """
-    parts = text.split(EOS_MARK) if inner_eos else [text]
+    parts = text.split(mark) if mark else [text]
     return [id_ for part in parts for id_ in (*vocabulary.encode(part), vocabulary.eos_id)]
 
 
-def encode_input_tf(vocabulary: seqio.Vocabulary, text: tf.Tensor) -> tf.Tensor:
-    """Ids [T] of a scalar text: those of `encode_input` with `inner_eos`, but for the last EOS."""
+def encode_input_tf(vocabulary: seqio.Vocabulary, text: tf.Tensor, mark: str) -> tf.Tensor:
+    """Ids [T] of a scalar text: those of `encode_input`, but for the last EOS."""
 
     def encode(part: tf.Tensor) -> tf.Tensor:
         return tf.concat([tf.cast(vocabulary.encode_tf(part), tf.int32), [vocabulary.eos_id]], 0)
 
     ragged = tf.RaggedTensorSpec([None], tf.int32)
-    parts = tf.strings.split(text, EOS_MARK)
+    parts = tf.strings.split(text, mark)
     return tf.map_fn(encode, parts, fn_output_signature=ragged).values[:-1]
 
 

@@ -19,7 +19,7 @@ def describe_run_results(config: RunConfig, engine: str) -> dict[str, object]:
         "engine": engine,
         "method": config.data.method,
         "dataset": config.data.dataset,
-        "policy": config.data.option("policy"),
+        "dataset_options": dict(config.data.dataset_options),
         "labels": config.data.num_labels,
         "label_source": config.data.label_source,
         "label_weight": config.weighting.label_weight,

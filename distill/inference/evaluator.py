@@ -91,6 +91,7 @@ class Evaluator:
         self._spec, self._config, self._batch_size = spec, config, batch_size
         self._beam, self._length_penalty = beam, length_penalty
         self.vocabulary = assets.vocabulary()
+        self.eos_mark = assets.eos_mark
         self.labels, self._correct = assets.labels, assets.correct(spec.dataset)
 
     def split(self, params: dict, cache: TokenCache, split: str) -> list[Prediction]:
@@ -226,7 +227,7 @@ class Evaluator:
     def _encode(self, text: str) -> list[int]:
         from distill.data.vocabularies import encode_input  # loads tensorflow
 
-        return encode_input(self.vocabulary, text, self._spec.inner_eos)
+        return encode_input(self.vocabulary, text, self.eos_mark)
 
 
 def _size(rows: int) -> int:

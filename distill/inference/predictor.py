@@ -70,10 +70,12 @@ class Predictor:
         A word that the vocabulary does not have is read as unknown; `progress` is told the
         first such word of each of the first rows.
         """
+        from distill.data.datasets import without_mark
         from distill.data.vocabularies import uncovered  # loads tensorflow
 
         for row in rows:
-            word = uncovered(self._evaluator.vocabulary, self._config.data.plain(row.input))
+            text = without_mark(row.input, self._evaluator.eos_mark)
+            word = uncovered(self._evaluator.vocabulary, text)
             if word is None:
                 continue
             self._unknown += 1

@@ -1,6 +1,7 @@
 """What a student needs to answer besides parameters and configuration, as the run folder holds it.
 
-<run_dir>/student.json    label set, answer rule, kind and digest of the vocabulary
+<run_dir>/student.json    label set, answer rule, mark of the EOS token, kind and digest of the
+                          vocabulary
 <run_dir>/vocabulary/     words.txt (one word per line) or sentencepiece.model; nothing for bytes
 """
 
@@ -38,6 +39,7 @@ class Assets:
       words: the words, for "words".
       labels: the closed label set, empty for open answers.
       rule: name of the answer rule (`datasets.rule_name`).
+      eos_mark: the text within inputs that stands for the EOS token, "" for none.
     """
 
     kind: str
@@ -45,6 +47,7 @@ class Assets:
     words: tuple[str, ...]
     labels: tuple[str, ...]
     rule: str
+    eos_mark: str
 
     def vocabulary(self) -> seqio.Vocabulary:
         """The vocabulary (loads tensorflow).
@@ -84,7 +87,8 @@ def of_data(spec: DataSpec, words: Sequence[str] | None = None) -> Assets:
         words = datasets.vocabulary_words(spec)
     path = spec.vocabulary_path if spec.vocabulary == "sentencepiece" else ""
     labels, rule = tuple(dataset.labels(spec)), answer_rules.rule_name(dataset.correct)
-    return Assets(spec.vocabulary, path, tuple(words), labels, rule)
+    mark = dataset.eos_mark(spec)
+    return Assets(spec.vocabulary, path, tuple(words), labels, rule, mark)
 
 
 def write(folder: epath.Path, assets: Assets) -> None:
@@ -98,6 +102,7 @@ def write(folder: epath.Path, assets: Assets) -> None:
         "vocabulary": {"kind": assets.kind},
         "labels": list(assets.labels),
         "answer_rule": assets.rule,
+        "eos_mark": assets.eos_mark,
     }
     if name := _FILES.get(assets.kind):
         path = folder / VOCABULARY / name
@@ -126,6 +131,7 @@ def check_same_assets(folder: epath.Path, assets: Assets) -> None:
     for subject, before, now in (
         ("label set", old.labels, assets.labels),
         ("answer rule", old.rule, assets.rule),
+        ("mark of the EOS token", old.eos_mark, assets.eos_mark),
     ):
         if before != now:
             raise UserError(
@@ -147,8 +153,9 @@ def read(folder: epath.PathLike) -> Assets:
     described = _parse(path)
     kind = described["vocabulary"]["kind"]
     labels, rule = tuple(described["labels"]), described["answer_rule"]
+    mark = described["eos_mark"]
     if kind not in _FILES:
-        return Assets(kind, "", (), labels, rule)
+        return Assets(kind, "", (), labels, rule, mark)
     file = folder / VOCABULARY / _FILES[kind]
     if not file.exists():
         raise UserError(f"no file {file}: copy the run folder whole, with its vocabulary")
@@ -162,7 +169,7 @@ def read(folder: epath.PathLike) -> Assets:
             words = tuple(file.read_bytes().decode("utf-8").split())
         except UnicodeDecodeError as error:
             raise UserError(f"{file}: not UTF-8 ({error.reason})") from None
-    return Assets(kind, str(file), words, labels, rule)
+    return Assets(kind, str(file), words, labels, rule, mark)
 
 
 def _parse(path: epath.Path) -> dict:
@@ -175,6 +182,7 @@ def _parse(path: epath.Path) -> dict:
             and isinstance(described["labels"], list)
             and all(isinstance(label, str) for label in described["labels"])
             and isinstance(described["answer_rule"], str)
+            and isinstance(described["eos_mark"], str)
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         sound = False

@@ -105,7 +105,7 @@ def test_a_line_that_is_not_a_literal_is_refused(line, folder, tmp_path, capsys)
         (
             "student.json",
             b'{"format": 1, "vocabulary": {"kind": "../../etc/passwd"}, "labels": [], '
-            b'"answer_rule": "exact_match"}',
+            b'"answer_rule": "exact_match", "eos_mark": ""}',
         ),
         (
             "student.json",

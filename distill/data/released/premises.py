@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from distill.common.hashing import uniform
-from distill.config.data import EOS_MARK
 from distill.data.examples import Example
 from distill.errors import UserError
 
+EOS_MARK = "</s>"  # the EOS token in the inputs of the authors' code
 _PREMISE = "premise: "
 _HYPOTHESIS = " hypothesis: "
 

@@ -71,7 +71,12 @@ def nli(name: str) -> datasets.Dataset:
         files=lambda spec: files(spec, *((name, split) for split in _splits(spec) if split)),
         correct=KINDS[name].correct,
         group=premises.premise_of,
+        eos_mark=_eos_mark,
     )
+
+
+def _eos_mark(spec: DataSpec) -> str:
+    return premises.EOS_MARK if spec.option("raw_form") == "released" else ""
 
 
 def _form(spec: DataSpec) -> Callable[[Example], Example]:

@@ -48,9 +48,9 @@ def test_graph_and_python_give_the_same_ids():
     texts = ("a man", "[label] a man</s>a man sleeps", "</s>a</s></s>man", "")
     for vocabulary in _vocabularies().values():
         for text in texts:
-            ids = encode_input(vocabulary, text, inner_eos=True)
+            ids = encode_input(vocabulary, text, mark="</s>")
             assert ids.count(1) == text.count("</s>") + 1
-            assert encode_input_tf(vocabulary, text).numpy().tolist() == ids[:-1]
+            assert encode_input_tf(vocabulary, text, "</s>").numpy().tolist() == ids[:-1]
 
 
 def test_without_the_setting_a_mark_is_text():
@@ -67,11 +67,11 @@ def test_sentencepiece_parts_are_those_of_the_parts_alone(shared_dir):
         list(shared_dir.rglob("*100extra*model*"))[:1] or list(shared_dir.rglob("*.model"))[:1]
     )
     vocabulary = make_vocabulary("sentencepiece", str(model))
-    ids = encode_input(vocabulary, f"predict: {PREMISE}</s>{HYPOTHESIS}", inner_eos=True)
+    ids = encode_input(vocabulary, f"predict: {PREMISE}</s>{HYPOTHESIS}", mark="</s>")
     parts = [vocabulary.encode(text) for text in (f"predict: {PREMISE}", HYPOTHESIS)]
     assert ids == [*parts[0], 1, *parts[1], 1]
     text = f"predict: {PREMISE}</s>{HYPOTHESIS}"
-    assert encode_input_tf(vocabulary, text).numpy().tolist() == ids[:-1]
+    assert encode_input_tf(vocabulary, text, "</s>").numpy().tolist() == ids[:-1]
 
 
 def test_tokens_of_both_tasks_hold_the_eos_and_so_does_prediction(spec):
@@ -97,7 +97,7 @@ def test_tokens_of_both_tasks_hold_the_eos_and_so_does_prediction(spec):
         assert evaluator._inputs(prefix, [row])[0].tolist() == wanted
 
 
-def test_packing_keeps_what_follows_an_inner_eos(spec):
+def test_packing_keeps_what_follows_an_eos_within_an_input(spec):
     cache = caches.load_cache(spec("released"))
     inputs, targets = (cache.tokens["train", "label", side] for side in ragged.FEATURES)
     sequences = [packing.TrainSequence(inputs[i], targets[i], 0, 1.0) for i in range(6)]
