@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 
 from distill.common.atomic import write_json
+from distill.common.progress import Progress, to_stderr
 from distill.config.run import RunConfig
 from distill.data.batches import BatchStream
 from distill.data.cache import TokenCache
@@ -24,7 +25,6 @@ from distill.training.program import Program, make_program
 from distill.training.run_folder import NOT_FINITE, MetricsLog
 from distill.training.step import TrainState
 
-log = logging.getLogger(__name__)
 _ACCURACY = "validation_accuracy"
 PROFILE_AFTER, PROFILE_STEPS = 10, 5
 
@@ -141,6 +141,7 @@ def fit(
                 progress(f"step {step}: validation accuracy {accuracy:.3f}")
             if step % train.save_period == 0 or last or checkpoints.is_best(accuracy):
                 checkpoints.save(state, accuracy)
+        window.close()
         metrics_log.close()
         if profiler:
             profiler.close()
@@ -162,11 +163,18 @@ class MetricAccumulator:
         metrics_log: MetricsLog,
         folder: epath.Path,
     ) -> None:
-        self._trainer, self._progress, self._log = trainer, progress, metrics_log
-        self._folder = folder
+        self._trainer, self._log, self._folder = trainer, metrics_log, folder
         self._metrics: list[dict[str, jax.Array]] = []
         self._schedule = make_schedule(trainer.config.optimizer)
         self._mark = (start, time.monotonic())
+        self._bar = Progress(
+            trainer.config.train.train_steps,
+            "training",
+            "steps",
+            initial=start,
+            say=None if progress is to_stderr else progress,
+            period=math.inf,  # a line per report
+        )
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
         """Keeps a step's metrics without waiting for them."""
@@ -192,13 +200,14 @@ class MetricAccumulator:
         self._mark = (step, time.monotonic())
         speed = (step - before) / max(self._mark[1] - previous_time, 1e-9)
         self._log.write(step, means, {"steps_per_second": speed})
-        total = self._trainer.config.train.train_steps
-        task_losses = "  ".join(f"{task} {means[f'loss_{task}']:.4f}" for task in tasks)
-        minutes, seconds = divmod(int((total - step) / speed), 60)
-        self._progress(
-            f"step {step}/{total}  loss {means['loss']:.4f}  {task_losses}  "
-            f"{speed:.1f} steps/s  ETA {minutes}:{seconds:02d}"
-        )
+        losses = "".join(f", {task} {means[f'loss_{task}']:.4f}" for task in tasks)
+        self._bar.set_postfix_str(f"loss {means['loss']:.4f}{losses}", refresh=False)
+        self._bar.update(step - before)
+        self._bar.report()
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self._bar.close()
 
     def _stop(self, step: int, metrics: dict[str, np.ndarray]) -> None:
         """Writes what explains a loss that is not finite, and ends the run."""

@@ -46,7 +46,7 @@ def test_the_run_folder_says_what_happened(run_dir):
     )
     assert list(run_dir.glob("events.out.tfevents.*"))
     line = (run_dir / "lines.txt").read_text()
-    assert re.search(r"step 4/12 .*label \d.*rationale \d.*steps/s  ETA 0:", line)
+    assert re.search(r"4/12 steps .*steps/s, loss \d.*label \d.*rationale \d.*  ETA 00:", line)
 
 
 def test_equal_seeds_give_equal_runs(resolved, run_dir, tmp_path):
