@@ -111,8 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise unknown("dataset of this benchmark", spec.dataset, NLI, "macro DATASET")
         cache = caches.load_cache(spec)
         labels = {split: [row.label for row in cache.rows[split]] for split in SPLITS}
-        pieces = {s: [set(ids.tolist()) for ids in cache.tokens[s, "label", "inputs"]]
-                  for s in SPLITS}  # fmt: skip
+        pieces = {
+            s: [set(ids.tolist()) for ids in cache.tokens[s, "label", "inputs"]] for s in SPLITS
+        }
         vocabulary = make_vocabulary(spec.vocabulary, spec.vocabulary_path)
         hypothesis = {
             split: [set(vocabulary.encode(row.input.rpartition(MARK)[2])) for row in rows]

@@ -27,11 +27,23 @@ import tempfile
 import time
 
 SETTINGS = (
-    "EMBED_DIM=16", "MLP_DIM=16", "NUM_HEADS=2", "HEAD_DIM=8", "NUM_ENCODER_LAYERS=1",
-    "NUM_DECODER_LAYERS=1", "NUM_ROWS=200", "NUM_TEST=200", "NUM_LABELS=160", "BATCH_SIZE=8",
-    "TRAIN_STEPS=48", "WARMUP_STEPS=4", "LOG_PERIOD=2", "SAVE_PERIOD=4", "EVAL_PERIOD=8",
+    "EMBED_DIM=16",
+    "MLP_DIM=16",
+    "NUM_HEADS=2",
+    "HEAD_DIM=8",
+    "NUM_ENCODER_LAYERS=1",
+    "NUM_DECODER_LAYERS=1",
+    "NUM_ROWS=200",
+    "NUM_TEST=200",
+    "NUM_LABELS=160",
+    "BATCH_SIZE=8",
+    "TRAIN_STEPS=48",
+    "WARMUP_STEPS=4",
+    "LOG_PERIOD=2",
+    "SAVE_PERIOD=4",
+    "EVAL_PERIOD=8",
     "EVAL_BATCH_SIZE=16",
-)  # fmt: skip
+)
 
 
 class Run:
@@ -50,10 +62,15 @@ class Run:
         if compiled.exists():
             shutil.copytree(compiled, self._cache / "xla")
         self._command = [
-            sys.executable, "-m", "distill.cli", "train", "--gin_file=tickets_step_by_step",
-            f"--run_dir={self.dir}", f"--gin.CHECKPOINT={checkpoint}",
+            sys.executable,
+            "-m",
+            "distill.cli",
+            "train",
+            "--gin_file=tickets_step_by_step",
+            f"--run_dir={self.dir}",
+            f"--gin.CHECKPOINT={checkpoint}",
             *(f"--gin.{setting}" for setting in SETTINGS),
-        ]  # fmt: skip
+        ]
 
     def start(self, since: str) -> subprocess.Popen:
         """Starts a process; returns when it begins its cache, or with since='steps' its steps."""

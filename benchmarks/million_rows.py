@@ -82,9 +82,14 @@ def part(name: str, folder: pathlib.Path, vocabulary: str) -> dict[str, float]:
 
     options = {"train_file": str(folder / "train.jsonl"), "test_file": str(folder / "test.jsonl")}
     spec = DataSpec(
-        "jsonl", "step_by_step", validation_fraction=0.01, vocabulary=vocabulary,
-        input_length=160, target_length=96, dataset_options={**options, "labels": LABELS},
-    )  # fmt: skip
+        "jsonl",
+        "step_by_step",
+        validation_fraction=0.01,
+        vocabulary=vocabulary,
+        input_length=160,
+        target_length=96,
+        dataset_options={**options, "labels": LABELS},
+    )
     imports, before = time.perf_counter() - began, resident()
     if name == "build":
         _, seconds, peak = peak_during(lambda: cache.load_cache(spec))

@@ -122,9 +122,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=1000, help="packed steps at most")
     parser.add_argument("macros", nargs="*", metavar="NAME=value", help="later wins")
     options = parser.parse_args(arguments)
-    overrides = [f"{name}={value}" for name, value in (
-        ("RAW_DIR", options.raw_dir), ("VOCABULARY_PATH", options.vocabulary_path),
-    ) if value]  # fmt: skip
+    overrides = [
+        f"{name}={value}"
+        for name, value in (
+            ("RAW_DIR", options.raw_dir),
+            ("VOCABULARY_PATH", options.vocabulary_path),
+        )
+        if value
+    ]
     try:
         run = resolve.resolve(options.gin_file, (*overrides, *options.macros)).run
         found = measure(run, options.buckets, options.steps)

@@ -24,23 +24,39 @@ from distill.preflight.chips import GIB, topology
 
 PAIRS = 64  # of a label and a rationale: 128 sequences
 LENGTHS = 512, 256
-FEATURES = ("encoder_input_tokens", "encoder_segment_ids", "encoder_positions",
-            "decoder_input_tokens", "decoder_target_tokens", "decoder_segment_ids",
-            "decoder_positions", "decoder_loss_weights")  # fmt: skip
+FEATURES = (
+    "encoder_input_tokens",
+    "encoder_segment_ids",
+    "encoder_positions",
+    "decoder_input_tokens",
+    "decoder_target_tokens",
+    "decoder_segment_ids",
+    "decoder_positions",
+    "decoder_loss_weights",
+)
 
 
 def resolved(options: argparse.Namespace) -> object:
     """The run's configuration."""
     from distill.config.resolve import resolve
 
-    files = ["gin/experiments/esnli_mini_step_by_step.gin", f"gin/sizes/{options.size}.gin",
-             f"gin/meshes/{options.topology.split(':')[0]}_slice.gin"]  # fmt: skip
+    files = [
+        "gin/experiments/esnli_mini_step_by_step.gin",
+        f"gin/sizes/{options.size}.gin",
+        f"gin/meshes/{options.topology.split(':')[0]}_slice.gin",
+    ]
     values = {
-        "RAW_DIR": "none", "VOCABULARY_PATH": "none", "BATCH_SIZE": PAIRS,
-        "INPUT_LENGTH": LENGTHS[0], "TARGET_LENGTH": LENGTHS[1], "EMBED_INIT": 1.0,
-        "DROPOUT_RATE": 0.1, "OPTIMIZER": options.optimizer,
-        "MODEL_PARALLEL": options.model_parallel, "REMAT": options.remat,
-    }  # fmt: skip
+        "RAW_DIR": "none",
+        "VOCABULARY_PATH": "none",
+        "BATCH_SIZE": PAIRS,
+        "INPUT_LENGTH": LENGTHS[0],
+        "TARGET_LENGTH": LENGTHS[1],
+        "EMBED_INIT": 1.0,
+        "DROPOUT_RATE": 0.1,
+        "OPTIMIZER": options.optimizer,
+        "MODEL_PARALLEL": options.model_parallel,
+        "REMAT": options.remat,
+    }
     return resolve(files, [f"{name}={value}" for name, value in values.items()]).run
 
 
@@ -103,9 +119,17 @@ def t5x_model(config: object) -> object:
     student, words = config.student, seqio.PassThroughVocabulary(config.student.vocab_size)
     sizes = {
         name: getattr(student, name)
-        for name in ("vocab_size", "num_heads", "num_encoder_layers", "num_decoder_layers",
-                     "head_dim", "mlp_dim", "mlp_activations", "dropout_rate")
-    }  # fmt: skip
+        for name in (
+            "vocab_size",
+            "num_heads",
+            "num_encoder_layers",
+            "num_decoder_layers",
+            "head_dim",
+            "mlp_dim",
+            "mlp_activations",
+            "dropout_rate",
+        )
+    }
     module = network.Transformer(
         network.T5Config(
             emb_dim=student.embed_dim,

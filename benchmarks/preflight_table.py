@@ -15,10 +15,15 @@ import subprocess
 import sys
 
 COMMON = (
-    "--gin_file=gin/experiments/esnli_mini_step_by_step.gin", "--gin.RAW_DIR=none",
-    "--gin.VOCABULARY_PATH=none", "--gin.INPUT_LENGTH=1024", "--gin.TARGET_LENGTH=256",
-    "--gin.OPTIMIZER=adamw", "--gin.EMBED_INIT=1.0", "--gin.DROPOUT_RATE=0.1",
-)  # fmt: skip
+    "--gin_file=gin/experiments/esnli_mini_step_by_step.gin",
+    "--gin.RAW_DIR=none",
+    "--gin.VOCABULARY_PATH=none",
+    "--gin.INPUT_LENGTH=1024",
+    "--gin.TARGET_LENGTH=256",
+    "--gin.OPTIMIZER=adamw",
+    "--gin.EMBED_INIT=1.0",
+    "--gin.DROPOUT_RATE=0.1",
+)
 # Size, slice, mesh file, pairs a batch, parts of a batch, recomputation (None: the mesh file's).
 CASES = (
     ("base", "v5e:2x2", "v5e_host", 64, 8, None),
@@ -36,9 +41,17 @@ CASES = (
 def command(case: tuple, *flags: str) -> list[str]:
     """The command line of a case."""
     size, topology, mesh, pairs, parts, remat = case
-    arguments = [sys.executable, "-m", "distill.cli", "preflight", *COMMON, f"--size={size}",
-                 f"--topology={topology}", f"--gin.BATCH_SIZE={pairs}",
-                 f"--gin.MICROBATCHES={parts}"]  # fmt: skip
+    arguments = [
+        sys.executable,
+        "-m",
+        "distill.cli",
+        "preflight",
+        *COMMON,
+        f"--size={size}",
+        f"--topology={topology}",
+        f"--gin.BATCH_SIZE={pairs}",
+        f"--gin.MICROBATCHES={parts}",
+    ]
     # The mesh file comes after the experiment's own.
     arguments.insert(5, f"--gin_file=gin/meshes/{mesh}.gin")
     if remat:

@@ -145,13 +145,18 @@ def main() -> None:
 
         curve = {n: error(32, n, 32 * pooled_mean) for n in (100, 1000, 10_000, options.batches)}
         found[f"{name}/constant divisor, 32 sequences, by batches"] = curve
-        print(name, "constant divisor, B 32, by batches:",
-              {n: f"{e:.4f} (x sqrt(n): {e * n**0.5:.2f})" for n, e in curve.items()})  # fmt: skip
+        print(
+            name,
+            "constant divisor, B 32, by batches:",
+            {n: f"{e:.4f} (x sqrt(n): {e * n**0.5:.2f})" for n, e in curve.items()},
+        )
         floors = {
-            size: [error(size, options.batches * 8 // size, kind)
-                   for kind in (size * pooled_mean, POOLED)]
+            size: [
+                error(size, options.batches * 8 // size, kind)
+                for kind in (size * pooled_mean, POOLED)
+            ]
             for size in (8, 16, 32, 64, 128)
-        }  # fmt: skip
+        }
         found[f"{name}/floors by B: constant, pooled weights"] = floors
         for size, (constant, pooled) in floors.items():
             print(f"  B {size}: constant {constant:.4f}, pooled {pooled:.4f}")

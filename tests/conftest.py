@@ -35,11 +35,23 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 # A student and a data set so small that a step compiles in seconds.
 MICRO = (
-    "EMBED_DIM=16", "MLP_DIM=16", "NUM_HEADS=2", "HEAD_DIM=8",
-    "NUM_ENCODER_LAYERS=1", "NUM_DECODER_LAYERS=1", "NUM_ROWS=80", "NUM_TEST=24",
-    "NUM_LABELS=60", "BATCH_SIZE=8", "TRAIN_STEPS=12", "WARMUP_STEPS=2",
-    "LOG_PERIOD=2", "SAVE_PERIOD=4", "EVAL_PERIOD=6", "EVAL_BATCH_SIZE=16",
-)  # fmt: skip
+    "EMBED_DIM=16",
+    "MLP_DIM=16",
+    "NUM_HEADS=2",
+    "HEAD_DIM=8",
+    "NUM_ENCODER_LAYERS=1",
+    "NUM_DECODER_LAYERS=1",
+    "NUM_ROWS=80",
+    "NUM_TEST=24",
+    "NUM_LABELS=60",
+    "BATCH_SIZE=8",
+    "TRAIN_STEPS=12",
+    "WARMUP_STEPS=2",
+    "LOG_PERIOD=2",
+    "SAVE_PERIOD=4",
+    "EVAL_PERIOD=6",
+    "EVAL_BATCH_SIZE=16",
+)
 
 
 @pytest.fixture(scope="session")

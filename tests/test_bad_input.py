@@ -189,7 +189,7 @@ MACROS = {
     "POLICY=natual": "macro !.*closest: natural",
     "DATASET=tikets": "macro !.*closest: tickets",
     "LABEL_WIEGHT=.3": "!.*closest: LABEL_WEIGHT",
-}  # fmt: skip
+}
 
 # Training file -> line, and what is wrong with it.
 ROWS = {
@@ -230,7 +230,8 @@ CASES = {
     "an unknown engine": (["train", TICKETS, "--engine=nativ"], "engine 'nativ'.*closest: native"),
     "hosts by halves": (["train", TICKETS, "--num_processes=2"], "belong together: give all three"),
     "hosts for T5X": (
-        ["train", TICKETS, "--engine=t5x", "--distributed"], "--distributed .* of the native",
+        ["train", TICKETS, "--engine=t5x", "--distributed"],
+        "--distributed .* of the native",
     ),
     "a process too many": (
         ["train", TICKETS, "--coordinator_address=h:1", "--num_processes=2", "--process_id=2"],
@@ -253,19 +254,22 @@ CASES = {
     "a row without a hypothesis": (_raws("field"), r"esnli_valid.json:2.*`hypothesis`"),
     "an unknown split": (_raws("whole", "--gin.RAW_SPLIT=vald"), "split 'vald'.*closest: valid"),
     "one file for both": (
-        _raws("whole", "--gin.RAW_TEST_SPLIT=valid"), "RAW_SPLIT and RAW_TEST_SPLIT both name",
+        _raws("whole", "--gin.RAW_TEST_SPLIT=valid"),
+        "RAW_SPLIT and RAW_TEST_SPLIT both name",
     ),
     "an unknown teacher": (_raws("whole", "--gin.RAW_TEACHER=plam"), "RAW_TEACHER.*closest: palm"),
     "an unknown form": (_raws("whole", "--gin.RAW_FORM=releasd"), "RAW_FORM.*closest: released"),
     "no test premises": (_raws("whole", "--gin.TEST_FRACTION=0"), "got TEST_FRACTION = 0"),
     "a share that is a text": (_raws("whole", "--gin.TEST_FRACTION=few"), "TEST_FRACTION = 'few'"),
     "no training file": (
-        [*_own()[:3], "--gin.LABELS=('yes','no')"], "macro TRAIN_FILE is not set",
+        [*_own()[:3], "--gin.LABELS=('yes','no')"],
+        "macro TRAIN_FILE is not set",
     ),
     "test rows without labels": (_own(test="unlabeled.jsonl"), "has no gold label"),
     "a broken test file": (_own(test="broken.jsonl"), "broken.jsonl:2: not JSON"),
     "a gin file that does not parse": (
-        ["train", TICKETS, "--gin_file={dir}/broken.gin"], r"broken.gin:\d: not a gin statement",
+        ["train", TICKETS, "--gin_file={dir}/broken.gin"],
+        r"broken.gin:\d: not a gin statement",
     ),
     "a label longer than the target": (
         [*_own(train="long.jsonl", labels="()"), "--gin.VALIDATION_FRACTION=0.0"],
@@ -276,10 +280,12 @@ CASES = {
         "vocabulary.model",
     ),
     "a run of another configuration": (
-        ["train", TICKETS, "--run_dir={dir}/other"], "LEARNING_RATE: 0.5 in the folder, 0.004 now",
+        ["train", TICKETS, "--run_dir={dir}/other"],
+        "LEARNING_RATE: 0.5 in the folder, 0.004 now",
     ),
     "results that are torn": (
-        ["train", TICKETS, "--run_dir={dir}/torn"], r"results.json: not JSON",
+        ["train", TICKETS, "--run_dir={dir}/torn"],
+        r"results.json: not JSON",
     ),
     "evaluate: no run": (["evaluate", "--run_dir={dir}/none"], "is not a run folder"),
     "evaluate: a file": (["evaluate", "--run_dir={dir}/good.jsonl"], "is not a run folder"),
@@ -290,25 +296,30 @@ CASES = {
     "predict: no run": (["predict", "--run_dir={dir}/none", "x"], "is not a run folder"),
     "predict: nothing": (["predict", "--run_dir={dir}/half"], "nothing to label|no checkpoint"),
     "predict: a missing file": (
-        ["predict", "--run_dir={dir}/half", "--input={dir}/god.jsonl"], "no (file|checkpoint)",
+        ["predict", "--run_dir={dir}/half", "--input={dir}/god.jsonl"],
+        "no (file|checkpoint)",
     ),
     "annotate: an unknown policy": (
-        ["annotate", "--policy=hrd", "--output={dir}/o.jsonl"], "closest: hard",
+        ["annotate", "--policy=hrd", "--output={dir}/o.jsonl"],
+        "closest: hard",
     ),
     "annotate: an accuracy above 1": (
-        ["annotate", "--teacher_accuracy=1.5", "--output={dir}/o.jsonl"], "1.5",
+        ["annotate", "--teacher_accuracy=1.5", "--output={dir}/o.jsonl"],
+        "1.5",
     ),
     "data summary: no folder": (["data", "summary", "--raw_dir={dir}/none"], "no released data"),
     "data summary: an unknown teacher": (
-        ["data", "summary", "--raw_dir={dir}/whole", "--teacher=plam"], "closest: palm",
+        ["data", "summary", "--raw_dir={dir}/whole", "--teacher=plam"],
+        "closest: palm",
     ),
     "config explain: no name": (["config", "explain", TICKETS], "give the macro to explain"),
     "config explain: an unknown name": (
-        ["config", "explain", "LABEL_WEIGTH", TICKETS], "closest: LABEL_WEIGHT",
+        ["config", "explain", "LABEL_WEIGTH", TICKETS],
+        "closest: LABEL_WEIGHT",
     ),
     "config show: an unknown macro": (["config", "show", TICKETS, "--gin.SED=1"], "closest: SEED"),
     "an unknown command": (["trian"], "trian.*train"),
-}  # fmt: skip
+}
 for setting, text in MACROS.items():
     CASES[setting] = (
         ["train", TICKETS, f"--gin.{setting}"],

@@ -51,8 +51,15 @@ def test_annotate_writes_what_training_reads(tmp_path, capsys):
     from distill.data.examples import read_jsonl
 
     path = tmp_path / "tickets.jsonl"
-    argv = ["annotate", "--policy=hard", "--rows=50", "--teacher_accuracy=.8", "--seed=4",
-            f"--output={path}", "--json"]  # fmt: skip
+    argv = [
+        "annotate",
+        "--policy=hard",
+        "--rows=50",
+        "--teacher_accuracy=.8",
+        "--seed=4",
+        f"--output={path}",
+        "--json",
+    ]
     assert cli.main(argv) == 0
     said = json.loads(capsys.readouterr().out)
     overrides = ("POLICY=hard", "NUM_ROWS=50", "NUM_LABELS=50", "TEACHER_ACCURACY=.8", "SEED=4")

@@ -25,17 +25,23 @@ def add(
     command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     if configured:
         command.add_argument(
-            "--gin_file", action="append", default=[], metavar="FILE",
+            "--gin_file",
+            action="append",
+            default=[],
+            metavar="FILE",
             help="a gin file, by path or project name; repeatable, later ones win",
-        )  # fmt: skip
+        )
         command.add_argument("--size", help="a file of gin/sizes, by name: tiny, mini, ... xxl")
         command.add_argument("--engine", help="native or t5x; else the macro ENGINE")
         command.add_argument("--raw_dir", help="the released data (macro RAW_DIR)")
         command.add_argument("--vocabulary_path", help="SentencePiece model (VOCABULARY_PATH)")
         command.add_argument("--seed", type=int, help="macro SEED")
     if name in ("train", "evaluate", "predict"):
-        command.add_argument("--cache_dir", help="tokenized data and compiled programs; "
-                             "default $DISTILL_CACHE_DIR or ~/.cache/distill")  # fmt: skip
+        command.add_argument(
+            "--cache_dir",
+            help="tokenized data and compiled programs; "
+            "default $DISTILL_CACHE_DIR or ~/.cache/distill",
+        )
     return command
 
 

@@ -19,15 +19,23 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--checkpoint", help="from t5x: checkpoint_<step>, or what holds some")
     command.add_argument("--run_dir", required=True, help="the native run folder")
     command.add_argument("--output", help="to t5x: where checkpoint_<step> is written")
-    command.add_argument("--parameters_only", action="store_true",
-                         help="from t5x: step 0 and a new optimizer")  # fmt: skip
-    command.add_argument("--layout", default="zarr", choices=("zarr", "ocdbt"),
-                         help="to t5x: zarr (default) or ocdbt; see docs/t5x.md")  # fmt: skip
-    command.add_argument("--scanned", action="store_true",
-                         help="to t5x: parameters alone, as scalable_t5 has them")  # fmt: skip
-    command.add_argument("--best", action="store_true",
-                         help="to t5x: the checkpoint that CHECKPOINT = 'best' kept, not the newest"
-                         )  # fmt: skip
+    command.add_argument(
+        "--parameters_only", action="store_true", help="from t5x: step 0 and a new optimizer"
+    )
+    command.add_argument(
+        "--layout",
+        default="zarr",
+        choices=("zarr", "ocdbt"),
+        help="to t5x: zarr (default) or ocdbt; see docs/t5x.md",
+    )
+    command.add_argument(
+        "--scanned", action="store_true", help="to t5x: parameters alone, as scalable_t5 has them"
+    )
+    command.add_argument(
+        "--best",
+        action="store_true",
+        help="to t5x: the checkpoint that CHECKPOINT = 'best' kept, not the newest",
+    )
     command.set_defaults(run=run, show=show)
 
 

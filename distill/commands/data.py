@@ -23,12 +23,22 @@ def _add_fetch(actions: argparse._SubParsersAction) -> None:
     text = "fetch the released data of the paper and T5's vocabulary, checked by digest"
     command = arguments.add(actions, "fetch", text, configured=False)
     command.add_argument("--output", required=True, help="the folder to write to")
-    command.add_argument("--source", default="", metavar="URL",
-                         help="a mirror: address or folder that holds the files")  # fmt: skip
-    command.add_argument("--only", action="append", default=[], metavar="FILE",
-                         help="this file only; repeatable")  # fmt: skip
-    command.add_argument("--sha256", action="append", default=[], metavar="FILE=DIGEST",
-                         help="the digest that a file has to have; repeatable")  # fmt: skip
+    command.add_argument(
+        "--source",
+        default="",
+        metavar="URL",
+        help="a mirror: address or folder that holds the files",
+    )
+    command.add_argument(
+        "--only", action="append", default=[], metavar="FILE", help="this file only; repeatable"
+    )
+    command.add_argument(
+        "--sha256",
+        action="append",
+        default=[],
+        metavar="FILE=DIGEST",
+        help="the digest that a file has to have; repeatable",
+    )
 
     def run(options: argparse.Namespace) -> dict[str, object]:
         from distill.data.download.fetch import fetch
@@ -44,8 +54,10 @@ def _add_fetch(actions: argparse._SubParsersAction) -> None:
     def show(result: dict[str, object]) -> None:
         for file in result["files"]:
             status = "is there" if file["was_there"] else "fetched"
-            print(f"{file['file']} {status}: {file['bytes']:,} bytes, sha256 {file['sha256']}, "
-                  f"checked by {file['checked']}")  # fmt: skip
+            print(
+                f"{file['file']} {status}: {file['bytes']:,} bytes, sha256 {file['sha256']}, "
+                f"checked by {file['checked']}"
+            )
         for name in ("raw_dir", "vocabulary_path"):
             if result[name]:
                 print(f"--{name}={result[name]}")
@@ -84,11 +96,13 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
 def _add_build(actions: argparse._SubParsersAction) -> None:
     text = "build a TFDS data set, for SeqIO's TfdsDataSource and T5X"
     command = arguments.add(actions, "build", text, configured=False)
-    command.add_argument("--dataset", required=True,
-                         help="esnli, anli1, cqa, svamp, asdiv, tickets or jsonl")  # fmt: skip
+    command.add_argument(
+        "--dataset", required=True, help="esnli, anli1, cqa, svamp, asdiv, tickets or jsonl"
+    )
     command.add_argument("--tfds_data_dir", required=True, help="the folder to build into")
-    command.add_argument("--raw_dir", default="",
-                         help="the released data; for jsonl the folder of train.jsonl")  # fmt: skip
+    command.add_argument(
+        "--raw_dir", default="", help="the released data; for jsonl the folder of train.jsonl"
+    )
     command.add_argument("--teacher", default="palm", help="released data: palm or gpt-neox")
     command.add_argument("--name", default="default", help="jsonl: what to call your rows")
     command.add_argument("--policy", default="natural", help="tickets: natural or hard")
@@ -108,9 +122,13 @@ def _add_build(actions: argparse._SubParsersAction) -> None:
             "seed": options.seed,
         }
         return build_dataset(
-            options.dataset, options.tfds_data_dir, options.raw_dir, options.teacher, options.name,
+            options.dataset,
+            options.tfds_data_dir,
+            options.raw_dir,
+            options.teacher,
+            options.name,
             settings,
-        )  # fmt: skip
+        )
 
     def show(result: dict[str, object]) -> None:
         status = "is there, from the same source" if result["was_there"] else "built"

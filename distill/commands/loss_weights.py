@@ -25,16 +25,22 @@ _STARVED = 0.25
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `weights`."""
     command = arguments.add(commands, "loss-weights", TEXT, configured=True)
-    command.add_argument("--cache_dir", help="tokenized data; default $DISTILL_CACHE_DIR or "
-                         "~/.cache/distill")  # fmt: skip
     command.add_argument(
-        "--lambda", dest="rationale_lambda", type=float, metavar="L",
+        "--cache_dir", help="tokenized data; default $DISTILL_CACHE_DIR or ~/.cache/distill"
+    )
+    command.add_argument(
+        "--lambda",
+        dest="rationale_lambda",
+        type=float,
+        metavar="L",
         help="the macros for the paper's L_label + L * L_rationale",
-    )  # fmt: skip
+    )
     command.add_argument(
-        "--pairs", type=int, default=64,
+        "--pairs",
+        type=int,
+        default=64,
         help="sample that the gradient's variance is measured on; 0 leaves it out",
-    )  # fmt: skip
+    )
 
     def run(options: argparse.Namespace) -> dict[str, object]:
         from distill.config.resolve import resolve

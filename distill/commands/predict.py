@@ -28,22 +28,37 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.epilog, command.formatter_class = EPILOG, argparse.RawDescriptionHelpFormatter
     command.add_argument("--run_dir", required=True, help="the run folder")
     command.add_argument("text", nargs="*", help="inputs, each one row")
-    command.add_argument("--input", metavar="FILE", help="a JSONL or CSV file of rows with the "
-                         "field input; - reads stdin, JSONL or a text a line")  # fmt: skip
+    command.add_argument(
+        "--input",
+        metavar="FILE",
+        help="a JSONL or CSV file of rows with the "
+        "field input; - reads stdin, JSONL or a text a line",
+    )
     command.add_argument("--tfds", metavar="NAME/CONFIG:VERSION", help="a built TFDS data set")
     command.add_argument("--tfds_split", default="test", help="a split or slice; default test")
     command.add_argument("--tfds_data_dir", help="the TFDS folder; else TFDS's own default")
     arguments.add_tfds_field(command)
-    command.add_argument("--beam", type=int, default=1, help="prefixes of a beam search; "
-                         "default 1, greedy")  # fmt: skip
-    command.add_argument("--length_penalty", type=float, default=0.6,
-                         help="of the beam search, T5X's alpha; default 0.6")  # fmt: skip
-    command.add_argument("--rationale", action="store_true",
-                         help="decode the rationale too (method step_by_step)")  # fmt: skip
-    command.add_argument("--output", metavar="FILE",
-                         help="a JSONL file to write to, or to go on with")  # fmt: skip
-    command.add_argument("--block_rows", type=int, default=4096,
-                         help="rows that are sorted by length and written at once")  # fmt: skip
+    command.add_argument(
+        "--beam", type=int, default=1, help="prefixes of a beam search; default 1, greedy"
+    )
+    command.add_argument(
+        "--length_penalty",
+        type=float,
+        default=0.6,
+        help="of the beam search, T5X's alpha; default 0.6",
+    )
+    command.add_argument(
+        "--rationale", action="store_true", help="decode the rationale too (method step_by_step)"
+    )
+    command.add_argument(
+        "--output", metavar="FILE", help="a JSONL file to write to, or to go on with"
+    )
+    command.add_argument(
+        "--block_rows",
+        type=int,
+        default=4096,
+        help="rows that are sorted by length and written at once",
+    )
     command.set_defaults(run=run, show=show)
 
 

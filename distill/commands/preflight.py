@@ -21,21 +21,29 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `preflight`."""
     command = arguments.add(commands, "preflight", TEXT, configured=True)
     command.add_argument(
-        "--topology", action="append", default=[], metavar="CHIP:SIDES",
+        "--topology",
+        action="append",
+        default=[],
+        metavar="CHIP:SIDES",
         help="the slice, e.g. v5e:2x2, v5p:4x4x4, v7:2x2x1; repeatable with --search",
-    )  # fmt: skip
+    )
     command.add_argument(
         "--estimate", action="store_true", help="from shapes alone, without libtpu's compiler"
     )
     command.add_argument(
-        "--search", action="store_true",
+        "--search",
+        action="store_true",
         help="rank meshes, microbatches and recomputation, and compile the best three",
-    )  # fmt: skip
+    )
     command.add_argument(
         "--no_decoding", action="store_true", help="compile the training step alone"
     )
-    command.add_argument("--rows", type=int, help="packed rows of a batch, where they are known; "
-                         "else one for each sequence, which is the most")  # fmt: skip
+    command.add_argument(
+        "--rows",
+        type=int,
+        help="packed rows of a batch, where they are known; "
+        "else one for each sequence, which is the most",
+    )
     command.add_argument("--price", type=float, help="of a chip an hour, to tell the run's cost")
 
     def run(options: argparse.Namespace) -> dict[str, object]:

@@ -23,8 +23,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="join them; Cloud TPU, GKE, Slurm and Open MPI say where they are",
     )
-    several.add_argument("--coordinator_address", metavar="HOST:PORT",
-                         help="elsewhere: of the process with --process_id=0")  # fmt: skip
+    several.add_argument(
+        "--coordinator_address",
+        metavar="HOST:PORT",
+        help="elsewhere: of the process with --process_id=0",
+    )
     several.add_argument("--num_processes", type=int, help="elsewhere: how many there are")
     several.add_argument("--process_id", type=int, help="elsewhere: which this is, from 0")
 

@@ -100,11 +100,13 @@ def load_data(config: RunConfig, folder: epath.Path) -> tuple[caches.TokenCache,
 
 def _open(folder: epath.Path, text: str, described: dict[str, object], assets: Assets) -> None:
     """Makes the run folder, once all that can refuse the input has been asked."""
-    hosts.check_same_on_hosts({
-        "the configuration": text,
-        "the data or the vocabulary": f"{described['data_digest']} {described['rows']}",
-        "the version of a package": str(described["versions"]),
-    })  # fmt: skip
+    hosts.check_same_on_hosts(
+        {
+            "the configuration": text,
+            "the data or the vocabulary": f"{described['data_digest']} {described['rows']}",
+            "the version of a package": str(described["versions"]),
+        }
+    )
     with hosts.barrier("making the run folder"):
         if hosts.is_host0():
             run_folder.open_run(folder, text)

@@ -68,5 +68,6 @@ def write_results(
 def say(results: Mapping[str, object], progress: Callable[[str], None]) -> None:
     """Shows the accuracy."""
     low, high = results["interval"]
-    progress(f"test accuracy {results['accuracy']:.3f} [{low:.3f}, {high:.3f}], "
-             f"n {results['n_test']}")  # fmt: skip
+    progress(
+        f"test accuracy {results['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {results['n_test']}"
+    )

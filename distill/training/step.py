@@ -94,8 +94,9 @@ def accumulated(gradient: Callable, microbatches: int) -> Callable:
         params: dict, batch: Mapping[str, jax.Array], key: jax.Array, *settings: object
     ) -> tuple:
         # Every M-th row: a part then has rows of every device that holds the batch.
-        parts = {k: v.reshape(-1, microbatches, *v.shape[1:]).swapaxes(0, 1)
-                 for k, v in batch.items()}  # fmt: skip
+        parts = {
+            k: v.reshape(-1, microbatches, *v.shape[1:]).swapaxes(0, 1) for k, v in batch.items()
+        }
 
         def add(total: tuple, part: tuple) -> tuple[tuple, None]:
             index, rows = part

@@ -14,9 +14,14 @@ from distill.student.params import param_count, param_shapes
 EXPERIMENTS = files.list_gin_files("experiments")
 SIZES = files.list_gin_files("sizes")
 SIZE_MACROS = {
-    "EMBED_DIM", "MLP_DIM", "NUM_HEADS", "HEAD_DIM", "NUM_ENCODER_LAYERS", "NUM_DECODER_LAYERS",
+    "EMBED_DIM",
+    "MLP_DIM",
+    "NUM_HEADS",
+    "HEAD_DIM",
+    "NUM_ENCODER_LAYERS",
+    "NUM_DECODER_LAYERS",
     "TIE_EMBEDDINGS",
-}  # fmt: skip
+}
 METHOD_MACROS = {"METHOD", "LABEL_SOURCE", "LABEL_WEIGHT", "RATIONALE_WEIGHT", "NORMALIZATION"}
 # What a file of the user would set: paths that need not exist for the configuration's checks.
 PATHS = ("RAW_DIR=somewhere", "VOCABULARY_PATH=t5.model")
@@ -121,8 +126,13 @@ def test_sizes_have_the_published_parameters(name):
     size = pathlib.Path(name).stem
     run = resolve.resolve(["gin/experiments/esnli_mini_finetune.gin", name], PATHS).run
     published = {
-        "small": 77e6, "base": 248e6, "large": 783e6, "xl": 2.85e9, "xxl": 11.1e9, "mini": 22.7e6,
-    }  # fmt: skip
+        "small": 77e6,
+        "base": 248e6,
+        "large": 783e6,
+        "xl": 2.85e9,
+        "xxl": 11.1e9,
+        "mini": 22.7e6,
+    }
     count = param_count(run.student)
     if size in published:
         assert count == pytest.approx(published[size], rel=0.005)

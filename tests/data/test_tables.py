@@ -29,9 +29,14 @@ def rows(draw) -> Example:
     label = draw(st.none() | (st.sampled_from(choices) if choices else TEXT))
     rationale = draw(st.none() | TEXT)
     return Example(
-        id=draw(TEXT), input=draw(TEXT), label=label, teacher_label=label, rationale=rationale,
-        choices=choices, split="train",
-    )  # fmt: skip
+        id=draw(TEXT),
+        input=draw(TEXT),
+        label=label,
+        teacher_label=label,
+        rationale=rationale,
+        choices=choices,
+        split="train",
+    )
 
 
 @settings(max_examples=60, deadline=None)

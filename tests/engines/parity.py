@@ -18,9 +18,15 @@ from distill.training.step import TrainState, make_train_step
 STEPS, PAIRS, LENGTH = 50, 4, 12
 TASK_WEIGHTS = (0.3, 0.7)
 CONFIG = T5Config(
-    vocab_size=24, embed_dim=12, num_heads=2, head_dim=6, mlp_dim=16,
-    num_encoder_layers=2, num_decoder_layers=2, dropout_rate=0.0,
-)  # fmt: skip
+    vocab_size=24,
+    embed_dim=12,
+    num_heads=2,
+    head_dim=6,
+    mlp_dim=16,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    dropout_rate=0.0,
+)
 
 
 def t5x_imports() -> bool:
@@ -41,9 +47,14 @@ def optimizer_config(name: str) -> OptimizerConfig:
     within 50 steps, and so does native from itself with parameters changed by 1e-7.
     """
     return OptimizerConfig(
-        learning_rate=0.01, warmup_steps=5, total_steps=60, b2=0.98, weight_decay=0.01,
-        clip_norm=1.0, name=name,
-    )  # fmt: skip
+        learning_rate=0.01,
+        warmup_steps=5,
+        total_steps=60,
+        b2=0.98,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        name=name,
+    )
 
 
 def random_params(config: T5Config, seed: int = 0) -> dict:
@@ -66,8 +77,10 @@ def random_batches(seed: int = 0) -> dict[str, np.ndarray]:
     """
     rng = np.random.default_rng(seed)
     names = [f"encoder_{n}" for n in ("input_tokens", "segment_ids", "positions")]
-    names += [f"decoder_{n}" for n in ("target_tokens", "input_tokens", "segment_ids",
-                                       "positions", "task_ids")]  # fmt: skip
+    names += [
+        f"decoder_{n}"
+        for n in ("target_tokens", "input_tokens", "segment_ids", "positions", "task_ids")
+    ]
     batch = {name: np.zeros((STEPS, PAIRS, LENGTH), np.int32) for name in names}
     batch["decoder_loss_weights"] = np.zeros((STEPS, PAIRS, LENGTH), np.float32)
     for place in np.ndindex(STEPS, PAIRS):
@@ -116,18 +129,29 @@ def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, **set
 
     module = network.Transformer(
         network.T5Config(
-            vocab_size=config.vocab_size, emb_dim=config.embed_dim, num_heads=config.num_heads,
-            head_dim=config.head_dim, mlp_dim=config.mlp_dim, dropout_rate=config.dropout_rate,
-            num_encoder_layers=config.num_encoder_layers, dtype="float32",
-            num_decoder_layers=config.num_decoder_layers, mlp_activations=("gelu", "linear"),
+            vocab_size=config.vocab_size,
+            emb_dim=config.embed_dim,
+            num_heads=config.num_heads,
+            head_dim=config.head_dim,
+            mlp_dim=config.mlp_dim,
+            dropout_rate=config.dropout_rate,
+            num_encoder_layers=config.num_encoder_layers,
+            dtype="float32",
+            num_decoder_layers=config.num_decoder_layers,
+            mlp_activations=("gelu", "linear"),
             logits_via_embedding=config.tie_embeddings,
         )
-    )  # fmt: skip
+    )
     words = seqio.PassThroughVocabulary(config.vocab_size)
     return TaskLossModel(
-        module, words, words, optimizer_def=None, task_weights=task_weights,
-        loss_normalizing_factor=divisor, **settings,
-    )  # fmt: skip
+        module,
+        words,
+        words,
+        optimizer_def=None,
+        task_weights=task_weights,
+        loss_normalizing_factor=divisor,
+        **settings,
+    )
 
 
 def t5x_curve(config: OptimizerConfig) -> tuple[np.ndarray, dict]:

@@ -41,9 +41,12 @@ def config_of(normalization: str):
 
 def student(config) -> T5Config:
     return T5Config(
-        vocab_size=config.student.vocab_size, num_encoder_layers=1, num_decoder_layers=1,
-        dropout_rate=0.0, **TINY,
-    )  # fmt: skip
+        vocab_size=config.student.vocab_size,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        dropout_rate=0.0,
+        **TINY,
+    )
 
 
 def t5x_batch(config, pack: bool) -> dict[str, np.ndarray]:

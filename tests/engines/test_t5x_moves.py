@@ -171,16 +171,25 @@ def test_t5xs_scanned_network_computes_the_same(tmp_path):
     params = parity.random_params(small)
     scanned = network.Transformer(
         network.T5Config(
-            vocab_size=small.vocab_size, emb_dim=small.embed_dim, num_heads=small.num_heads,
-            head_dim=small.head_dim, mlp_dim=small.mlp_dim, dropout_rate=0.0,
-            num_encoder_layers=small.num_encoder_layers, dtype="float32", scan_layers=True,
-            num_decoder_layers=small.num_decoder_layers, mlp_activations=("gelu", "linear"),
-            logits_via_embedding=small.tie_embeddings, remat_policy="none",
+            vocab_size=small.vocab_size,
+            emb_dim=small.embed_dim,
+            num_heads=small.num_heads,
+            head_dim=small.head_dim,
+            mlp_dim=small.mlp_dim,
+            dropout_rate=0.0,
+            num_encoder_layers=small.num_encoder_layers,
+            dtype="float32",
+            scan_layers=True,
+            num_decoder_layers=small.num_decoder_layers,
+            mlp_activations=("gelu", "linear"),
+            logits_via_embedding=small.tie_embeddings,
+            remat_policy="none",
         )
-    )  # fmt: skip
+    )
     batch = jax.tree.map(lambda leaf: leaf[0], parity.random_batches())
-    arguments = [batch[f"{name}_tokens"] for name in
-                 ("encoder_input", "decoder_input", "decoder_target")]  # fmt: skip
+    arguments = [
+        batch[f"{name}_tokens"] for name in ("encoder_input", "decoder_input", "decoder_target")
+    ]
     shapes = jax.eval_shape(lambda: scanned.init(jax.random.key(0), *arguments))["params"]
     wide = layers.to_scalable(params)
     shapes = flax.core.unfreeze(flax.linen.meta.unbox(shapes))

@@ -82,7 +82,7 @@ def script(folder: pathlib.Path, name: str, *more: str, engine: str = "t5x") -> 
         text=True,
         timeout=600,
         env=os.environ | {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"},
-    )  # fmt: skip
+    )
     return done.stderr[-20000:]
 
 
@@ -91,8 +91,11 @@ def script(folder: pathlib.Path, name: str, *more: str, engine: str = "t5x") -> 
 def test_stock_t5x_trains_and_decodes_built_data(folder):
     log, output = train(folder, "plain")
     assert (output / "checkpoint_3").is_dir(), log
-    losses = re.findall(r"collection=train .* loss=([\d.]+), loss_label=([\d.]+), .*"
-                        r"loss_rationale=([\d.]+)", log)  # fmt: skip
+    losses = re.findall(
+        r"collection=train .* loss=([\d.]+), loss_label=([\d.]+), .*"
+        r"loss_rationale=([\d.]+)",
+        log,
+    )
     loss, label, rationale = map(float, losses[-1])
     assert 0.3 * label + 0.7 * rationale == pytest.approx(loss, rel=1e-5)
     (metrics,) = (output / "inference_eval").glob("distill_mine_label-metrics.jsonl")
@@ -101,8 +104,10 @@ def test_stock_t5x_trains_and_decodes_built_data(folder):
     (answers,) = (output / "inference_eval").glob("distill_mine_label-000003.jsonl")
     assert len(answers.read_text().splitlines()) == 8  # the validation split
     # Decoding the test split with a checkpoint is T5X's other script.
-    tested = [f"--gin.CHECKPOINT_PATH={str(output / 'checkpoint_3')!r}",
-              f"--gin.EVAL_OUTPUT_DIR={str(folder / 'tested')!r}"]  # fmt: skip
+    tested = [
+        f"--gin.CHECKPOINT_PATH={str(output / 'checkpoint_3')!r}",
+        f"--gin.EVAL_OUTPUT_DIR={str(folder / 'tested')!r}",
+    ]
     log = script(folder, "t5x.eval", *tested, engine="t5x_evaluate")
     found = list((folder / "tested" / "inference_eval").glob("distill_mine_label-*.jsonl"))
     assert len([path for path in found if "metrics" not in path.name]) == 1, log
@@ -169,8 +174,9 @@ def test_rows_are_drawn_and_weighed_by_the_loss_weights(folder):
     assert [int(row["decoder_task_ids"].max()) for row in rows] == [int(not x) for x in is_label]
     np.testing.assert_allclose([row["decoder_loss_weights"].sum() for row in rows], 1, rtol=1e-6)
     assert tfds_mixtures.vocabulary("odd", spec) == words
-    single = config("METHOD=distill_labels", "LABEL_SOURCE=teacher", "LABEL_WEIGHT=1.0",
-                    "RATIONALE_WEIGHT=0.0")  # fmt: skip
+    single = config(
+        "METHOD=distill_labels", "LABEL_SOURCE=teacher", "LABEL_WEIGHT=1.0", "RATIONALE_WEIGHT=0.0"
+    )
     drawn = tfds_mixtures.mixture("odd", single.data, single.weighting)
     (task,) = seqio.get_mixture_or_task(drawn).tasks
     assert task.name == tfds_mixtures.label_task("odd", single.data) == "distill_odd_teacher_label"

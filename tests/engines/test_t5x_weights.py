@@ -137,10 +137,18 @@ def test_rows_without_a_rationale_are_their_label_alone(tmp_path):
     path.write_text("\n".join(map(json.dumps, lines)))
     config = resolve(
         [EXPERIMENT, "gin/data/jsonl.gin"],
-        [*SMALL[3:], "WEIGHTING=paired_batches", f"TRAIN_FILE={path}", f"TEST_FILE={path}",
-         "VOCABULARY=bytes", "INPUT_LENGTH=96", "TARGET_LENGTH=64", "NUM_LABELS=0"],
+        [
+            *SMALL[3:],
+            "WEIGHTING=paired_batches",
+            f"TRAIN_FILE={path}",
+            f"TEST_FILE={path}",
+            "VOCABULARY=bytes",
+            "INPUT_LENGTH=96",
+            "TARGET_LENGTH=64",
+            "NUM_LABELS=0",
+        ],
         "t5x",
-    ).run  # fmt: skip
+    ).run
     found = sequences_of(read(config, pack=True, count=0))
     assert collections.Counter(s[:3] for s in found) == corpus(config)
     counts = collections.Counter(s[0] for s in found)

@@ -58,9 +58,14 @@ def main(checkout: str) -> None:
     def tokens_to_logits(state):
         cache = jax.tree.unflatten(tree, [state.cache[f"{i}"] for i in range(len(leaves))])
         logits, cache = T5(config).apply(
-            {"params": params}, state.cur_token[:, 0], state.cur_index, cache,
-            keys_values, cross_mask, method="decode_step",
-        )  # fmt: skip
+            {"params": params},
+            state.cur_token[:, 0],
+            state.cur_index,
+            cache,
+            keys_values,
+            cross_mask,
+            method="decode_step",
+        )
         return logits, {f"{i}": leaf for i, leaf in enumerate(jax.tree.leaves(cache))}
 
     arrays = {"inputs": tokens, "eos_column": column}
@@ -68,13 +73,18 @@ def main(checkout: str) -> None:
         sequences, scores = decoding.beam_search(
             jnp.zeros((len(tokens), LENGTH), jnp.int32),
             {f"{i}": leaf for i, leaf in enumerate(leaves)},
-            tokens_to_logits, eos_id=1, num_decodes=beam, alpha=alpha,
-        )  # fmt: skip
+            tokens_to_logits,
+            eos_id=1,
+            num_decodes=beam,
+            alpha=alpha,
+        )
         best = np.asarray(sequences[:, -1]), np.asarray(scores[:, -1])  # the best is last
         arrays[f"{beam}/{alpha}/tokens"], arrays[f"{beam}/{alpha}/scores"] = best
         ended = (best[0] == 1).any(1)
-        print(f"beam {beam} alpha {alpha}: {ended.sum()} of {len(ended)} ended,"
-              f" lengths {sorted((best[0] > 0).sum(1))}")  # fmt: skip
+        print(
+            f"beam {beam} alpha {alpha}: {ended.sum()} of {len(ended)} ended,"
+            f" lengths {sorted((best[0] > 0).sum(1))}"
+        )
     np.savez_compressed(FOLDER / "t5x_beam.npz", **arrays)
 
 

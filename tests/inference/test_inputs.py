@@ -18,20 +18,24 @@ def data_dir(tmp_path_factory):
 
     text, folder = tfds.features.Text(), str(tmp_path_factory.mktemp("tfds"))
     pairs = {
-        "premise": text, "hypothesis": text, "year": tfds.features.Scalar(np.int32),
-       
+        "premise": text,
+        "hypothesis": text,
+        "year": tfds.features.Scalar(np.int32),
         "marks": tfds.features.Sequence(text),
         "class": tfds.features.ClassLabel(names=["no", "yes"]),
-    }  # fmt: skip
+    }
     own = {"id": text, "input": text, "label": text, "choices": tfds.features.Sequence(text)}
     pair = {"premise": "a dög", "hypothesis": "an animal", "year": 1999, "marks": ["x"]}
     built = {
         "pairs": (pairs, [pair | {"class": 1}, pair | {"class": -1, "premise": "{year}"}]),
-        "own": (own, [
-            {"id": "q1", "input": "one", "label": "b", "choices": ["a", "b"]},
-            {"id": "q2", "input": "two", "label": "", "choices": []},
-        ]),
-    }  # fmt: skip
+        "own": (
+            own,
+            [
+                {"id": "q1", "input": "one", "label": "b", "choices": ["a", "b"]},
+                {"id": "q2", "input": "two", "label": "", "choices": []},
+            ],
+        ),
+    }
     for name, (features, records) in built.items():
         tfds.dataset_builders.store_as_tfds_dataset(
             name=name,

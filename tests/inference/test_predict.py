@@ -120,8 +120,11 @@ def test_the_rationale_is_what_the_rationale_prefix_asks_for(run_dir, tested):
 def test_no_rationale_of_a_student_without_that_task(method, run_dir, refusal, tmp_path):
     shutil.copytree(run_dir, tmp_path / "run")
     text = (run_dir / "config.gin").read_text()
-    changes = {"'step_by_step'": f"'{method}'", "LABEL_WEIGHT = 0.3": "LABEL_WEIGHT = 1.0",
-               "RATIONALE_WEIGHT = 0.7": "RATIONALE_WEIGHT = 0.0"}  # fmt: skip
+    changes = {
+        "'step_by_step'": f"'{method}'",
+        "LABEL_WEIGHT = 0.3": "LABEL_WEIGHT = 1.0",
+        "RATIONALE_WEIGHT = 0.7": "RATIONALE_WEIGHT = 0.0",
+    }
     for old, new in changes.items():
         assert old in text
         text = text.replace(old, new)

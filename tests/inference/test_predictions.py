@@ -48,8 +48,12 @@ def whole(tmp_path_factory):
     lines: list[str] = []
     result = _write(path, iter(ROWS), say=lines.append)
     assert result == {
-        "output": str(path), "rows": 23, "resumed_at": 0, "labeled": 23, "correct": 14,
-    }  # fmt: skip
+        "output": str(path),
+        "rows": 23,
+        "resumed_at": 0,
+        "labeled": 23,
+        "correct": 14,
+    }
     assert len(lines) == 5 and "5/23 rows" in lines[0] and "rows/s  ETA 00:" in lines[0]
     return path
 

@@ -14,9 +14,15 @@ from distill.training import mesh as meshes
 from distill.training.program import make_program
 
 SMALL = (
-    "EMBED_DIM=128", "MLP_DIM=256", "NUM_HEADS=4", "HEAD_DIM=32", "VOCAB_SIZE=512",
-    "NUM_ENCODER_LAYERS=2", "NUM_DECODER_LAYERS=1", "DROPOUT_RATE=0.0",
-)  # fmt: skip
+    "EMBED_DIM=128",
+    "MLP_DIM=256",
+    "NUM_HEADS=4",
+    "HEAD_DIM=32",
+    "VOCAB_SIZE=512",
+    "NUM_ENCODER_LAYERS=2",
+    "NUM_DECODER_LAYERS=1",
+    "DROPOUT_RATE=0.0",
+)
 SHAPES = Shapes(8, 64, 32)
 
 

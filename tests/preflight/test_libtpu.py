@@ -9,11 +9,18 @@ from distill.preflight.compile import has_libtpu
 
 pytestmark = pytest.mark.skipif(not has_libtpu(), reason='needs libtpu: pip install -e ".[tpu]"')
 RUN = (
-    "preflight", "--gin_file=tickets_step_by_step", "--gin_file=gin/meshes/v5e_host.gin", "--json",
-    "--gin.EMBED_DIM=64", "--gin.NUM_ENCODER_LAYERS=1", "--gin.NUM_DECODER_LAYERS=1",
-    "--gin.DROPOUT_RATE=0.0", "--gin.MICROBATCHES=1", "--gin.INPUT_LENGTH=32",
+    "preflight",
+    "--gin_file=tickets_step_by_step",
+    "--gin_file=gin/meshes/v5e_host.gin",
+    "--json",
+    "--gin.EMBED_DIM=64",
+    "--gin.NUM_ENCODER_LAYERS=1",
+    "--gin.NUM_DECODER_LAYERS=1",
+    "--gin.DROPOUT_RATE=0.0",
+    "--gin.MICROBATCHES=1",
+    "--gin.INPUT_LENGTH=32",
     "--gin.TARGET_LENGTH=16",
-)  # fmt: skip
+)
 
 
 def _main(capsys, *arguments):

@@ -9,10 +9,20 @@ import sys
 import pytest
 
 MICRO = (
-    "EMBED_DIM=16", "MLP_DIM=16", "NUM_HEADS=2", "HEAD_DIM=8", "NUM_ENCODER_LAYERS=1",
-    "NUM_DECODER_LAYERS=1", "TRAIN_STEPS=12", "WARMUP_STEPS=0", "BATCH_SIZE=4",
-    "DROPOUT_RATE=0.0", "SCAN_LAYERS=True", "REMAT=full", "MICROBATCHES=2",
-)  # fmt: skip
+    "EMBED_DIM=16",
+    "MLP_DIM=16",
+    "NUM_HEADS=2",
+    "HEAD_DIM=8",
+    "NUM_ENCODER_LAYERS=1",
+    "NUM_DECODER_LAYERS=1",
+    "TRAIN_STEPS=12",
+    "WARMUP_STEPS=0",
+    "BATCH_SIZE=4",
+    "DROPOUT_RATE=0.0",
+    "SCAN_LAYERS=True",
+    "REMAT=full",
+    "MICROBATCHES=2",
+)
 SPLIT = ("replicated", "zero", "zero and tensor")
 
 
@@ -23,8 +33,9 @@ def measured():
     done = subprocess.run(
         [sys.executable, str(script), *MICRO],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

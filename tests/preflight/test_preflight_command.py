@@ -12,14 +12,26 @@ from distill.preflight.estimate import roofline
 from distill.preflight.report import inspect
 
 KEYS = {
-    "fits", "chips", "peak_bytes_per_chip", "hbm_bytes_per_chip", "flops_per_chip",
-    "hbm_traffic_per_chip", "collectives", "step_seconds_bound", "bound_by", "compile_seconds",
-}  # fmt: skip
+    "fits",
+    "chips",
+    "peak_bytes_per_chip",
+    "hbm_bytes_per_chip",
+    "flops_per_chip",
+    "hbm_traffic_per_chip",
+    "collectives",
+    "step_seconds_bound",
+    "bound_by",
+    "compile_seconds",
+}
 RUN = ("preflight", "--gin_file=tickets_step_by_step", "--gin.SCAN_LAYERS=True", "--estimate")
 LARGE = (
-    "--size=xl", "--gin.VOCAB_SIZE=32128", "--gin.INPUT_LENGTH=1024", "--gin.TARGET_LENGTH=256",
-    "--gin.DTYPE=bfloat16", "--gin.BATCH_SIZE=64",
-)  # fmt: skip
+    "--size=xl",
+    "--gin.VOCAB_SIZE=32128",
+    "--gin.INPUT_LENGTH=1024",
+    "--gin.TARGET_LENGTH=256",
+    "--gin.DTYPE=bfloat16",
+    "--gin.BATCH_SIZE=64",
+)
 
 
 def _main(capsys, *arguments):
@@ -93,8 +105,10 @@ def test_search_prefers_what_fits_and_is_cheap(capsys):
 
 
 def test_the_next_larger_slice_is_one_on_offer():
-    for names in (["v5e:1x1", "v5e:2x2", "v5e:2x4", "v5e:4x4"],
-                  ["v4:2x2x1", "v4:2x2x2", "v4:2x2x4", "v4:2x4x4", "v4:4x4x4"]):  # fmt: skip
+    for names in (
+        ["v5e:1x1", "v5e:2x2", "v5e:2x4", "v5e:4x4"],
+        ["v4:2x2x1", "v4:2x2x2", "v4:2x2x4", "v4:2x4x4", "v4:4x4x4"],
+    ):
         for this, larger in itertools.pairwise(names):
             assert chips.topology(this).larger().name == larger
 

@@ -20,9 +20,15 @@ from distill.student.params import init_params
 
 LENGTH = 3
 TINY = T5Config(
-    vocab_size=5, embed_dim=4, num_heads=1, head_dim=4, mlp_dim=4,
-    num_encoder_layers=1, num_decoder_layers=1, dropout_rate=0.0,
-)  # fmt: skip
+    vocab_size=5,
+    embed_dim=4,
+    num_heads=1,
+    head_dim=4,
+    mlp_dim=4,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    dropout_rate=0.0,
+)
 
 
 def _with_eos(params: dict, column: np.ndarray) -> dict:
@@ -116,9 +122,10 @@ def _best_of_all(log_NxTxV: np.ndarray, alpha: float) -> tuple[np.ndarray, float
         end = target.tolist().index(1) + 1
         total = sum(log_NxTxV[row, i, target[i]] for i in range(end))
         if total / ((5 + end) / 6) ** alpha > score:
-            best, score = np.where(np.arange(LENGTH) < end, target, 0), total / (
-                (5 + end) / 6
-            ) ** alpha  # fmt: skip
+            best, score = (
+                np.where(np.arange(LENGTH) < end, target, 0),
+                total / ((5 + end) / 6) ** alpha,
+            )
     return best, score
 
 

@@ -141,8 +141,10 @@ def test_built_data_feed_the_tasks(tasks, data_dir):
     assert [r["row"] for r in rows("distill_esnli_teacher_label", "train")] == [0, 1]
     task = seqio.TaskRegistry.get("distill_tickets_hard_label")
     assert [task.num_input_examples(s) for s in ("train", "validation", "test")] == [
-        1800, 200, 1000,
-    ]  # fmt: skip
+        1800,
+        200,
+        1000,
+    ]
     parts = [{r["row"] for r in rows(task.name, split)} for split in ("train", "validation")]
     assert parts[0] | parts[1] == set(range(2000)) and not parts[0] & parts[1]
 
@@ -193,10 +195,15 @@ def test_seqio_cache_tasks_by_beam(tasks, data_dir, tmp_path):
     pytest.importorskip("apache_beam", reason="needs the package apache-beam[tfrecord]")
     name = "distill_esnli_rationale"
     command = [
-        sys.executable, "-m", "seqio.scripts.cache_tasks_main", f"--tasks={name}",
-        f"--output_cache_dir={tmp_path}", "--module_import=tasks.tfds",
-        f"--tfds_data_dir={data_dir}", "--min_shards=1",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "seqio.scripts.cache_tasks_main",
+        f"--tasks={name}",
+        f"--output_cache_dir={tmp_path}",
+        "--module_import=tasks.tfds",
+        f"--tfds_data_dir={data_dir}",
+        "--min_shards=1",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     plain = rows(name, "train")

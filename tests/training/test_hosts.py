@@ -39,8 +39,16 @@ def _free_port():
 
 def _start(folder, settings, devices, *flags):
     log = pathlib.Path(f"{folder}.{'_'.join(flags).replace('/', '')[-20:]}.log")
-    command = [sys.executable, "-m", "distill.cli", "train", f"--gin_file={EXPERIMENT}",
-               f"--run_dir={folder}", *(f"--gin.{text}" for text in settings), *flags]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "distill.cli",
+        "train",
+        f"--gin_file={EXPERIMENT}",
+        f"--run_dir={folder}",
+        *(f"--gin.{text}" for text in settings),
+        *flags,
+    ]
     flag = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
     with log.open("w") as file:

@@ -156,10 +156,18 @@ print(jax.device_count(), kernel.addressable_shards[0].data.shape[1], split, *lo
 def _sharded(micro, devices: int, model_parallel: int) -> list[float]:
     flags = f"--xla_force_host_platform_device_count={devices}"
     done = subprocess.run(
-        [sys.executable, "-c", SHARDED, *micro, f"MODEL_PARALLEL={model_parallel}",
-         "DROPOUT_RATE=0.0"],
-        env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            SHARDED,
+            *micro,
+            f"MODEL_PARALLEL={model_parallel}",
+            "DROPOUT_RATE=0.0",
+        ],
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return [float(word) for word in done.stdout.split()]
 

@@ -49,8 +49,10 @@ def check_t5x_run(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
         )
     lines = _check_factor(config, macros["LOSS_NORMALIZING_FACTOR"], macros["PACK"])
     if config.student.scan_layers:
-        lines.append("SCAN_LAYERS is the native engine's: T5X runs the same layers one by one, "
-                     "which takes longer to compile")  # fmt: skip
+        lines.append(
+            "SCAN_LAYERS is the native engine's: T5X runs the same layers one by one, "
+            "which takes longer to compile"
+        )
     return lines
 
 
@@ -88,5 +90,7 @@ def _check_factor(config: RunConfig, factor: object, pack: bool) -> list[str]:
     if right == "per_sequence":
         nearly = "nearly (within some .2%)" if pack else "exactly"
         return [f"AVERAGE_PER_SEQUENCE is {nearly} the loss that was asked for"]
-    return ["each batch is divided by its own tokens, which biases the gradient by some 2/B to 3/B "
-            "for B sequences a batch"]  # fmt: skip
+    return [
+        "each batch is divided by its own tokens, which biases the gradient by some 2/B to 3/B "
+        "for B sequences a batch"
+    ]

@@ -89,8 +89,11 @@ def test_a_whole_file_is_checked_recorded_and_unpacked(server, tmp_path, capsys)
     recorded = json.loads((tmp_path / "out" / "fetched.json").read_text())
     assert recorded == {"files": {"datasets.zip": record}}
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "NOTICE.txt", "datasets", "datasets.zip", "fetched.json",
-    ]  # fmt: skip
+        "NOTICE.txt",
+        "datasets",
+        "datasets.zip",
+        "fetched.json",
+    ]
     assert cli.main(["data", "summary", f"--raw_dir={result['raw_dir']}", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["splits"]["svamp/test"]["teacher_accuracy_all"] == 1
     names = {p.name for p in (tmp_path / "out" / "datasets").rglob("*") if p.is_file()}

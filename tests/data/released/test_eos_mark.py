@@ -28,9 +28,12 @@ def spec(tmp_path):
     def make(form: str, **settings: object) -> DataSpec:
         options = {"raw_dir": str(tmp_path), "raw_split": "valid", "test_fraction": 0.3}
         return DataSpec(
-            "esnli", "step_by_step", input_length=64, dataset_options=options | {"raw_form": form},
+            "esnli",
+            "step_by_step",
+            input_length=64,
+            dataset_options=options | {"raw_form": form},
             **settings,
-        )  # fmt: skip
+        )
 
     return make
 
@@ -84,8 +87,14 @@ def test_tokens_of_both_tasks_hold_the_eos_and_so_does_prediction(spec):
     row = cache.rows["train"][0]
     premise, hypothesis = row.input.split("</s>")
     assert premise.startswith(PREMISE) and hypothesis == HYPOTHESIS
-    sizes = {"embed_dim": 8, "num_heads": 1, "head_dim": 8, "mlp_dim": 8,
-             "num_encoder_layers": 1, "num_decoder_layers": 1}  # fmt: skip
+    sizes = {
+        "embed_dim": 8,
+        "num_heads": 1,
+        "head_dim": 8,
+        "mlp_dim": 8,
+        "num_encoder_layers": 1,
+        "num_decoder_layers": 1,
+    }
     evaluator = Evaluator(
         released, T5Config(vocab_size=64, **sizes), of_data(released, cache.words), 4
     )

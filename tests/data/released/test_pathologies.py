@@ -160,8 +160,23 @@ def test_equation(case):
     assert parse_equation(text) == completion(*expected)
 
 
-PIECES = ["So the answer is", "The answer is ", "(a) ", "(c) lake", "harbour", "(3 + 4)", "x = ",
-          ")", ".", " ", "\n", "Q:", "1,000", " or ", "/ 0"]  # fmt: skip
+PIECES = [
+    "So the answer is",
+    "The answer is ",
+    "(a) ",
+    "(c) lake",
+    "harbour",
+    "(3 + 4)",
+    "x = ",
+    ")",
+    ".",
+    " ",
+    "\n",
+    "Q:",
+    "1,000",
+    " or ",
+    "/ 0",
+]
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))

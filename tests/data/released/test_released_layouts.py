@@ -155,8 +155,11 @@ def test_anli_may_name_a_test_file(tmp_path):
     options = {"raw_dir": tmp_path, "raw_split": "train", "test_fraction": 0.2}
     train, test = anli1.DATASET.load(spec("anli1", raw_test_split="test", **options))
     assert [row.id for row in train + test] == [
-        "anli1/train/0", "anli1/train/1", "anli1/test/0", "anli1/test/1",
-    ]  # fmt: skip
+        "anli1/train/0",
+        "anli1/train/1",
+        "anli1/test/0",
+        "anli1/test/1",
+    ]
     assert len(anli1.DATASET.files(spec("anli1", raw_test_split="test", **options))) == 4
     with pytest.raises(UserError, match="expected some of both"):  # one premise only
         anli1.DATASET.load(spec("anli1", raw_test_split="", **options))
