@@ -16,6 +16,7 @@ TICKETS = "--gin_file=tickets_step_by_step"
 RAW = ["--gin_file=esnli_mini_finetune", "--gin.VOCABULARY=bytes"]
 GOOD = [{"input": f"word{i}", "label": "yes"} for i in range(20)]
 NLI = {"premise": "a man plays", "hypothesis": "a man sleeps", "label": 2}
+STUDENT = {"format": 1, "vocabulary": {"kind": "bytes"}, "labels": [], "eos_mark": ""}
 COMPLETION = "He plays. So the answer is contradiction."
 
 
@@ -101,11 +102,7 @@ def _runs(folder):
         (folder / name).mkdir()
         (folder / name / file).write_text(content)
     (folder / "torn/results.json").write_text('{"accuracy": ')
-    described = (
-        '{"format": 1, "vocabulary": {"kind": "bytes"}, "labels": [], "answer_rule": '
-        '"exact_match", "eos_mark": ""}'
-    )
-    (folder / "half/student.json").write_text(described)
+    (folder / "half/student.json").write_text(json.dumps(STUDENT | {"answer_rule": "exact_match"}))
     (folder / "half/checkpoints/4.orbax-checkpoint-tmp-1").mkdir(parents=True)
 
 

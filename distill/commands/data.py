@@ -6,7 +6,9 @@ import argparse
 import sys
 
 from distill.commands import arguments
+from distill.common import flags
 from distill.errors import UserError
+from distill.tickets.flags import BuildFlags
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -105,29 +107,18 @@ def _add_build(actions: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--teacher", default="palm", help="released data: palm or gpt-neox")
     command.add_argument("--name", default="default", help="jsonl: what to call your rows")
-    command.add_argument("--policy", default="natural", help="tickets: natural or hard")
-    command.add_argument("--rows", type=int, default=2000, help="tickets: rows to train on")
-    command.add_argument("--test_rows", type=int, default=1000, help="tickets: rows to test")
-    command.add_argument("--teacher_accuracy", type=float, default=1.0, help="tickets")
-    command.add_argument("--seed", type=int, default=0, help="tickets")
+    flags.add_flags(command.add_argument_group("tickets"), BuildFlags)
 
     def run(options: argparse.Namespace) -> dict[str, object]:
         from distill.tfds.build import build_dataset
 
-        settings = {
-            "policy": options.policy,
-            "num_rows": options.rows,
-            "num_test": options.test_rows,
-            "teacher_accuracy": options.teacher_accuracy,
-            "seed": options.seed,
-        }
         return build_dataset(
             options.dataset,
             options.tfds_data_dir,
             options.raw_dir,
             options.teacher,
             options.name,
-            settings,
+            flags.from_options(BuildFlags, options).settings(),
         )
 
     def show(result: dict[str, object]) -> None:

@@ -20,9 +20,9 @@ from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
 from distill.teacher.prices import price_of
 from distill.teacher.samples import PendingRow, pending_rows
 from distill.teacher.sampling import Digests, key_of
-from distill.teacher.settings import Inputs, Options, Tickets
+from distill.teacher.settings import Inputs, Options
 from distill.teacher.store import Store
-from distill.tickets import teacher as simulated
+from distill.tickets.flags import TicketFlags
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -42,7 +42,7 @@ def run_annotate(options: Options) -> dict[str, object]:
     return _Pipeline(options).run()
 
 
-def rows_of_options(inputs: Inputs, tickets: Tickets) -> Sequence[Example]:
+def rows_of_options(inputs: Inputs, tickets: TicketFlags) -> Sequence[Example]:
     """The rows that the flags name; tickets where they name none.
 
     Raises:
@@ -60,7 +60,7 @@ def rows_of_options(inputs: Inputs, tickets: Tickets) -> Sequence[Example]:
     if inputs.tfds:
         fields = sources.mapping_of(inputs.field)
         return sources.from_tfds(inputs.tfds, inputs.split, fields, inputs.tfds_data_dir)
-    return sources.from_tickets(tickets.policy, tickets.rows, tickets.seed, inputs.split)
+    return tickets.generate(inputs.split)
 
 
 def _check(options: Options) -> dict[str, object]:
@@ -77,12 +77,7 @@ def _simulated(options: Options) -> dict[str, object]:
     output, tickets = options.outputs.output, options.tickets
     if not output:
         raise UserError("give the JSONL file to write with --output")
-    rows = simulated.annotate(
-        rows_of_options(options.inputs, tickets),
-        tickets.policy,
-        tickets.teacher_accuracy,
-        tickets.seed,
-    )
+    rows = tickets.annotate(rows_of_options(options.inputs, tickets))
     write_jsonl(output, rows)
     return {
         "mode": "simulated",

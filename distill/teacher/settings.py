@@ -12,6 +12,7 @@ import dataclasses
 from distill.common.flags import check_bounds, flag
 from distill.teacher.filters import Filters
 from distill.teacher.sampling import Sampling
+from distill.tickets.flags import TicketFlags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,19 +41,6 @@ class Inputs:
     def has_rows(self) -> bool:
         """Whether rows are named; without them, tickets are generated."""
         return bool(self.input or self.raw_dir or self.tfds)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tickets:
-    """Which tickets of the embedded dataset are generated where no rows are named."""
-
-    policy: str = flag("natural", "natural or hard")
-    rows: int = flag(2000, "number of tickets")
-    seed: int = flag(0, "which tickets")
-    teacher_accuracy: float = flag(1.0, "of the simulated teacher", least=0, most=1)
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +122,7 @@ class Options:
     inputs: Inputs = dataclasses.field(
         metadata={"title": "rows and prompt (default: tickets of the embedded dataset)"}
     )
-    tickets: Tickets = dataclasses.field(metadata={"title": "tickets of returns"})
+    tickets: TicketFlags = dataclasses.field(metadata={"title": "tickets, where no rows are named"})
     sampling: Sampling = dataclasses.field(metadata={"title": "model and request"})
     connection: Connection = dataclasses.field(metadata={"title": "endpoint"})
     job: Settings = dataclasses.field(metadata={"title": "samples, limits, costs"})

@@ -12,7 +12,6 @@ from distill.data.released.rows import KINDS
 from distill.data.tables import open_table, read_table
 from distill.errors import unknown
 from distill.tfds import rows as tfds_rows
-from distill.tickets import generator
 
 _IN_MEMORY = 64_000_000  # bytes of a file
 
@@ -42,11 +41,6 @@ def from_released(raw_dir: epath.PathLike, dataset: str, split: str) -> list[Exa
         build(fields, f"{path}:{line}", f"{dataset}/{split}/{row}", split)[0]
         for row, (line, fields) in enumerate(json_lines(path))
     ]
-
-
-def from_tickets(policy: str, rows: int, seed: int, split: str = "train") -> list[Example]:
-    """Tickets of the embedded dataset with gold labels."""
-    return generator.generate(policy, rows, seed, split)
 
 
 mapping_of = tfds_rows.mapping_of
