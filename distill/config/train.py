@@ -65,7 +65,7 @@ class TrainConfig:
                 "macro PARAMETER_SHARDING",
             )
         for field in dataclasses.fields(self):
-            if field.type == "str":
+            if field.type != "int":
                 continue
             value = getattr(self, field.name)
             least = 0 if field.name in ("seed", "eval_period") else 1
