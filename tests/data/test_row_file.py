@@ -153,11 +153,13 @@ def test_a_writer_who_is_killed_while_it_publishes_leaves_no_cache(spec, monkeyp
         return move(path, target)
 
     folder = caches._folder(spec, datasets.file_digests(spec))
+    folder.mkdir(parents=True)
+    (folder / "of_another_writer").write_text("")  # so that the files move one by one
     with monkeypatch.context() as patch:
         patch.setattr(type(epath.Path()), "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             caches.load_cache(spec)
-    assert {path.name for path in folder.iterdir()} == set(moved)
+    assert {path.name for path in folder.iterdir()} == {*moved, "of_another_writer"}
     assert "meta.json" not in moved
     assert len(caches.load_cache(spec).rows["train"]) == 18
     assert not list(folder.parent.glob(".*.tmp"))

@@ -66,7 +66,7 @@ def test_a_template_makes_the_input(data_dir):
         choices=("no", "yes"),
         split="test",
     )
-    assert second.input == "premise: {year} {{}} hypothesis: an animal (1999, )"
+    assert second.input == "premise: {year} {{}} hypothesis: an animal (1999, None)"
     assert second.label is None
     assert source.described["tfds"] == "pairs/1.0.0"
     assert source.described["fields"] == {"input": TEMPLATE, "label": "class"}

@@ -51,7 +51,7 @@ def three_steps(config: OptimizerConfig, params: dict, gradients: list[dict]) ->
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])
 def test_three_steps_scanned_are_those_unscanned(name):
     config = OptimizerConfig(
-        0.05, 1, 9, schedule="linear", name=name, weight_decay=0.1, clip_norm=1.0
+        0.05, 9, warmup_steps=1, schedule="linear", name=name, weight_decay=0.1, clip_norm=1.0
     )
     params, gradients = draw(0, 0.3), [draw(seed, 0.01) for seed in (1, 2, 3)]
     want, _ = three_steps(config, params, gradients)
