@@ -116,10 +116,10 @@ def fit(
     has_validation = bool(trainer.cache.rows["validation"])
     keeps_best = train.checkpoint == "best"
     with Checkpoints(folder, train.keep_checkpoints, keeps_best) as checkpoints:
+        checkpoints.prune()
         state = trainer.init()
         start = 0
         if checkpoints.latest_step is not None:
-            checkpoints.prune()
             state = checkpoints.restore(state)
             start = int(state.step)
             progress(f"resumed at step {start}")
