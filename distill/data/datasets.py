@@ -18,6 +18,7 @@ from distill.common.text_files import check_file
 from distill.config.data import DataSpec
 from distill.data import budget
 from distill.data.examples import Example
+from distill.data.input_forms import PLAIN
 from distill.errors import UserError, unknown
 
 
@@ -41,6 +42,7 @@ class Dataset:
         to the letter by default.
       group: names rows of which none may train while another validates; None where rows
         are independent.
+      input_form: how choices become part of an input (`distill.data.input_forms`).
       eos_mark: the text within inputs that stands for the EOS token; "" where there is none.
     """
 
@@ -52,6 +54,7 @@ class Dataset:
     correct: Callable[[str, str], bool] = matches_exactly
     group: Callable[[Example], str] | None = None
     eos_mark: Callable[[DataSpec], str] = lambda spec: ""
+    input_form: str = PLAIN
 
 
 _DATASETS: dict[str, Dataset] = {}

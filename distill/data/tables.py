@@ -46,9 +46,9 @@ def read_csv(
     """Reads a CSV file (RFC 4180: commas, double quotes, UTF-8) with a header line.
 
     The columns are named like the fields of a JSONL row, in any order, with others among them
-    (`Example.extra`); an empty cell is an absent field and `choices` is a JSON list of texts. Cells may hold line breaks; an
-    error names the line on which its row starts. Ids, splits and labels are those of
-    `distill.data.examples.read_jsonl`.
+    (`Example.extra`); an empty cell is an absent field and `choices` is a JSON list of texts.
+    Cells may hold line breaks; an error names the line on which its row starts. Ids, splits and
+    labels are those of `distill.data.examples.read_jsonl`.
 
     Args:
       path: the file, local or on gs://.

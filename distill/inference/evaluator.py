@@ -10,6 +10,7 @@ import numpy as np
 from distill.common.accuracy import exact_match, wilson_interval
 from distill.config.data import DataSpec
 from distill.config.student import T5Config
+from distill.data import input_forms
 from distill.data.cache import TokenCache
 from distill.data.examples import Example
 from distill.data.ragged import Ragged
@@ -91,7 +92,7 @@ class Evaluator:
         self._spec, self._config, self._batch_size = spec, config, batch_size
         self._beam, self._length_penalty = beam, length_penalty
         self.vocabulary = assets.vocabulary()
-        self.eos_mark = assets.eos_mark
+        self.eos_mark, self._form = assets.eos_mark, assets.input_form
         self.labels, self._correct = assets.labels, assets.correct(spec.dataset)
 
     def split(self, params: dict, cache: TokenCache, split: str) -> list[Prediction]:
@@ -155,6 +156,10 @@ class Evaluator:
                 )
         return [predictions[index] for index in range(len(examples))]
 
+    def input_of(self, row: Example) -> str:
+        """What the student reads of a row: its input, with its choices if trained so."""
+        return input_forms.complete(self._form, row.input, row.choices, f"row {row.id}")
+
     def _choices(self, row: Example) -> tuple[str, ...]:
         """The closed set that a row's answer is scored from."""
         if self._spec.method == "single_task":
@@ -208,7 +213,7 @@ class Evaluator:
 
     def _inputs(self, prefix: str, examples: Sequence[Example]) -> Ragged:
         """Tokens of the rows' inputs after a task's prefix, cut with EOS kept."""
-        tokens = [self._encode(prefix + row.input) for row in examples]
+        tokens = [self._encode(prefix + self.input_of(row)) for row in examples]
         limit = self._spec.input_length
         return Ragged.of([t if len(t) <= limit else [*t[: limit - 1], t[-1]] for t in tokens])
 
