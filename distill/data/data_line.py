@@ -1,4 +1,4 @@
-"""What a user is told of their data: one line, and a warning for each thing that is out of order."""
+"""What a user is told of their data: one line, and a warning for each thing that is wrong."""
 
 from __future__ import annotations
 
