@@ -126,7 +126,9 @@ def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], li
     cache = caches.load_cache(run.config.data, digests)
     provenance.check_rows(run.folder, cache.meta)
     if not cache.rows[split]:
-        raise UserError(f"split {split!r} of {run_dir} has no rows")
+        raise UserError(
+            f"split {split!r} of {run_dir} has no rows with labels: give some with --input=FILE"
+        )
     predictions = run.evaluator().split(run.params, cache, split)
     scores = summarize_predictions(predictions) | _by_class(run, cache.rows[split], predictions)
     return {"split": split, **scores}, predictions
