@@ -63,7 +63,7 @@ def data_lines(spec: DataSpec, summary: Mapping[str, object]) -> list[str]:
     if summary["outside_budget"]:
         parts.append(f"{summary['outside_budget']:,} not in NUM_LABELS")
     if summary["unscored"]:
-        parts.append(f"{summary['unscored']:,} test rows without a gold label left out")
+        parts.append(f"{summary['unscored']:,} without a gold label not tested")
     needs_rationales = spec.method in ("step_by_step", "single_task")
     if needs_rationales:
         parts.append(f"{summary['without_rationale']:,} without a rationale")
@@ -123,10 +123,8 @@ def _token_parts(spec: DataSpec, sequences: Mapping[str, SequenceCounts]) -> Ite
         )
         yield f"targets cut: {_cut(total, 'TARGET_LENGTH')}"
     if spec.vocabulary != "bytes":
-        unknown = (
-            f"{s.unknown / max(1, s.tokens):.1%} of {name} tokens" for name, s in sequences.items()
-        )
-        yield f"unknown: {', '.join(unknown)}"
+        shares = (f"{s.unknown / s.tokens:.1%} of {n}s" for n, s in sequences.items() if s.unknown)
+        yield f"unknown tokens: {', '.join(shares) or 'none'}"
 
 
 def _token_warnings(

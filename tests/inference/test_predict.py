@@ -219,7 +219,7 @@ def test_a_file_of_texts_is_answered_line_by_line(predict, refusal, tested, tmp_
     found, said = predict(f"--input={path}")
     assert [row["input"] for row in found["predictions"]] == texts
     assert [row["id"] for row in found["predictions"]] == ["texts/0", "texts/1", "texts/2"]
-    assert "data: 3 rows answered; inputs cut: none; unknown: 0.0% of input tokens" in said
+    assert "data: 3 rows answered; inputs cut: none; unknown tokens: none" in said
     path.write_bytes(b"one\ncaf\xe9\n")
     assert "texts.txt:2: not UTF-8" in refusal(f"--input={path}")
     path.write_bytes(b" \n")
@@ -234,4 +234,4 @@ def test_inputs_that_are_cut_or_unknown_are_said(predict):
     assert "data: 3 rows answered; inputs cut: 1 (33.3%), INPUT_LENGTH = 202 holds all" in said
     assert "warning: 1 of 3 (33.3%) inputs are longer than INPUT_LENGTH = 64" in said
     assert "INPUT_LENGTH = 202 would hold all (a new training run)" in said
-    assert "warning: 0.9% of input" not in said and "unknown: 0.9% of input tokens" in said
+    assert "warning: 0.9% of input" not in said and "unknown tokens: 0.9% of inputs" in said
