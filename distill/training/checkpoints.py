@@ -23,8 +23,11 @@ from distill.training.step import TrainState
 FOLDER, DAMAGED = "checkpoints", "damaged_checkpoints"
 _STATE, _METRICS = "default", "metrics/metrics"  # within a checkpoint, as Orbax names them
 logging.getLogger("absl").setLevel(logging.WARNING)
-# Orbax warns at each save of a step that was not evaluated.
-logging.getLogger("absl").addFilter(lambda record: "tracked_metric" not in str(record.msg))
+# Orbax warns at each save of a step that was not evaluated, and at each read of a state alone.
+_USUAL = ("tracked_metric", "Metadata file does not exist")
+logging.getLogger("absl").addFilter(
+    lambda record: not any(text in str(record.msg) for text in _USUAL)
+)
 
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
