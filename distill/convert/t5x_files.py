@@ -83,8 +83,8 @@ def read_checkpoint(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) ->
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
-            f"{path} does not read as a T5X checkpoint, or is damaged ({reason}): copy it again, or "
-            "name an earlier checkpoint_<step>"
+            f"{path} does not read as a T5X checkpoint, or is damaged ({reason}): copy it again, "
+            "or name an earlier checkpoint_<step>"
         ) from error
     for part in parts:
         if part not in tree:

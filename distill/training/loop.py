@@ -152,7 +152,7 @@ def fit(
                 progress(f"step {step}: validation accuracy {accuracy:.3f}")
             if step % train.save_period == 0 or last or checkpoints.is_best(accuracy):
                 checkpoints.save(state, accuracy)
-            if stop.number is not None and not last:
+            if stop.ask(step) is not None and not last:
                 window.keep(step, checkpoints.all_steps)
                 checkpoints.save_now(state, accuracy)
                 metrics_log.close()

@@ -1,8 +1,10 @@
 """SIGTERM and SIGHUP: a run saves its state, then ends.
 
 During training steps a signal is kept until the step's end, where `fit` saves and stops. In other
-phases (preparing, decoding) it stops at once, and what is saved stays. Several hosts would have to
-stop at the same step; there signals keep their usual effect.
+phases (preparing, decoding) it stops at once, and what is saved stays.
+
+Several hosts have to stop after the same step. jax's preemption service agrees on one when SIGTERM
+reaches any of them, and keeps the signal until then; SIGHUP has its usual effect there.
 """
 
 from __future__ import annotations
@@ -49,6 +51,15 @@ class StopRequest:
             yield
         finally:
             self._holds = before
+
+    def ask(self, step: int) -> int | None:
+        """The signal to stop for after this step; None to go on. All hosts ask after each step."""
+        if jax.distributed.is_initialized() and jax.config.jax_enable_preemption_service:
+            from jax.experimental.multihost_utils import reached_preemption_sync_point
+
+            if reached_preemption_sync_point(step):
+                self.number = signal.SIGTERM
+        return self.number
 
     def handle(self, number: int, frame: object) -> None:
         """Keeps the signal, or stops at once."""
