@@ -98,6 +98,8 @@ class SavedCheckpoints:
     def _steps(self) -> list[int]:
         if not self._folder.is_dir():
             return []
+        if not is_local(self._folder):  # a bucket's folder has its name before it is complete
+            return sorted(ocp.utils.checkpoint_steps(self._folder))
         names = (path.name for path in self._folder.iterdir() if path.is_dir())
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 

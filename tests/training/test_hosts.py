@@ -131,7 +131,7 @@ def test_a_signal_to_one_host_stops_both_after_the_same_step(settings, tmp_path)
     place = (f"--coordinator_address=127.0.0.1:{_free_port()}", "--num_processes=2")
     started = [_start(folder, long, 2, *place, f"--process_id={i}") for i in (0, 1)]
     try:
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 400
         while "training: 20/4000" not in started[0][1].read_text():
             assert started[0][0].poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
