@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import math
 import types
 from collections.abc import Mapping
@@ -18,16 +17,12 @@ from distill.common.progress import Say, to_stderr
 from distill.errors import UserError
 from distill.training import hosts
 from distill.training.intact import SealedPath, find_checkpoint_damage
+from distill.training.quiet import quiet_checkpoint_errors
 from distill.training.step import TrainState
 
 FOLDER, DAMAGED = "checkpoints", "damaged_checkpoints"
 _STATE, _METRICS = "default", "metrics/metrics"  # within a checkpoint, as Orbax names them
-logging.getLogger("absl").setLevel(logging.WARNING)
-# Orbax warns at each save of a step that was not evaluated, and at each read of a state alone.
-_USUAL = ("tracked_metric", "Metadata file does not exist")
-logging.getLogger("absl").addFilter(
-    lambda record: not any(text in str(record.msg) for text in _USUAL)
-)
+quiet_checkpoint_errors()
 
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
