@@ -21,7 +21,7 @@ from distill.commands import (
     train,
 )
 from distill.common.terminal import printable
-from distill.errors import CheckFailed, UserError
+from distill.errors import CheckFailed, Stopped, UserError
 
 EPILOG = """\
 A run is a gin file of gin/experiments and, where you like, settings on top of it:
@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments; None takes those of the process.
 
     Returns:
-      0 on success, 2 on bad input (which is explained on stderr), 130 on Ctrl-C.
+      0 on success, 2 on bad input (which is explained on stderr), 130 on Ctrl-C, 143 and 129
+      on SIGTERM and SIGHUP.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     arguments, overrides = _split_overrides(list(sys.argv[1:] if argv is None else argv))
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"distill: {printable(str(error))}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"distill: {stopped}", file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         print("distill: interrupted", file=sys.stderr)
         return 130

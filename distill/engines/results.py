@@ -8,6 +8,7 @@ from etils import epath
 
 from distill.common.atomic import write_json, write_json_lines
 from distill.config.run import RunConfig
+from distill.errors import UserError
 from distill.inference.evaluator import Prediction, summarize_predictions, to_prediction_record
 from distill.student.params import param_count
 from distill.training import provenance, run_folder
@@ -60,9 +61,38 @@ def write_results(
     predictions: Sequence[Prediction],
 ) -> None:
     """Writes the files of a finished run; results.json, which says that it is finished, last."""
-    write_json_lines(folder / "predictions_test.jsonl", map(to_prediction_record, predictions))
+    write_json_lines(folder / run_folder.PREDICTIONS, map(to_prediction_record, predictions))
     provenance.write_card(folder, described, results)
     write_json(folder / run_folder.RESULTS, results)
+
+
+def check_results(results: Mapping[str, object], where: str) -> dict[str, object]:
+    """The content of results.json, if it has what every run's has.
+
+    Raises:
+      UserError: it has not.
+    """
+    numbers = ("accuracy", "n_test", "checkpoint_step", "steps", "seed")
+    sound = all(isinstance(results.get(name), int | float) for name in numbers)
+    interval = results.get("interval")
+    sound &= isinstance(interval, list) and [type(x) for x in interval] == [float, float]
+    if not sound:
+        raise UserError(f"{where} does not hold the results of a run")
+    return dict(results)
+
+
+def check_predictions(folder: epath.Path, n_test: object) -> None:
+    """Refuses a file of predictions that is missing or has not a line for each test row.
+
+    Raises:
+      UserError: says so.
+    """
+    path = folder / run_folder.PREDICTIONS
+    if not path.exists():
+        raise UserError(f"{path} is missing")
+    lines = path.read_bytes().count(b"\n")
+    if lines != n_test:
+        raise UserError(f"{path} has {lines:,} lines, expected {n_test:,}")
 
 
 def say(results: Mapping[str, object], progress: Callable[[str], None]) -> None:

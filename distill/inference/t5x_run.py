@@ -53,12 +53,12 @@ def validation(folder: epath.Path) -> dict[int, float]:
     """The validation accuracy at each step where T5X decoded that split."""
     accuracies = {}
     for path in (folder / MODEL_DIR / _DECODED).glob("*_label-metrics.jsonl"):
-        for line in path.read_text().splitlines():
+        for line in path.read_bytes().splitlines():
             try:
                 record = json.loads(line)
-            except ValueError:
-                continue  # the torn last line of a killed run
-            accuracies[record["step"]] = record["accuracy"]
+                accuracies[int(record["step"])] = float(record["accuracy"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue  # the torn last line of a killed run, or a damaged one
     return accuracies
 
 
@@ -102,8 +102,12 @@ def read_predictions(
     fix = "see T5X's log beside it, or train again in a new --run_dir"
     if len(files) != 1:
         raise UserError(f"got {len(files)} files of predictions in {written}, expected 1: {fix}")
-    records = [json.loads(line) for line in files[0].read_text().splitlines()]
-    if sorted(record["input"]["row"] for record in records) != list(range(len(rows))):
+    try:
+        records = [json.loads(line) for line in files[0].read_bytes().splitlines()]
+        numbers = sorted(record["input"]["row"] for record in records)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{files[0]} is damaged ({error}): {fix}") from error
+    if numbers != list(range(len(rows))):
         raise UserError(f"{files[0]} does not hold each of {len(rows)} test rows once: {fix}")
     predictions: dict[int, Prediction] = {}
     for record in records:

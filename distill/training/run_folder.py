@@ -9,6 +9,9 @@
   events.out.tfevents.*   the same numbers and the speed, for TensorBoard
   checkpoints/            Orbax: the newest; with CHECKPOINT = 'best' also the one of the highest
                           validation accuracy
+  unreported.json         metrics since the last log period, where a signal stopped the run
+  lock                    who writes (distill.training.run_lock); empty when nobody does
+  damaged_checkpoints/    checkpoints whose files have changed, set aside
   not_finite.json         why a run stopped whose loss became NaN or infinite
   predictions_test.jsonl  id, input, gold, prediction, correct, ranked_label
   results.json            accuracy and what it belongs to
@@ -27,12 +30,16 @@ from collections.abc import Mapping
 from etils import epath
 
 from distill.common.atomic import is_local, write_text
+from distill.common.progress import Say
 from distill.config import fields, stored
 from distill.config.run import RunConfig
 from distill.errors import UserError
+from distill.training.events import EventWriter
 
 CONFIG, METRICS, RESULTS = "config.gin", "metrics.jsonl", "results.json"
 NOT_FINITE = "not_finite.json"
+PREDICTIONS = "predictions_test.jsonl"
+RESUMES = "once that is put right, the same command goes on with the run"
 _FIX = "choose another --run_dir, or delete that folder"
 
 
@@ -43,8 +50,11 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
     macro that one of the two does not have counts as its default.
 
     Raises:
-      UserError: names the macros that differ, with both values.
+      UserError: names the macros that differ, with both values; a file of that name.
     """
+    folder = epath.Path(run_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--run_dir={run_dir} is a file, expected a folder or a new name")
     check_links(run_dir)
     path = epath.Path(run_dir) / CONFIG
     if not path.exists():
@@ -131,30 +141,29 @@ def _comparable(values: Mapping[str, object]) -> dict[str, object]:
 class MetricsLog:
     """metrics.jsonl and TensorBoard events, cut back to the step that is resumed."""
 
-    def __init__(self, folder: epath.Path, start_step: int, writes: bool = True) -> None:
+    def __init__(self, folder: epath.Path, start_step: int, say: Say, writes: bool = True) -> None:
         """Opens the log; lines of steps after `start_step` are of a run that was killed.
 
         Args:
           folder: the run folder.
           start_step: the step that the run resumes at.
+          say: takes a line about each damaged line, which is left out.
           writes: False on all hosts but the first: the log is read, and nothing is written.
         """
         self._path = folder / METRICS
+        lines = self._path.read_bytes().split(b"\n") if self._path.exists() else [b""]
+        *whole, _ = lines  # after the last newline: the torn line of a killed run
         kept: list[str] = []
-        if self._path.exists():
-            for line in self._path.read_text().splitlines():
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue  # the torn last line of a killed run
-                if record["step"] <= start_step:
-                    kept.append(line + "\n")
+        for number, line in enumerate(whole, start=1):
+            step = _step_of(line)
+            if step is None:
+                say(f"{self._path}:{number} is damaged: the line is left out")
+            elif step <= start_step:
+                kept.append(line.decode() + "\n")
         self._events = None
         if writes:
-            from tensorboardX import SummaryWriter
-
             write_text(self._path, "".join(kept))
-            self._events = SummaryWriter(str(folder), purge_step=start_step + 1)
+            self._events = EventWriter(folder, start_step + 1)
 
     def write(
         self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float] | None = None
@@ -164,10 +173,18 @@ class MetricsLog:
             return
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
-        for name, value in {**metrics, **(speed or {})}.items():
-            self._events.add_scalar(name, value, step)
+        self._events.write(step, {**metrics, **(speed or {})})
 
     def close(self) -> None:
         """Flushes the events."""
         if self._events is not None:
             self._events.close()
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of a line of metrics.jsonl; None if it is not one."""
+    try:
+        step = json.loads(line.decode("utf-8"))["step"]
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None
