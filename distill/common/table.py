@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from distill.common.terminal import printable
+
 
 def render_columns(
     header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "", rule: bool = False
@@ -12,14 +14,16 @@ def render_columns(
 
     Args:
       header: names of C columns; () for a table without a header.
-      rows: cells, C a row.
+      rows: cells, C a row; control characters in them are escaped.
       align: "<" or ">" for each column; columns without a sign align left.
       rule: whether a line of dashes follows the header.
 
     Returns:
       Lines without trailing blanks, joined by line breaks.
     """
-    lines = [header, *rows] if header else list(rows)
+    lines = [
+        [printable(cell, keep="") for cell in row] for row in (*([header] if header else ()), *rows)
+    ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     signs = align.ljust(len(widths), "<")
     if rule:

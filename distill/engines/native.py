@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from etils import epath
 
+from distill.common.devices import check_devices
 from distill.common.progress import to_stderr
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
@@ -19,7 +20,6 @@ from distill.student.params import param_count
 from distill.training import assets as run_assets
 from distill.training import hosts, provenance, run_folder
 from distill.training.assets import Assets
-from distill.training.checkpoints import read_json
 from distill.training.loop import fit, make_trainer
 
 
@@ -47,11 +47,12 @@ def train(
     """
     config = resolved.run
     folder = epath.Path(run_dir)
+    check_devices()
     with hosts.barrier("opening the run folder"):
         run_folder.check_run(folder, resolved.text)
     if hosts.broadcast_from_host0((folder / run_folder.RESULTS).exists()):
         progress(f"{folder} is finished: its results are read, nothing is trained")
-        return read_json(folder / run_folder.RESULTS)
+        return results.read_results(folder)
     began = time.monotonic()
     share_compilations()
     hosts.check_connected()

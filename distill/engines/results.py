@@ -8,9 +8,11 @@ from etils import epath
 
 from distill.common.atomic import write_json, write_json_lines
 from distill.config.run import RunConfig
+from distill.errors import UserError
 from distill.inference.evaluator import Prediction, summarize_predictions, to_prediction_record
 from distill.student.params import param_count
 from distill.training import provenance, run_folder
+from distill.training.checkpoints import read_json
 
 
 def describe_run_results(config: RunConfig, engine: str) -> dict[str, object]:
@@ -28,6 +30,29 @@ def describe_run_results(config: RunConfig, engine: str) -> dict[str, object]:
         "steps": config.train.train_steps,
         "parameters": param_count(config.student),
     }
+
+
+def read_results(folder: epath.Path) -> dict[str, object]:
+    """The results of a finished run.
+
+    Raises:
+      UserError: results.json is damaged.
+    """
+    path = folder / run_folder.RESULTS
+    results = read_json(path)
+    interval = results.get("interval")
+    sound = isinstance(results.get("accuracy"), int | float | None)
+    sound &= interval is None or (
+        isinstance(interval, list)
+        and len(interval) == 2
+        and all(isinstance(bound, int | float) for bound in interval)
+    )
+    if not sound or "accuracy" not in results:
+        raise UserError(
+            f"{path} does not hold results: it is damaged; delete it, and the same command scores "
+            "the run again"
+        )
+    return results
 
 
 def score(

@@ -7,8 +7,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from distill.common.digests import sha256
+from distill.common.hashing import digest64
 from distill.common.text_files import json_object
-from distill.data.examples import Example
+from distill.data.examples import Example, same_id
 from distill.data.tables import open_table
 from distill.errors import UserError
 from distill.tfds import rows as tfds_rows
@@ -31,6 +32,9 @@ class RowSource:
 
 def of_texts(texts: Sequence[str]) -> RowSource:
     """Each text is a row, `text/0` and so on."""
+    for index, text in enumerate(texts):
+        if not text.strip():
+            raise UserError(f"text {index + 1} of the command line is blank, expected a text")
     rows = [Example(id=f"text/{index}", input=text) for index, text in enumerate(texts)]
     return RowSource(rows, len(rows), {"texts": len(rows)})
 
@@ -66,12 +70,17 @@ def of_stdin(lines: Iterable[bytes]) -> RowSource:
 
 
 def _parsed(numbered: Iterable[tuple[int, bytes]], is_json: bool) -> Iterator[Example]:
+    lines: dict[int, int] = {}  # of each id, by its hash
     for index, (number, line) in enumerate(numbered):
         where = f"stdin:{number}"
         if is_json:
             fields = json_object(line, where)
             fields.setdefault("id", f"stdin/{index}")
-            yield Example.from_dict(fields, where)
+            row = Example.from_dict(fields, where)
+            if (key := digest64(row.id)) in lines:
+                raise same_id(where, row.id, lines[key])
+            lines[key] = number
+            yield row
             continue
         try:
             text = line.decode("utf-8").strip()

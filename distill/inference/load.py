@@ -9,6 +9,7 @@ import time
 import jax
 from etils import epath
 
+from distill.common.devices import check_devices
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
@@ -90,6 +91,7 @@ def load_run(run_dir: epath.PathLike) -> LoadedRun:
     Raises:
       UserError: no run folder, no checkpoint, or one of another size.
     """
+    check_devices()
     share_compilations()
     config, assets = run_folder.read_config(run_dir), run_assets.read(run_dir)
     params = _read_params(run_dir, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import types
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from distill.common.text_files import parse_json
 from distill.errors import UserError
 from distill.training import hosts
 from distill.training.step import TrainState
@@ -183,8 +183,11 @@ def read_json(path: epath.PathLike) -> dict[str, object]:
       UserError: the file is missing or does not parse.
     """
     try:
-        return json.loads(epath.Path(path).read_text())
+        content = parse_json(epath.Path(path).read_bytes())
     except OSError:
         raise UserError(f"no file {path}: is this a run folder?") from None
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: got a JSON {type(content).__name__}, expected an object")
+    return content

@@ -27,6 +27,8 @@ from collections.abc import Mapping
 from etils import epath
 
 from distill.common.atomic import is_local, write_text
+from distill.common.progress import to_stderr
+from distill.common.text_files import parse_json
 from distill.config import fields, stored
 from distill.config.run import RunConfig
 from distill.errors import UserError
@@ -126,6 +128,25 @@ def _comparable(values: Mapping[str, object]) -> dict[str, object]:
     return values
 
 
+def _lines_up_to(path: epath.Path, step: int) -> tuple[list[str], int]:
+    """The lines of metrics of steps up to this one, and how many whole lines are damaged.
+
+    The torn last line of a killed run is no damage.
+    """
+    kept, skipped = [], 0
+    content = path.read_bytes()
+    for line in content.splitlines(keepends=True):
+        try:
+            record = parse_json(line)
+            is_kept = type(record["step"]) is int and record["step"] <= step
+        except (ValueError, TypeError, KeyError, IndexError):
+            skipped += line.endswith(b"\n")
+            continue
+        if is_kept:
+            kept.append(line.decode("utf-8").rstrip("\r\n") + "\n")
+    return kept, skipped
+
+
 class MetricsLog:
     """metrics.jsonl and TensorBoard events, cut back to the step that is resumed."""
 
@@ -138,15 +159,9 @@ class MetricsLog:
           writes: False on all hosts but the first: the log is read, and nothing is written.
         """
         self._path = folder / METRICS
-        kept: list[str] = []
-        if self._path.exists():
-            for line in self._path.read_text().splitlines():
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue  # the torn last line of a killed run
-                if record["step"] <= start_step:
-                    kept.append(line + "\n")
+        kept, skipped = _lines_up_to(self._path, start_step) if self._path.exists() else ([], 0)
+        if writes and skipped:
+            to_stderr(f"{self._path}: {skipped:,} lines are no metrics and are left out")
         self._events = None
         if writes:
             from tensorboardX import SummaryWriter

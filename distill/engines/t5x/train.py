@@ -13,7 +13,6 @@ now and then, and the run folder's predictions and results:
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 import shlex
@@ -84,7 +83,7 @@ def train(
     run_folder.check_run(folder, resolved.text)
     if (folder / run_folder.RESULTS).exists():
         progress(f"{folder} is finished: its results are read, nothing is trained")
-        return json.loads((folder / run_folder.RESULTS).read_text())
+        return results.read_results(folder)
     check_steps(folder / MODEL_DIR, resolved.macros["INITIAL_CHECKPOINT_PATH"], config.train)
     began = time.monotonic()
     for line in lines:
