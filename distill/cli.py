@@ -31,7 +31,6 @@ A run is a gin file of gin/experiments and, where you like, settings on top of i
   distill predict --run_dir=runs/tickets_step_by_step "my fan seems burnt ."
   distill config explain LABEL_WEIGHT --gin_file=gin/experiments/tickets_step_by_step.gin
 """
-_NO_FLAGS = frozenset({"command", "action", "name", "text", "run", "show"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,9 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: Sequence[str]) -> int:
     """Reads the arguments and runs the command that they name; see `main`."""
     arguments, overrides = _split_overrides(given)
-    options, rest = _parser().parse_known_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
     if rest:
-        _say(unknown_flag(rest[0], options, _flags_of(options)))
+        _say(unknown_flag(rest[0], options, _flags_of(parser, options)))
         return 2
     if overrides and not hasattr(options, "engine"):
         _say(f"{options.command} takes no --gin.NAME")
@@ -96,9 +96,15 @@ def _say(text: str) -> None:
     print(f"distill: {terminal.message(text)}", file=sys.stderr)
 
 
-def _flags_of(options: argparse.Namespace) -> list[str]:
+def _flags_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
     """The flags that the command of these options takes."""
-    return [f"--{name}" for name in vars(options) if name not in _NO_FLAGS]
+    flags = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return _flags_of(action.choices[getattr(options, action.dest)], options)
+        if action.help is not argparse.SUPPRESS:
+            flags += action.option_strings
+    return flags
 
 
 def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

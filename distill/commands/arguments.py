@@ -132,9 +132,9 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
       options: what the parser did take.
       known: the command's flags, e.g. "--seed".
     """
-    command = f"distill {options.command}"
+    command = " ".join(filter(None, (options.command, getattr(options, "action", None))))
     if not argument.startswith("-"):
-        return f"{command} does not take {argument!r}; see {command} --help"
+        return f"{command} does not take {argument!r}; see distill {command} --help"
     flag, equals, value = argument.partition("=")
     macro = flag.lstrip("-").upper().replace("-", "_")
     if macro in _macro_names():

@@ -21,9 +21,8 @@ def render_columns(
     Returns:
       Lines without trailing blanks, joined by line breaks.
     """
-    lines = [
-        [printable(cell, keep="") for cell in row] for row in (*([header] if header else ()), *rows)
-    ]
+    lines = [header, *rows] if header else list(rows)
+    lines = [[printable(cell, keep="") for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     signs = align.ljust(len(widths), "<")
     if rule:
