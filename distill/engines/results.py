@@ -40,19 +40,24 @@ def read_results(folder: epath.Path) -> dict[str, object]:
     """
     path = folder / run_folder.RESULTS
     results = read_json(path)
-    interval = results.get("interval")
-    sound = isinstance(results.get("accuracy"), int | float | None)
-    sound &= interval is None or (
-        isinstance(interval, list)
-        and len(interval) == 2
-        and all(isinstance(bound, int | float) for bound in interval)
-    )
-    if not sound or "accuracy" not in results:
+    scores = (results.get("accuracy"), *_list(results.get("interval")))
+    scored = len(scores) == 3 and all(_is_share(score) for score in scores)
+    sound = scored or (scores == (None,) and "accuracy" in results)  # a run without a test set
+    sound &= type(results.get("n_test", 0)) is int
+    if not sound:
         raise UserError(
             f"{path} does not hold results: it is damaged; delete it, and the same command scores "
             "the run again"
         )
     return results
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def score(

@@ -64,6 +64,8 @@ def of_stdin(lines: Iterable[bytes]) -> RowSource:
     if first is None:
         raise UserError("stdin is empty; expected JSON objects or texts, one a line")
     first = first[0], first[1].removeprefix(b"\xef\xbb\xbf")
+    if not first[1].strip():
+        raise UserError("stdin is empty but for a byte order mark; expected a row a line")
     is_json = first[1].lstrip().startswith(b"{")
     rows = _parsed(itertools.chain([first], numbered), is_json)
     return RowSource(rows, None, {"stdin": "jsonl" if is_json else "texts"})
@@ -86,6 +88,8 @@ def _parsed(numbered: Iterable[tuple[int, bytes]], is_json: bool) -> Iterator[Ex
             text = line.decode("utf-8").strip()
         except UnicodeDecodeError as error:
             raise UserError(f"{where}: not UTF-8 ({error.reason})") from error
+        if not text:
+            raise UserError(f"{where}: the line is blank, expected a text")
         yield Example(id=f"stdin/{index}", input=text)
 
 

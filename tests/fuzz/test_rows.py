@@ -53,6 +53,8 @@ def _read(function, *arguments):
 
 
 @hypothesis.given(contents)
+@hypothesis.example(b"\xef\xbb\xbf")
+@hypothesis.example("\u2003\n".encode())
 @hypothesis.example(b"[" * 100_000)
 @hypothesis.example(b'{"input": ' + b"9" * 6000 + b"}")
 @hypothesis.example(b'{"input": "x", "choices": [[]]}')
