@@ -254,15 +254,16 @@ def _check_size(name: str, value: Any, where: str, depth: int = 0) -> None:
     Raises:
       UserError: names the macro and where it is set.
     """
+    place = "" if where.startswith("--") else f"{where}: "
     if depth > _DEEPEST:
-        raise UserError(f"{where}: {name} holds more than {_DEEPEST} lists in one another")
+        raise UserError(f"{place}{name} holds more than {_DEEPEST} lists in one another")
     if isinstance(value, int) and abs(value) > _LARGEST:
         raise UserError(
-            f"{where}: got a whole number of {value.bit_length():,} bits for {name}, expected at "
+            f"{place}got a whole number of {value.bit_length():,} bits for {name}, expected at "
             f"most {_LARGEST}"
         )
     if isinstance(value, float) and not abs(value) <= sys.float_info.max:
-        raise UserError(f"{where}: got {name} = {value}, expected a finite number")
+        raise UserError(f"{place}got {name} = {value}, expected a finite number")
     items = value.items() if isinstance(value, dict) else ()
     for item in (*(each for pair in items for each in pair), *_elements(value)):
         _check_size(name, item, where, depth + 1)

@@ -39,7 +39,12 @@ class OptimizerConfig:
     name: str = "adamw"
 
     def __post_init__(self) -> None:
-        macros = {"b1": "ADAM_B1", "b2": "ADAM_B2", "total_steps": "TRAIN_STEPS"}
+        macros = {
+            "b1": "ADAM_B1",
+            "b2": "ADAM_B2",
+            "total_steps": "TRAIN_STEPS",
+            "name": "OPTIMIZER",
+        }
         check_types(self, macros)
         if self.name not in OPTIMIZERS:
             raise unknown("optimizer", self.name, OPTIMIZERS, "macro OPTIMIZER")
