@@ -137,12 +137,12 @@ def _lines_up_to(path: epath.Path, step: int) -> tuple[list[str], int]:
     content = path.read_bytes()
     for line in content.splitlines(keepends=True):
         try:
-            record = parse_json(line)
-            is_kept = type(record["step"]) is int and record["step"] <= step
-        except (ValueError, TypeError, KeyError, IndexError):
+            step_of_line = parse_json(line)["step"]
+        except (ValueError, TypeError, KeyError):
+            step_of_line = None
+        if type(step_of_line) is not int:
             skipped += line.endswith(b"\n")
-            continue
-        if is_kept:
+        elif step_of_line <= step:
             kept.append(line.decode("utf-8").rstrip("\r\n") + "\n")
     return kept, skipped
 
