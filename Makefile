@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install smoke demo demo-full test lint clean
+.PHONY: install smoke demo demo-full test test-long lint clean
 
 install: $(STAMP)
 
@@ -26,6 +26,10 @@ demo-full: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Slow tests too, and ten times as many examples of the fuzz tests, of another seed each time.
+test-long: lint
+	DISTILL_FUZZ=long $(BIN)/python -m pytest -m "slow or not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

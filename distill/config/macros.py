@@ -231,7 +231,7 @@ def _read_text(
         if isinstance(statement, config_parser.IncludeStatement):
             _read_file(files.resolve_path(statement.filename, where), macros, delegate, parents)
         elif isinstance(statement, config_parser.BindingStatement) and not statement.arg_name:
-            _check_size(statement.selector, statement.value, where)
+            _check_literal(statement.selector, statement.value, where)
             settings = macros.history.setdefault(statement.selector, [])
             settings.append(Setting(statement.value, where))
         elif "/engines/" in label:
@@ -248,8 +248,8 @@ def _read_text(
             _note_file(parents, macros)
 
 
-def _check_size(name: str, value: Any, where: str, depth: int = 0) -> None:
-    """Refuses numbers and nesting that no setting has and that messages cannot show.
+def _check_literal(name: str, value: Any, where: str, depth: int = 0) -> None:
+    """Refuses what no setting has, and no message or file can hold.
 
     Raises:
       UserError: names the macro and where it is set.
@@ -264,9 +264,19 @@ def _check_size(name: str, value: Any, where: str, depth: int = 0) -> None:
         )
     if isinstance(value, float) and not abs(value) <= sys.float_info.max:
         raise UserError(f"{place}got {name} = {value}, expected a finite number")
+    if isinstance(value, str) and not value.isascii() and not _is_utf8(value):
+        raise UserError(f"{place}got {name} = {value!r}, which holds half of a surrogate pair")
     items = value.items() if isinstance(value, dict) else ()
     for item in (*(each for pair in items for each in pair), *_elements(value)):
-        _check_size(name, item, where, depth + 1)
+        _check_literal(name, item, where, depth + 1)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _elements(value: Any) -> tuple[Any, ...]:

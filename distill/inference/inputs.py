@@ -35,6 +35,8 @@ def of_texts(texts: Sequence[str]) -> RowSource:
     for index, text in enumerate(texts):
         if not text.strip():
             raise UserError(f"text {index + 1} of the command line is blank, expected a text")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise UserError(f"text {index + 1} of the command line is not UTF-8")
     rows = [Example(id=f"text/{index}", input=text) for index, text in enumerate(texts)]
     return RowSource(rows, len(rows), {"texts": len(rows)})
 

@@ -4,7 +4,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 import tasks  # registers the datasets  # noqa: F401
-from distill.config import fields, resolve
+from distill.config import fields, resolve, stored
 from distill.data import datasets
 from distill.errors import UserError
 
@@ -32,7 +32,7 @@ numbers = st.one_of(
     st.floats(),
     st.sampled_from([0, 1, -1, True, False, 2**31 - 1, 2**31, 2**32, 10**9, 10**30]),
 )
-atoms = st.one_of(numbers, st.text(max_size=8), st.binary(max_size=4), st.none())
+atoms = st.one_of(numbers, st.text(max_size=8), st.just("\ud800"), st.binary(max_size=4), st.none())
 literals = st.recursive(
     atoms,
     lambda inner: st.one_of(
@@ -55,6 +55,8 @@ texts = st.one_of(
 
 @hypothesis.given(st.sampled_from(EXPERIMENTS), st.lists(st.tuples(NAMES, texts), max_size=3))
 @hypothesis.example("tickets_step_by_step", [("SEED", str(2**32))])
+@hypothesis.example("tickets_step_by_step", [("LABEL_PREFIX", "'\\ud800'")])
+@hypothesis.example("tickets_step_by_step", [("LABEL_PREFIX", "\ud800")])
 @hypothesis.example("tickets_step_by_step", [("SEED", "0x" + "f" * 6000)])
 @hypothesis.example("tickets_step_by_step", [("LABEL_PREFIX", "5")])
 @hypothesis.example("tickets_step_by_step", [("DATASET_OPTIONS", "5")])
@@ -65,7 +67,9 @@ def test_a_configuration_is_read_or_refused(count, experiment, settings):
     count()
     overrides = [f"{name}={text}" for name, text in settings]
     try:
-        run = resolve.resolve([experiment], overrides).run
+        resolved = resolve.resolve([experiment], overrides)
+        run = resolved.run
+        assert stored.load_stored(resolved.text.encode(), "config.gin")
         dataset = datasets.get(run.data.dataset)
         dataset.labels(run.data)
         dataset.files(run.data)
