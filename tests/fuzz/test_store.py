@@ -34,6 +34,9 @@ names = st.sampled_from(["shard-00000.jsonl", "shard-00003.jsonl", "shard-999999
 )
 @hypothesis.example({"shard-99999999.jsonl": []}, b'{"schema": 1}', True)
 @hypothesis.example({"shard-00000.jsonl": [HEAD + b"}", b"{}"]}, b'{"schema": 1}', True)
+@hypothesis.example(
+    {"shard-00000.jsonl": [HEAD + b'"completion": 3}', b""]}, b'{"schema": 1}', False
+)
 @hypothesis.example({}, b"[" * 100_000, True)
 def test_a_store_is_read_or_refused(count, tmp_path_factory, shards, header, remote):
     count()

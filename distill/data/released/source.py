@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from distill.config.data import DataSpec
@@ -23,14 +24,14 @@ def raw_dir(spec: DataSpec) -> str:
       UserError: macro RAW_DIR is not set.
     """
     folder = spec.option("raw_dir", "")
-    if not isinstance(folder, str):
+    if not isinstance(folder, str | os.PathLike):
         raise UserError(f"got RAW_DIR = {folder!r}, expected the name of a folder")
     if not folder:
         raise UserError(
             "macro RAW_DIR is not set: give the folder of the data that the paper's authors "
             "released with --raw_dir=... (see docs/data.md)"
         )
-    return folder
+    return str(folder)
 
 
 def read_split(spec: DataSpec, name: str, split: str) -> list[Example]:
