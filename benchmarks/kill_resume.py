@@ -1,10 +1,13 @@
 """Kills a training run at random moments and compares what it ends as.
 
     python benchmarks/kill_resume.py --moments 20
+    python benchmarks/kill_resume.py --moments 0 --rounds 20
 
 Each attempt is `distill train` in a process of its own and with a token cache of its own. It
 is killed (SIGKILL) at a moment drawn between the begin of that cache and the end of the run
 (every other one: between the first steps and the end), then started again and left alone.
+With `--rounds` it is killed ten times in one run folder: after steps, while it evaluates, while it
+writes a checkpoint, and at its end (KILLS).
 Compared with a run that nobody disturbed, bit by bit: every checkpoint (parameters, optimizer,
 step, seeds, accuracy), with `--checkpoint best` the best one too, metrics.jsonl and the test
 predictions; and results.json but for its seconds.
@@ -43,6 +46,20 @@ SETTINGS = (
     "SAVE_PERIOD=4",
     "EVAL_PERIOD=8",
     "EVAL_BATCH_SIZE=16",
+)
+
+# The kills of a round: when, and from which step on. Each process gets a little further.
+KILLS = (
+    ("step", 2),
+    ("write", 8),
+    ("evaluation", 16),
+    ("step", 18),
+    ("write", 24),
+    ("evaluation", 32),
+    ("step", 34),
+    ("write", 40),
+    ("evaluation", 48),
+    ("end", 48),
 )
 
 
@@ -85,8 +102,35 @@ class Run:
 
     def _begun(self, since: str) -> bool:
         if since == "steps":
-            return "\nstep " in self._log.read_text()
+            return "\ntraining: " in self._log.read_text()
         return any(path.name != "xla" for path in self._cache.iterdir())
+
+    def kill_at(self, when: str, step: int, delay: float) -> str:
+        """Starts a process and kills it; says where it was, or that it ended before.
+
+        Args:
+          when: of KILLS.
+          step: of KILLS.
+          delay: seconds from then on.
+        """
+        process = self.start("cache")
+        while process.poll() is None and not self._is_at(when, step):
+            time.sleep(0.001)
+        time.sleep(delay)
+        ended = process.poll() is not None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return f"{when} {step}" + ("; it had ended" if ended else "")
+
+    def _is_at(self, when: str, step: int) -> bool:
+        if when == "write":
+            names = (path.name for path in self.dir.glob("checkpoints/*.orbax-checkpoint-tmp*"))
+            return any(int(name.partition(".")[0]) >= step for name in names)
+        log = self._log.read_text()
+        if when == "end":
+            return f"\nstep {step}: validation" in log
+        shown = [int(text) for text in re.findall(r"\ntraining: (\d+)/", log)]
+        return max(shown, default=0) >= step
 
     def finish(self) -> tuple[dict[str, float], str]:
         """Runs to the end; returns the seconds since each of its begins, and what it printed."""
@@ -144,6 +188,7 @@ def main() -> None:
     """Prints a line for each moment and the number of differing runs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--moments", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=0, help="of ten kills in one folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", default="best", choices=("last", "best"))
     options = parser.parse_args()
@@ -182,7 +227,21 @@ def main() -> None:
             shown = ", ".join(differing[:3]) or "nothing"
             print(f"{since} {moment:5.2f} | {state:38} | {how:12} | {shown}", flush=True)
             shutil.rmtree(root / str(number))
-        print(f"{wrong} of {options.moments} differ")
+        for number in range(options.rounds):
+            run = Run(root / f"round{number}", compiled, options.checkpoint)
+            kills = [run.kill_at(*kill, generator.uniform(0, 0.05)) for kill in KILLS]
+            _, log = run.finish()
+            differing = differences(run.dir, wanted)
+            wrong += bool(differing)
+            last = re.search(r"resumed at step \d+|is finished", log)
+            shown = ", ".join(differing[:3]) or "nothing"
+            print(
+                f"round {number}: killed at {', '.join(kills)}; last {last and last.group()}; "
+                f"differs in {shown}",
+                flush=True,
+            )
+            shutil.rmtree(root / f"round{number}")
+        print(f"{wrong} of {options.moments + options.rounds} differ")
         sys.exit(1 if wrong else 0)
 
 

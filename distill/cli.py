@@ -22,7 +22,7 @@ from distill.commands import (
 )
 from distill.commands.arguments import shorthands, unknown_flag
 from distill.common import internal_errors, terminal
-from distill.errors import CheckFailed, UserError
+from distill.errors import CheckFailed, Stopped, UserError
 
 EPILOG = """\
 A run is a gin file of gin/experiments and, where you like, settings on top of it:
@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       0 on success, 2 on bad input (which is explained on stderr), 70 on a fault of this program
-      (its traceback is in a file that stderr names), 130 on Ctrl-C, 141 if nobody reads stdout.
+      (its traceback is in a file that stderr names), 130 on Ctrl-C, 143 and 129 on SIGTERM and
+      SIGHUP, 141 if nobody reads stdout.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     given = list(sys.argv[1:] if argv is None else argv)
@@ -82,6 +83,9 @@ def _run(given: Sequence[str]) -> int:
     except UserError as error:
         _say(str(error))
         return 2
+    except Stopped as stopped:
+        _say(str(stopped))
+        return 128 + stopped.number
     if options.json:
         print(terminal.json_line(result))
     elif options.show is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import signal
 import sys
 from collections.abc import Iterable, Mapping
 
@@ -29,6 +30,24 @@ class CheckFailed(UserError):
     def __init__(self, message: str, result: dict[str, object]) -> None:
         super().__init__(message)
         self.result = result
+
+
+class Stopped(BaseException):
+    """A signal ends the run: no error, and nothing that an `except Exception` should keep.
+
+    Attributes:
+      number: of the signal; the exit code is 128 more.
+      saved: what was saved for it, "" for nothing.
+    """
+
+    def __init__(self, number: int, saved: str = "") -> None:
+        super().__init__(number, saved)
+        self.number, self.saved = number, saved
+
+    def __str__(self) -> str:
+        saved = self.saved or "what was saved before stays"
+        name = signal.Signals(self.number).name
+        return f"stopped by {name}: {saved}; the same command goes on from there"
 
 
 def closest(name: str, names: Iterable[str], count: int = 3) -> list[str]:

@@ -227,14 +227,3 @@ def test_a_content_length_that_is_no_number_is_refused(tmp_path, capsys):
         code = cli.main(["data", "fetch", f"--output={tmp_path}/d", source])
         server.shutdown()
     assert code == 2 and "announces 'many' as its Content-Length" in capsys.readouterr().err
-
-
-def test_metrics_that_are_none_are_left_out_and_told(tmp_path, capsys):
-    from distill.training.run_folder import METRICS, MetricsLog
-
-    sound = '{"step": 2, "loss": 1.0}\n'
-    damage = b'[1]\n\xff\xfe\n{"step": "x"}\n' + DEEP.encode() + b"\n"
-    (tmp_path / METRICS).write_bytes(sound.encode() + damage + b'{"step": 4}\n{"step": 2, "lo')
-    MetricsLog(tmp_path, 2).close()
-    assert (tmp_path / METRICS).read_text() == sound
-    assert "4 lines are no metrics" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import BinaryIO
 
 from etils import epath
@@ -48,6 +48,57 @@ def sha256_files(folder: epath.PathLike, paths: Iterable[epath.PathLike]) -> str
 def sha256_text(*texts: str) -> str:
     """Hex SHA-256 of texts, joined by spaces."""
     return hashlib.sha256(" ".join(texts).encode()).hexdigest()
+
+
+def describe_files(folder: epath.PathLike, names: Iterable[str]) -> dict[str, dict[str, object]]:
+    """Size and digest of files, as `find_damage` compares them.
+
+    Args:
+      folder: names are relative to it.
+      names: the files.
+
+    Returns:
+      {"bytes", "sha256"} by name.
+    """
+    folder = epath.Path(folder)
+    return {
+        name: {"bytes": (folder / name).stat().length, "sha256": sha256(folder / name)}
+        for name in names
+    }
+
+
+def find_damage(
+    folder: epath.PathLike, described: object, contents: bool | None = None
+) -> str | None:
+    """Says which file is not as it was described.
+
+    Args:
+      folder: where the files are.
+      described: as from `describe_files`; a value of another form counts as damage.
+      contents: whether digests are compared too, not sizes alone; None compares those of local
+        files.
+
+    Returns:
+      The first file that differs and how; None if all are as described.
+    """
+    folder = epath.Path(folder)
+    if contents is None:
+        contents = is_local(folder)
+    if not isinstance(described, Mapping):
+        return "the list of its files is not readable"
+    for name, expected in described.items():
+        try:
+            size, digest = int(expected["bytes"]), str(expected["sha256"])
+        except (KeyError, TypeError, ValueError):
+            return "the list of its files is not readable"
+        path = folder / name
+        if not path.exists():
+            return f"file {name} is missing"
+        if path.stat().length != size:
+            return f"file {name} has {path.stat().length:,} bytes, expected {size:,}"
+        if contents and sha256(path) != digest:
+            return f"the content of file {name} has changed"
+    return None
 
 
 def _file_digest(path: epath.Path, start: Callable[[], hashlib._Hash]) -> str:

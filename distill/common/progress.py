@@ -77,6 +77,8 @@ class Progress(tqdm):
             leave=self._live,
             **settings,
         )
+        self._time = time.monotonic  # tqdm's own clock is the machine's, which may go back
+        self.last_print_t = self.start_t = time.monotonic()
         self._due = time.monotonic() + period
 
     def skip(self, n: int = 1) -> None:

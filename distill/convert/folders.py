@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from distill.common.disk import disk_errors
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.config.student import T5Config
@@ -15,8 +16,9 @@ from distill.convert.states import from_t5x, params_from_t5x, to_t5x
 from distill.errors import UserError, unknown
 from distill.training import assets as run_assets
 from distill.training import run_folder
-from distill.training.checkpoints import FOLDER, Checkpoints
+from distill.training.checkpoints import FOLDER, Checkpoints, SavedCheckpoints
 from distill.training.optimizer import make_optimizer
+from distill.training.run_lock import RunLock
 from distill.training.step import TrainState, init_state
 
 
@@ -44,9 +46,20 @@ def t5x_to_native(
     Raises:
       UserError: no such checkpoint; another size or optimizer; a run folder in use.
     """
-    config = resolved.run
     folder = epath.Path(run_dir)
     run_folder.check_run(folder, resolved.text)
+    with RunLock(folder) as lock, disk_errors(folder, "then convert again"):
+        return _write_native(checkpoint, resolved, folder, parameters_only, lock)
+
+
+def _write_native(
+    checkpoint: epath.PathLike,
+    resolved: Resolved,
+    folder: epath.Path,
+    parameters_only: bool,
+    lock: RunLock,
+) -> int:
+    config = resolved.run
     assets = run_assets.of_data(config.data)
     run_assets.check_same_assets(folder, assets)
     if parameters_only:
@@ -62,6 +75,8 @@ def t5x_to_native(
     key = jax.random.split(jax.random.key(config.train.seed))[1]  # as in init_state
     state = TrainState(jnp.int32(step), params, opt_state, jax.random.key_data(key))
     state = jax.tree.map(jnp.asarray, state)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock.take()
     with Checkpoints(folder, keep=1) as checkpoints:
         if checkpoints.latest_step is not None:
             raise UserError(
@@ -130,7 +145,8 @@ def native_to_t5x(
     if scanned:
         parameters = jax.tree.map(np.asarray, layers.to_scalable(tree["target"]))
         tree = {"target": parameters, "state": {"step": tree["state"]["step"]}}
-    t5x_files.write_checkpoint(tree, target, layout)
+    with disk_errors(target, "then convert again"):
+        t5x_files.write_checkpoint(tree, target, layout)
     return target
 
 
@@ -149,5 +165,4 @@ def _read_native(run_dir: epath.PathLike, best: bool) -> tuple[RunConfig, TrainS
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed)),
     )
-    with Checkpoints(run_dir) as checkpoints:
-        return config, checkpoints.restore(template, best)
+    return config, SavedCheckpoints(run_dir).restore(template, best)

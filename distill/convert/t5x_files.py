@@ -80,8 +80,12 @@ def read_checkpoint(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) ->
     path = find_checkpoint(checkpoint)
     try:
         tree = _read_ocdbt(path, parts) if (path / _STATE).is_dir() else _read_zarr(path, parts)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{path} does not read as a T5X checkpoint: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"{path} does not read as a T5X checkpoint, or is damaged ({reason}): copy it again, "
+            "or name an earlier checkpoint_<step>"
+        ) from error
     for part in parts:
         if part not in tree:
             raise UserError(f"{path} has no {part!r}, expected a checkpoint of T5X's trainer")
@@ -123,7 +127,12 @@ def _array_spec(path: epath.Path, stored: Mapping) -> dict:
     name = name.strip("/")
     if "/" in name or name in ("", ".", ".."):
         raise ValueError(f"the array {name!r} is not in the checkpoint's own folder")
-    return {"driver": "zarr", "kvstore": _store(path / name)}
+    spec = {"driver": "zarr", "kvstore": _store(path / name)}
+    if name.startswith("target."):
+        # A missing part would read as zeros. No parameter starts or ends so; moments do, and
+        # not every version of TensorStore stored parts that are all zero.
+        spec["fill_missing_data_reads"] = False
+    return spec
 
 
 def _store(path: epath.Path) -> dict:

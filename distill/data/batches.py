@@ -141,14 +141,14 @@ class BatchStream:
                     if stopped.is_set():
                         return
                     put(self.batch(step))
-            except Exception as error:  # handed to the consumer, who raises it
+            except BaseException as error:  # handed to the consumer, who raises it
                 put(error)
 
         threading.Thread(target=work, daemon=True).start()
         try:
             for _ in range(start, stop):
                 item = ready.get()
-                if isinstance(item, Exception):
+                if isinstance(item, BaseException):
                     raise item
                 yield item
         finally:

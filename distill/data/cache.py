@@ -5,14 +5,15 @@ vocabulary and format. meta.json comes last, so a killed writer leaves nothing t
 reader could mistake for a cache.
 
     <cache_dir>/<digest>/
-      meta.json                 digests of the files, counts, token statistics
+      meta.json                 digests of the data and of the files below, counts, statistics
       words.txt                 the vocabulary, for VOCABULARY = 'words'
       <split>.jsonl             the rows, in the order of the indices, and `.offsets`
       <split>.<task>.<side>     tokens of all rows (inputs or targets), and `.offsets`
 
 Making it takes memory for some offsets and indices a row, not for rows. Opening it takes
 no time: arrays are raw numbers that are mapped into memory (read whole from gs://), and a
-row of JSON is read when it is asked for.
+row of JSON is read when it is asked for. What is damaged (a size that is not the one that was
+written, and once a process a digest) is made again.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ import dataclasses
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from etils import epath
 
-from distill.common.atomic import atomic_directory
-from distill.common.digests import sha256
+from distill.common.atomic import atomic_directory, is_local
+from distill.common.digests import describe_files, find_damage, sha256, sha256_text
+from distill.common.disk import disk_errors
+from distill.common.progress import Say, to_stderr
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
@@ -38,8 +42,11 @@ from distill.data.row_file import open_array, open_row_file, write_row_file
 if TYPE_CHECKING:
     import seqio
 
-FORMAT = 6
+FORMAT = 7
+_OWN_DIGEST = "digest"  # of the rest of meta.json
+_FIX = "free or choose another folder with --cache_dir"
 _META, _WORDS = "meta.json", "words.txt"
+_COMPARED: set[tuple[str, int]] = set()  # caches whose digests this process has compared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,27 +85,39 @@ def cache_dir() -> epath.Path:
     return epath.Path(os.environ.get("DISTILL_CACHE_DIR") or "~/.cache/distill").expanduser()
 
 
-def load_cache(spec: DataSpec, digests: Mapping[str, str] | None = None) -> TokenCache:
-    """Opens the cache of `spec`; makes it first if it is not there.
+def load_cache(
+    spec: DataSpec, digests: Mapping[str, str] | None = None, say: Say = to_stderr
+) -> TokenCache:
+    """Opens the cache of `spec`; makes it first if it is not there, or damaged.
 
     Args:
       spec: the data.
       digests: what `datasets.file_digests` gives, where the caller has it already.
+      say: takes a line about a damaged cache.
 
     Raises:
-      UserError: what the readers, the budget or the vocabulary check complain of.
+      UserError: what the readers, the budget or the vocabulary check complain of; a cache folder
+        that cannot be written.
     """
     if digests is None:
         digests = datasets.file_digests(spec)
     folder = _folder(spec, digests)
+    if (folder / _META).exists():
+        damage = _damage(folder)
+        if damage is not None:
+            say(f"the tokenized data in {folder} are damaged ({damage}): they are made again")
+            _remove(folder)
     if not (folder / _META).exists():
         _write(folder, spec, digests)
     return _read(folder, spec)
 
 
 def stored_words(spec: DataSpec) -> list[str]:
-    """The words of the cache of `spec`, none if there is no cache yet."""
-    path = _folder(spec, datasets.file_digests(spec)) / _WORDS
+    """The words of the cache of `spec`, none if there is no cache yet or a damaged one."""
+    folder = _folder(spec, datasets.file_digests(spec))
+    if not (folder / _META).exists() or _damage(folder) is not None:
+        return []
+    path = folder / _WORDS
     return path.read_text().split() if path.exists() else []
 
 
@@ -117,6 +136,43 @@ def _folder(spec: DataSpec, digests: Mapping[str, str]) -> epath.Path:
     return cache_dir() / hashlib.sha256(key.encode()).hexdigest()[:20]
 
 
+def _damage(folder: epath.Path) -> str | None:
+    """What is wrong with a cache; digests are compared once a process, sizes always."""
+    try:
+        meta = json.loads((folder / _META).read_bytes())
+        own = meta.pop(_OWN_DIGEST)
+        if own != _digest_of(meta):
+            return f"the content of file {_META} has changed"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return f"file {_META} is not readable"
+    sizes = find_damage(folder, meta["contents"], contents=False)
+    if sizes is not None or not is_local(folder):
+        return sizes
+    # A cache that is made anew has another time.
+    key = os.fspath(folder), os.stat(folder / _META).st_mtime_ns
+    if key in _COMPARED:
+        return None
+    damage = find_damage(folder, meta["contents"])
+    if damage is None:
+        _COMPARED.add(key)
+    return damage
+
+
+def _remove(folder: epath.Path) -> None:
+    """Removes a damaged cache; one that somebody else has just removed is no error."""
+    with disk_errors(folder, _FIX):
+        aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            folder.rename(aside)
+        except FileNotFoundError:
+            return
+        aside.rmtree(missing_ok=True)
+
+
+def _digest_of(meta: Mapping[str, object]) -> str:
+    return sha256_text(json.dumps(meta, sort_keys=True))
+
+
 def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
     meta = json.loads((folder / _META).read_text())
     tokens, rows = {}, {}
@@ -133,7 +189,7 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
 def _write(folder: epath.Path, spec: DataSpec, digests: Mapping[str, str]) -> None:
     from distill.data import tokenization  # loads tensorflow
 
-    with atomic_directory(folder, mark=_META) as scratch:
+    with disk_errors(folder, _FIX), atomic_directory(folder, mark=_META) as scratch:
         _fill(scratch, spec, digests, tokenization)
 
 
@@ -156,5 +212,7 @@ def _fill(
         "row_digests": row_digests,
         "counts": dataclasses.asdict(splits.counts),
         "tasks": statistics,
+        "contents": describe_files(scratch, sorted(path.name for path in scratch.iterdir())),
     }
+    meta[_OWN_DIGEST] = _digest_of(meta)
     (scratch / _META).write_text(json.dumps(meta, indent=1))

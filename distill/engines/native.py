@@ -8,19 +8,24 @@ from collections.abc import Callable
 from etils import epath
 
 from distill.common.devices import check_devices
-from distill.common.progress import to_stderr
+from distill.common.disk import disk_errors
+from distill.common.progress import Say, to_stderr
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
 from distill.engines import results
+from distill.errors import UserError
 from distill.inference.evaluator import summarize_predictions
 from distill.inference.load import make_evaluator, share_compilations
 from distill.student.params import param_count
 from distill.training import assets as run_assets
 from distill.training import hosts, provenance, run_folder
 from distill.training.assets import Assets
+from distill.training.checkpoints import SavedCheckpoints, read_json
 from distill.training.loop import fit, make_trainer
+from distill.training.run_lock import RunLock
+from distill.training.signals import StopRequest, stop_on_signals
 
 
 def train(
@@ -45,24 +50,37 @@ def train(
     Raises:
       UserError: bad input of any kind, naming it.
     """
-    config = resolved.run
     folder = epath.Path(run_dir)
     check_devices()
     with hosts.barrier("opening the run folder"):
         run_folder.check_run(folder, resolved.text)
-    if hosts.broadcast_from_host0((folder / run_folder.RESULTS).exists()):
+        finished = read_finished(folder, progress)
+    if hosts.broadcast_from_host0(finished is not None):
         progress(f"{folder} is finished: its results are read, nothing is trained")
-        return results.read_results(folder)
-    began = time.monotonic()
-    share_compilations()
+        return finished or read_json(folder / run_folder.RESULTS)
     hosts.check_connected()
     progress = hosts.host0_only(progress)
+    with stop_on_signals() as stop, RunLock(folder, writes=hosts.is_host0()) as lock:
+        return _train(resolved, folder, progress, profile, lock, stop)
+
+
+def _train(
+    resolved: Resolved,
+    folder: epath.Path,
+    progress: Callable[[str], None],
+    profile: bool,
+    lock: RunLock,
+    stop: StopRequest,
+) -> dict[str, object]:
+    config = resolved.run
+    began = time.monotonic()
+    share_compilations()
     with hosts.barrier("preparing the run"):
-        cache, assets = load_data(config, folder)
+        cache, assets = load_data(config, folder, progress)
         evaluator = make_evaluator(config, assets)
         trainer = make_trainer(config, cache)
     described = provenance.describe_run(resolved, cache, trainer.stream.steps_per_epoch)
-    _open(folder, resolved.text, described, assets)
+    _open(folder, resolved.text, described, assets, lock)
     progress(
         f"{config.data.method} on {config.data.dataset}: {trainer.stream.num_rows} training rows, "
         f"{len(cache.rows['validation'])} for validation, "
@@ -74,32 +92,78 @@ def train(
             summarize_predictions(evaluator.split(params, cache, "validation"))["accuracy"]
         )
 
-    state = fit(trainer, validate, folder, progress, profile)
+    with disk_errors(folder, run_folder.RESUMES):
+        state = fit(trainer, validate, folder, progress, profile, stop)
     predictions = evaluator.split(state.params, cache, "test")
     seconds = time.monotonic() - began
     scores = results.score(config, "native", predictions, int(state.step), seconds)
     if hosts.is_host0():
-        results.write_results(folder, described, scores, predictions)
+        with disk_errors(folder, run_folder.RESUMES):
+            results.write_results(folder, described, scores, predictions)
     results.say(scores, progress)
     return scores
 
 
-def load_data(config: RunConfig, folder: epath.Path) -> tuple[caches.TokenCache, Assets]:
+def read_finished(folder: epath.Path, say: Say) -> dict[str, object] | None:
+    """The results of a finished run.
+
+    Args:
+      folder: the run folder.
+      say: takes a line about a damaged or missing file.
+
+    Returns:
+      What results.json holds; None if there is none, or if it or the predictions are damaged: the
+      run then only has to be scored again.
+
+    Raises:
+      UserError: the run is finished and has no checkpoint.
+    """
+    path = folder / run_folder.RESULTS
+    if not path.exists():
+        return None
+    if SavedCheckpoints(folder).latest_step is None:
+        raise UserError(
+            f"{folder} is finished, but its checkpoints are gone: delete {path} to train it again, "
+            "or choose another --run_dir"
+        )
+    try:
+        found = results.check_results(read_json(path), str(path))
+        results.check_predictions(folder, found["n_test"])
+    except UserError as damage:
+        say(f"{damage}: the run is scored again")
+        return None
+    return found
+
+
+def load_data(
+    config: RunConfig, folder: epath.Path, say: Say = to_stderr
+) -> tuple[caches.TokenCache, Assets]:
     """The tokens and assets of a run; those of a folder that is resumed must be the same.
+
+    Args:
+      config: the run.
+      folder: its folder, which need not be there.
+      say: takes a line about a damaged cache.
 
     Raises:
       UserError: data or vocabulary that the folder's run was not trained on; see `caches.load`.
     """
     digests = datasets.file_digests(config.data)
     provenance.check_files(folder, digests)
-    cache = caches.load_cache(config.data, digests)
+    cache = caches.load_cache(config.data, digests, say)
     provenance.check_rows(folder, cache.meta)
     assets = run_assets.of_data(config.data, cache.words)
     run_assets.check_same_assets(folder, assets)
     return cache, assets
 
 
-def _open(folder: epath.Path, text: str, described: dict[str, object], assets: Assets) -> None:
+def _open(
+    folder: epath.Path,
+    text: str,
+    described: dict[str, object],
+    assets: Assets,
+    lock: RunLock,
+) -> None:
     """Makes the run folder, once all that can refuse the input has been asked."""
     hosts.check_same_on_hosts(
         {
@@ -108,8 +172,10 @@ def _open(folder: epath.Path, text: str, described: dict[str, object], assets: A
             "the version of a package": str(described["versions"]),
         }
     )
-    with hosts.barrier("making the run folder"):
+    with hosts.barrier("making the run folder"), disk_errors(folder, run_folder.RESUMES):
         if hosts.is_host0():
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.take()
             run_folder.open_run(folder, text)
             run_assets.write(folder, assets)
             provenance.write_run(folder, described)

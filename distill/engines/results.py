@@ -12,7 +12,6 @@ from distill.errors import UserError
 from distill.inference.evaluator import Prediction, summarize_predictions, to_prediction_record
 from distill.student.params import param_count
 from distill.training import provenance, run_folder
-from distill.training.checkpoints import read_json
 
 
 def describe_run_results(config: RunConfig, engine: str) -> dict[str, object]:
@@ -30,34 +29,6 @@ def describe_run_results(config: RunConfig, engine: str) -> dict[str, object]:
         "steps": config.train.train_steps,
         "parameters": param_count(config.student),
     }
-
-
-def read_results(folder: epath.Path) -> dict[str, object]:
-    """The results of a finished run.
-
-    Raises:
-      UserError: results.json is damaged.
-    """
-    path = folder / run_folder.RESULTS
-    results = read_json(path)
-    scores = (results.get("accuracy"), *_list(results.get("interval")))
-    scored = len(scores) == 3 and all(_is_share(score) for score in scores)
-    sound = scored or (scores == (None,) and "accuracy" in results)  # a run without a test set
-    sound &= type(results.get("n_test", 0)) is int
-    if not sound:
-        raise UserError(
-            f"{path} does not hold results: it is damaged; delete it, and the same command scores "
-            "the run again"
-        )
-    return results
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def score(
@@ -90,9 +61,38 @@ def write_results(
     predictions: Sequence[Prediction],
 ) -> None:
     """Writes the files of a finished run; results.json, which says that it is finished, last."""
-    write_json_lines(folder / "predictions_test.jsonl", map(to_prediction_record, predictions))
+    write_json_lines(folder / run_folder.PREDICTIONS, map(to_prediction_record, predictions))
     provenance.write_card(folder, described, results)
     write_json(folder / run_folder.RESULTS, results)
+
+
+def check_results(results: Mapping[str, object], where: str) -> dict[str, object]:
+    """The content of results.json, if it has what every run's has.
+
+    Raises:
+      UserError: it has not.
+    """
+    numbers = ("accuracy", "n_test", "checkpoint_step", "steps", "seed")
+    sound = all(isinstance(results.get(name), int | float) for name in numbers)
+    interval = results.get("interval")
+    sound &= isinstance(interval, list) and [type(x) for x in interval] == [float, float]
+    if not sound:
+        raise UserError(f"{where} does not hold the results of a run")
+    return dict(results)
+
+
+def check_predictions(folder: epath.Path, n_test: object) -> None:
+    """Refuses a file of predictions that is missing or has not a line for each test row.
+
+    Raises:
+      UserError: says so.
+    """
+    path = folder / run_folder.PREDICTIONS
+    if not path.exists():
+        raise UserError(f"{path} is missing")
+    lines = path.read_bytes().count(b"\n")
+    if lines != n_test:
+        raise UserError(f"{path} has {lines:,} lines, expected {n_test:,}")
 
 
 def say(results: Mapping[str, object], progress: Callable[[str], None]) -> None:

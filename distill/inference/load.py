@@ -22,7 +22,7 @@ from distill.student.beam import LENGTH_PENALTY
 from distill.training import assets as run_assets
 from distill.training import provenance, run_folder
 from distill.training.assets import Assets
-from distill.training.checkpoints import Checkpoints
+from distill.training.checkpoints import SavedCheckpoints
 from distill.training.optimizer import make_optimizer
 from distill.training.step import init_state
 
@@ -107,8 +107,8 @@ def _read_params(run_dir: epath.PathLike, config: RunConfig) -> dict:
     template = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
     )
-    with Checkpoints(run_dir) as checkpoints:
-        return checkpoints.restore(template, best=config.train.checkpoint == "best").params
+    best = config.train.checkpoint == "best"
+    return SavedCheckpoints(run_dir).restore(template, best).params
 
 
 def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], list[Prediction]]:

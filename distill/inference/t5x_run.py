@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from etils import epath
 
 from distill.common.accuracy import matches_exactly
-from distill.common.text_files import json_lines, parse_json
 from distill.config.run import RunConfig
 from distill.convert import t5x_files
 from distill.data.examples import Example
@@ -55,10 +55,10 @@ def validation(folder: epath.Path) -> dict[int, float]:
     for path in (folder / MODEL_DIR / _DECODED).glob("*_label-metrics.jsonl"):
         for line in path.read_bytes().splitlines():
             try:
-                record = parse_json(line)
+                record = json.loads(line)
                 accuracies[int(record["step"])] = float(record["accuracy"])
-            except (ValueError, TypeError, KeyError):
-                continue  # the torn last line of a killed run
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue  # the torn last line of a killed run, or a damaged one
     return accuracies
 
 
@@ -102,16 +102,16 @@ def read_predictions(
     fix = "see T5X's log beside it, or train again in a new --run_dir"
     if len(files) != 1:
         raise UserError(f"got {len(files)} files of predictions in {written}, expected 1: {fix}")
-    records = [record for _, record in json_lines(files[0], fix)]
     try:
-        texts = {record["input"]["row"]: str(record["prediction"]) for record in records}
-        whole = sorted(texts) == list(range(len(rows))) and len(records) == len(rows)
-    except (TypeError, KeyError):
-        whole = False
-    if not whole:
+        records = [json.loads(line) for line in files[0].read_bytes().splitlines()]
+        numbers = sorted(record["input"]["row"] for record in records)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{files[0]} is damaged ({error}): {fix}") from error
+    if numbers != list(range(len(rows))):
         raise UserError(f"{files[0]} does not hold each of {len(rows)} test rows once: {fix}")
     predictions: dict[int, Prediction] = {}
-    for index, text in texts.items():
+    for record in records:
+        index, text = record["input"]["row"], record["prediction"]
         row = rows[index]
         hit = correct(text, row.label)
         predictions[index] = Prediction(row.id, row.input, row.label, text, hit, None)

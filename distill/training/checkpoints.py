@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import math
 import types
 from collections.abc import Mapping
 
@@ -10,15 +13,21 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from distill.common.text_files import parse_json
+from distill.common.atomic import is_local
+from distill.common.progress import Say, to_stderr
 from distill.errors import UserError
 from distill.training import hosts
+from distill.training.intact import SealedPath, find_checkpoint_damage
 from distill.training.step import TrainState
 
-FOLDER = "checkpoints"
+FOLDER, DAMAGED = "checkpoints", "damaged_checkpoints"
+_STATE, _METRICS = "default", "metrics/metrics"  # within a checkpoint, as Orbax names them
 logging.getLogger("absl").setLevel(logging.WARNING)
-# Orbax warns at each save of a step that was not evaluated.
-logging.getLogger("absl").addFilter(lambda record: "tracked_metric" not in str(record.msg))
+# Orbax warns at each save of a step that was not evaluated, and at each read of a state alone.
+_USUAL = ("tracked_metric", "Metadata file does not exist")
+logging.getLogger("absl").addFilter(
+    lambda record: not any(text in str(record.msg) for text in _USUAL)
+)
 
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
@@ -26,8 +35,143 @@ def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
     return metrics["accuracy"], metrics["step"]
 
 
-class Checkpoints:
-    """The checkpoints of a run folder; use as a context manager, leaving it waits for writes.
+class SavedCheckpoints:
+    """The checkpoints of a run folder, read only.
+
+    A checkpoint whose files are not those that were written is never used: the newest intact one
+    takes its place, and a line says so.
+    """
+
+    def __init__(self, run_dir: epath.PathLike, say: Say = to_stderr) -> None:
+        """Names the folder.
+
+        Args:
+          run_dir: the run folder.
+          say: takes the lines.
+        """
+        self._run_dir = epath.Path(run_dir).resolve()
+        self._folder = self._run_dir / FOLDER
+        self._say = say
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint, or None."""
+        return max(self._steps(), default=None)
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the highest accuracy, of equals the latest; None if none was evaluated."""
+        return self._best_of(self._steps())
+
+    def restore(self, template: TrainState, best: bool = False) -> TrainState:
+        """A saved state, with the shapes, types and shardings of `template`.
+
+        Args:
+          template: arrays, or their shapes.
+          best: takes the state of the highest accuracy, not the newest. As long as none was
+            evaluated, that is the newest.
+
+        Returns:
+          The state.
+
+        Raises:
+          UserError: no checkpoint, none that is intact, or one of another size.
+        """
+        steps, damaged = self._steps(), {}
+        if not steps:
+            raise UserError(f"no checkpoint in {self._folder}: train this run first")
+        while steps:
+            step = self._best_of(steps) if best else None
+            step = max(steps) if step is None else step
+            reason = self._damage(step)
+            if damaged and reason is None:
+                self._say_instead(damaged, step)
+            if reason is None:
+                state = self._read(step, template)
+                if isinstance(state, TrainState):
+                    return state
+                reason = state
+            damaged[step] = reason
+            steps.remove(step)
+        raise self._none_intact(damaged)
+
+    def _steps(self) -> list[int]:
+        if not self._folder.is_dir():
+            return []
+        if not is_local(self._folder):  # a bucket's folder has its name before it is complete
+            return sorted(ocp.utils.checkpoint_steps(self._folder))
+        names = (path.name for path in self._folder.iterdir() if path.is_dir())
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def _accuracy(self, step: int) -> float | None:
+        """The accuracy of a checkpoint; None if it was not evaluated, NaN if it is not readable."""
+        path = self._folder / str(step) / _METRICS
+        if not path.exists():
+            return None
+        try:
+            return float(json.loads(path.read_bytes())["accuracy"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return math.nan
+
+    def _best_of(self, steps: list[int]) -> int | None:
+        accuracies = {step: self._accuracy(step) for step in steps}
+        scored = [s for s, a in accuracies.items() if a is not None and not math.isnan(a)]
+        return max(scored, key=lambda step: (accuracies[step], step), default=None)
+
+    def _damage(self, step: int) -> str | None:
+        """What is wrong with a checkpoint; the first host looks at the files, for all."""
+        reason = None
+        if hosts.is_host0():
+            reason = find_checkpoint_damage(self._folder / str(step))
+        if hosts.broadcast_from_host0(reason is not None):
+            return reason or "see the first host"
+        return None
+
+    def _read(self, step: int, template: TrainState) -> TrainState | str:
+        """The state, or why it does not read."""
+        path = self._folder / str(step) / _STATE
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                self._check_shapes(step, checkpointer.metadata(path).item_metadata, template)
+                return checkpointer.restore(path, template)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            if isinstance(error, PermissionError):
+                raise UserError(f"{error.filename or path} cannot be read: {error.strerror}") from (
+                    error
+                )
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            return f"it does not read: {lines[0][:200]}"
+
+    def _say_instead(self, damaged: Mapping[int, str], step: int) -> None:
+        for other, reason in damaged.items():
+            self._say(f"checkpoint {other} is damaged ({reason}): using {step}")
+
+    def _none_intact(self, damaged: Mapping[int, str]) -> UserError:
+        found = "; ".join(
+            f"checkpoint {self._folder / str(step)} is damaged ({reason})"
+            for step, reason in damaged.items()
+        )
+        return UserError(
+            f"{found}, and there is no other: copy the run folder again, or delete {self._folder} "
+            "to train this run from its start"
+        )
+
+    def _check_shapes(self, step: int, saved: object, template: TrainState) -> None:
+        tree = getattr(saved, "tree", saved)
+        saved_shapes = _shapes(tree["params"] if isinstance(tree, dict) else tree.params)
+        expected_shapes = _shapes(template.params)
+        for name in sorted(saved_shapes.keys() | expected_shapes.keys()):
+            if saved_shapes.get(name) != expected_shapes.get(name):
+                raise UserError(
+                    f"checkpoint {self._folder}/{step} is of another size: {name} is "
+                    f"{saved_shapes.get(name, 'absent')} there, expected "
+                    f"{expected_shapes.get(name, 'absent')}; set the size macros (gin/sizes) and "
+                    "SCAN_LAYERS to those of the checkpoint"
+                )
+
+
+class Checkpoints(SavedCheckpoints):
+    """The checkpoints of a run that trains; use as a context manager, leaving it waits for writes.
 
     One folder holds the newest checkpoints and, on request, the one of the highest validation
     accuracy. Orbax writes one checkpoint after the other and deletes older ones only when the
@@ -36,16 +180,23 @@ class Checkpoints:
     """
 
     def __init__(
-        self, run_dir: epath.PathLike, keep: int | None = None, best: bool = False
+        self, run_dir: epath.PathLike, keep: int, best: bool = False, say: Say = to_stderr
     ) -> None:
-        """Opens `<run_dir>/checkpoints`.
+        """Opens `<run_dir>/checkpoints`; a damaged one moves to `<run_dir>/damaged_checkpoints`.
 
         Args:
           run_dir: the run folder.
-          keep: how many of the newest checkpoints stay; None only reads, and changes nothing.
+          keep: how many of the newest checkpoints stay.
           best: also keeps the checkpoint of the highest accuracy.
+          say: takes lines about damaged checkpoints.
+
+        Raises:
+          UserError: there are checkpoints, and none is intact.
         """
-        self._folder = epath.Path(run_dir).resolve() / FOLDER
+        super().__init__(run_dir, say)
+        with hosts.barrier("checking the checkpoints"):
+            if hosts.is_host0() and is_local(self._folder):
+                self._set_damaged_aside(keep, best)
         policies = ocp.checkpoint_managers
         kept = [policies.LatestN(keep)]
         if best:
@@ -56,32 +207,26 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._policy,
             best_fn=_rank,  # without it Orbax writes no metrics
-            create=keep is not None,
-            cleanup_tmp_directories=keep is not None,
+            create=True,
+            cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
+            temporary_path_class=SealedPath if is_local(self._folder) else None,
         )
         self._manager = ocp.CheckpointManager(
             self._folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
         )
-        past = -1.0 if self.best_step is None else self._manager.metrics(self.best_step)["accuracy"]
+        past = self.best_step
+        past = -1.0 if past is None else self._accuracy(past)
         self._best = hosts.broadcast_from_host0(past) if best else None
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *unused: object) -> None:
-        self.wait()
-        self._manager.close()
-
-    @property
-    def latest_step(self) -> int | None:
-        """Step of the newest complete checkpoint, or None."""
-        return self._manager.latest_step()
-
-    @property
-    def best_step(self) -> int | None:
-        """Step of the highest accuracy, of equals the latest; None if none was evaluated."""
-        return self._manager.best_step()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # A failed write must not hide the error that ends the run.
+        with contextlib.suppress(Exception) if error is not None else contextlib.nullcontext():
+            self.wait()
+            self._manager.close()
 
     def is_best(self, accuracy: float | None) -> bool:
         """Whether a state has to be saved because of its accuracy.
@@ -107,9 +252,25 @@ class Checkpoints:
         if self.is_best(accuracy):
             self._best = accuracy
 
+    def save_now(self, state: TrainState, accuracy: float | None = None) -> None:
+        """Saves the state if that has not been done, and returns when everything is written."""
+        if int(state.step) not in self.all_steps:
+            self.save(state, accuracy)
+        self.wait()
+
+    @property
+    def all_steps(self) -> list[int]:
+        """Steps of all checkpoints, one that is being written too."""
+        return list(self._manager.all_steps())
+
     def wait(self) -> None:
         """Returns when everything is written."""
         self._manager.wait_until_finished()
+
+    def restore(self, template: TrainState, best: bool = False) -> TrainState:
+        """As `SavedCheckpoints.restore`, once everything is written."""
+        self.wait()
+        return super().restore(template, best)
 
     def prune(self) -> None:
         """Deletes the checkpoints that a killed run had no time to delete."""
@@ -123,47 +284,42 @@ class Checkpoints:
             if not stays:
                 self._manager.delete(info.step)
 
-    def restore(self, template: TrainState, best: bool = False) -> TrainState:
-        """A saved state, with the shapes, types and shardings of `template`.
+    def _set_damaged_aside(self, keep: int, best: bool) -> None:
+        """Moves damaged checkpoints away: Orbax would count them as the newest or the best."""
+        damaged = {}
+        for step in self._steps():
+            reason = find_checkpoint_damage(self._folder / str(step))
+            if reason is None and math.isnan(self._accuracy(step) or 0.0):
+                reason = f"file {_METRICS} is not readable"
+            if reason is not None:
+                damaged[step] = reason
+        intact = [step for step in self._steps() if step not in damaged]
+        if damaged and not intact:
+            raise self._none_intact(damaged)
+        for step, reason in damaged.items():
+            path = self._folder / str(step)
+            if self._is_superseded(step, intact, keep, best):
+                path.rmtree()  # a run was killed while it deleted this one
+                continue
+            aside = self._run_dir / DAMAGED / str(step)
+            aside.parent.mkdir(exist_ok=True)
+            if aside.exists():
+                aside.rmtree()
+            is_newest = step > max(intact)
+            path.rename(aside)
+            instead = f"using {max(intact)}" if is_newest else "the best of the others counts"
+            self._say(f"checkpoint {step} is damaged ({reason}): moved to {aside}, {instead}")
 
-        Args:
-          like: arrays, or their shapes.
-          best: takes the state of the highest accuracy, not the newest. As long as none was
-            evaluated, that is the newest.
-
-        Returns:
-          The state.
-
-        Raises:
-          UserError: no checkpoint, a damaged one, or one of another size.
-        """
-        self.wait()
-        step = self.best_step if best and self.best_step is not None else self.latest_step
-        if step is None:
-            raise UserError(f"no checkpoint in {self._folder}: train this run first")
-        try:
-            self._check_shapes(step, template)
-            return self._manager.restore(step, args=ocp.args.StandardRestore(template))
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise UserError(
-                f"checkpoint {self._folder}/{step} does not read ({reason}): copy the run folder "
-                "again, or delete this step's folder to use an older one"
-            ) from error
-
-    def _check_shapes(self, step: int, template: TrainState) -> None:
-        saved = self._manager.item_metadata(step)
-        tree = getattr(saved, "tree", saved)
-        saved_shapes = _shapes(tree["params"] if isinstance(tree, dict) else tree.params)
-        expected_shapes = _shapes(template.params)
-        for name in sorted(saved_shapes.keys() | expected_shapes.keys()):
-            if saved_shapes.get(name) != expected_shapes.get(name):
-                raise UserError(
-                    f"checkpoint {self._folder}/{step} is of another size: {name} is "
-                    f"{saved_shapes.get(name, 'absent')} there, expected "
-                    f"{expected_shapes.get(name, 'absent')}; set the size macros (gin/sizes) and "
-                    "SCAN_LAYERS to those of the checkpoint"
-                )
+    def _is_superseded(self, step: int, intact: list[int], keep: int, best: bool) -> bool:
+        """Whether a checkpoint would be deleted if it were intact."""
+        if sum(other > step for other in intact) < keep:
+            return False
+        accuracy, winner = self._accuracy(step), self._best_of(intact)
+        if not best:
+            return True
+        if accuracy is None or math.isnan(accuracy) or winner is None:
+            return False
+        return (self._accuracy(winner), winner) > (accuracy, step)
 
 
 def _shapes(tree: object) -> dict[str, tuple[int, ...]]:
@@ -183,10 +339,10 @@ def read_json(path: epath.PathLike) -> dict[str, object]:
       UserError: the file is missing or does not parse.
     """
     try:
-        content = parse_json(epath.Path(path).read_bytes())
+        content = json.loads(epath.Path(path).read_bytes())
     except OSError:
         raise UserError(f"no file {path}: is this a run folder?") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: got a JSON {type(content).__name__}, expected an object")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 import numpy as np
@@ -16,16 +17,18 @@ from distill.common.progress import Progress, to_stderr
 from distill.config.run import RunConfig
 from distill.data.batches import BatchStream
 from distill.data.cache import TokenCache
-from distill.errors import UserError
+from distill.errors import Stopped, UserError
 from distill.training import hosts
 from distill.training import mesh as meshes
 from distill.training.checkpoints import Checkpoints
 from distill.training.optimizer import make_schedule
 from distill.training.program import Program, make_program
 from distill.training.run_folder import NOT_FINITE, MetricsLog
+from distill.training.signals import StopRequest
 from distill.training.step import TrainState
 
 _ACCURACY = "validation_accuracy"
+UNREPORTED = "unreported.json"
 PROFILE_AFTER, PROFILE_STEPS = 10, 5
 
 
@@ -95,6 +98,7 @@ def fit(
     folder: epath.Path,
     progress: Callable[[str], None],
     profile: bool = False,
+    stop: StopRequest | None = None,
 ) -> TrainState:
     """Trains to the last step, from the newest checkpoint of `folder` if there is one.
 
@@ -104,6 +108,7 @@ def fit(
       folder: the run folder.
       progress: takes a line of text each log period.
       profile: traces a few steps into `<folder>/profile`, for TensorBoard or Perfetto.
+      stop: says at the end of each step whether a signal came; None if no signals are handled.
 
     Returns:
       The state after TRAIN_STEPS steps, saved in `folder`; with CHECKPOINT = 'best' that
@@ -111,11 +116,16 @@ def fit(
 
     Raises:
       UserError: a checkpoint of another size; a loss that is not finite.
+      Stopped: a signal came, and the state of that step is saved.
     """
+    stop = stop or StopRequest()
     train = trainer.config.train
     has_validation = bool(trainer.cache.rows["validation"])
     keeps_best = train.checkpoint == "best"
-    with Checkpoints(folder, train.keep_checkpoints, keeps_best) as checkpoints:
+    with (
+        Checkpoints(folder, train.keep_checkpoints, keeps_best, progress) as checkpoints,
+        stop.held(),
+    ):
         state = trainer.init()
         start = 0
         if checkpoints.latest_step is not None:
@@ -123,7 +133,7 @@ def fit(
             state = checkpoints.restore(state)
             start = int(state.step)
             progress(f"resumed at step {start}")
-        metrics_log = MetricsLog(folder, start, writes=hosts.is_host0())
+        metrics_log = MetricsLog(folder, start, progress, writes=hosts.is_host0())
         profiler = _Profiler(folder / "profile", start) if profile else None
         window = MetricAccumulator(trainer, start, progress, metrics_log, folder)
         for step, batch in enumerate(trainer.stream.batches(start, train.train_steps), start + 1):
@@ -136,11 +146,17 @@ def fit(
                 window.report(step)
             accuracy = None
             if has_validation and _due(step, train.eval_period, last):
-                accuracy = validate(state.params)
+                with stop.released():
+                    accuracy = validate(state.params)
                 metrics_log.write(step, {_ACCURACY: accuracy})
                 progress(f"step {step}: validation accuracy {accuracy:.3f}")
             if step % train.save_period == 0 or last or checkpoints.is_best(accuracy):
                 checkpoints.save(state, accuracy)
+            if stop.ask(step) is not None and not last:
+                window.keep(step, checkpoints.all_steps)
+                checkpoints.save_now(state, accuracy)
+                metrics_log.close()
+                raise Stopped(stop.number, f"step {step} is saved")
         window.close()
         metrics_log.close()
         if profiler:
@@ -164,7 +180,7 @@ class MetricAccumulator:
         folder: epath.Path,
     ) -> None:
         self._trainer, self._log, self._folder = trainer, metrics_log, folder
-        self._metrics: list[dict[str, jax.Array]] = []
+        self._metrics: list[dict[str, jax.Array]] = _read_unreported(folder).get(str(start), [])
         self._schedule = make_schedule(trainer.config.optimizer)
         self._mark = (start, time.monotonic())
         self._bar = Progress(
@@ -205,6 +221,24 @@ class MetricAccumulator:
         self._bar.update(step - before)
         self._bar.report()
 
+    def keep(self, step: int, steps: Collection[int]) -> None:
+        """Stores what is not reported yet: a run that resumes at this step reports it.
+
+        Args:
+          step: the step that is going to be saved.
+          steps: steps of other checkpoints, whose metrics stay.
+        """
+        if not hosts.is_host0():
+            return
+        old = _read_unreported(self._folder)
+        kept = {key: old[key] for key in map(str, steps) if key in old}
+        kept[str(step)] = jax.device_get(self._metrics)
+        content = {
+            key: [{name: _to_json(value) for name, value in m.items()} for m in records]
+            for key, records in kept.items()
+        }
+        write_json(self._folder / UNREPORTED, content)
+
     def close(self) -> None:
         """Ends the bar."""
         self._bar.close()
@@ -226,6 +260,28 @@ class MetricAccumulator:
             f"are in {self._folder / NOT_FINITE}; lower LEARNING_RATE or CLIP_NORM, then train "
             "again in a new --run_dir"
         )
+
+
+def _to_json(value: np.ndarray) -> dict[str, object]:
+    array = np.asarray(value)
+    return {"dtype": array.dtype.name, "value": array.tolist()}
+
+
+def _read_unreported(folder: epath.Path) -> dict[str, list[dict[str, np.ndarray]]]:
+    """Metrics by step that `MetricAccumulator.keep` stored; none if the file is damaged."""
+    path = folder / UNREPORTED
+    if not path.exists():
+        return {}
+    try:
+        return {
+            step: [
+                {name: np.asarray(v["value"], v["dtype"]) for name, v in record.items()}
+                for record in records
+            ]
+            for step, records in json.loads(path.read_bytes()).items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 class _Profiler:

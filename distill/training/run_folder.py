@@ -9,6 +9,9 @@
   events.out.tfevents.*   the same numbers and the speed, for TensorBoard
   checkpoints/            Orbax: the newest; with CHECKPOINT = 'best' also the one of the highest
                           validation accuracy
+  unreported.json         metrics since the last log period, where a signal stopped the run
+  lock                    who writes (distill.training.run_lock); empty when nobody does
+  damaged_checkpoints/    checkpoints whose files have changed, set aside
   not_finite.json         why a run stopped whose loss became NaN or infinite
   predictions_test.jsonl  id, input, gold, prediction, correct, ranked_label
   results.json            accuracy and what it belongs to
@@ -27,14 +30,16 @@ from collections.abc import Mapping
 from etils import epath
 
 from distill.common.atomic import is_local, write_text
-from distill.common.progress import to_stderr
-from distill.common.text_files import parse_json
+from distill.common.progress import Say
 from distill.config import fields, stored
 from distill.config.run import RunConfig
 from distill.errors import UserError
+from distill.training.events import EventWriter
 
 CONFIG, METRICS, RESULTS = "config.gin", "metrics.jsonl", "results.json"
 NOT_FINITE = "not_finite.json"
+PREDICTIONS = "predictions_test.jsonl"
+RESUMES = "once that is put right, the same command goes on with the run"
 _FIX = "choose another --run_dir, or delete that folder"
 
 
@@ -45,8 +50,11 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
     macro that one of the two does not have counts as its default.
 
     Raises:
-      UserError: names the macros that differ, with both values.
+      UserError: names the macros that differ, with both values; a file of that name.
     """
+    folder = epath.Path(run_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--run_dir={run_dir} is a file, expected a folder or a new name")
     check_links(run_dir)
     path = epath.Path(run_dir) / CONFIG
     if not path.exists():
@@ -128,46 +136,32 @@ def _comparable(values: Mapping[str, object]) -> dict[str, object]:
     return values
 
 
-def _lines_up_to(path: epath.Path, step: int) -> tuple[list[str], int]:
-    """The lines of metrics of steps up to this one, and how many whole lines are damaged.
-
-    The torn last line of a killed run is no damage.
-    """
-    kept, skipped = [], 0
-    content = path.read_bytes()
-    for line in content.splitlines(keepends=True):
-        try:
-            step_of_line = parse_json(line)["step"]
-        except (ValueError, TypeError, KeyError):
-            step_of_line = None
-        if type(step_of_line) is not int:
-            skipped += line.endswith(b"\n")
-        elif step_of_line <= step:
-            kept.append(line.decode("utf-8").rstrip("\r\n") + "\n")
-    return kept, skipped
-
-
 class MetricsLog:
     """metrics.jsonl and TensorBoard events, cut back to the step that is resumed."""
 
-    def __init__(self, folder: epath.Path, start_step: int, writes: bool = True) -> None:
+    def __init__(self, folder: epath.Path, start_step: int, say: Say, writes: bool = True) -> None:
         """Opens the log; lines of steps after `start_step` are of a run that was killed.
 
         Args:
           folder: the run folder.
           start_step: the step that the run resumes at.
+          say: takes a line about each damaged line, which is left out.
           writes: False on all hosts but the first: the log is read, and nothing is written.
         """
         self._path = folder / METRICS
-        kept, skipped = _lines_up_to(self._path, start_step) if self._path.exists() else ([], 0)
-        if writes and skipped:
-            to_stderr(f"{self._path}: {skipped:,} lines are no metrics and are left out")
+        lines = self._path.read_bytes().split(b"\n") if self._path.exists() else [b""]
+        *whole, _ = lines  # after the last newline: the torn line of a killed run
+        kept: list[str] = []
+        for number, line in enumerate(whole, start=1):
+            step = _step_of(line)
+            if step is None:
+                say(f"{self._path}:{number} is damaged: the line is left out")
+            elif step <= start_step:
+                kept.append(line.decode() + "\n")
         self._events = None
         if writes:
-            from tensorboardX import SummaryWriter
-
             write_text(self._path, "".join(kept))
-            self._events = SummaryWriter(str(folder), purge_step=start_step + 1)
+            self._events = EventWriter(folder, start_step + 1)
 
     def write(
         self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float] | None = None
@@ -177,10 +171,18 @@ class MetricsLog:
             return
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
-        for name, value in {**metrics, **(speed or {})}.items():
-            self._events.add_scalar(name, value, step)
+        self._events.write(step, {**metrics, **(speed or {})})
 
     def close(self) -> None:
         """Flushes the events."""
         if self._events is not None:
             self._events.close()
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step of a line of metrics.jsonl; None if it is not one."""
+    try:
+        step = json.loads(line.decode("utf-8"))["step"]
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None

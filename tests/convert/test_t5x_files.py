@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shutil
 import sys
 
 import jax
@@ -152,3 +153,20 @@ def test_the_optimizer_of_scalable_t5_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"scalable_t5.*--parameters_only"):
         folders._whole_state(tmp_path, config=None)
     assert_equal(folders.t5x_params(tmp_path, parity.CONFIG), tree()["target"])
+
+
+@pytest.mark.parametrize("layout", t5x_files.LAYOUTS)
+def test_a_damaged_checkpoint_is_one_message(layout, tmp_path):
+    """Of T5X's own checkpoints nobody has digests: what OCDBT and gzip find is found."""
+    whole = epath.Path(tmp_path) / "checkpoint_7"
+    t5x_files.write_checkpoint(tree(), whole, layout)
+    names = ("checkpoint", "target.decoder.decoder_norm.scale/0")
+    if layout == "ocdbt":
+        names = ("state/manifest.ocdbt", "state/_METADATA")
+    for number, name in enumerate(names):
+        folder = tmp_path / f"checkpoint_{number}"
+        shutil.copytree(whole, folder)
+        (folder / name).unlink() if number else (folder / name).write_bytes(b"")
+        with pytest.raises(UserError, match=r"or is damaged \(.*copy it again") as caught:
+            t5x_files.read_checkpoint(folder, ("target",))
+        assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ from distill.config import resolve
 from distill.engines import native
 from distill.errors import UserError
 from distill.inference import load
-from distill.training.checkpoints import Checkpoints
+from distill.training.checkpoints import Checkpoints, SavedCheckpoints
 from distill.training.loop import make_trainer
 from distill.training.step import TrainState
 
@@ -66,8 +66,7 @@ def _kept(folder) -> dict[str, dict[str, float] | None]:
 
 
 def _restored(folder, best: bool) -> int:
-    with Checkpoints(folder) as checkpoints:
-        state = checkpoints.restore(_state(0), best)
+    state = SavedCheckpoints(folder).restore(_state(0), best)
     assert float(state.params["kernel"][0]) == int(state.step)
     return int(state.step)
 
@@ -137,10 +136,10 @@ def test_the_folder_does_not_grow(tmp_path, accuracies, best):
 
 
 def test_a_reader_changes_nothing(tmp_path):
-    with Checkpoints(tmp_path / "none") as checkpoints:
-        assert (checkpoints.latest_step, checkpoints.best_step) == (None, None)
-        with pytest.raises(UserError, match=r"no checkpoint in .*none/checkpoints"):
-            checkpoints.restore(_state(0))
+    saved = SavedCheckpoints(tmp_path / "none")
+    assert (saved.latest_step, saved.best_step) == (None, None)
+    with pytest.raises(UserError, match=r"no checkpoint in .*none/checkpoints"):
+        saved.restore(_state(0))
     assert not (tmp_path / "none").exists()
     _train(tmp_path, {1: 0.9}, last=4, keep=9)
     (tmp_path / "checkpoints/6.orbax-checkpoint-tmp").mkdir()  # another process writes it

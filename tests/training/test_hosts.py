@@ -3,9 +3,11 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -119,6 +121,30 @@ def test_a_run_moves_from_one_host_to_two(settings, alone, tmp_path):
     codes = _hosts([folder] * 2, [settings] * 2)
     assert [code for code, _ in codes] == [0, 0], codes
     assert "resumed at step 8" in codes[0][1]
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_host_stops_both_after_the_same_step(settings, tmp_path):
+    """Both save, both exit with 143, and both go on from that step."""
+    folder, long = tmp_path / "run", [*settings, "TRAIN_STEPS=4000", "EVAL_PERIOD=4000"]
+    long.append("SAVE_PERIOD=4000")
+    place = (f"--coordinator_address=127.0.0.1:{_free_port()}", "--num_processes=2")
+    started = [_start(folder, long, 2, *place, f"--process_id={i}") for i in (0, 1)]
+    try:
+        deadline = time.monotonic() + 400
+        while "training: 20/4000" not in started[0][1].read_text():
+            assert started[0][0].poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        started[1][0].send_signal(signal.SIGTERM)
+        codes = [process.wait(timeout=60) for process, _ in started]
+    finally:
+        for process, _ in started:
+            process.kill()
+    said = [log.read_text() for _, log in started]
+    assert codes == [143, 143], said
+    steps = {text.rpartition("SIGTERM: step ")[2].split()[0] for text in said}
+    assert len(steps) == 1 and 20 <= int(min(steps)) < 4000
+    assert (folder / "checkpoints" / min(steps) / "default").is_dir()
 
 
 def test_what_hosts_must_share_is_checked(settings, tmp_path):

@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from etils import epath
 
 from distill.common.devices import quiet_libtpu
+from distill.common.disk import disk_errors
 from distill.common.progress import to_stderr
 from distill.config import files, macros
 from distill.config.resolve import Resolved
@@ -39,6 +40,9 @@ from distill.inference import t5x_run
 from distill.inference.t5x_run import MODEL_DIR, TEST_DIR
 from distill.training import assets as run_assets
 from distill.training import provenance, run_folder
+from distill.training.checkpoints import read_json
+from distill.training.run_lock import RunLock
+from distill.training.signals import stop_on_signals
 
 LOG, TEST_LOG = "t5x.log", "t5x_test.log"
 _TRAIN, _EVALUATE = "gin/engines/t5x.gin", "gin/engines/t5x_evaluate.gin"
@@ -74,8 +78,7 @@ def train(
     """
     require_t5x()
     quiet_libtpu()  # in T5X's process too
-    from distill.engines import native, results
-    from distill.inference.load import make_evaluator
+    from distill.engines import results
 
     config = resolved.run
     progress = progress or to_stderr
@@ -83,15 +86,31 @@ def train(
     folder = epath.Path(run_dir)
     _check_one_host(resolved, folder)
     run_folder.check_run(folder, resolved.text)
-    if (folder / run_folder.RESULTS).exists():
+    path = folder / run_folder.RESULTS
+    if path.exists():
         progress(f"{folder} is finished: its results are read, nothing is trained")
-        return results.read_results(folder)
+        return results.check_results(read_json(path), str(path))
     check_steps(folder / MODEL_DIR, resolved.macros["INITIAL_CHECKPOINT_PATH"], config.train)
+    with stop_on_signals(), RunLock(folder) as lock, disk_errors(folder, run_folder.RESUMES):
+        return _train(resolved, folder, progress, lines, lock)
+
+
+def _train(
+    resolved: Resolved,
+    folder: epath.Path,
+    progress: Callable[[str], None],
+    lines: Sequence[str],
+    lock: RunLock,
+) -> dict[str, object]:
+    from distill.engines import native, results
+    from distill.inference.load import make_evaluator
+
+    config = resolved.run
     began = time.monotonic()
     for line in lines:
         progress(line)
     # Complaints of the data and the vocabulary come here, not out of T5X's traceback.
-    cache, assets = native.load_data(config, folder)
+    cache, assets = native.load_data(config, folder, progress)
     provenance.check_bindings(folder, resolved)
     make_evaluator(config, assets)
     if config.train.checkpoint == "best" and not cache.rows["validation"]:
@@ -99,6 +118,8 @@ def train(
             "got CHECKPOINT = 'best', but there are no validation rows to choose by: set "
             "VALIDATION_FRACTION above 0, or CHECKPOINT = 'last'"
         )
+    folder.mkdir(parents=True, exist_ok=True)
+    lock.take()
     run_folder.open_run(folder, resolved.text)
     steps_per_epoch = cache.meta["rows"]["train"] / config.train.batch_size
     run_assets.write(folder, assets)

@@ -1,0 +1,60 @@
+"""Digests of a checkpoint's files: written before it has its name, compared before it is used.
+
+<step>/digests.json    {"files": {name: {"bytes", "sha256"}}}; checkpoints of earlier versions and
+                       those in buckets have none
+
+OCDBT has checksums of its index, but not of the values: a flipped bit of a parameter would go
+unnoticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+import orbax.checkpoint as ocp
+from etils import epath
+
+from distill.common.atomic import write_json
+from distill.common.digests import describe_files, find_damage
+
+DIGESTS = "digests.json"
+# Orbax writes these when it gives the folder its name, after the digests.
+_LATER = {DIGESTS, "_CHECKPOINT_METADATA", "commit_success.txt"}
+
+
+class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """The scratch folder of a checkpoint, which gets its digests before it is renamed."""
+
+    async def finalize(self) -> None:
+        """Writes the digests, then renames the folder."""
+        if self.get_final().name.isdigit():  # Orbax gives its parts their names the same way
+            await asyncio.to_thread(write_digests, self.get())
+        await super().finalize()
+
+
+def write_digests(step_folder: epath.Path) -> None:
+    """Writes digests.json for the files that are in a local folder."""
+    root = os.fspath(step_folder)
+    paths = (os.path.join(at, name) for at, _, files in os.walk(root) for name in files)
+    names = sorted(os.path.relpath(path, root) for path in paths)
+    described = describe_files(step_folder, (name for name in names if name not in _LATER))
+    write_json(step_folder / DIGESTS, {"files": described})
+
+
+def find_checkpoint_damage(step_folder: epath.Path, contents: bool | None = None) -> str | None:
+    """What is wrong with a checkpoint's files; None if nothing is, or if it has no digests.
+
+    Args:
+      step_folder: of the checkpoint.
+      contents: as of `digests.find_damage`.
+    """
+    path = step_folder / DIGESTS
+    if not path.exists():
+        return None
+    try:
+        described = json.loads(path.read_bytes())["files"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        described = None
+    return find_damage(step_folder, described, contents)

@@ -1,0 +1,164 @@
+"""A damaged checkpoint is never used: an intact one takes its place, and a line says so."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from distill import cli
+from distill.config import resolve
+from distill.engines import native
+from distill.errors import UserError
+from distill.training.checkpoints import Checkpoints, SavedCheckpoints
+from distill.training.step import TrainState
+
+EXPERIMENT = "tickets_step_by_step"
+
+
+def _state(step: int) -> TrainState:
+    noise = np.random.default_rng(step).normal(size=1000)
+    params = {"kernel": jnp.full((2,), step, jnp.float32), "noise": jnp.asarray(noise)}
+    key = jnp.zeros(2, jnp.uint32)
+    return TrainState(jnp.asarray(step, jnp.int32), params, optax.EmptyState(), key)
+
+
+def _save(folder: pathlib.Path, accuracies: dict[int, float | None], keep: int) -> None:
+    with Checkpoints(folder, keep, best=any(accuracies.values())) as checkpoints:
+        for step, accuracy in accuracies.items():
+            checkpoints.save(_state(step), accuracy)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> pathlib.Path:
+    """Checkpoints of steps 1 and 2."""
+    folder = tmp_path_factory.mktemp("saved")
+    _save(folder, {1: None, 2: None}, keep=2)
+    return folder
+
+
+def _flip(path: pathlib.Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "flipped": _flip,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "deleted": pathlib.Path.unlink,
+}
+
+
+def _restore(folder: pathlib.Path, best: bool = False) -> tuple[int, list[str]]:
+    lines: list[str] = []
+    state = SavedCheckpoints(folder, lines.append).restore(_state(0), best)
+    step = int(state.step)
+    for name, array in _state(step).params.items():  # to the bit
+        assert state.params[name].tobytes() == array.tobytes()
+    return step, lines
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_no_damage_of_any_file_reaches_the_parameters(kind, saved, tmp_path):
+    names = [p.relative_to(saved) for p in saved.rglob("checkpoints/2/**/*") if p.is_file()]
+    assert len(names) > 12
+    steps = {}
+    for number, name in enumerate(names):
+        folder = tmp_path / str(number)
+        shutil.copytree(saved, folder)
+        DAMAGES[kind](folder / name)
+        step, lines = _restore(folder)
+        steps[name.name] = step
+        expected = r"checkpoint 2 is damaged \(.*(file|digests|list).*\): using 1"
+        assert step == 2 or re.fullmatch(expected, lines[0]), (name, lines)
+    # Nothing is read from these two; without digests there is nothing to compare.
+    harmless = {"_CHECKPOINT_METADATA", "commit_success.txt", "digests.json"}
+    assert {name for name, step in steps.items() if step == 2} <= harmless
+
+
+def test_without_an_intact_checkpoint_the_message_says_what_to_delete(saved, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    shutil.rmtree(folder / "checkpoints/1")
+    _flip(next((folder / "checkpoints/2/default/d").iterdir()))
+    expected = r"checkpoint .*/2 is damaged \(the content of file .* has changed\), and there is "
+    expected += r"no other: copy the run folder again, or delete .*/checkpoints to train"
+    with pytest.raises(UserError, match=expected):
+        _restore(folder)
+    with pytest.raises(UserError, match=expected), Checkpoints(folder, keep=1):
+        pass
+    assert (folder / "checkpoints/2").exists()
+
+
+def test_earlier_checkpoints_have_no_digests_and_are_read(saved, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    for path in folder.rglob("digests.json"):
+        path.unlink()
+    assert _restore(folder) == (2, [])
+    shutil.rmtree(folder / "checkpoints/2/default")
+    step, lines = _restore(folder)
+    assert step == 1 and re.match(
+        r"checkpoint 2 is damaged \(it does not read: .*\): using 1", lines[0]
+    )
+
+
+def test_a_damaged_best_checkpoint_is_said_and_the_best_of_the_others_counts(tmp_path):
+    _save(tmp_path, {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.1}, keep=2)
+    assert _restore(tmp_path, best=True) == (2, [])
+    _flip(tmp_path / "checkpoints/2/metrics/metrics")
+    lines: list[str] = []
+    with Checkpoints(tmp_path, 2, best=True, say=lines.append) as checkpoints:
+        assert (checkpoints.best_step, checkpoints.latest_step) == (3, 4)
+        assert checkpoints.is_best(0.7) and not checkpoints.is_best(0.6)
+        checkpoints.prune()
+    assert re.fullmatch(
+        r"checkpoint 2 is damaged \(the content of file metrics/metrics has changed\): moved to "
+        r".*/damaged_checkpoints/2, the best of the others counts",
+        lines[0],
+    )
+    assert (tmp_path / "damaged_checkpoints/2/default").is_dir() and len(lines) == 1
+
+
+@pytest.fixture(scope="module")
+def damaged_run(micro, tmp_path_factory) -> pathlib.Path:
+    """A run with checkpoints of steps 8 and 12, of which the newest lost a file."""
+    folder = tmp_path_factory.mktemp("damaged") / "run"
+    native.train(
+        resolve.resolve([EXPERIMENT], (*micro, "KEEP_CHECKPOINTS=2")), folder, lambda line: None
+    )
+    (folder / "checkpoints/12/default/_METADATA").unlink()
+    return folder
+
+
+def test_predict_and_convert_use_an_intact_checkpoint(damaged_run, tmp_path, capsys):
+    assert cli.main(["predict", f"--run_dir={damaged_run}", "my fan seems burnt ."]) == 0
+    said = "checkpoint 12 is damaged (file default/_METADATA is missing): using 8"
+    assert said in capsys.readouterr().err
+    argv = ["convert", "--from=native", "--to=t5x", f"--run_dir={damaged_run}", "--json"]
+    assert cli.main([*argv, f"--output={tmp_path / 'out'}"]) == 0
+    captured = capsys.readouterr()
+    assert said in captured.err and json.loads(captured.out)["step"] == 8
+
+
+def test_a_resumed_run_goes_on_from_the_newest_intact_checkpoint(micro, damaged_run, run_dir):
+    """To the bits of the undisturbed run."""
+    for name in ("results.json", "predictions_test.jsonl"):
+        (damaged_run / name).unlink()
+    lines: list[str] = []
+    native.train(
+        resolve.resolve([EXPERIMENT], (*micro, "KEEP_CHECKPOINTS=2")), damaged_run, lines.append
+    )
+    said = r"checkpoint 12 is damaged \(file default/_METADATA is missing\): moved to "
+    said += r".*/damaged_checkpoints/12, using 8"
+    assert any(re.fullmatch(said, line) for line in lines) and "resumed at step 8" in lines
+    for name in ("metrics.jsonl", "predictions_test.jsonl"):
+        assert (damaged_run / name).read_text() == (run_dir / name).read_text()
