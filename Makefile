@@ -27,8 +27,9 @@ demo-full: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest
 
+# Slow tests too, and ten times as many examples of the fuzz tests, of another seed each time.
 test-long: lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+	DISTILL_FUZZ=long $(BIN)/python -m pytest -m "slow or not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ from distill.commands import (
     preflight,
     train,
 )
-from distill.common.terminal import printable
+from distill.commands.arguments import shorthands, unknown_flag
+from distill.common import internal_errors, terminal
 from distill.errors import CheckFailed, Stopped, UserError
 
 EPILOG = """\
@@ -39,41 +40,78 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments; None takes those of the process.
 
     Returns:
-      0 on success, 2 on bad input (which is explained on stderr), 130 on Ctrl-C, 143 and 129
-      on SIGTERM and SIGHUP.
+      0 on success, 2 on bad input (which is explained on stderr), 70 on a fault of this program
+      (its traceback is in a file that stderr names), 130 on Ctrl-C, 143 and 129 on SIGTERM and
+      SIGHUP, 141 if nobody reads stdout.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    arguments, overrides = _split_overrides(list(sys.argv[1:] if argv is None else argv))
-    options = _parser().parse_args(arguments)
-    if overrides and not hasattr(options, "engine"):
-        print(f"distill: {options.command} takes no --gin.NAME", file=sys.stderr)
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(given)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # So that Python does not complain once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        _say(f"internal error, a fault of distill: {internal_errors.write(error, given)}")
+        return internal_errors.EXIT_CODE
+
+
+def _run(given: Sequence[str]) -> int:
+    """Reads the arguments and runs the command that they name; see `main`."""
+    arguments, overrides = _split_overrides(given)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        _say(unknown_flag(rest[0], options, _flags_of(parser, options)))
         return 2
-    options.overrides = [*overrides, *_shorthands(options)]
+    if overrides and not hasattr(options, "engine"):
+        _say(f"{options.command} takes no --gin.NAME")
+        return 2
     if getattr(options, "cache_dir", None):
         os.environ["DISTILL_CACHE_DIR"] = options.cache_dir
     code = 0
     try:
+        options.overrides = [*overrides, *shorthands(options, overrides)]
         result = options.run(options)
     except CheckFailed as failure:
-        print(f"distill: {printable(str(failure))}", file=sys.stderr)
+        _say(str(failure))
         result, code = failure.result, 2
     except UserError as error:
-        print(f"distill: {printable(str(error))}", file=sys.stderr)
+        _say(str(error))
         return 2
     except Stopped as stopped:
-        print(f"distill: {stopped}", file=sys.stderr)
+        _say(str(stopped))
         return 128 + stopped.number
-    except KeyboardInterrupt:
-        print("distill: interrupted", file=sys.stderr)
-        return 130
     if options.json:
-        print(json.dumps(result, ensure_ascii=False))
+        print(terminal.json_line(result))
     elif options.show is not None:
-        options.show(result)
+        with contextlib.redirect_stdout(terminal.PrintableStream(sys.stdout)):
+            options.show(result)
+    sys.stdout.flush()
     return code
 
 
-def _split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
+def _say(text: str) -> None:
+    """One line, or a few, on stderr."""
+    print(f"distill: {terminal.message(text)}", file=sys.stderr)
+
+
+def _flags_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
+    """The flags that the command of these options takes."""
+    flags = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return _flags_of(action.choices[getattr(options, action.dest)], options)
+        if action.help is not argparse.SUPPRESS:
+            flags += action.option_strings
+    return flags
+
+
+def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Takes `--gin.NAME=value` (or `--gin.NAME value`) out of the arguments."""
     rest, overrides = [], []
     pending = iter(arguments)
@@ -84,16 +122,6 @@ def _split_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
         else:
             rest.append(argument)
     return rest, overrides
-
-
-def _shorthands(options: argparse.Namespace) -> list[str]:
-    """Flags that stand for a macro."""
-    pairs = (("RAW_DIR", "raw_dir"), ("VOCABULARY_PATH", "vocabulary_path"), ("SEED", "seed"))
-    return [
-        f"{macro}={getattr(options, flag)!r}"
-        for macro, flag in pairs
-        if getattr(options, flag, None) is not None
-    ]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,10 @@ import dataclasses
 import difflib
 import functools
 import signal
+import sys
 from collections.abc import Iterable, Mapping
+
+MOST = 2**31 - 1  # of a whole number: jax computes with 32 bits
 
 
 class UserError(Exception):
@@ -49,8 +52,17 @@ class Stopped(BaseException):
 
 
 def closest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """The `count` names most like `name`, best first (never empty if names is not)."""
-    return difflib.get_close_matches(str(name), sorted(names), n=count, cutoff=0.0)
+    """The `count` names most like `name`, best first (never empty if names is not).
+
+    Upper and lower case are alike: flags, macros and values differ in it.
+    """
+    ordered = sorted(names, key=lambda each: (-_likeness(str(name), each), each))
+    return ordered[:count]
+
+
+def _likeness(name: str, other: str) -> float:
+    folded = difflib.SequenceMatcher(None, other.casefold(), name.casefold()).ratio()
+    return folded + 1e-3 * difflib.SequenceMatcher(None, other, name).ratio()
 
 
 @functools.lru_cache(maxsize=1024)
@@ -113,7 +125,8 @@ def check_types(config: object, macros: Mapping[str, str] | None = None) -> None
       macros: name of the macro of a field, where it is not the field's in capitals.
 
     Raises:
-      UserError: a value of another type, naming its macro; a truth value is not a number.
+      UserError: a value of another type, naming its macro; a truth value is not a number. A
+        number that is not finite, or a whole number above MOST, which jax does not hold.
     """
     expected = {
         "int": (int, "a whole number"),
@@ -126,6 +139,10 @@ def check_types(config: object, macros: Mapping[str, str] | None = None) -> None
             continue
         kind, text = expected[field.type]
         value = getattr(config, field.name)
+        macro = (macros or {}).get(field.name, field.name.upper())
         if not isinstance(value, kind) or (isinstance(value, bool) and field.type != "bool"):
-            macro = (macros or {}).get(field.name, field.name.upper())
             raise UserError(f"got {macro} = {value!r}, expected {text}")
+        if field.type == "int" and abs(value) > MOST:
+            raise UserError(f"got {macro} = {value}, expected a whole number of at most {MOST:,}")
+        if field.type == "float" and not abs(value) <= sys.float_info.max:
+            raise UserError(f"got {macro} = {value}, expected a finite number")

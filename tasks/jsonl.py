@@ -17,7 +17,10 @@ SPLIT_SEED = 0
 
 def _files(spec: DataSpec) -> tuple[str, ...]:
     """TRAIN_FILE, and TEST_FILE if there is one."""
-    train, test = str(spec.option("train_file", "")), str(spec.option("test_file", ""))
+    train, test = spec.option("train_file", ""), spec.option("test_file", "")
+    for macro, path in (("TRAIN_FILE", train), ("TEST_FILE", test)):
+        if not isinstance(path, str):
+            raise UserError(f"got {macro} = {path!r}, expected the name of a file")
     fraction = _fraction(spec)
     if not train:
         raise UserError("macro TRAIN_FILE is not set: --gin.TRAIN_FILE=rows.jsonl")
@@ -38,7 +41,21 @@ def _fraction(spec: DataSpec) -> float:
 
 
 def _labels(spec: DataSpec) -> tuple[str, ...]:
-    return tuple(spec.option("labels", ()))
+    labels = spec.option("labels", ())
+    if isinstance(labels, str):
+        raise UserError(
+            f"got LABELS = {labels!r}, which is one text, expected a tuple of texts: "
+            f"({labels!r},) with a comma for a set of one label, () for free text"
+        )
+    sound = isinstance(labels, tuple | list) and all(
+        isinstance(label, str) and label.strip() for label in labels
+    )
+    if not sound or len(set(labels)) < len(labels):
+        raise UserError(
+            f"got LABELS = {labels!r}, expected a tuple of different texts such as "
+            "('yes', 'no'), or () for free text"
+        )
+    return tuple(labels)
 
 
 def load(spec: DataSpec) -> tuple[Sequence[Example], Sequence[Example]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
+from distill.errors import UserError
 from distill.tickets import generator
 from distill.tickets import teacher as simulated
 
@@ -12,10 +13,18 @@ from distill.tickets import teacher as simulated
 def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
     """Tickets of the run's seed: a pool with teacher labels and rationales, and a test set."""
     policy = str(spec.option("policy"))
-    pool = generator.generate(policy, spec.number("num_rows", whole=True), spec.data_seed, "train")
-    test = generator.generate(policy, spec.number("num_test", whole=True), spec.data_seed, "test")
+    pool = generator.generate(policy, _count(spec, "num_rows", "train"), spec.data_seed, "train")
+    test = generator.generate(policy, _count(spec, "num_test", "test"), spec.data_seed, "test")
     accuracy = float(spec.number("teacher_accuracy"))
     return simulated.annotate(pool, policy, accuracy, spec.data_seed), test
+
+
+def _count(spec: DataSpec, option: str, split: str) -> int:
+    """A number of tickets that there are."""
+    count, (first, end) = spec.number(option, whole=True), generator.SPLITS[split]
+    if not 1 <= count <= end - first:
+        raise UserError(f"got {option.upper()} = {count}, expected 1 to {end - first} tickets")
+    return count
 
 
 DATASET = datasets.register(

@@ -180,7 +180,7 @@ MACROS = {
     "TIE_EMBEDDINGS=3": "got 3, expected True or False, set by macro !",
     "VOCABULARY=word": "macro !.*closest: words",
     "NUM_ROWS=all": "got ! = 'all', expected a whole number",
-    "NUM_TEST=0": "got 0 rows for the test split",
+    "NUM_TEST=0": "got ! = 0, expected 1 to",
     "TEACHER_ACCURACY=2": "got ! = 2.0, expected a number from 0 to 1",
     "TEACHER_ACCURACY=good": "got ! = 'good', expected a number",
     "POLICY=natual": "macro !.*closest: natural",

@@ -24,7 +24,6 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `annotate`."""
     command = arguments.add(commands, "annotate", TEXT, configured=False)
     command.epilog = EPILOG
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
     add_flags(command, Options)
     command.add_argument("--api_key", "--key", type=_no_key, help=argparse.SUPPRESS)
     command.set_defaults(run=_run, show=_show)

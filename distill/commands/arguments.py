@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 
-from distill.errors import UserError
+from distill.errors import UserError, closest
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows the default of each flag that has one, where its text does not."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        shown = action.default not in (None, False, "", argparse.SUPPRESS) and action.default != []
+        if shown and "default" not in text and action.option_strings:
+            text += " (default: %(default)s)"
+        return text
 
 
 def add(
@@ -21,7 +34,7 @@ def add(
     Returns:
       The command's parser; the caller sets its defaults `run` and `show`.
     """
-    command = commands.add_parser(name, help=text, description=text)
+    command = commands.add_parser(name, help=text, description=text, formatter_class=HelpFormatter)
     command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     if configured:
         command.add_argument(
@@ -31,11 +44,25 @@ def add(
             metavar="FILE",
             help="a gin file, by path or project name; repeatable, later ones win",
         )
+        command.add_argument(
+            "--gin.NAME",  # taken out of the arguments before they are parsed: here for the help
+            action="append",
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help="--gin.NAME=value sets any macro and overrides the files, e.g. --gin.SEED=1; "
+            "`distill config show` lists the macros, their values and who set them",
+        )
         command.add_argument("--size", help="a file of gin/sizes, by name: tiny, mini, ... xxl")
-        command.add_argument("--engine", help="native or t5x; else the macro ENGINE")
-        command.add_argument("--raw_dir", help="the released data (macro RAW_DIR)")
-        command.add_argument("--vocabulary_path", help="SentencePiece model (VOCABULARY_PATH)")
-        command.add_argument("--seed", type=int, help="macro SEED")
+        command.add_argument("--engine", help="native or t5x; default: the macro ENGINE")
+        command.add_argument(
+            "--raw_dir", help="the released data; default: the macro RAW_DIR, which it sets"
+        )
+        command.add_argument(
+            "--vocabulary_path",
+            help="a SentencePiece model: sets VOCABULARY_PATH, and VOCABULARY = 'sentencepiece' "
+            "and its VOCAB_SIZE unless you set them yourself; default: the macro VOCABULARY_PATH",
+        )
+        command.add_argument("--seed", type=int, help="default: the macro SEED, which it sets")
     if name in ("train", "evaluate", "predict"):
         command.add_argument(
             "--cache_dir",
@@ -43,6 +70,92 @@ def add(
             "default $DISTILL_CACHE_DIR or ~/.cache/distill",
         )
     return command
+
+
+def shorthands(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
+    """The settings of macros that flags stand for, e.g. --seed for SEED.
+
+    --vocabulary_path also sets VOCABULARY and VOCAB_SIZE, unless the user did: on the command
+    line, or in a gin file of theirs. Where another vocabulary is wanted, it says on stderr that the
+    path is ignored.
+
+    Args:
+      options: of a configured command.
+      overrides: `NAME=value` texts of the command line, which go before these.
+
+    Raises:
+      UserError: gin files that do not read.
+    """
+    pairs = (("RAW_DIR", "raw_dir"), ("VOCABULARY_PATH", "vocabulary_path"), ("SEED", "seed"))
+    settings = [
+        f"{macro}={getattr(options, flag)!r}"
+        for macro, flag in pairs
+        if getattr(options, flag, None) is not None
+    ]
+    if getattr(options, "gin_file", None) and getattr(options, "vocabulary_path", None):
+        settings += _vocabulary_settings(options, overrides)
+    return settings
+
+
+def _vocabulary_settings(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
+    from distill.common.progress import to_stderr
+    from distill.config import files, resolve
+    from distill.config.data import T5_VOCAB_SIZE
+
+    read, _, _ = resolve.read_macros(gin_files(options), overrides, options.engine)
+    shipped = set(files.list_gin_files())
+    by_user = {
+        name: settings[-1].where.rpartition(":")[0] not in shipped
+        for name, settings in read.history.items()
+    }
+    value, where = read.value("VOCABULARY"), read.history["VOCABULARY"][-1].where
+    if value == "sentencepiece":
+        return []
+    if by_user["VOCABULARY"]:
+        to_stderr(
+            f"--vocabulary_path={options.vocabulary_path} is ignored: VOCABULARY = {value!r}, set "
+            f"by {where}, reads no model"
+        )
+        return []
+    settings = ["VOCABULARY='sentencepiece'"]
+    if not by_user["VOCAB_SIZE"]:
+        settings.append(f"VOCAB_SIZE={T5_VOCAB_SIZE}")
+    to_stderr(f"--vocabulary_path sets {' and '.join(settings)}")
+    return settings
+
+
+def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str]) -> str:
+    """What to tell about an argument that a command does not take.
+
+    Args:
+      argument: the first such argument, e.g. "--learning_rate=1e-3".
+      options: what the parser did take.
+      known: the command's flags, e.g. "--seed".
+    """
+    command = " ".join(filter(None, (options.command, getattr(options, "action", None))))
+    if not argument.startswith("-"):
+        return f"{command} does not take {argument!r}; see distill {command} --help"
+    flag, equals, value = argument.partition("=")
+    macro = flag.lstrip("-").upper().replace("-", "_")
+    if macro in _macro_names():
+        if not hasattr(options, "engine"):
+            return f"{command} has no flag {flag} and takes no macros, so {macro} is not set here"
+        shown = value if equals else "value"
+        return f"{command} has no flag {flag}; did you mean --gin.{macro}={shown}?"
+    near = ", ".join(closest(flag, known))
+    return f"{command} has no flag {flag}; closest: {near}"
+
+
+def _macro_names() -> set[str]:
+    """Every macro that a gin file of the project declares."""
+    from distill.config import files
+
+    root = files.gin_root()
+    return {
+        name
+        for path in files.list_gin_files()
+        for name in re.findall(r"^([A-Z][A-Z0-9_]*) *=", (root / path).read_text(), re.MULTILINE)
+    }
 
 
 def add_tfds_field(group: argparse._ArgumentGroup) -> None:

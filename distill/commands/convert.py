@@ -41,11 +41,13 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Converts; says what was written and its step."""
+    from distill.common.devices import check_devices
     from distill.config.resolve import resolve
 
     if options.source == options.target:
         raise UserError(f"got --from and --to {options.source}, expected two engines")
     _check_unused_options(options)
+    check_devices()
     if options.source == "native":
         from distill.convert import folders
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from distill.commands import arguments
 from distill.common import flags
+from distill.common.progress import to_stderr
 from distill.errors import UserError
 from distill.tickets.flags import BuildFlags
 
@@ -84,7 +84,7 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
         ):
             name = record["split"] if options.dataset else f"{record['dataset']}/{record['split']}"
             splits[name] = record
-            print(f"{name}: {record['rows']:,} rows read", file=sys.stderr, flush=True)
+            to_stderr(f"{name}: {record['rows']:,} rows read")
         return {"splits": splits}
 
     def show(result: dict[str, object]) -> None:

@@ -43,6 +43,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
 
     def run(options: argparse.Namespace) -> dict[str, object]:
+        from distill.common.devices import check_devices
         from distill.config.resolve import resolve
         from distill.config.weighting import weights_from_lambda
         from distill.data import cache
@@ -55,6 +56,7 @@ def add(commands: argparse._SubParsersAction) -> None:
             )
         if options.pairs < 0 or options.pairs == 1:
             raise UserError(f"got --pairs {options.pairs}, expected 0, or 2 and more")
+        check_devices()
         result = describe_weights(config, cache.load_cache(config.data), options.pairs)
         if options.rationale_lambda is not None:
             label, rationale = weights_from_lambda(options.rationale_lambda)

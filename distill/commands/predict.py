@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `predict`."""
     text = "label new rows with a trained student"
     command = arguments.add(commands, "predict", text, configured=False)
-    command.epilog, command.formatter_class = EPILOG, argparse.RawDescriptionHelpFormatter
+    command.epilog = EPILOG
     command.add_argument("--run_dir", required=True, help="the run folder")
     command.add_argument("text", nargs="*", help="inputs, each one row")
     command.add_argument(

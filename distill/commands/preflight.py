@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
+from distill.common.progress import to_stderr
 from distill.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
@@ -131,4 +131,4 @@ def _search(
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    to_stderr(line)

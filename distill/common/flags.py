@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -111,18 +112,23 @@ def flag_name(field: dataclasses.Field) -> str:
 def check_bounds(settings: object) -> None:
     """Compares the numbers of a dataclass with the bounds of their fields; None has no bounds.
 
+    A number that is not finite is refused whether or not it has bounds.
+
     Raises:
       UserError: a number outside its bounds, or none at all; it names the flag.
     """
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         least, most, above = (field.metadata.get(name) for name in ("least", "most", "above"))
-        if value is None or (least, most, above) == (None, None, None):
+        finite = not isinstance(value, float) or abs(value) <= sys.float_info.max
+        if value is None or (finite and (least, most, above) == (None, None, None)):
             continue
         if above is not None and not above < value < float("inf"):
             expected = f"more than {above}"
         elif (least is not None and not value >= least) or (most is not None and not value <= most):
             expected = f"at least {least}" if most is None else f"{least} to {most}"
+        elif not finite:
+            expected = "a finite number"
         else:
             continue
         raise UserError(f"got --{flag_name(field)} {value}, expected {expected}")

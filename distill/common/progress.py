@@ -10,6 +10,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from distill.common.terminal import printable
+
 _UNCUT = 10_000  # columns; without them tqdm cuts lines at the width of a terminal
 
 Say = Callable[[str], None]
@@ -17,8 +19,8 @@ Note = Callable[[], str]
 
 
 def to_stderr(line: str) -> None:
-    """Prints a line on stderr; a live bar stays below it."""
-    tqdm.write(line, file=sys.stderr)
+    """Prints a line on stderr, control characters escaped; a live bar stays below it."""
+    tqdm.write(printable(line), file=sys.stderr)
     sys.stderr.flush()
 
 
@@ -63,7 +65,7 @@ class Progress(tqdm):
         self._due = float("inf")  # tqdm displays itself once while it is made
         super().__init__(
             total=total,
-            desc=description or None,
+            desc=printable(description, keep="") or None,
             unit=f" {unit}",
             initial=initial,
             file=stream,
@@ -117,7 +119,7 @@ class Progress(tqdm):
 
     def _take_note(self) -> None:
         if self._note is not None:
-            self.postfix = self._note()
+            self.postfix = printable(self._note(), keep="")
 
 
 def _can_draw(stream: TextIO) -> bool:

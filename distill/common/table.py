@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from distill.common.terminal import printable
+
 
 def render_columns(
     header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "", rule: bool = False
@@ -12,7 +14,7 @@ def render_columns(
 
     Args:
       header: names of C columns; () for a table without a header.
-      rows: cells, C a row.
+      rows: cells, C a row; control characters in them are escaped.
       align: "<" or ">" for each column; columns without a sign align left.
       rule: whether a line of dashes follows the header.
 
@@ -20,6 +22,7 @@ def render_columns(
       Lines without trailing blanks, joined by line breaks.
     """
     lines = [header, *rows] if header else list(rows)
+    lines = [[printable(cell, keep="") for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     signs = align.ljust(len(widths), "<")
     if rule:

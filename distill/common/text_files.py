@@ -25,8 +25,16 @@ def check_file(path: epath.Path, fix: str = "") -> None:
       fix: a sentence for the error message: what to do about a missing file.
 
     Raises:
-      UserError: there is no such file.
+      UserError: there is no such file, or it cannot be read.
     """
+    try:
+        _check_file(path, fix)
+    except (OSError, ValueError) as error:  # no permission, a name too long, a zero byte in it
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{str(path)[:200]!r} cannot be read: {reason}. {fix}".strip()) from error
+
+
+def _check_file(path: epath.Path, fix: str) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder, expected a file. {fix}".strip())
     if not path.exists():
@@ -38,6 +46,35 @@ def check_file(path: epath.Path, fix: str = "") -> None:
         else:
             hint = f"there is no folder {path.parent}"
         raise UserError(f"no file {path}; {hint}. {fix}".strip())
+    with path.open("rb"):
+        pass
+
+
+def parse_json(content: bytes | str) -> object:
+    """The value of a JSON text.
+
+    Raises:
+      ValueError: text that is not UTF-8 or not JSON, a number of thousands of digits, or lists in
+        lists without an end: all that `json.loads` takes for an error of one type.
+    """
+    try:
+        return json.loads(content.decode("utf-8") if isinstance(content, bytes) else content)
+    except RecursionError:
+        raise ValueError("lists or objects nested too deeply") from None
+
+
+def read_text(path: epath.Path, fix: str = "") -> str:
+    """The content of a file of text (see `check_file`).
+
+    Raises:
+      UserError: it is not UTF-8; names the line.
+    """
+    content = read_bytes(path, fix)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}: not UTF-8 ({error.reason}). {fix}".strip()) from None
 
 
 def json_object(line: bytes, where: str) -> dict[str, object]:
@@ -47,13 +84,15 @@ def json_object(line: bytes, where: str) -> dict[str, object]:
       UserError: text that is not UTF-8, not JSON or not an object.
     """
     try:
-        fields = json.loads(line.decode("utf-8"))
+        fields = parse_json(line)
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:
         raise UserError(
             f"{where}: not JSON ({error.msg}, column {error.colno}); expected one object a line"
         ) from error
+    except ValueError as error:
+        raise UserError(f"{where}: not JSON ({error}); expected one object a line") from error
     if not isinstance(fields, dict):
         raise UserError(f"{where}: got a JSON {type(fields).__name__}, expected an object")
     return fields

@@ -12,6 +12,8 @@ from distill.errors import UserError, check_types, unknown
 METHODS = ("finetune", "distill_labels", "step_by_step", "single_task")
 LABEL_SOURCES = ("gold", "teacher")
 VOCABULARIES = ("sentencepiece", "bytes", "words")
+T5_VOCAB_SIZE = 32_128  # VOCAB_SIZE for T5's 32,100 pieces (`vocabularies.padded_size`)
+MOST_TOKENS = 65_536  # of a row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,8 @@ class DataSpec:
                 raise unknown(kind, value, names, f"macro {kind.upper().replace(' ', '_')}")
         if self.num_labels < 0:
             raise UserError(f"got NUM_LABELS = {self.num_labels}, expected 0 (all rows) or more")
+        if self.data_seed < 0:
+            raise UserError(f"got DATA_SEED = {self.data_seed}, expected a whole number from 0")
         if not 0 <= self.validation_fraction < 1:
             raise UserError(
                 f"got VALIDATION_FRACTION = {self.validation_fraction}, expected [0, 1)"
@@ -74,6 +78,11 @@ class DataSpec:
                 raise UserError(
                     f"got {macro.upper()} = {getattr(self, macro)}, expected at least 2 "
                     "(one token and EOS)"
+                )
+            if getattr(self, macro) > MOST_TOKENS:
+                raise UserError(
+                    f"got {macro.upper()} = {getattr(self, macro)}, expected at most "
+                    f"{MOST_TOKENS:,}: attention takes memory with the square of the length"
                 )
         if self.vocabulary == "sentencepiece" and not self.vocabulary_path:
             raise UserError(

@@ -54,8 +54,12 @@ def resolve_path(name: str, where: str = "--gin_file") -> str:
     root = gin_root()
     experiments = root / "gin" / "experiments"
     for path in (name, suffixed, root / suffixed, root / "gin" / suffixed, experiments / suffixed):
-        if epath.Path(path).is_file():
-            return str(path)
+        try:
+            if epath.Path(path).is_file():
+                return str(path)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"gin file {name[:200]!r} (from {where}): {reason}") from error
     names = list_gin_files()
     hint = ", ".join(closest(suffixed if "/" in name else f"gin/experiments/{suffixed}", names))
     raise UserError(f"gin file {name!r} not found (from {where}); closest: {hint}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import os
+import sys
 import tokenize
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,11 +20,25 @@ from etils import epath
 from gin import config_parser
 
 from distill.common.digests import sha256
+from distill.common.text_files import read_text
 from distill.config import files
 from distill.errors import UserError, closest
 
 # Read by the command line itself, so that no binding needs to use them.
 CLI_MACROS = frozenset({"ENGINE"})
+# What gin's parser raises: no statement, no such literal, a dict's key that is no value, brackets
+# in brackets without an end.
+_UNREADABLE = (
+    SyntaxError,
+    ValueError,
+    tokenize.TokenError,
+    TypeError,
+    MemoryError,
+    RecursionError,
+)
+_SHOWN = 300  # characters of a message of gin's
+_DEEPEST = 20  # lists and dicts in one another
+_LARGEST = 2**63 - 1  # whole number: more than any setting needs, and has digits to show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +172,7 @@ def parse_override(text: str) -> tuple[str, str]:
     if not value.startswith(("@", "%", "{", "[", "(")):
         try:
             ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
             value = repr(value)
     return name, value
 
@@ -189,7 +204,7 @@ def read_gin(gin_files: Iterable[str], overrides: Sequence[str] = ()) -> Macros:
 def _read_file(path: str, macros: Macros, delegate: _Delegate, parents: tuple[str, ...]) -> None:
     if path in parents:
         raise UserError(f"gin files include each other: {' -> '.join([*parents, path])}")
-    text = epath.Path(path).read_text()
+    text = read_text(epath.Path(path))
     _read_text(text, _short(path), macros, delegate, (*parents, path))
 
 
@@ -202,9 +217,11 @@ def _read_text(
             statement = next(parser)
         except StopIteration:
             return
-        except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        except _UNREADABLE as error:
             line = getattr(error, "lineno", None) or 1
-            raise UserError(f"{label}:{line}: not a gin statement: {error.args[0]}") from None
+            reason = str(error.args[0] if error.args else "").strip() or "nested too deeply"
+            where = label if label.startswith("--") else f"{label}:{line}"
+            raise UserError(f"{where}: not a gin statement: {reason[:_SHOWN]}") from None
         line = statement.location.line_num
         where = label if label.startswith("--") else f"{label}:{line}"
         # The parser has already seen this statement's references.
@@ -214,6 +231,7 @@ def _read_text(
         if isinstance(statement, config_parser.IncludeStatement):
             _read_file(files.resolve_path(statement.filename, where), macros, delegate, parents)
         elif isinstance(statement, config_parser.BindingStatement) and not statement.arg_name:
+            _check_literal(statement.selector, statement.value, where)
             settings = macros.history.setdefault(statement.selector, [])
             settings.append(Setting(statement.value, where))
         elif "/engines/" in label:
@@ -228,6 +246,41 @@ def _read_text(
         ) and not statement.module.startswith("__"):
             macros.imports.setdefault(statement.module, where)
             _note_file(parents, macros)
+
+
+def _check_literal(name: str, value: Any, where: str, depth: int = 0) -> None:
+    """Refuses what no setting has, and no message or file can hold.
+
+    Raises:
+      UserError: names the macro and where it is set.
+    """
+    place = "" if where.startswith("--") else f"{where}: "
+    if depth > _DEEPEST:
+        raise UserError(f"{place}{name} holds more than {_DEEPEST} lists in one another")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise UserError(
+            f"{place}got a whole number of {value.bit_length():,} bits for {name}, expected at "
+            f"most {_LARGEST}"
+        )
+    if isinstance(value, float) and not abs(value) <= sys.float_info.max:
+        raise UserError(f"{place}got {name} = {value}, expected a finite number")
+    if isinstance(value, str) and not value.isascii() and not _is_utf8(value):
+        raise UserError(f"{place}got {name} = {value!r}, which holds half of a surrogate pair")
+    items = value.items() if isinstance(value, dict) else ()
+    for item in (*(each for pair in items for each in pair), *_elements(value)):
+        _check_literal(name, item, where, depth + 1)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _elements(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple | set) else ()
 
 
 def _note_file(parents: tuple[str, ...], macros: Macros) -> None:

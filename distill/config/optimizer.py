@@ -39,7 +39,12 @@ class OptimizerConfig:
     name: str = "adamw"
 
     def __post_init__(self) -> None:
-        macros = {"b1": "ADAM_B1", "b2": "ADAM_B2", "total_steps": "TRAIN_STEPS"}
+        macros = {
+            "b1": "ADAM_B1",
+            "b2": "ADAM_B2",
+            "total_steps": "TRAIN_STEPS",
+            "name": "OPTIMIZER",
+        }
         check_types(self, macros)
         if self.name not in OPTIMIZERS:
             raise unknown("optimizer", self.name, OPTIMIZERS, "macro OPTIMIZER")
@@ -47,10 +52,17 @@ class OptimizerConfig:
             raise unknown("schedule", self.schedule, SCHEDULES, "macro SCHEDULE")
         if not self.learning_rate > 0:
             raise UserError(f"got LEARNING_RATE = {self.learning_rate}, expected more than 0")
-        if not 0 <= self.warmup_steps < self.total_steps:
+        for macro, steps, least in (
+            ("TRAIN_STEPS", self.total_steps, 1),
+            ("WARMUP_STEPS", self.warmup_steps, 0),
+        ):
+            if steps < least:
+                raise UserError(f"got {macro} = {steps}, expected {least} or more")
+        if self.warmup_steps >= self.total_steps:
             raise UserError(
-                f"got WARMUP_STEPS = {self.warmup_steps}, expected 0 or more and fewer than "
-                f"TRAIN_STEPS = {self.total_steps}"
+                f"got TRAIN_STEPS = {self.total_steps} with WARMUP_STEPS = {self.warmup_steps}, "
+                "expected more steps than those of the warm-up: raise TRAIN_STEPS, or lower "
+                "WARMUP_STEPS"
             )
         for macro, value in (("ADAM_B1", self.b1), ("ADAM_B2", self.b2)):
             if not 0 <= value < 1:

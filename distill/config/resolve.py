@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
@@ -163,7 +164,27 @@ def build(read: macros.Macros, values: Mapping[str, object]) -> RunConfig:
             raise UserError(
                 f"{read.history[name][-1].where}: got {name} = {values[name]!r}, expected a literal"
             )
-    return fields.build_run(values)
+    try:
+        return fields.build_run(values)
+    except UserError as error:
+        raise UserError(_in_given_names(read, str(error))) from error
+
+
+def _in_given_names(read: macros.Macros, message: str) -> str:
+    """A message in which a macro that takes its value from another one has that one's name.
+
+    DATA_SEED = %SEED: who sets SEED alone is told of SEED.
+    """
+    for name, settings in read.history.items():
+        source, seen = settings[-1].value, {name}
+        while isinstance(source, macros.Reference) and source.text.startswith("%"):
+            given = source.text[1:]
+            if given in seen or given not in read.history:
+                break
+            seen.add(given)
+            message = re.sub(rf"\b{re.escape(name)}\b", given, message)
+            source = read.history[given][-1].value
+    return message
 
 
 def _absolute(name: str, value: object) -> object:

@@ -18,6 +18,7 @@ _SIZES = (
     "num_encoder_layers",
     "num_decoder_layers",
 )
+_MOST_SIZE, _MOST_LAYERS = 2**20, 1024  # beyond these a student fits no machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +81,11 @@ class T5Config:
         for field in _SIZES:
             least = 2 if field == "vocab_size" else 1
             value = getattr(self, field)
+            most = _MOST_LAYERS if field.endswith("layers") else _MOST_SIZE
             if not _is_int(value) or value < least:
                 raise _wrong(value, f"a whole number of at least {least}", field)
+            if value > most:
+                raise _wrong(value, f"at most {most:,}", field)
         if not _is_number(self.dropout_rate) or not 0 <= self.dropout_rate < 1:
             raise _wrong(
                 self.dropout_rate, "a number from 0 up to, but not including, 1", "dropout_rate"

@@ -8,6 +8,8 @@ from distill.errors import UserError, check_types, unknown
 
 CHECKPOINTS = ("last", "best")
 PARAMETER_SHARDINGS = ("replicated", "zero")
+MOST_ROWS = 65_536  # of a batch
+_BATCHES = ("batch_size", "eval_batch_size", "microbatches")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +71,14 @@ class TrainConfig:
                 continue
             value = getattr(self, field.name)
             least = 0 if field.name in ("seed", "eval_period") else 1
-            if not isinstance(value, int) or value < least:
+            if value < least:
                 raise UserError(
                     f"got {field.name.upper()} = {value!r}, expected a whole number from {least}"
+                )
+            if field.name in _BATCHES and value > MOST_ROWS:
+                raise UserError(
+                    f"got {field.name.upper()} = {value}, expected at most {MOST_ROWS:,}: the rows "
+                    "of a batch are in memory at once"
                 )
         for macro, period in (("SAVE_PERIOD", self.save_period), ("EVAL_PERIOD", self.eval_period)):
             if period % self.log_period and period < self.train_steps:

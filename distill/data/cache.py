@@ -82,8 +82,8 @@ class TokenCache:
 
 
 def cache_dir() -> epath.Path:
-    """$DISTILL_CACHE_DIR, or ~/.cache/distill."""
-    return epath.Path(os.environ.get("DISTILL_CACHE_DIR", "~/.cache/distill")).expanduser()
+    """$DISTILL_CACHE_DIR, or ~/.cache/distill where that is not set or empty."""
+    return epath.Path(os.environ.get("DISTILL_CACHE_DIR") or "~/.cache/distill").expanduser()
 
 
 def load_cache(

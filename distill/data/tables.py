@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from distill.common.text_files import read_bytes
+from distill.common.text_files import parse_json, read_bytes
 from distill.data.examples import Example, assemble, check_name, read_jsonl
 from distill.data.row_file import index_jsonl
 from distill.errors import UserError
@@ -129,8 +128,8 @@ def _header(cells: list[str], where: str) -> list[str]:
 def _list(cell: str, where: str) -> object:
     """The JSON value of a cell of `choices`."""
     try:
-        return json.loads(cell)
-    except json.JSONDecodeError as error:
+        return parse_json(cell)
+    except ValueError as error:
         raise UserError(
             f"{where}: got {cell!r} for `choices`, expected a JSON list of texts such as "
             '["yes", "no"]'

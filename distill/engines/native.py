@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from etils import epath
 
+from distill.common.devices import check_devices
 from distill.common.disk import disk_errors
 from distill.common.progress import Say, to_stderr
 from distill.config.resolve import Resolved
@@ -51,6 +52,7 @@ def train(
       UserError: bad input of any kind, naming it.
     """
     folder = epath.Path(run_dir)
+    check_devices()
     with hosts.barrier("opening the run folder"):
         run_folder.check_run(folder, resolved.text)
         finished = read_finished(folder, progress)

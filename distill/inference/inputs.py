@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from etils import epath
 
 from distill.common.digests import sha256
+from distill.common.hashing import digest64
 from distill.common.text_files import check_file, json_object
-from distill.data.examples import Example
+from distill.data.examples import Example, same_id
 from distill.data.tables import open_table
 from distill.errors import UserError
 from distill.tfds import rows as tfds_rows
@@ -35,6 +36,11 @@ class RowSource:
 
 def of_texts(texts: Sequence[str]) -> RowSource:
     """Each text is a row, `text/0` and so on."""
+    for index, text in enumerate(texts):
+        if not text.strip():
+            raise UserError(f"text {index + 1} of the command line is blank, expected a text")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise UserError(f"text {index + 1} of the command line is not UTF-8")
     rows = [Example(id=f"text/{index}", input=text) for index, text in enumerate(texts)]
     return RowSource(rows, len(rows), {"texts": len(rows)})
 
@@ -76,6 +82,8 @@ def of_stdin(lines: Iterable[bytes]) -> RowSource:
     first = next(numbered, None)
     if first is None:
         raise UserError("stdin is empty; expected JSON objects or texts, one a line")
+    if not first[1].strip():
+        raise UserError("stdin is empty but for a byte order mark; expected a row a line")
     is_json = _is_json(first[1])
     rows = _parsed(itertools.chain([first], numbered), is_json, "stdin", "stdin")
     return RowSource(rows, None, {"stdin": "jsonl" if is_json else "texts"})
@@ -101,17 +109,24 @@ def _texts_of(file: epath.Path) -> Iterator[Example]:
 def _parsed(
     numbered: Iterable[tuple[int, bytes]], is_json: bool, name: str, stem: str
 ) -> Iterator[Example]:
+    lines: dict[int, int] = {}  # of each id, by its hash
     for index, (number, line) in enumerate(numbered):
         where = f"{name}:{number}"
         if is_json:
             fields = json_object(line, where)
             fields.setdefault("id", f"{stem}/{index}")
-            yield Example.from_dict(fields, where)
+            row = Example.from_dict(fields, where)
+            if (key := digest64(row.id)) in lines:
+                raise same_id(where, row.id, lines[key])
+            lines[key] = number
+            yield row
             continue
         try:
             text = line.decode("utf-8").strip()
         except UnicodeDecodeError as error:
             raise UserError(f"{where}: not UTF-8 ({error.reason}); save it as UTF-8") from error
+        if not text:
+            raise UserError(f"{where}: the line is blank, expected a text")
         yield Example(id=f"{stem}/{index}", input=text)
 
 

@@ -11,6 +11,7 @@ import jax
 from etils import epath
 
 from distill.common.accuracy import describe_classes
+from distill.common.devices import check_devices
 from distill.common.progress import to_stderr
 from distill.config.run import RunConfig
 from distill.data import cache as caches
@@ -94,6 +95,7 @@ def load_run(run_dir: epath.PathLike) -> LoadedRun:
     Raises:
       UserError: no run folder, no checkpoint, or one of another size.
     """
+    check_devices()
     share_compilations()
     config, assets = run_folder.read_config(run_dir), run_assets.read(run_dir)
     params = _read_params(run_dir, config)

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from distill.common.atomic import write_json
 from distill.common.progress import Progress, Say
+from distill.common.text_files import parse_json
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.inference.evaluator import Prediction, to_prediction_record
@@ -118,7 +119,7 @@ class _Lines:
             self._number += 1
             where = f"{self._path}:{self._number}"
             try:
-                record = json.loads(line)
+                record = parse_json(line)
                 same = (record["id"], record["input"]) == (row.id, row.input)
             except (ValueError, KeyError, TypeError):
                 raise UserError(f"{where}: not a line of predictions; {_FIX}") from None
@@ -163,8 +164,8 @@ def _check(path: str, made_by: Mapping[str, object]) -> None:
             f"not write it; {_FIX}"
         )
     try:
-        with open(path + SETTINGS, encoding="utf-8") as file:
-            old = dict(json.load(file))
+        with open(path + SETTINGS, "rb") as file:
+            old = dict(parse_json(file.read()))
     except (ValueError, TypeError):
         raise UserError(f"{path}{SETTINGS} does not say what made {path}; {_FIX}") from None
     new = json.loads(json.dumps(made_by))

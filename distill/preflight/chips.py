@@ -16,6 +16,7 @@ import re
 from distill.errors import UserError, unknown
 
 GIB, GB = 2**30, 10**9
+MOST_CHIPS = 16_384  # no slice on offer has more than 9,216
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +104,20 @@ def topology(text: str) -> Topology:
     if chip is None:
         raise unknown("chip", name, CHIPS, "--topology")
     example = "x".join(["4"] * chip.dimensions)
-    if not colon or not re.fullmatch(r"\d+(x\d+)*", sides):
+    if not colon or not re.fullmatch(r"[0-9]+(x[0-9]+)*", sides):
         raise UserError(f"got --topology={text}, expected CHIP:SIDES such as {chip.name}:{example}")
+    if max(map(len, sides.split("x"))) > len(str(MOST_CHIPS)):
+        raise _too_large(text)
     lengths = tuple(int(side) for side in sides.split("x"))
     if len(lengths) != chip.dimensions or 0 in lengths:
         raise UserError(
             f"got --topology={text}, expected {chip.dimensions} sides of at least 1 for "
             f"{chip.name}, such as {chip.name}:{example}"
         )
+    if math.prod(lengths) > MOST_CHIPS:
+        raise _too_large(text)
     return Topology(chip, lengths)
+
+
+def _too_large(text: str) -> UserError:
+    return UserError(f"got --topology={text}, expected at most {MOST_CHIPS:,} chips")

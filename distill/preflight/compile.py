@@ -15,6 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from distill.common.devices import NO_TPU_HOST
 from distill.config.run import RunConfig
 from distill.errors import UserError
 from distill.preflight.chips import Topology
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "TPU_WORKER_HOSTNAMES": "localhost",
+    **NO_TPU_HOST,
     "JAX_PLATFORMS": "cpu",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
-import json
 import os
 import re
 import time
 import urllib.parse
 
 from distill.common.terminal import printable
+from distill.common.text_files import parse_json
+from distill.common.urls import check_http_url
 from distill.errors import UserError
 from distill.teacher.limits import retry_after
 
@@ -110,9 +111,8 @@ def check_url(base_url: str) -> str:
     Raises:
       UserError: another scheme than http(s), or credentials in it.
     """
+    check_http_url(base_url, "--base_url", "http://localhost:8000/v1")
     parts = urllib.parse.urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"got --base_url {base_url!r}, expected e.g. http://localhost:8000/v1")
     if parts.username or parts.password or parts.query:
         raise UserError("--base_url may hold no user, password or query: use --key_env for the key")
     return base_url.rstrip("/")
@@ -227,8 +227,8 @@ def read_answer(content: bytes, seconds: float) -> Answer:
       Retry: it is no JSON object (bad_json), or has no choices (empty_choices).
     """
     try:
-        fields = json.loads(content)
-    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, endless brackets
+        fields = parse_json(content)
+    except ValueError as error:
         raise Retry(Reason.BAD_JSON, f"the answer is not JSON ({error})") from None
     return answer_of(fields, seconds)
 

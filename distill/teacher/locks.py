@@ -11,6 +11,7 @@ import uuid
 
 from etils import epath
 
+from distill.common.text_files import parse_json
 from distill.errors import UserError
 
 _STALE_SECONDS = 900.0
@@ -89,9 +90,11 @@ class ObjectLock:
 
     def _read(self) -> dict:
         try:
-            return json.loads(self._path.read_bytes()) if self._path.exists() else {}
+            held = parse_json(self._path.read_bytes()) if self._path.exists() else {}
         except ValueError:  # half written
             return {}
+        sound = isinstance(held, dict) and isinstance(held.get("time", 0), int | float)
+        return held if sound else {}
 
     def _write(self) -> None:
         holder = f"process {os.getpid()} on {socket.gethostname()}"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 from etils import epath
 
-from distill.common.text_files import read_bytes
+from distill.common.text_files import parse_json, read_bytes
 from distill.errors import UserError, closest
 
 FILE = Path(__file__).resolve().parent / "prices.json"
@@ -38,9 +37,9 @@ def price_of(model: str, path: epath.PathLike | None = None) -> Price | None:
     """
     file = epath.Path(FILE if path is None else path)
     try:
-        listed = json.loads(read_bytes(file))
+        listed = parse_json(read_bytes(file))
         prices = {name: _price(entry) for name, entry in listed.items() if name[:1] != "_"}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise UserError(
             f'{file}: expected {{"model": {{"in": USD, "out": USD}}}} a million tokens ({error})'
         ) from error
@@ -55,6 +54,6 @@ def price_of(model: str, path: epath.PathLike | None = None) -> Price | None:
 
 def _price(entry: dict) -> Price:
     price = Price(float(entry["in"]), float(entry["out"]))
-    if min(price.per_million_in, price.per_million_out) < 0:
-        raise ValueError(f"negative price {entry}")
+    if not all(0 <= usd < float("inf") for usd in dataclasses.astuple(price)):
+        raise ValueError(f"a price below 0, or not finite: {entry}")
     return price

@@ -8,7 +8,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from distill.common.flags import flag
+from distill.common.flags import check_bounds, flag
+from distill.common.text_files import parse_json
 from distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ class Sampling:
 
     model: str = flag("", "the model's name at the endpoint")
     api: str = flag("chat", "form of the requests", choices=tuple(PATHS))
-    temperature: float | None = flag(None, "default: 0 for one sample, 0.7 for several")
-    top_p: float | None = flag(None, "nucleus sampling; default: the server's")
+    temperature: float | None = flag(
+        None, "default: 0 for one sample, 0.7 for several", least=0, most=100
+    )
+    top_p: float | None = flag(None, "nucleus sampling; default: the server's", least=0, most=1)
     max_tokens: int | None = flag(None, "of a completion; default: the prompt's")
     seed: int | None = flag(
         None, "sample k is drawn with this + k (if the server can)", name="sample_seed"
@@ -46,11 +49,12 @@ class Sampling:
     stops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if self.api not in PATHS:
             raise UserError(f"got --api {self.api!r}, expected one of {', '.join(PATHS)}")
         try:
-            extra = json.loads(self.extra)
-        except json.JSONDecodeError as error:
+            extra = parse_json(self.extra)
+        except ValueError as error:
             raise UserError(f"--extra: got {self.extra!r}, expected a JSON object") from error
         if not isinstance(extra, dict):
             raise UserError(f"--extra: got {self.extra!r}, expected a JSON object")
@@ -58,7 +62,7 @@ class Sampling:
         if self.max_tokens is not None:
             lengths["--max_tokens"] = self.max_tokens
         for name, length in lengths.items():
-            if not isinstance(length, int) or length < 1:
+            if not isinstance(length, int) or isinstance(length, bool) or length < 1:
                 raise UserError(
                     f"got {name} {length!r}, expected at least 1: some servers take 0 as unlimited"
                 )

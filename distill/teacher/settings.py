@@ -52,7 +52,7 @@ class Connection:
         "OPENAI_API_KEY", "the environment variable with the API key", metavar="NAME"
     )
     any_model: bool = flag(False, "take answers of a model of another name")
-    timeout: float = flag(120.0, "seconds for one request", least=1e-3)
+    timeout: float = flag(120.0, "seconds for one request", least=1e-3, most=86400)
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -67,12 +67,14 @@ class Settings:
       longest_wait: seconds; a Retry-After beyond this stops the job.
     """
 
-    samples: int = flag(1, "answers per row; the majority's label counts", least=1)
-    concurrency: int = flag(16, "requests under way at once", least=1)
-    requests_per_minute: float | None = flag(None, "limit; default: none", above=0)
-    tokens_per_minute: float | None = flag(None, "limit; default: none", above=0)
+    samples: int = flag(1, "answers per row; the majority's label counts", least=1, most=10_000)
+    concurrency: int = flag(16, "requests under way at once", least=1, most=10_000)
+    requests_per_minute: float | None = flag(None, "limit; default: none", least=0.001)
+    tokens_per_minute: float | None = flag(None, "limit; default: none", least=1)
     max_attempts: int = flag(10, "requests before a row fails", least=1)
-    backoff_base: float = flag(0.5, "first wait after a failure", name="backoff_seconds", least=0)
+    backoff_base: float = flag(
+        0.5, "first wait after a failure", name="backoff_seconds", least=0, most=86400
+    )
     max_failures: int = flag(50, "rows that fail in turn until the job stops", least=1)
     max_rows: int | None = flag(None, "ask for so many rows, then stop", least=0)
     max_cost: float | None = flag(None, "stop before this run costs more", metavar="USD", least=0)
@@ -80,7 +82,7 @@ class Settings:
         None, 'JSON: {"model": {"in": USD, "out": USD}} per million tokens', metavar="FILE"
     )
     retry_failed: bool = flag(False, "ask again for rows that failed before")
-    progress_seconds: float = flag(10.0, "between progress lines; 0: none")
+    progress_seconds: float = flag(10.0, "between progress lines; 0: none", least=0)
     backoff_longest: float = 60.0
     longest_wait: float = 600.0
 

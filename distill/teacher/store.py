@@ -23,13 +23,15 @@ from collections.abc import Iterator
 from etils import epath
 
 from distill.common import atomic
+from distill.common.text_files import parse_json
 from distill.errors import UserError
 from distill.teacher.locks import FileLock, ObjectLock
 
 SCHEMA = 1
 _HEAD = re.compile(rb'\{"key": "([0-9a-f]{32})", "ok": (true|false), ')
 _OBJECTS = 16  # kept in memory; answers of neighboring rows lie in neighboring objects
-_NAME = re.compile(r"shard-(\d{5,})\.jsonl")
+_NAME = re.compile(r"shard-([0-9]{5,})\.jsonl")
+_MOST_SHARDS = 99_999  # of the five digits of their names: two billion answers
 
 
 class Store:
@@ -93,8 +95,7 @@ class Store:
         place = self._index.get(bytes.fromhex(key))
         if place is None:
             return None
-        shard, offset = (place >> 1) & 0xFFFFFF, place >> 25
-        return json.loads(self._line(shard, offset))
+        return self._record((place >> 1) & 0xFFFFFF, place >> 25)
 
     def append(self, record: dict[str, object]) -> None:
         """Adds a record (with `key` and `ok`); it is written when this returns, if local."""
@@ -127,10 +128,16 @@ class Store:
 
     def described(self) -> list[dict[str, object]]:
         """What `describe` kept."""
-        return [
-            json.loads(path.read_bytes())
-            for path in sorted(self.path.glob("asked-*.json"), key=lambda path: path.name)
-        ]
+        described = []
+        for path in sorted(self.path.glob("asked-*.json"), key=lambda path: path.name):
+            try:
+                settings = parse_json(path.read_bytes())
+            except ValueError as error:
+                raise UserError(f"{path}: not JSON ({error}); remove it") from error
+            if not isinstance(settings, dict):
+                raise UserError(f"{path}: expected a JSON object; remove it")
+            described.append(settings)
+        return described
 
     def sync_if_due(self) -> None:
         """Syncs if enough records, or the oldest for long enough, wait for it.
@@ -173,13 +180,32 @@ class Store:
     def records(self) -> Iterator[dict[str, object]]:
         """All records that count, in the order in which they were written."""
         for place in sorted(self._index.values(), key=lambda p: ((p >> 1) & 0xFFFFFF, p >> 25)):
-            yield json.loads(self._line((place >> 1) & 0xFFFFFF, place >> 25))
+            yield self._record((place >> 1) & 0xFFFFFF, place >> 25)
+
+    def _record(self, shard: int, offset: int) -> dict[str, object]:
+        """The record at a place.
+
+        Raises:
+          UserError: it is damaged, with file and line.
+        """
+        try:
+            record = parse_json(self._line(shard, offset))
+            problem = _problem(record)
+        except ValueError as error:
+            problem = f"not JSON ({error})"
+        if not problem:
+            return record
+        with self._shards[shard].open("rb") as file:
+            line = file.read(offset).count(b"\n") + 1
+        raise UserError(
+            f"{self._shards[shard]}:{line}: {problem}; remove the line (its row is asked for again)"
+        )
 
     def _open(self) -> None:
         header_path = self.path / "store.json"
         if header_path.exists():
             try:
-                schema = json.loads(header_path.read_bytes()).get("schema")
+                schema = parse_json(header_path.read_bytes()).get("schema")
             except (ValueError, AttributeError) as error:
                 raise UserError(f"{header_path}: not JSON; is {self.path} a store?") from error
             if schema != SCHEMA:
@@ -197,6 +223,11 @@ class Store:
         if not self._read_only and not header_path.exists():
             atomic.write_json(header_path, {"schema": SCHEMA})
         for number, path in shards:
+            if number > _MOST_SHARDS:
+                raise UserError(
+                    f"{path}: expected a number of at most {_MOST_SHARDS:,}, as the store writes "
+                    "them; move the file away"
+                )
             # A number that is missing was lost by hand; the list keeps number = position.
             while len(self._shards) < number:
                 self._shards.append(self.path / _shard_name(len(self._shards)))
@@ -293,7 +324,22 @@ def _shard_name(number: int) -> str:
 
 def _is_json(line: bytes) -> bool:
     try:
-        json.loads(line)
+        parse_json(line)
     except ValueError:
         return False
     return True
+
+
+def _problem(record: object) -> str:
+    """What is wrong with a record, "" if nothing is."""
+    if not isinstance(record, dict):
+        return "not an object"
+    name = "completion" if record.get("ok") else "failure"
+    if not isinstance(record.get(name), str):
+        return f"no text for {name!r}"
+    usage = record.get("usage") or {}
+    if not isinstance(usage, dict) or any(
+        type(usage.get(name, 0)) not in (int, float) for name in ("in", "out")
+    ):
+        return "no numbers for 'usage'"
+    return ""

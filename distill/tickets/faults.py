@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 from collections.abc import Mapping
 
 from etils import epath
 
 from distill.common.hashing import uniform
-from distill.common.text_files import read_bytes
+from distill.common.text_files import parse_json, read_bytes
 from distill.errors import UserError, unknown
 
 KINDS: Mapping[str, str] = {
@@ -86,7 +85,7 @@ def read_plan(path: epath.PathLike) -> FaultPlan:
       UserError: a missing file, one that is no JSON object, or unknown names.
     """
     try:
-        return FaultPlan(**json.loads(read_bytes(epath.Path(path))))
+        return FaultPlan(**parse_json(read_bytes(epath.Path(path))))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: not a fault plan ({error})") from error
 

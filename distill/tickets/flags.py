@@ -16,8 +16,8 @@ class TicketFlags:
     """Which tickets are generated where no rows are named."""
 
     policy: str = flag("natural", "natural or hard")
-    rows: int = flag(2000, "number of tickets")
-    seed: int = flag(0, "which tickets")
+    rows: int = flag(2000, "number of tickets", least=1)
+    seed: int = flag(0, "which tickets", least=0)
     teacher_accuracy: float = flag(1.0, "of the simulated teacher", least=0, most=1)
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class TicketFlags:
 class BuildFlags(TicketFlags):
     """The tickets of a TFDS dataset: those to train on, and a test set."""
 
-    test_rows: int = flag(1000, "rows to test")
+    test_rows: int = flag(1000, "rows to test", least=1)
 
     def settings(self) -> dict[str, object]:
         """The fields of `TicketsConfig`, the TFDS builder's configuration."""

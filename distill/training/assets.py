@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from etils import epath
 
 from distill.common.atomic import write_bytes, write_json
 from distill.common.digests import sha256
+from distill.common.text_files import parse_json
 from distill.config.data import VOCABULARIES, DataSpec
 from distill.data import datasets
 from distill.data.input_forms import FORMS, PLAIN
@@ -180,7 +180,7 @@ def read(folder: epath.PathLike) -> Assets:
 def _parse(path: epath.Path) -> dict:
     """The content of student.json, once its form is known to be right."""
     try:
-        described = json.loads(path.read_bytes())
+        described = parse_json(path.read_bytes())
         sound = (
             described["format"] == FORMAT
             and described["vocabulary"]["kind"] in VOCABULARIES

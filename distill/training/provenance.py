@@ -14,6 +14,7 @@ from etils import epath
 
 import distill
 from distill.common.atomic import write_json, write_text
+from distill.common.text_files import parse_json
 from distill.config.resolve import Resolved
 from distill.data.cache import TokenCache
 from distill.data.data_line import summarize_data
@@ -187,7 +188,7 @@ def _read_run(folder: epath.PathLike) -> dict:
     if not path.exists():
         return {}
     try:
-        run = json.loads(path.read_bytes())
+        run = parse_json(path.read_bytes())
         texts = (*run["files"].items(), *run["row_digests"].items(), *run["bindings"].items())
         sound = all(isinstance(text, str) for pair in texts for text in pair)
         sound &= run["row_digests"].keys() == run["rows"].keys()

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 import sys
@@ -20,6 +19,7 @@ from etils import epath
 
 from distill.common.atomic import write_json, write_text
 from distill.common.digests import git_blob, sha256
+from distill.common.text_files import parse_json
 from distill.data.download import addresses, unzip
 from distill.data.download.addresses import SOURCES, DownloadSource
 from distill.data.download.transfer import download
@@ -167,6 +167,9 @@ def _read_records(output: epath.Path) -> dict[str, dict[str, object]]:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text())["files"]
-    except (ValueError, KeyError, TypeError) as error:
+        records = parse_json(path.read_bytes())["files"]
+        if any(not isinstance(record["sha256"], str) for record in records.values()):
+            raise TypeError("a sha256 that is no text")
+        return records
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it and run this again") from error

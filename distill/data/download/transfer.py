@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,10 +14,12 @@ from etils import epath
 
 from distill.common.atomic import atomic_path
 from distill.common.progress import Progress
+from distill.common.urls import check_http_url
 from distill.errors import UserError
 
 _BLOCK = 1 << 20
 _TIMEOUT_SECONDS = 30
+_STORES = ("gs", "s3")  # that epath reads
 
 
 def download(url: str, path: epath.Path, check: Callable[[epath.Path], None], fix: str) -> None:
@@ -50,12 +53,19 @@ def download(url: str, path: epath.Path, check: Callable[[epath.Path], None], fi
 def _open(url: str, fix: str) -> Iterator[tuple[BinaryIO, int | None]]:
     """The bytes of an address and their number, if it is announced."""
     if not url.startswith(("http://", "https://")):
+        scheme, colon, _ = url.partition("://")
+        if colon and scheme not in _STORES:
+            raise UserError(
+                f"got the address {url!r}, expected http://, https://, a folder, or "
+                f"{' or '.join(f'{name}://' for name in _STORES)}. {fix}"
+            )
         source = epath.Path(url)
         if not source.exists():
             raise UserError(f"no file {url}. {fix}")
         with source.open("rb") as file:
             yield file, source.stat().length
         return
+    check_http_url(url, "the address", "https://example.org/data.zip")
     request = urllib.request.Request(url, headers={"User-Agent": "distill"})
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
@@ -66,6 +76,8 @@ def _open(url: str, fix: str) -> Iterator[tuple[BinaryIO, int | None]]:
         raise UserError(f"cannot reach {url} ({reason}). {fix}") from error
     with response:
         size = response.headers.get("Content-Length")
+        if size and not re.fullmatch(r"[0-9]{1,18}", size):
+            raise UserError(f"{url} announces {size!r} as its Content-Length, no number. {fix}")
         yield response, int(size) if size else None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 from etils import epath
@@ -16,6 +18,7 @@ from distill.errors import UserError
 FOLDER = "datasets"
 _IGNORED = ("__MACOSX", ".DS_Store")
 _BLOCK = 1 << 20
+_ENCRYPTED = 1  # bit of a member's flags
 
 
 def unpack(zip_path: epath.Path, folder: epath.Path, stamp: str) -> None:
@@ -47,7 +50,7 @@ def unpack(zip_path: epath.Path, folder: epath.Path, stamp: str) -> None:
             with atomic_directory(folder, mark.name) as scratch:
                 _unpack_members(archive, members, scratch)
                 (scratch / mark.name).write_text(stamp)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
         raise UserError(
             f"{zip_path} is not a whole zip ({error}); remove it and fetch again"
         ) from error
@@ -60,10 +63,22 @@ def _members(
     members = {}
     for info in archive.infolist():
         parts = _safe_parts(info, zip_path)
-        if not info.is_dir() and not set(_IGNORED) & set(parts):
+        if info.flag_bits & _ENCRYPTED:
+            raise UserError(
+                f"{zip_path} is locked by a password: this is not the released file; nothing was "
+                "unpacked"
+            )
+        if parts and not info.is_dir() and not set(_IGNORED) & set(parts):
             members[parts] = info
     if not members:
         raise UserError(f"{zip_path} holds no files; remove it and fetch again")
+    for parts in members:
+        above = next((parts[:n] for n in range(1, len(parts)) if parts[:n] in members), None)
+        if above:
+            raise UserError(
+                f"{zip_path} has {'/'.join(above)!r} as a file and as a folder: this is not the "
+                "released file; nothing was unpacked"
+            )
     if {parts[0] for parts in members} == {FOLDER}:
         return {parts[1:]: info for parts, info in members.items()}
     return members

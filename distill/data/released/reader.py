@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Sequence
 
 from etils import epath
 
 from distill.common.accuracy import matches_exactly
-from distill.common.text_files import json_lines, read_bytes
+from distill.common.text_files import json_lines, parse_json, read_bytes
 from distill.data.examples import Example, teacher_accuracy
 from distill.data.released.rows import KINDS, Parser
 from distill.errors import UserError, closest, unknown
@@ -161,7 +160,7 @@ def _texts(path: epath.Path) -> list[str]:
     """
     content = read_bytes(path, _FIX)
     try:
-        texts = json.loads(content.decode("utf-8"))
+        texts = parse_json(content)
     except ValueError as error:  # bad UTF-8 or bad JSON
         raise UserError(f"{path}: not JSON ({error}); copy the released file again") from error
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from distill.config.data import DataSpec
@@ -22,13 +23,15 @@ def raw_dir(spec: DataSpec) -> str:
     Raises:
       UserError: macro RAW_DIR is not set.
     """
-    folder = str(spec.option("raw_dir", ""))
+    folder = spec.option("raw_dir", "")
+    if not isinstance(folder, str | os.PathLike):
+        raise UserError(f"got RAW_DIR = {folder!r}, expected the name of a folder")
     if not folder:
         raise UserError(
             "macro RAW_DIR is not set: give the folder of the data that the paper's authors "
             "released with --raw_dir=... (see docs/data.md)"
         )
-    return folder
+    return str(folder)
 
 
 def read_split(spec: DataSpec, name: str, split: str) -> list[Example]:
@@ -55,7 +58,7 @@ def nli(name: str) -> datasets.Dataset:
     """
 
     def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
-        form, (train, test) = _form(spec), _splits(spec)
+        form, (train, test) = _form(spec), _splits(spec, name)
         splits: tuple[list[Example], ...] = (read_split(spec, name, train),)
         if test:
             splits += (read_split(spec, name, test),)
@@ -68,7 +71,7 @@ def nli(name: str) -> datasets.Dataset:
         name=name,
         load=load,
         labels=lambda spec: NLI_LABELS,
-        files=lambda spec: files(spec, *((name, split) for split in _splits(spec) if split)),
+        files=lambda spec: files(spec, *((name, split) for split in _splits(spec, name) if split)),
         correct=KINDS[name].correct,
         group=premises.premise_of,
         eos_mark=_eos_mark,
@@ -88,8 +91,11 @@ def _form(spec: DataSpec) -> Callable[[Example], Example]:
     return forms[name]
 
 
-def _splits(spec: DataSpec) -> tuple[str, str]:
+def _splits(spec: DataSpec, name: str) -> tuple[str, str]:
     train, test = str(spec.option("raw_split")), str(spec.option("raw_test_split", ""))
+    for macro, split in (("RAW_SPLIT", train), ("RAW_TEST_SPLIT", test or train)):
+        if split not in KINDS[name].splits:
+            raise unknown("split", split, KINDS[name].splits, f"macro {macro}")
     if train == test:
         raise UserError(
             f"RAW_SPLIT and RAW_TEST_SPLIT both name {train!r}: the student would be tested on "

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
+from distill.common.devices import quiet_libtpu
 from distill.common.disk import disk_errors
 from distill.common.progress import to_stderr
 from distill.config import files, macros
@@ -77,6 +78,7 @@ def train(
         the vocabulary are wrong; T5X failed (with the end of its log).
     """
     require_t5x()
+    quiet_libtpu()  # in T5X's process too
     from distill.engines import results
 
     config = resolved.run

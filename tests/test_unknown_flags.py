@@ -1,0 +1,108 @@
+"""Flags that a command does not have, --help, --vocabulary_path, and faults of the program."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+
+import pytest
+
+import tasks  # registers the datasets  # noqa: F401
+from distill import cli
+from distill.commands import config
+
+TICKETS = "--gin_file=tickets_step_by_step"
+JSONL = "--gin_file=jsonl_step_by_step"
+
+FLAGS = {
+    "--learning_rate=1e-3": (["train", TICKETS], r"did you mean --gin.LEARNING_RATE=1e-3\?"),
+    "--train-steps": (["config", "show", TICKETS], r"did you mean --gin.TRAIN_STEPS=value\?"),
+    "--labels=x": (["train", JSONL], r"did you mean --gin.LABELS=x\?"),
+    "--sed=1": (["train", TICKETS], "train has no flag --sed; closest: --seed"),
+    "--bem=3": (["predict", "--run_dir=x", "a"], "predict has no flag --bem; closest: --beam"),
+    "--lamda=3": (["loss-weights", TICKETS], "no flag --lamda; closest: --lambda"),
+    "--raw_dri=x": (["data", "summary", "--raw_dir=x"], "data summary has no flag .*: --raw_dir"),
+    "--batch_size=8": (["evaluate", "--run_dir=x"], "takes no macros, so BATCH_SIZE is not set"),
+    "surplus": (["evaluate", "--run_dir=x"], "evaluate does not take 'surplus'"),
+}
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_an_unknown_flag_names_what_was_meant(flag, capsys):
+    argv, message = FLAGS[flag]
+    assert cli.main([*argv, flag]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("distill: ") and re.search(message, line)
+
+
+COMMANDS = ["train", "config", "loss-weights", "preflight", "convert"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "predict", "evaluate", "annotate"])
+def test_help_tells_of_macros_and_defaults(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert ("--gin.NAME=value" in out) == (command in COMMANDS)
+    expected = {"predict": "(default: 4096)", "loss-weights": "(default: 64)"}
+    assert expected.get(command, "default") in out
+
+
+def _values(capsys, *arguments):
+    import json
+
+    code = cli.main(["config", "show", JSONL, "--json", *arguments])
+    out, err = capsys.readouterr()
+    assert code == 0
+    macros = json.loads(out)["macros"]
+    return macros["VOCABULARY"]["value"], macros["VOCAB_SIZE"]["value"], err
+
+
+def test_a_vocabulary_path_sets_the_vocabulary(capsys, tmp_path):
+    path = "--vocabulary_path=t5.model"
+    assert _values(capsys)[:2] == ("bytes", 264)
+    kind, size, err = _values(capsys, path)
+    assert (kind, size) == ("sentencepiece", 32128) and "VOCAB_SIZE=32128" in err
+    assert _values(capsys, path, "--gin.VOCAB_SIZE=32256")[:2] == ("sentencepiece", 32256)
+    kind, size, err = _values(capsys, path, "--gin.VOCABULARY=bytes")
+    assert (kind, size) == ("bytes", 264) and "is ignored: VOCABULARY = 'bytes'" in err
+    mine = tmp_path / "mine.gin"
+    mine.write_text("VOCABULARY = 'words'\n")
+    kind, _, err = _values(capsys, path, f"--gin_file={mine}")
+    assert kind == "words" and f"set by {mine}:1" in err
+    kind, _, err = _values(capsys, path, "--gin.VOCABULARY=sentencepiece")
+    assert kind == "sentencepiece" and not err
+
+
+def test_the_size_is_that_of_the_padded_model():
+    from distill.config.data import T5_VOCAB_SIZE
+    from distill.data.vocabularies import _T5_PIECES, padded_size
+
+    assert padded_size(_T5_PIECES) == T5_VOCAB_SIZE
+
+
+def test_a_fault_of_the_program_is_an_internal_error(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def fail(options):
+        raise KeyError("colum\x1b")
+
+    monkeypatch.setattr(config.arguments, "gin_files", fail)
+    assert cli.main(["config", "show", TICKETS]) == 70
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "internal error" in line and "KeyError" in line and "report" in line
+    assert "\x1b" not in line
+    (log,) = tmp_path.glob("distill-error-*.log")
+    assert str(log) in line and stat.S_IMODE(log.stat().st_mode) == 0o600
+    text = log.read_text()
+    assert "Traceback" in text and "in fail" in text and TICKETS in text
+
+
+def test_nobody_reads_stdout(tmp_path):
+    command = [sys.executable, "-m", "distill.cli", "config", "show", TICKETS]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert done.returncode == 141 and not done.stderr
