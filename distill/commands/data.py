@@ -6,7 +6,6 @@ import argparse
 
 from distill.commands import arguments
 from distill.common import flags
-from distill.common.progress import to_stderr
 from distill.errors import UserError
 from distill.tickets.flags import BuildFlags
 
@@ -76,6 +75,7 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--dataset", help="esnli, anli1, cqa, svamp or asdiv alone")
 
     def run(options: argparse.Namespace) -> dict[str, object]:
+        from distill.common.progress import to_stderr
         from distill.data.released.summary import summarize_released
 
         splits = {}

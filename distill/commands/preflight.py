@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
-from distill.common.progress import to_stderr
 from distill.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
@@ -131,4 +130,6 @@ def _search(
 
 
 def _say(line: str) -> None:
+    from distill.common.progress import to_stderr
+
     to_stderr(line)
