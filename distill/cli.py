@@ -20,14 +20,15 @@ from distill.commands import (
     preflight,
     train,
 )
+from distill.common.progress import PERIOD, Stage
 from distill.common.terminal import printable
 from distill.errors import CheckFailed, UserError
 
 EPILOG = """\
 A run is a gin file of gin/experiments and, where you like, settings on top of it:
 
-  distill train --gin_file=gin/experiments/tickets_step_by_step.gin --gin.SEED=1
-  distill predict --run_dir=runs/tickets_step_by_step "my fan seems burnt ."
+  distill train --gin_file=gin/experiments/tickets_step_by_step.gin --run_dir=runs/my_tickets
+  distill predict --run_dir=runs/my_tickets "my fan seems burnt ."
   distill config explain LABEL_WEIGHT --gin_file=gin/experiments/tickets_step_by_step.gin
 """
 
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["DISTILL_CACHE_DIR"] = options.cache_dir
     code = 0
     try:
-        result = options.run(options)
+        with Stage(f"distill {options.command} is at work", delay=PERIOD):
+            result = options.run(options)
     except CheckFailed as failure:
         print(f"distill: {printable(str(failure))}", file=sys.stderr)
         result, code = failure.result, 2

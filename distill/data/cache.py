@@ -29,6 +29,7 @@ from etils import epath
 
 from distill.common.atomic import atomic_directory
 from distill.common.digests import sha256
+from distill.common.progress import Stage, loading_tensorflow
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
@@ -89,7 +90,8 @@ def load_cache(spec: DataSpec, digests: Mapping[str, str] | None = None) -> Toke
       UserError: what the readers, the budget or the vocabulary check complain of.
     """
     if digests is None:
-        digests = datasets.file_digests(spec)
+        with Stage("reading the digests of the data"):
+            digests = datasets.file_digests(spec)
     folder = _folder(spec, digests)
     if not (folder / _META).exists():
         _write(folder, spec, digests)
@@ -104,7 +106,8 @@ def stored_words(spec: DataSpec) -> list[str]:
 
 def vocabulary_of(spec: DataSpec) -> seqio.Vocabulary:
     """The vocabulary that `spec` asks for; words are those of the cache if it is there."""
-    from distill.data.vocabularies import make_vocabulary  # loads tensorflow
+    with loading_tensorflow():
+        from distill.data.vocabularies import make_vocabulary
 
     words: Sequence[str] = ()
     if spec.vocabulary == "words":
@@ -131,7 +134,8 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
 
 
 def _write(folder: epath.Path, spec: DataSpec, digests: Mapping[str, str]) -> None:
-    from distill.data import tokenization  # loads tensorflow
+    with loading_tensorflow():
+        from distill.data import tokenization
 
     with atomic_directory(folder, mark=_META) as scratch:
         _fill(scratch, spec, digests, tokenization)
@@ -144,8 +148,9 @@ def _fill(
     row_digests = {}
     for split in datasets.SPLITS:
         rows = (dataclasses.replace(row, split=split) for row in splits[split])
-        write_row_file(scratch / f"{split}.jsonl", rows)
-        row_digests[split] = sha256(scratch / f"{split}.jsonl")
+        with Stage(f"storing the {split} rows"):
+            write_row_file(scratch / f"{split}.jsonl", rows)
+            row_digests[split] = sha256(scratch / f"{split}.jsonl")
     if spec.vocabulary == "words":
         (scratch / _WORDS).write_text("\n".join(words.words))
     meta = {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from etils import epath
 
-from distill.common.progress import to_stderr
+from distill.common.progress import Stage, lines_to, to_stderr
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.data import cache as caches
@@ -45,7 +45,6 @@ def train(
     Raises:
       UserError: bad input of any kind, naming it.
     """
-    config = resolved.run
     folder = epath.Path(run_dir)
     with hosts.barrier("opening the run folder"):
         run_folder.check_run(folder, resolved.text)
@@ -56,6 +55,18 @@ def train(
     share_compilations()
     hosts.check_connected()
     progress = hosts.host0_only(progress)
+    with lines_to(progress):
+        return _train_and_score(resolved, folder, progress, profile, began)
+
+
+def _train_and_score(
+    resolved: Resolved,
+    folder: epath.Path,
+    progress: Callable[[str], None],
+    profile: bool,
+    began: float,
+) -> dict[str, object]:
+    config = resolved.run
     with hosts.barrier("preparing the run"):
         cache, assets = load_data(config, folder)
         evaluator = make_evaluator(config, assets)
@@ -89,7 +100,8 @@ def load_data(config: RunConfig, folder: epath.Path) -> tuple[caches.TokenCache,
     Raises:
       UserError: data or vocabulary that the folder's run was not trained on; see `caches.load`.
     """
-    digests = datasets.file_digests(config.data)
+    with Stage("reading the digests of the data"):
+        digests = datasets.file_digests(config.data)
     provenance.check_files(folder, digests)
     cache = caches.load_cache(config.data, digests)
     provenance.check_rows(folder, cache.meta)

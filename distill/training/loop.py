@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -12,8 +13,9 @@ import numpy as np
 from etils import epath
 
 from distill.common.atomic import write_json
-from distill.common.progress import Progress, to_stderr
+from distill.common.progress import Progress, Stage, format_duration, to_stderr
 from distill.config.run import RunConfig
+from distill.config.train import TrainConfig
 from distill.data.batches import BatchStream
 from distill.data.cache import TokenCache
 from distill.errors import UserError
@@ -27,6 +29,7 @@ from distill.training.step import TrainState
 
 _ACCURACY = "validation_accuracy"
 PROFILE_AFTER, PROFILE_STEPS = 10, 5
+TIMED_STEPS = 20  # that an estimate is made from, unless they take more than a second
 
 
 @dataclasses.dataclass
@@ -115,19 +118,33 @@ def fit(
     train = trainer.config.train
     has_validation = bool(trainer.cache.rows["validation"])
     keeps_best = train.checkpoint == "best"
-    with Checkpoints(folder, train.keep_checkpoints, keeps_best) as checkpoints:
-        state = trainer.init()
+    with (
+        Checkpoints(folder, train.keep_checkpoints, keeps_best) as checkpoints,
+        contextlib.ExitStack() as stack,
+    ):
+        with Stage("making the first parameters"):
+            state = jax.block_until_ready(trainer.init())
         start = 0
         if checkpoints.latest_step is not None:
             checkpoints.prune()
-            state = checkpoints.restore(state)
+            with Stage("reading the newest checkpoint"):
+                state = checkpoints.restore(state)
             start = int(state.step)
             progress(f"resumed at step {start}")
         metrics_log = MetricsLog(folder, start, writes=hosts.is_host0())
         profiler = _Profiler(folder / "profile", start) if profile else None
-        window = MetricAccumulator(trainer, start, progress, metrics_log, folder)
+        window = stack.enter_context(
+            MetricAccumulator(trainer, start, progress, metrics_log, folder)
+        )
         for step, batch in enumerate(trainer.stream.batches(start, train.train_steps), start + 1):
-            state, metrics = trainer.train_step(state, meshes.put_batch(batch, trainer.mesh))
+            placed = meshes.put_batch(batch, trainer.mesh)
+            if step == start + 1:
+                with Stage("compiling the training step (kept for later runs)") as compiling:
+                    state, metrics = jax.block_until_ready(trainer.train_step(state, placed))
+                first_steps = FirstSteps(train, step, compiling.seconds, progress)
+            else:
+                state, metrics = trainer.train_step(state, placed)
+                first_steps.after(step, metrics)
             last = step == train.train_steps
             window.add(metrics)
             if profiler:
@@ -141,11 +158,54 @@ def fit(
                 progress(f"step {step}: validation accuracy {accuracy:.3f}")
             if step % train.save_period == 0 or last or checkpoints.is_best(accuracy):
                 checkpoints.save(state, accuracy)
-        window.close()
         metrics_log.close()
         if profiler:
             profiler.close()
         return checkpoints.restore(state, best=True) if keeps_best else state
+
+
+class FirstSteps:
+    """Times the steps after the one that compiled, and says how long the run will take."""
+
+    def __init__(
+        self,
+        train: TrainConfig,
+        first: int,
+        compile_seconds: float,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Starts the clock, after the first step.
+
+        Args:
+          train: steps of the run.
+          first: number of the step that has just been done.
+          compile_seconds: that it took.
+          progress: takes the line.
+        """
+        self._train, self._first, self._compile_seconds = train, first, compile_seconds
+        self._progress, self._began, self._told = progress, time.monotonic(), False
+
+    def after(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Tells the time once a second, or TIMED_STEPS steps, have passed."""
+        if self._told:
+            return
+        jax.block_until_ready(metrics)
+        seconds, steps = time.monotonic() - self._began, step - self._first
+        if seconds < 1 and steps < TIMED_STEPS:
+            return
+        self._told = True
+        left = self._train.train_steps - step
+        speed = (
+            f"{steps / seconds:.3g} steps/s"
+            if steps > seconds
+            else f"{seconds / steps:.3g} s a step"
+        )
+        rest = format_duration(left * seconds / steps)
+        without = ", evaluations not counted" if self._train.eval_period else ""
+        self._progress(
+            f"the first step took {format_duration(self._compile_seconds)} with compiling; at "
+            f"{speed} the other {left:,} take about {rest}{without}"
+        )
 
 
 def _due(step: int, period: int, last: bool) -> bool:
@@ -166,14 +226,15 @@ class MetricAccumulator:
         self._trainer, self._log, self._folder = trainer, metrics_log, folder
         self._metrics: list[dict[str, jax.Array]] = []
         self._schedule = make_schedule(trainer.config.optimizer)
-        self._mark = (start, time.monotonic())
+        self._mark, self._fetched = (start, time.monotonic()), start
         self._bar = Progress(
             trainer.config.train.train_steps,
             "training",
             "steps",
             initial=start,
             say=None if progress is to_stderr else progress,
-            period=math.inf,  # a line per report
+            period=math.inf,  # a line per report, and where reports are rare
+            count=self._steps_done,
         )
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
@@ -187,7 +248,7 @@ class MetricAccumulator:
           UserError: a loss that is not finite.
         """
         fetched = jax.device_get(self._metrics)
-        self._metrics = []
+        self._fetched, self._metrics = step, []
         for step_of_metrics, metrics in enumerate(fetched, step - len(fetched) + 1):
             if not np.isfinite(metrics["loss"]):
                 self._stop(step_of_metrics, metrics)
@@ -202,11 +263,17 @@ class MetricAccumulator:
         self._log.write(step, means, {"steps_per_second": speed})
         losses = "".join(f", {task} {means[f'loss_{task}']:.4f}" for task in tasks)
         self._bar.set_postfix_str(f"loss {means['loss']:.4f}{losses}", refresh=False)
-        self._bar.update(step - before)
+        self._bar.update(step - self._bar.n)
         self._bar.report()
 
-    def close(self) -> None:
-        """Ends the bar."""
+    def _steps_done(self) -> int:
+        """Steps that the devices have finished."""
+        return self._fetched + sum(metrics["loss"].is_ready() for metrics in [*self._metrics])
+
+    def __enter__(self) -> MetricAccumulator:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
     def _stop(self, step: int, metrics: dict[str, np.ndarray]) -> None:
