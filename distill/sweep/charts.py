@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from distill.sweep.results import Group
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 500, 40, 190, 16, 50
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 520, 40, 210, 16, 50
 PLOT_HEIGHT, BAR_HEIGHT = 300, 52
 _LABEL_SPACE = 20  # pixels from the middle of one label to the next
 _TITLE_HEIGHT = 34
@@ -150,7 +150,8 @@ def _line_chart(title: str, lines: Mapping[str, Sequence[Group]]) -> Chart:
             f"<g class='{_color(name)}'><line class='stroke' x1='{x(last.labels) + 8:.1f}' "
             f"y1='{ends[name]:.1f}' x2='{WIDTH - RIGHT + 8}' y2='{place:.1f}' opacity='.6'/></g>"
             f"<text x='{WIDTH - RIGHT + 12}' y='{place + 5:.1f}'><tspan class='mark "
-            f"{_color(name)}' font-weight='600'>{last.mean:.2f} {html.escape(name)}</tspan></text>"
+            f"{_color(name)}'><tspan font-weight='600'>{last.mean:.2f}</tspan> "
+            f"{html.escape(name)}</tspan></text>"
         )
     return Chart(title, bottom + BOTTOM, "".join(parts))
 

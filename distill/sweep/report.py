@@ -10,12 +10,12 @@ from distill.sweep import charts
 from distill.sweep.results import Group
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;
        color: #222; background: #fff; overflow-wrap: anywhere; }
 h1 { line-height: 1.2; } h2 { margin-top: 2rem; font-size: 1.2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd; }
+th, td { padding: .25rem .5rem; text-align: right; border-bottom: 1px solid #ddd; }
 th:nth-child(-n+3), td:nth-child(-n+3) { text-align: left; }
 dl { margin: 0; padding: .75rem 1rem; border-left: 4px solid #b8500a; background: #f6f5f3; }
 dt { font-size: .875rem; color: #555; } dd { margin: 0 0 .5rem; } dd:last-child { margin: 0; }
