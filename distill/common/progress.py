@@ -244,6 +244,12 @@ class Progress(tqdm):
             self.initial += n
             self.last_print_n += n
 
+    def restart_clock(self) -> None:
+        """Leaves the time and work so far out of the rate."""
+        if not self.disable:
+            self.initial = self.last_print_n = self.n
+            self.start_t = self.last_print_t = self._time()
+
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Draws the bar, or writes the line once it is due; True if something was drawn."""
         if self._live:

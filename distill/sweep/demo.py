@@ -10,7 +10,6 @@ Runs that are finished are not trained again, so a stopped demo resumes.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import json
@@ -141,7 +140,7 @@ def run_all(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> Iterator[tu
     to_stderr(
         f"{len(jobs)} runs, one on each of {len(cores)} cores; the logs are {out / 'runs'}/*.log"
     )
-    began, done = time.monotonic(), 0
+    began, started, done, turn = time.monotonic(), time.time(), 0, 0
     with ProcessPoolExecutor(len(cores), context, _pin, (counter, cores)) as pool:
         futures = {
             pool.submit(_train, *row.configuration(out, seed), str(row.run_dir(out, seed))): (
@@ -161,18 +160,20 @@ def run_all(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> Iterator[tu
                     f"{row.title(seed)}: accuracy {result['accuracy']:.3f}"
                 )
                 yield row, result | {"policy": row.policy}
+            running = [log for f in left if (log := _newest_line(*futures[f], out, started))]
             if not ready:
-                for future in left:
-                    _show_log(*futures[future], out)
+                turn += 1
+                to_stderr(f"  {running[turn % len(running)] if running else 'starting'}")
 
 
-def _show_log(row: Row, seed: int, out: Path) -> None:
-    """Shows the newest line of the log of a run that is under way."""
+def _newest_line(row: Row, seed: int, out: Path, since: float) -> str | None:
+    """The newest line of a run's log; None if nothing was written after the time `since`."""
     log = Path(f"{row.run_dir(out, seed)}.log")
-    with contextlib.suppress(OSError):
+    try:
         lines = log.read_text(errors="replace").splitlines()
-        if lines and not (row.run_dir(out, seed) / "results.json").exists():
-            to_stderr(f"  {row.title(seed)}: {lines[-1]}")
+        return f"{row.title(seed)}: {lines[-1]}" if log.stat().st_mtime >= since else None
+    except (OSError, IndexError):
+        return None
 
 
 def annotated_files(out: Path, seed: int) -> tuple[Path, Path]:
@@ -290,6 +291,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with Stage("at work", delay=PERIOD):
+        return _demonstrate(options)
+
+
+def _demonstrate(options: argparse.Namespace) -> int:
     began = time.monotonic()
     rows, seeds = rows_of(options.kind)
     noisy = next((row for row in rows if row.annotated), None)

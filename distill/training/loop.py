@@ -147,6 +147,8 @@ def fit(
                 first_steps.after(step, metrics)
             last = step == train.train_steps
             window.add(metrics)
+            if step == start + 1:
+                window.restart_clock()
             if profiler:
                 profiler.after(step, metrics)
             if step % train.log_period == 0 or last:
@@ -240,6 +242,11 @@ class MetricAccumulator:
     def add(self, metrics: dict[str, jax.Array]) -> None:
         """Keeps a step's metrics without waiting for them."""
         self._metrics.append(metrics)
+
+    def restart_clock(self) -> None:
+        """Leaves the first step, which compiles, out of the rate that is shown."""
+        self._bar.update(1)
+        self._bar.restart_clock()
 
     def report(self, step: int) -> None:
         """Writes and prints the means since the last report.
