@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install smoke demo demo-full test lint clean
+.PHONY: install smoke demo demo-full test test-long lint clean
 
 install: $(STAMP)
 
 $(STAMP): requirements/lock.txt setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "distill needs Python 3.11 or newer: make PYTHON=python3.11")'
-	@test -x $(BIN)/python || { echo 'Making $(VENV)'; $(PYTHON) -m venv $(VENV); }
+	@test -x $(BIN)/python || { echo 'Making the environment $(VENV): a few seconds'; $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python requirements/install.py
 	@touch $(STAMP)
 
@@ -25,6 +25,9 @@ demo-full: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-long: $(STAMP)
+	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

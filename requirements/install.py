@@ -45,7 +45,7 @@ def run_pip(arguments: list[str], total: int, began: float) -> None:
                 break
             except subprocess.TimeoutExpired:
                 seconds, last = time.monotonic() - began, lines[-1] if lines else "starting pip"
-                stage = f"{len(found)}/{total} packages found"
+                stage = f"{len(found)}/{total} packages found; {last.strip()[:60]}"
                 if last.startswith("Installing"):
                     stage = "unpacking them into the environment"
                 print(f"  {seconds:.0f} s: {stage}", flush=True)

@@ -12,10 +12,12 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import ClassVar, TextIO
 
 from tqdm import tqdm
+from tqdm.std import EMA
 
 PERIOD = 4.0  # seconds of silence after which the innermost work speaks
 _LIVE_PERIOD = 1.0  # seconds between two drawings on a terminal
@@ -65,7 +67,8 @@ class _Heartbeat:
     def __init__(
         self, show: Callable[[], None], period: float, live: bool, first: float | None = None
     ) -> None:
-        self._show, self._first, self._period, self._live = show, first, period, live
+        self._show = weakref.WeakMethod(show)  # a bar that is forgotten ends, and this with it
+        self._first, self._period, self._live = first, period, live
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
@@ -92,13 +95,17 @@ class _Heartbeat:
         started = self._first is None
         wait = max(1.0, self._until_due()) if started else self._first
         while not self._stopped.wait(max(wait, 0.1)):
+            show = self._show()
+            if show is None:
+                return
             inner = next(iter(self._running[-1:]), self) is not self
             if not inner and (self._live or not started or self._until_due() <= 0):
                 try:
-                    self._show()
+                    show()
                 except Exception:  # a closed stream; the work goes on
                     return
                 started = True
+            del show
             wait = self._period if self._live else self._until_due()
 
     def _until_due(self) -> float:
@@ -248,6 +255,7 @@ class Progress(tqdm):
         """Leaves the time and work so far out of the rate."""
         if not self.disable:
             self.initial = self.last_print_n = self.n
+            self._ema_dn, self._ema_dt = EMA(self.smoothing), EMA(self.smoothing)
             self.start_t = self.last_print_t = self._time()
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
