@@ -10,8 +10,7 @@ install: $(STAMP)
 
 $(STAMP): requirements/lock.txt setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "distill needs Python 3.11 or newer: make PYTHON=python3.11")'
-	@test -x $(BIN)/python || { echo 'Making the environment $(VENV): a few seconds'; $(PYTHON) -m venv $(VENV); }
-	@$(BIN)/python requirements/install.py
+	@$(PYTHON) requirements/install.py $(VENV)
 	@touch $(STAMP)
 
 smoke: $(STAMP)

@@ -1,6 +1,6 @@
-"""Installs the packages of requirements/lock.txt and distill itself, saying what it does.
+"""Makes the virtual environment and installs distill into it, saying what it does.
 
-  .venv/bin/python requirements/install.py
+  python requirements/install.py .venv
 
 pip alone is silent for most of a minute. It runs here as it would without this script; every few
 seconds a line says what it is at. Only the standard library is there to be used.
@@ -9,73 +9,89 @@ seconds a line says what it is at. Only the standard library is there to be used
 from __future__ import annotations
 
 import collections
+import os
 import pathlib
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PERIOD = 4.0  # seconds between two lines
+_BEGAN = time.monotonic()
 
 
-def run_pip(arguments: list[str], total: int, began: float) -> None:
-    """Runs `pip install`, and shows how far it is.
+def run(command: Sequence[str], describe: Callable[[list[str]], str]) -> None:
+    """Runs a command; a line now and then says how far it is.
 
     Args:
-      arguments: of `pip install`.
-      total: packages that it looks for.
-      began: time.monotonic() at the start.
+      command: the program and its arguments.
+      describe: the lines it has printed -> what it is at.
 
     Raises:
-      SystemExit: pip failed; the end of its output has been shown.
+      SystemExit: it failed; the end of its output has been shown.
     """
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
-    command += ["--progress-bar=off", *arguments]
+    lines: list[str] = []
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as pip:
-        lines: collections.deque[str] = collections.deque(maxlen=40)
-        found: set[str] = set()
-        reader = threading.Thread(target=_read, args=(pip.stdout, lines, found), daemon=True)
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        reader = threading.Thread(target=lambda: lines.extend(process.stdout), daemon=True)
         reader.start()
         while True:
             try:
-                pip.wait(PERIOD)
+                process.wait(PERIOD)
                 break
             except subprocess.TimeoutExpired:
-                seconds, last = time.monotonic() - began, lines[-1] if lines else "starting pip"
-                stage = f"{len(found)}/{total} packages found; {last.strip()[:60]}"
-                if last.startswith("Installing"):
-                    stage = "unpacking them into the environment"
-                print(f"  {seconds:.0f} s: {stage}", flush=True)
+                print(f"  {time.monotonic() - _BEGAN:.0f} s: {describe(lines[:])}", flush=True)
         reader.join(timeout=5)
-    if pip.returncode:
-        print("\n".join(lines), file=sys.stderr)
-        raise SystemExit(pip.returncode)
+    if process.returncode:
+        print("".join(collections.deque(lines, maxlen=40)), file=sys.stderr)
+        raise SystemExit(process.returncode)
 
 
-def _read(stream: object, lines: collections.deque[str], found: set[str]) -> None:
-    for line in stream:
-        lines.append(line.rstrip())
-        if line.startswith(("Collecting ", "Requirement already satisfied: ")):
-            found.add(line.split(": " if ": " in line else " ", 1)[1].split(" ")[0])
+def describe_packages(lines: Sequence[str], total: int) -> str:
+    """How far `pip install` is, from what it has printed.
+
+    Args:
+      lines: of its output.
+      total: packages that it looks for.
+    """
+    if any(line.startswith("Installing collected") for line in lines):
+        return "unpacking the packages into the environment"
+    found = sum(line.startswith(("Collecting ", "Requirement already")) for line in lines)
+    last = lines[-1].strip()[:70] if lines else "starting pip"
+    return f"package {found} of {total}: {last}"
 
 
-def main() -> None:
-    """Installs the packages, then distill."""
-    began = time.monotonic()
+def main(environment: str) -> None:
+    """Installs everything.
+
+    Args:
+      environment: folder of the virtual environment, which is made if it is not there.
+    """
+    folder = pathlib.Path(environment).resolve()
+    python = folder / "bin" / "python"
     lock = ROOT / "requirements" / "lock.txt"
     total = sum(line[:1].isalnum() for line in lock.read_text().splitlines())
     print(
-        f"Installing {total} packages at the versions of requirements/lock.txt into {sys.prefix}:\n"
-        "  about a minute and the downloads, once",
+        f"Installing distill and {total} packages (requirements/lock.txt) into {environment}, "
+        "once: about a minute and the downloads",
         flush=True,
     )
-    run_pip(["-r", str(lock)], total, began)
-    run_pip(["--no-deps", "--editable", "."], 1, began)
-    print(f"Installed in {time.monotonic() - began:.0f} s", flush=True)
+    if not python.exists():
+        run([sys.executable, "-m", "venv", str(folder)], lambda lines: "making the environment")
+    pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
+    pip += ["--progress-bar=off"]
+    run([*pip, "-r", str(lock)], lambda lines: describe_packages(lines, total))
+    run([*pip, "--no-deps", "--editable", "."], lambda lines: "installing distill itself")
+    print(f"Installed in {time.monotonic() - _BEGAN:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
