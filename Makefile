@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install smoke demo demo-full test test-long lint clean
+.PHONY: install smoke demo demo-full demo-figure test test-long lint clean
 
 install: $(STAMP)
 
@@ -21,6 +21,10 @@ demo: $(STAMP)
 
 demo-full: $(STAMP)
 	$(BIN)/python -m distill.sweep.demo full --out runs/demo-full
+
+# Trains the demo, or reads its finished runs again.
+demo-figure: demo
+	cp runs/demo/figure.svg docs/figures/demo.svg
 
 test: lint
 	$(BIN)/python -m pytest

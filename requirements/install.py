@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PERIOD = 4.0  # seconds between two lines
+_TOLD = ("Collecting ", "Downloading ", "Preparing ", "Building ")  # what is shown of pip's lines
 _BEGAN = time.monotonic()
 
 
@@ -65,8 +66,9 @@ def describe_packages(lines: Sequence[str], total: int) -> str:
     if any(line.startswith("Installing collected") for line in lines):
         return "unpacking the packages into the environment"
     found = sum(line.startswith(("Collecting ", "Requirement already")) for line in lines)
-    last = lines[-1].strip()[:70] if lines else "starting pip"
-    return f"package {found} of {total}: {last}"
+    told = [line for line in lines if line.strip().startswith(_TOLD)]
+    last = told[-1].strip().split(" (from ")[0] if told else "starting pip"
+    return f"package {found} of {total}: {last[:70]}"
 
 
 def main(environment: str) -> None:
