@@ -70,7 +70,7 @@ class _Heartbeat:
         self._show = weakref.WeakMethod(show)  # a bar that is forgotten ends, and this with it
         self._first, self._period, self._live = first, period, live
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @classmethod
     def note_line(cls) -> None:
@@ -80,15 +80,17 @@ class _Heartbeat:
     def start(self) -> None:
         """Starts the thread; without one the work goes on unseen."""
         self._running.append(self)
+        thread = threading.Thread(target=self._run, name="progress", daemon=True)
         with contextlib.suppress(RuntimeError):
-            self._thread.start()
+            thread.start()
+            self._thread = thread
 
     def stop(self) -> None:
         """Stops it; nothing is shown afterwards."""
         self._stopped.set()
         with contextlib.suppress(ValueError):
             self._running.remove(self)
-        with contextlib.suppress(RuntimeError):  # it never started
+        if self._thread not in (None, threading.current_thread()):
             self._thread.join(timeout=1.0)
 
     def _run(self) -> None:

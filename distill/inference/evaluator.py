@@ -91,6 +91,7 @@ class Evaluator:
         check_beam(beam, length_penalty)
         self._spec, self._config, self._batch_size = spec, config, batch_size
         self._beam, self._length_penalty = beam, length_penalty
+        self._has_compiled = False
         self.vocabulary = assets.vocabulary()
         self.eos_mark = assets.eos_mark
         self.labels, self._correct = assets.labels, assets.correct(spec.dataset)
@@ -230,7 +231,8 @@ class Evaluator:
     def _batches(self, inputs: Ragged, description: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Indices and tokens of batches, the longest rows first; shows how many are done."""
         order = np.argsort(-inputs.lengths, kind="stable")
-        with Progress(len(order), description, leave=False) as bar:  # the first batch compiles
+        quick = self._has_compiled and len(order) <= self._batch_size
+        with Progress(len(order), description, leave=False, delay=1.0, disable=quick) as bar:
             for start in range(0, len(order), self._batch_size):
                 indices = order[start : start + self._batch_size]
                 longest = int(inputs.lengths[indices[0]])
@@ -240,6 +242,7 @@ class Evaluator:
                 for slot, index in enumerate(indices):
                     tokens_BxI[slot, : inputs.lengths[index]] = inputs[index]
                 yield indices, tokens_BxI
+                self._has_compiled = True
                 bar.update(len(indices))
 
     def _encode(self, text: str) -> list[int]:
