@@ -46,7 +46,7 @@ def run(command: Sequence[str], describe: Callable[[list[str]], str]) -> None:
         reader.start()
         while True:
             try:
-                process.wait(PERIOD)
+                process.wait(PERIOD - (time.monotonic() - _BEGAN) % PERIOD)
                 break
             except subprocess.TimeoutExpired:
                 print(f"  {time.monotonic() - _BEGAN:.0f} s: {describe(lines[:])}", flush=True)
