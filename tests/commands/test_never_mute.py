@@ -2,8 +2,8 @@
 
 A command runs as a user starts it, with nothing cached; the time between two of its lines is
 measured. A line is due after PERIOD seconds of silence. A library that is being loaded can keep the
-thread that speaks waiting for up to a second, which takes as much longer as the machine is overloaded:
-on an idle one the bound is five seconds.
+thread that speaks waiting for up to a second, and longer on a machine that is overloaded: on an idle
+one the bound is five seconds.
 """
 
 import os
