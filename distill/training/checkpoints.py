@@ -57,7 +57,6 @@ class Checkpoints:
             preservation_policy=self._policy,
             best_fn=_rank,  # without it Orbax writes no metrics
             create=keep is not None,
-            cleanup_tmp_directories=keep is not None,
             enable_async_checkpointing=True,
         )
         self._manager = ocp.CheckpointManager(
@@ -112,7 +111,14 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def prune(self) -> None:
-        """Deletes the checkpoints that a killed run had no time to delete."""
+        """Deletes what a killed run left: older checkpoints, and one that is half written.
+
+        Orbax's own `cleanup_tmp_directories` works in a thread that `close` does not wait for.
+        """
+        if hosts.is_host0():
+            for path in self._folder.iterdir():
+                if ocp.utils.is_tmp_checkpoint(path):
+                    path.rmtree()
         infos = [
             types.SimpleNamespace(step=step, metrics=self._manager.metrics(step))
             for step in self._manager.all_steps()

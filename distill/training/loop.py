@@ -122,11 +122,11 @@ def fit(
         Checkpoints(folder, train.keep_checkpoints, keeps_best) as checkpoints,
         contextlib.ExitStack() as stack,
     ):
+        checkpoints.prune()
         with Stage("making the first parameters"):
             state = jax.block_until_ready(trainer.init())
         start = 0
         if checkpoints.latest_step is not None:
-            checkpoints.prune()
             with Stage("reading the newest checkpoint"):
                 state = checkpoints.restore(state)
             start = int(state.step)

@@ -1,9 +1,9 @@
 """No command is mute for more than five seconds, whatever it does before and after its work.
 
 A command runs as a user starts it, with nothing cached; the time between two of its lines is
-measured. A line is due after PERIOD seconds of silence. A library that is being loaded can keep the
-thread that speaks waiting for up to a second, and longer on a machine that is overloaded: on an idle
-one the bound is five seconds.
+measured. A line is due after PERIOD seconds of silence. A library that is being loaded can keep
+the thread that speaks waiting for up to a second, and longer on a machine that is overloaded: on
+an idle one the bound is five seconds.
 """
 
 import os
