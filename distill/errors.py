@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Iterable, Mapping
 
 
@@ -31,6 +32,45 @@ class CheckFailed(UserError):
 def closest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     """The `count` names most like `name`, best first (never empty if names is not)."""
     return difflib.get_close_matches(str(name), sorted(names), n=count, cutoff=0.0)
+
+
+@functools.lru_cache(maxsize=1024)
+def misspelled(name: str, names: tuple[str, ...]) -> str | None:
+    """The one of `names` that `name` is probably a misspelling of, or None.
+
+    That is one which differs in case or in its separators alone (`Teacher Label`), or by one edit
+    of a letter (inserted, left out, replaced, or exchanged with its neighbor), by two from nine
+    letters on. Names under five letters have too many neighbors of their own (`id` and `idx`) for
+    that.
+    """
+    for known in names:
+        plain = (text.casefold().translate(_SEPARATORS) for text in (name, known))
+        if name != known and len({*plain}) == 1:
+            return known
+    for known in names:
+        limit = 0 if len(known) < 5 else 1 if len(known) < 9 else 2
+        if 0 < _edits(name.casefold(), known) <= limit:
+            return known
+    return None
+
+
+_SEPARATORS = str.maketrans("", "", " _-")
+
+
+def _edits(a: str, b: str) -> int:
+    """Edits between two texts, neighbors exchanged as one (optimal string alignment)."""
+    if abs(len(a) - len(b)) > 2:
+        return abs(len(a) - len(b))
+    before, last = [], list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        now = [i]
+        for j, y in enumerate(b, start=1):
+            edits = min(last[j] + 1, now[j - 1] + 1, last[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                edits = min(edits, before[j - 2] + 1)
+            now.append(edits)
+        before, last = last, now
+    return last[-1]
 
 
 def unknown(kind: str, got: str, names: Iterable[str], where: str) -> UserError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
+from distill.data.input_forms import ANSWER_CHOICES
 from distill.data.released import source
 
 
@@ -19,5 +20,6 @@ DATASET = datasets.register(
         name="cqa",
         load=load,
         files=lambda spec: source.files(spec, ("cqa", "train"), ("cqa", "test")),
+        input_form=ANSWER_CHOICES,
     )
 )

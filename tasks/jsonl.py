@@ -6,17 +6,35 @@ from collections.abc import Sequence
 
 from distill.config.data import DataSpec
 from distill.data import datasets
+from distill.data.budget import hold_out
 from distill.data.examples import Example
 from distill.data.tables import open_table
 from distill.errors import UserError
 
+# The same rows are held out for every seed of a run.
+SPLIT_SEED = 0
 
-def _files(spec: DataSpec) -> tuple[str, str]:
-    paths = str(spec.option("train_file", "")), str(spec.option("test_file", ""))
-    for macro, path in zip(("TRAIN_FILE", "TEST_FILE"), paths, strict=True):
-        if not path:
-            raise UserError(f"macro {macro} is not set: --gin.{macro}=rows.jsonl")
-    return paths
+
+def _files(spec: DataSpec) -> tuple[str, ...]:
+    """TRAIN_FILE, and TEST_FILE if there is one."""
+    train, test = str(spec.option("train_file", "")), str(spec.option("test_file", ""))
+    fraction = _fraction(spec)
+    if not train:
+        raise UserError("macro TRAIN_FILE is not set: --gin.TRAIN_FILE=rows.jsonl")
+    if test and fraction:
+        raise UserError(
+            f"got TEST_FILE = {test!r} and TEST_FRACTION = {fraction}, expected one of them"
+        )
+    if not test and not fraction and spec.label_source == "gold":
+        raise UserError(
+            "macro TEST_FILE is not set: --gin.TEST_FILE=rows.jsonl, or --gin.TEST_FRACTION=0.2 to "
+            "hold out rows of TRAIN_FILE; with LABEL_SOURCE = 'teacher' a run may do without a test"
+        )
+    return (train, test) if test else (train,)
+
+
+def _fraction(spec: DataSpec) -> float:
+    return float(spec.number("test_fraction")) if spec.option("test_fraction") else 0.0
 
 
 def _labels(spec: DataSpec) -> tuple[str, ...]:
@@ -24,10 +42,16 @@ def _labels(spec: DataSpec) -> tuple[str, ...]:
 
 
 def load(spec: DataSpec) -> tuple[Sequence[Example], Sequence[Example]]:
-    """Rows of TRAIN_FILE and of TEST_FILE; those of JSONL files stay on disk."""
-    train, test = _files(spec)
+    """Rows of TRAIN_FILE and of TEST_FILE; those of JSONL files stay on disk.
+
+    With TEST_FRACTION the test rows are held out of TRAIN_FILE (`budget.hold_out`).
+    """
+    train, *test = _files(spec)
     labels = _labels(spec) or None
-    return open_table(train, "train", labels), open_table(test, "test", labels)
+    rows = open_table(train, "train", labels)
+    if fraction := _fraction(spec):
+        return hold_out(rows, fraction, SPLIT_SEED)
+    return rows, open_table(test[0], "test", labels) if test else []
 
 
 DATASET = datasets.register(datasets.Dataset(name="jsonl", load=load, labels=_labels, files=_files))

@@ -262,7 +262,7 @@ CASES = {
         [*_own()[:3], "--gin.LABELS=('yes','no')"],
         "macro TRAIN_FILE is not set",
     ),
-    "test rows without labels": (_own(test="unlabeled.jsonl"), "has no gold label"),
+    "test rows without labels": (_own(test="unlabeled.jsonl"), "none of 2 test .*gold label"),
     "a broken test file": (_own(test="broken.jsonl"), "broken.jsonl:2: not JSON"),
     "a gin file that does not parse": (
         ["train", TICKETS, "--gin_file={dir}/broken.gin"],

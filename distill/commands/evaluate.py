@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 
 from distill.commands import arguments
+from distill.common.table import render_columns
+from distill.common.terminal import printable
 from distill.errors import UserError
+
+_MOST_COLUMNS = 12  # classes of a confusion matrix that is printed
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -21,6 +26,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--input",
         metavar="FILE",
         help="rows with a label, JSONL or CSV, instead of a split; needs the run folder alone",
+    )
+    command.add_argument(
+        "--output", metavar="FILE", help="a JSON file to write the scores to, as --json prints them"
     )
     command.add_argument(
         "--gin_file",
@@ -40,14 +48,50 @@ def add(commands: argparse._SubParsersAction) -> None:
         paths = [files.resolve_path(name) for name in options.gin_file]
         resolve.import_modules(macros.read_gin(paths).imports)
         if options.input:
-            return load.evaluate_file(options.run_dir, options.input)
-        return load.evaluate(options.run_dir, options.split or "test")[0]
+            scores = load.evaluate_file(options.run_dir, options.input)
+        else:
+            scores = load.evaluate(options.run_dir, options.split or "test")[0]
+        if options.output:
+            from etils import epath
 
-    def show(scores: dict[str, object]) -> None:
-        low, high = scores["interval"]
-        line = f"{scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}"
-        if scores.get("without_label"):
-            line += f"; {scores['without_label']:,} more rows have no label"
-        print(f"{scores.get('split') or scores['input']}: {line}")
+            from distill.common.atomic import write_json
+
+            path = epath.Path(options.output).expanduser()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, scores)
+        return scores
 
     command.set_defaults(run=run, show=show)
+
+
+def show(scores: dict[str, object]) -> None:
+    """Prints the accuracy, and for a closed set the scores of each class and who is confused."""
+    low, high = scores["interval"]
+    line = f"{scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}"
+    if "macro_f1" in scores:
+        line += f", macro-F1 {scores['macro_f1']:.3f}"
+    if scores.get("without_label"):
+        line += f"; {scores['without_label']:,} more rows have no label"
+    print(f"{scores.get('split') or scores['input']}: {line}")
+    if "by_class" in scores:
+        print(f"\n{_class_table(scores['by_class'])}")
+        print(f"\n{_confusion_table(**scores['confusion'])}")
+
+
+def _class_table(by_class: Mapping[str, Mapping[str, float | int | None]]) -> str:
+    names = ("precision", "recall", "f1")
+    rows = []
+    for label, score in by_class.items():
+        numbers = ("-" if score[name] is None else f"{score[name]:.3f}" for name in names)
+        rows.append((printable(label, keep=""), *numbers, f"{score['support']:,}"))
+    return render_columns(("class", "precision", "recall", "F1", "support"), rows, "<>>>>")
+
+
+def _confusion_table(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """A row a gold class, a column a predicted one; the last for answers that are no class."""
+    if len(classes) > _MOST_COLUMNS:
+        return f"confusion matrix of {len(classes)} classes: in --json and --output=FILE"
+    shown = [printable(label, keep="") for label in classes]
+    rows = [(label, *map(str, row)) for label, row in zip(shown, counts, strict=True)]
+    header = ("gold, then predicted:", *shown, "none of these")
+    return render_columns(header, rows, "<" + ">" * (len(shown) + 1))

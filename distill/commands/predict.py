@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.terminal import printable
 from distill.errors import UserError
+
+_OWN = ("id", "input", "gold", "prediction", "correct", "ranked_label", "score", "rationale")
 
 if TYPE_CHECKING:
     from distill.inference.inputs import RowSource
@@ -31,8 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--input",
         metavar="FILE",
-        help="a JSONL or CSV file of rows with the "
-        "field input; - reads stdin, JSONL or a text a line",
+        help="a JSONL or CSV file of rows with the field input, or a text a line; - reads stdin",
     )
     command.add_argument("--tfds", metavar="NAME/CONFIG:VERSION", help="a built TFDS data set")
     command.add_argument("--tfds_split", default="test", help="a split or slice; default test")
@@ -76,24 +78,26 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     )
     if options.output:
         made_by = {**predictor.made_by, "input": dict(source.described)}
-        return predictions.write_predictions(
+        written = predictions.write_predictions(
             options.output, source.rows, source.total, predictor, made_by, options.block_rows
         )
+        for line in predictor.data_lines():
+            to_stderr(line)
+        return written
     records: list[dict[str, object]] = []
     with Progress(source.total, period=0, disable=bool(options.text)) as bar:
         for block in predictions.in_blocks(source.rows, options.block_rows):
             records += [dict(predictions.to_prediction_record(p)) for p in predictor(block)]
             bar.update(len(block))
+    for line in predictor.data_lines():
+        to_stderr(line)
     return {"predictions": records}
 
 
 def show(result: dict[str, object]) -> None:
     """Prints answers, or what was written."""
     if "output" not in result:
-        for row in result["predictions"]:
-            fields = [row["prediction"], row["input"]]
-            fields += [row["rationale"]] if "rationale" in row else []
-            print("\t".join(printable(field, keep="") for field in fields))  # one line a row
+        _print_table(result["predictions"])
         return
     text = f"{result['output']}: {result['rows']:,} rows"
     if result["resumed_at"]:
@@ -101,6 +105,17 @@ def show(result: dict[str, object]) -> None:
     if result["labeled"]:
         text += f"; {result['correct'] / result['labeled']:.3f} of {result['labeled']:,} correct"
     print(text)
+
+
+def _print_table(records: list[dict[str, object]]) -> None:
+    """One line a row, columns apart by a tab, their names first; --json has the other fields."""
+    extra = {name: None for row in records for name in row if name not in _OWN}
+    names = ["prediction", "input"]
+    names += ["rationale"] if any("rationale" in row for row in records) else []
+    for fields in ({n: n for n in (*names, *extra)}, *records):
+        cells = (fields.get(name, "") for name in (*names, *extra))
+        texts = (cell if isinstance(cell, str) else json.dumps(cell) for cell in cells)
+        print("\t".join(printable(text, keep="") for text in texts))
 
 
 def _source(options: argparse.Namespace) -> RowSource:

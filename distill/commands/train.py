@@ -97,6 +97,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         return native.train(resolved, run_dir, profile=options.profile)
 
     def show(results: dict[str, object]) -> None:
+        if results["accuracy"] is None:
+            print("not scored: there are no test rows with gold labels")
+            return
         low, high = results["interval"]
         print(f"{results['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {results['n_test']} test rows")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -64,3 +64,82 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     half = z * shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # Rounding may push a bound past p or past 0 and 1 by an ulp.
     return max(0.0, min(p, center - half)), min(1.0, max(p, center + half))
+
+
+def confusion_matrix(
+    golds: Sequence[str], predictions: Sequence[str], classes: Sequence[str]
+) -> np.ndarray:
+    """How many rows of each class were predicted as what.
+
+    Args:
+      golds: N labels, each one of `classes`.
+      predictions: N texts; blanks at both ends aside.
+      classes: C labels.
+
+    Returns:
+      Counts [C, C + 1]: a row a gold class, a column a predicted one, and in the last column
+      the predictions that are none of the classes.
+
+    Raises:
+      ValueError: unequal lengths, or a gold label that is none of the classes.
+    """
+    places = {label.strip(): place for place, label in enumerate(classes)}
+    counts = np.zeros((len(classes), len(classes) + 1), int)
+    for gold, prediction in zip(golds, predictions, strict=True):
+        if gold.strip() not in places:
+            raise ValueError(f"gold label {gold!r} is none of the classes")
+        counts[places[gold.strip()], places.get(prediction.strip(), len(classes))] += 1
+    return counts
+
+
+def score_classes(counts: np.ndarray) -> list[dict[str, float | int | None]]:
+    """Precision, recall, F1 and support of each class of a confusion matrix.
+
+    Args:
+      counts: [C, C + 1], of `confusion_matrix`.
+
+    Returns:
+      For each class {precision, recall, f1, support}. Precision is None for a class that is
+      never predicted, recall for one without rows, f1 = 2 TP / (2 TP + FP + FN) for one with
+      neither.
+    """
+    scores: list[dict[str, float | int | None]] = []
+    for place, row in enumerate(counts):
+        hits, support = int(row[place]), int(row.sum())
+        predicted = int(counts[:, place].sum())
+        both = support + predicted
+        scores.append(
+            {
+                "precision": hits / predicted if predicted else None,
+                "recall": hits / support if support else None,
+                "f1": 2 * hits / both if both else None,
+                "support": support,
+            }
+        )
+    return scores
+
+
+def describe_classes(
+    golds: Sequence[str], predictions: Sequence[str], classes: Sequence[str]
+) -> Mapping[str, object]:
+    """Macro-F1, the scores of each class and the confusion matrix, ready for JSON.
+
+    Args:
+      golds: N >= 1 labels.
+      predictions: N texts.
+      classes: the closed set; gold labels outside of it are classes of their own, after it.
+
+    Returns:
+      macro_f1 (mean F1 of the classes that have rows or predictions), by_class (label -> see
+      `score_classes`), confusion {classes, counts [C][C + 1]}: see `confusion_matrix`.
+    """
+    known = [label.strip() for label in classes]
+    known += sorted({gold.strip() for gold in golds} - {*known})
+    counts = confusion_matrix(golds, predictions, known)
+    scores = score_classes(counts)
+    defined = [score["f1"] for score in scores if score["f1"] is not None]
+    return {
+        "macro_f1": sum(defined) / len(defined),
+        "by_class": dict(zip(known, scores, strict=True)),
+        "confusion": {"classes": known, "counts": counts.tolist()},
+    }

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -31,12 +32,15 @@ class BudgetCounts:
       dropped: rows without a label of the wanted source.
       train: rows chosen for training.
       validation: rows chosen for validation.
+      reasons: why the dropped rows have no label, and how many each: the teacher's failure, or
+        "no gold label" and "no teacher label".
     """
 
     rows: int
     dropped: int
     train: int
     validation: int
+    reasons: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False, hash=False)
 
 
 def order(
@@ -105,7 +109,16 @@ def split_budget(
         raise UserError(f"got VALIDATION_FRACTION = {validation_fraction}, expected [0, 1)")
     if num_labels < 0:
         raise UserError(f"got NUM_LABELS = {num_labels}, expected 0 (all rows) or more")
-    usable = order(examples, seed, lambda row: label_of(row, label_source) is not None)
+    reasons: Counter[str] = Counter()
+
+    def has_label(row: Example) -> bool:
+        if label_of(row, label_source) is not None:
+            return True
+        failure = row.failure if label_source == "teacher" else None
+        reasons[str(failure or f"no {label_source} label")] += 1
+        return False
+
+    usable = order(examples, seed, has_label)
     dropped = len(examples) - len(usable)
     without = f" ({dropped} of {len(examples)} have no {label_source} label)" if dropped else ""
     if num_labels > len(usable):
@@ -133,7 +146,49 @@ def split_budget(
             f"no validation rows: VALIDATION_FRACTION = {validation_fraction} of {len(chosen)} "
             "labels is less than one row; raise NUM_LABELS, or set VALIDATION_FRACTION to 0"
         )
-    return train, validation, BudgetCounts(len(examples), dropped, len(train), len(validation))
+    counts = BudgetCounts(len(examples), dropped, len(train), len(validation), dict(reasons))
+    return train, validation, counts
+
+
+def hold_out(
+    rows: Sequence[Example], fraction: float, seed: int
+) -> tuple[Sequence[Example], Sequence[Example]]:
+    """Holds test rows out of a user's rows; equal inputs lie on one side.
+
+    The side depends on (seed, input) alone, case and spacing evened out, so the share of test
+    rows is near `fraction` and not exactly it, and does not depend on the other rows.
+
+    Args:
+      rows: N rows.
+      fraction: expected share of test inputs, between 0 and 1.
+      seed: seeds the sides.
+
+    Returns:
+      Training and test rows in their order; those of a `RowFile` stay on disk.
+
+    Raises:
+      UserError: a fraction outside (0, 1), an empty side, or no test row with a gold label.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"got TEST_FRACTION = {fraction}, expected more than 0, less than 1")
+    is_test, labeled = np.zeros(len(rows), bool), 0
+    for index, row in enumerate(rows):
+        if uniform("test", seed, " ".join(row.input.casefold().split())) < fraction:
+            is_test[index] = True
+            labeled += row.label is not None
+    count = int(is_test.sum())
+    if not 0 < count < len(rows):
+        raise UserError(
+            f"TEST_FRACTION = {fraction} of {len(rows)} rows gave {count} test rows, expected some "
+            "on both sides; give more rows, or a TEST_FILE"
+        )
+    if not labeled:
+        raise UserError(
+            f"TEST_FRACTION = {fraction} holds {count} rows out for the test, and none has a gold "
+            "label to be scored by: set TEST_FRACTION to 0 and LABEL_SOURCE to 'teacher' to train "
+            "without a score"
+        )
+    return take(rows, np.flatnonzero(~is_test)), take(rows, np.flatnonzero(is_test))
 
 
 def label_of(row: Example, label_source: str) -> str | None:

@@ -21,7 +21,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -35,11 +35,12 @@ from distill.data import datasets
 from distill.data.examples import Example
 from distill.data.ragged import FEATURES, Ragged, offsets_path
 from distill.data.row_file import open_array, open_row_file, write_row_file
+from distill.data.survey import RowSurvey
 
 if TYPE_CHECKING:
     import seqio
 
-FORMAT = 6
+FORMAT = 7
 _META, _WORDS = "meta.json", "words.txt"
 
 
@@ -145,11 +146,16 @@ def _fill(
     scratch: epath.Path, spec: DataSpec, digests: Mapping[str, str], tokenization: ModuleType
 ) -> None:
     splits, words, statistics = tokenization.tokenize(spec, scratch)
-    row_digests = {}
+    row_digests, survey = {}, RowSurvey(spec.label_source)
+
+    def rows_of(split: str) -> Iterator[Example]:
+        for row in splits[split]:
+            survey.add(split, row)
+            yield dataclasses.replace(row, split=split)
+
     for split in datasets.SPLITS:
-        rows = (dataclasses.replace(row, split=split) for row in splits[split])
         with Stage(f"storing the {split} rows"):
-            write_row_file(scratch / f"{split}.jsonl", rows)
+            write_row_file(scratch / f"{split}.jsonl", rows_of(split))
             row_digests[split] = sha256(scratch / f"{split}.jsonl")
     if spec.vocabulary == "words":
         (scratch / _WORDS).write_text("\n".join(words.words))
@@ -160,6 +166,8 @@ def _fill(
         "rows": {split: len(splits[split]) for split in datasets.SPLITS},
         "row_digests": row_digests,
         "counts": dataclasses.asdict(splits.counts),
+        "unscored": splits.unscored,
+        "survey": survey.counts(),
         "tasks": statistics,
     }
     (scratch / _META).write_text(json.dumps(meta, indent=1))

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
 from etils import epath
 
 from distill.common.accuracy import matches_exactly
@@ -18,6 +19,8 @@ from distill.common.text_files import check_file
 from distill.config.data import DataSpec
 from distill.data import budget
 from distill.data.examples import Example
+from distill.data.input_forms import PLAIN
+from distill.data.row_file import take
 from distill.errors import UserError, unknown
 
 
@@ -41,6 +44,7 @@ class Dataset:
         to the letter by default.
       group: names rows of which none may train while another validates; None where rows
         are independent.
+      input_form: how choices become part of an input (`distill.data.input_forms`).
       eos_mark: the text within inputs that stands for the EOS token; "" where there is none.
     """
 
@@ -52,6 +56,7 @@ class Dataset:
     correct: Callable[[str, str], bool] = matches_exactly
     group: Callable[[Example], str] | None = None
     eos_mark: Callable[[DataSpec], str] = lambda spec: ""
+    input_form: str = PLAIN
 
 
 _DATASETS: dict[str, Dataset] = {}
@@ -81,12 +86,16 @@ def get(name: str) -> Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """Rows of a run: `train` and `validation` make up the label budget."""
+    """Rows of a run: `train` and `validation` make up the label budget.
+
+    Test rows without a gold label are left out; `unscored` says how many.
+    """
 
     train: Sequence[Example]
     validation: Sequence[Example]
     test: Sequence[Example]
     counts: budget.BudgetCounts
+    unscored: int = 0
 
     def __getitem__(self, split: str) -> Sequence[Example]:
         """Rows of "train", "validation" or "test"."""
@@ -100,11 +109,12 @@ def load_splits(spec: DataSpec) -> Splits:
     """Loads a dataset and cuts the run's budget from its training rows.
 
     Test rows keep their gold labels whatever the label source is; a test row
-    without one cannot be scored.
+    without one cannot be scored and is left out. With the teacher's labels a run may do
+    without a test.
 
     Raises:
       UserError: see the dataset's reader and `budget.split_budget`; a gold label
-        outside the closed set; a test row without a gold label; an empty test set.
+        outside the closed set; no test row with a gold label in a run on gold labels.
     """
     dataset = get(spec.dataset)
     rows, test = dataset.load(spec)
@@ -115,11 +125,16 @@ def load_splits(spec: DataSpec) -> Splits:
             raise UserError(
                 f"row {row.id}: gold label {row.label!r} is not one of {', '.join(allowed)}"
             )
-    for row in test:
-        if row.label is None:
-            raise UserError(f"test row {row.id} has no gold label: accuracy cannot be measured")
-    if not test:
-        raise UserError(f"dataset {spec.dataset!r} gives no test rows")
+    given = len(test)
+    scored = np.fromiter((row.label is not None for row in test), bool, given)
+    if not scored.all():
+        test = take(test, np.flatnonzero(scored))
+    if not test and spec.label_source == "gold":
+        raise UserError(
+            f"none of {given} test rows of dataset {spec.dataset!r} has a gold label: accuracy "
+            "cannot be measured. Give test rows with a `label`; LABEL_SOURCE = 'teacher' trains "
+            "without a score"
+        )
     train, validation, counts = budget.split_budget(
         rows,
         spec.num_labels,
@@ -128,7 +143,7 @@ def load_splits(spec: DataSpec) -> Splits:
         spec.label_source,
         dataset.group,
     )
-    return Splits(train, validation, test, counts)
+    return Splits(train, validation, test, counts, given - len(test))
 
 
 def without_mark(text: str, mark: str) -> str:

@@ -14,7 +14,7 @@ from etils import epath
 from distill.common.accuracy import matches_exactly
 from distill.common.atomic import atomic_file
 from distill.common.text_files import json_lines
-from distill.errors import UserError, closest
+from distill.errors import UserError, closest, misspelled
 
 
 class Failure(enum.StrEnum):
@@ -49,6 +49,7 @@ class Example:
         nothing is or no teacher was asked.
       choices: the closed label set of the row; empty if labels are free text.
       split: the split the row belongs to, e.g. "train".
+      extra: what else a file says of the row, by field: carried along, never trained on.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Example:
     failure: str | None = None
     choices: tuple[str, ...] = ()
     split: str = ""
+    extra: Mapping[str, object] = dataclasses.field(default_factory=dict, hash=False)
 
     def to_dict(self) -> dict[str, object]:
         """The fields that are set, ready for JSON (`id` and `input` are always there)."""
@@ -69,7 +71,7 @@ class Example:
                 fields[name] = list(value) if name == "choices" else value
         if self.failure is not None:
             fields["failure"] = str(self.failure)
-        return fields
+        return fields | dict(self.extra)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, object], where: str = "record") -> Example:
@@ -84,15 +86,11 @@ class Example:
           where: what an error message calls the row, e.g. "train.jsonl:7".
 
         Raises:
-          UserError: a field that is unknown, missing or of the wrong type.
+          UserError: a field that is misspelled, missing or of the wrong type.
         """
-        for name in fields:
-            if name not in FIELDS:
-                hint = ", ".join(closest(name, FIELDS))
-                raise UserError(
-                    f"{where}: unknown field {name!r}; closest: {hint}. "
-                    "Rename the field, or remove it"
-                )
+        extra = {name: value for name, value in fields.items() if name not in FIELDS}
+        for name in extra:
+            check_name(name, where, "field")
         row = cls(
             id=_text(fields, "id", where, required=True),
             input=_text(fields, "input", where, required=True),
@@ -102,11 +100,31 @@ class Example:
             failure=_failure(fields, where),
             choices=_choices(fields, where),
             split=_text(fields, "split", where, blank_is_none=True) or "",
+            extra=extra,
         )
         return _checked(row, where)
 
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Example))
+FIELDS = tuple(field.name for field in dataclasses.fields(Example) if field.name != "extra")
+
+
+def check_name(name: str, where: str, kind: str) -> None:
+    """Refuses the name of a field that looks like a misspelled one of ours; others are extra.
+
+    Args:
+      name: of a field of a user's row.
+      where: what an error message calls the row.
+      kind: "field" or "column".
+
+    Raises:
+      UserError: names the field that was probably meant.
+    """
+    meant = None if name in FIELDS else misspelled(name, FIELDS)
+    if meant is not None:
+        hint = ", ".join(dict.fromkeys([meant, *closest(name, FIELDS)]))
+        raise UserError(
+            f"{where}: unknown {kind} {name!r}; closest: {hint}. Rename the {kind}, or remove it"
+        )
 
 
 def read_jsonl(

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from etils import epath
 
 from distill.common.text_files import read_bytes
-from distill.data.examples import FIELDS, Example, assemble, read_jsonl
+from distill.data.examples import Example, assemble, check_name, read_jsonl
 from distill.data.row_file import index_jsonl
-from distill.errors import UserError, closest
+from distill.errors import UserError
 
 
 def read_table(
@@ -45,10 +45,10 @@ def read_csv(
 ) -> list[Example]:
     """Reads a CSV file (RFC 4180: commas, double quotes, UTF-8) with a header line.
 
-    The columns are named like the fields of a JSONL row, in any order; an empty cell is
-    an absent field and `choices` is a JSON list of texts. Cells may hold line breaks; an
-    error names the line on which its row starts. Ids, splits and labels are those of
-    `distill.data.examples.read_jsonl`.
+    The columns are named like the fields of a JSONL row, in any order, with others among them
+    (`Example.extra`); an empty cell is an absent field and `choices` is a JSON list of texts.
+    Cells may hold line breaks; an error names the line on which its row starts. Ids, splits and
+    labels are those of `distill.data.examples.read_jsonl`.
 
     Args:
       path: the file, local or on gs://.
@@ -111,16 +111,18 @@ def _lines(path: epath.Path, text: str) -> Iterator[tuple[int, list[str]]]:
 def _header(cells: list[str], where: str) -> list[str]:
     """The names of the columns."""
     names = [cell.strip() for cell in cells]
-    for name in names:
-        if name not in FIELDS:
-            raise UserError(
-                f"{where}: unknown column {name!r}; closest: {', '.join(closest(name, FIELDS))}. "
-                "The first line names the columns, with commas between them"
-            )
+    for number, name in enumerate(names, start=1):
+        check_name(name, where, "column")
+        if not name:
+            raise UserError(f"{where}: column {number} has no name; name it in the first line")
         if names.count(name) > 1:
             raise UserError(f"{where}: two columns are named {name!r}; remove one")
     if "input" not in names:
-        raise UserError(f"{where}: there is no column `input`; name it in the first line")
+        got = ", ".join(map(repr, names))
+        raise UserError(
+            f"{where}: there is no column `input`; the first line names the columns, with commas "
+            f"between them, and has {got}"
+        )
     return names
 
 

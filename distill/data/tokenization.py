@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from distill.data import datasets
 from distill.data.examples import Example
 from distill.data.ragged import FEATURES, RaggedWriter
 from distill.data.seqio_tasks import forget, register_seqio_tasks
+from distill.data.sequence_counts import SequenceCounts
 from distill.data.vocabularies import make_vocabulary, uncovered
 from distill.errors import UserError
 
@@ -28,7 +30,7 @@ _BATCH = 1024  # rows that come out of TensorFlow at once
 
 def tokenize(
     spec: DataSpec, folder: epath.Path
-) -> tuple[datasets.Splits, seqio.Vocabulary, dict[str, dict[str, float]]]:
+) -> tuple[datasets.Splits, seqio.Vocabulary, dict[str, dict[str, object]]]:
     """Writes tokens of every split and task, cut to the spec's lengths with EOS kept.
 
     Args:
@@ -37,8 +39,9 @@ def tokenize(
         aligned with the splits' rows. They grow as rows come: memory does not depend on N.
 
     Returns:
-      The splits, the vocabulary, and statistics of each task's training rows (mean and
-      maximum target length, rows, sequences cut).
+      The splits, the vocabulary, and statistics of each task: of its training rows (rows, mean
+      and maximum target length as trained), and of all its sequences before they were cut
+      (`inputs` and `targets`, as `SequenceCounts`).
 
     Raises:
       UserError: a label that the vocabulary or TARGET_LENGTH cannot hold, naming the
@@ -50,14 +53,14 @@ def tokenize(
         words = _vocabulary(spec)
         uncovered_labels = _check_coverage(spec, splits, words)
     names = register_seqio_tasks(spec, splits, words)
-    statistics: dict[str, dict[str, float]] = {}
+    statistics: dict[str, dict[str, object]] = {}
     for task, name in names.items():
-        cut = dict.fromkeys(FEATURES, 0)
+        counts = {feature: SequenceCounts() for feature in FEATURES}
         for split in datasets.SPLITS:
-            lengths = _write_split(spec, task, name, split, splits[split], folder, cut)
+            lengths = _write_split(spec, task, name, split, splits[split], folder, counts, words)
             if split == "train":
                 trained = lengths
-        statistics[task] = _statistics(trained, cut)
+        statistics[task] = _statistics(trained, counts)
         log.info("%s task: %s", task, statistics[task])
     forget(names.values())  # the rows are elsewhere once they are cached
     statistics["label"]["labels_not_covered"] = uncovered_labels
@@ -71,9 +74,10 @@ def _write_split(
     split: str,
     rows: Sequence[Example],
     folder: epath.Path,
-    cut: dict[str, int],
+    counts: Mapping[str, SequenceCounts],
+    words: seqio.Vocabulary,
 ) -> np.ndarray:
-    """Writes both sides of a task's split; counts in `cut`; gives the target lengths [N]."""
+    """Writes both sides of a task's split, counts them, and gives the target lengths [N]."""
     limits = {"inputs": spec.input_length, "targets": spec.target_length}
     with contextlib.ExitStack() as stack:
         writers = {
@@ -93,13 +97,12 @@ def _write_split(
             done = int(example["row"])
             for feature, writer in writers.items():
                 ids = example[feature]
-                if len(ids) > limits[feature]:
+                if counts[feature].add(ids, limits[feature], words.unk_id):
                     if task == "label" and feature == "targets" and spec.method != "single_task":
                         raise UserError(
                             f"row {rows[example['row']].id}: label has {len(ids)} tokens, "
                             f"expected at most TARGET_LENGTH = {limits[feature]}"
                         )
-                    cut[feature] += 1
                     ids = np.append(ids[: limits[feature] - 1], ids[-1])
                 writer.skip_to(int(example["row"]))
                 writer.add(ids)
@@ -124,7 +127,7 @@ def _sequences(name: str, split: str) -> Iterator[dict[str, np.ndarray]]:
             yield {"row": number, **parts}
 
 
-def _statistics(lengths: np.ndarray, cut: Mapping[str, int]) -> dict[str, float]:
+def _statistics(lengths: np.ndarray, counts: Mapping[str, SequenceCounts]) -> dict[str, object]:
     lengths = lengths[lengths > 0]
     if not len(lengths):
         raise UserError(
@@ -135,8 +138,7 @@ def _statistics(lengths: np.ndarray, cut: Mapping[str, int]) -> dict[str, float]
         "rows": len(lengths),
         "mean_target_tokens": float(lengths.mean()),
         "max_target_tokens": int(lengths.max()),
-        "inputs_cut": cut["inputs"],
-        "targets_cut": cut["targets"],
+        **{feature: dataclasses.asdict(found) for feature, found in counts.items()},
     }
 
 

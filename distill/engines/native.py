@@ -12,6 +12,7 @@ from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
+from distill.data.data_line import data_lines
 from distill.engines import results
 from distill.inference.evaluator import summarize_predictions
 from distill.inference.load import make_evaluator, share_compilations
@@ -73,9 +74,10 @@ def _train_and_score(
         trainer = make_trainer(config, cache)
     described = provenance.describe_run(resolved, cache, trainer.stream.steps_per_epoch)
     _open(folder, resolved.text, described, assets)
+    for line in data_lines(config.data, described["data"]):
+        progress(line)
     progress(
-        f"{config.data.method} on {config.data.dataset}: {trainer.stream.num_rows} training rows, "
-        f"{len(cache.rows['validation'])} for validation, "
+        f"{config.data.method} on {config.data.dataset}: "
         f"{param_count(config.student):,} parameters, {hosts.describe_devices()}"
     )
 

@@ -33,7 +33,7 @@ def describe_run_results(config: RunConfig, engine: str) -> dict[str, object]:
 def score(
     config: RunConfig, engine: str, predictions: Sequence[Prediction], step: int, seconds: float
 ) -> dict[str, object]:
-    """The results of a run, from its answers to the test rows.
+    """The results of a run, from its answers to the test rows; accuracy None without any.
 
     Args:
       config: the run.
@@ -42,10 +42,10 @@ def score(
       step: of the checkpoint that answered.
       seconds: that the run took.
     """
-    scores = summarize_predictions(predictions)
+    scores = summarize_predictions(predictions) if predictions else {"n": 0}
     return describe_run_results(config, engine) | {
-        "accuracy": scores["accuracy"],
-        "interval": scores["interval"],
+        "accuracy": scores.get("accuracy"),
+        "interval": scores.get("interval"),
         "ranked_accuracy": scores.get("ranked_accuracy"),
         "n_test": scores["n"],
         "checkpoint_step": step,
@@ -67,6 +67,9 @@ def write_results(
 
 def say(results: Mapping[str, object], progress: Callable[[str], None]) -> None:
     """Shows the accuracy."""
+    if results["accuracy"] is None:
+        progress("not scored: there are no test rows with gold labels")
+        return
     low, high = results["interval"]
     progress(
         f"test accuracy {results['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {results['n_test']}"

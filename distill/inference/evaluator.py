@@ -11,9 +11,11 @@ from distill.common.accuracy import exact_match, wilson_interval
 from distill.common.progress import Progress
 from distill.config.data import DataSpec
 from distill.config.student import T5Config
+from distill.data import input_forms
 from distill.data.cache import TokenCache
 from distill.data.examples import Example
 from distill.data.ragged import Ragged
+from distill.data.sequence_counts import SequenceCounts
 from distill.student.beam import LENGTH_PENALTY, beam_search, check_beam
 from distill.student.decoding import greedy, score_labels
 from distill.training.assets import Assets
@@ -36,6 +38,7 @@ class Prediction:
         None for open answers.
       score: of the decoded label, by `beam_search`; None for greedy answers.
       rationale: the decoded rationale, where it was asked for.
+      extra: of the row: its fields that are not ours.
     """
 
     id: str
@@ -46,6 +49,7 @@ class Prediction:
     ranked_label: str | None
     score: float | None = None
     rationale: str | None = None
+    extra: Mapping[str, object] = dataclasses.field(default_factory=dict, hash=False)
 
 
 def summarize_predictions(predictions: Sequence[Prediction]) -> dict[str, object]:
@@ -93,7 +97,8 @@ class Evaluator:
         self._beam, self._length_penalty = beam, length_penalty
         self._has_compiled = False
         self.vocabulary = assets.vocabulary()
-        self.eos_mark = assets.eos_mark
+        self.eos_mark, self._form = assets.eos_mark, assets.input_form
+        self.input_counts, self.missing_choices = SequenceCounts(), 0
         self.labels, self._correct = assets.labels, assets.correct(spec.dataset)
 
     def split(self, params: dict, cache: TokenCache, split: str) -> list[Prediction]:
@@ -107,12 +112,17 @@ class Evaluator:
     ) -> list[Prediction]:
         """Predictions for new rows, which are tokenized here.
 
+        `input_counts` and `missing_choices` (rows without the choices that the student's inputs
+        list) count the rows of all calls.
+
         Args:
           params: parameters of the student.
           examples: the rows.
           rationale: whether to decode the rationale task as well.
         """
-        inputs = self._inputs(self._spec.label_prefix, examples)
+        for row in examples:
+            self.missing_choices += input_forms.needs_choices(self._form, self.input_of(row))
+        inputs = self._inputs(self._spec.label_prefix, examples, self.input_counts)
         predictions = self.rows(params, examples, inputs, "gold")
         if not rationale:
             return predictions
@@ -171,6 +181,10 @@ class Evaluator:
                 )
         return [predictions[index] for index in range(len(examples))]
 
+    def input_of(self, row: Example) -> str:
+        """What the student reads of a row: its input, with its choices if trained so."""
+        return input_forms.complete(self._form, row.input, row.choices, f"row {row.id}")
+
     def _choices(self, row: Example) -> tuple[str, ...]:
         """The closed set that a row's answer is scored from."""
         if self._spec.method == "single_task":
@@ -215,17 +229,23 @@ class Evaluator:
         gold = row.label if label_source == "gold" else row.teacher_label
         scores = gold is not None and self._correct is not None
         correct = self._correct(text, gold) if scores else None
-        return Prediction(row.id, row.input, gold, text, correct, ranked_label, score)
+        return Prediction(
+            row.id, row.input, gold, text, correct, ranked_label, score, extra=row.extra
+        )
 
     def _text(self, tokens_T: np.ndarray) -> str:
         """The text before EOS."""
         ids = tokens_T.tolist()
         return self.vocabulary.decode(ids[: ids.index(1)] if 1 in ids else ids)
 
-    def _inputs(self, prefix: str, examples: Sequence[Example]) -> Ragged:
-        """Tokens of the rows' inputs after a task's prefix, cut with EOS kept."""
-        tokens = [self._encode(prefix + row.input) for row in examples]
+    def _inputs(
+        self, prefix: str, examples: Sequence[Example], counts: SequenceCounts | None = None
+    ) -> Ragged:
+        """Tokens of the rows' inputs after a task's prefix, cut with EOS kept; counts them."""
+        tokens = [self._encode(prefix + self.input_of(row)) for row in examples]
         limit = self._spec.input_length
+        for ids in tokens if counts else ():
+            counts.add(ids, limit, self.vocabulary.unk_id)
         return Ragged.of([t if len(t) <= limit else [*t[: limit - 1], t[-1]] for t in tokens])
 
     def _batches(self, inputs: Ragged, description: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -257,6 +277,16 @@ def _size(rows: int) -> int:
 
 
 def to_prediction_record(prediction: Prediction) -> Mapping[str, object]:
-    """A prediction as a JSON object, without fields that do not apply."""
+    """A prediction as a JSON object, without fields that do not apply.
+
+    The row's extra fields follow; one that is named like a field of predictions has `row_` before
+    its name.
+    """
     fields = dataclasses.asdict(prediction)
-    return {name: value for name, value in fields.items() if value is not None}
+    extra = fields.pop("extra")
+    record = {name: value for name, value in fields.items() if value is not None}
+    for name, value in extra.items():
+        while name in fields or (name.startswith("row_") and name in record):
+            name = f"row_{name}"
+        record[name] = value
+    return record

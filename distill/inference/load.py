@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
+from collections.abc import Callable, Sequence
 
 import jax
 from etils import epath
 
-from distill.common.progress import Stage, loading_tensorflow
+from distill.common.accuracy import describe_classes
+from distill.common.progress import Stage, loading_tensorflow, to_stderr
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
+from distill.data.data_line import input_lines
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.inference import t5x_run
@@ -126,16 +129,27 @@ def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], li
     cache = caches.load_cache(run.config.data, digests)
     provenance.check_rows(run.folder, cache.meta)
     if not cache.rows[split]:
-        raise UserError(f"split {split!r} of {run_dir} has no rows")
+        raise UserError(
+            f"split {split!r} of {run_dir} has no rows with labels: give some with --input=FILE"
+        )
     predictions = run.evaluator().split(run.params, cache, split)
-    return {"split": split, **summarize_predictions(predictions)}, predictions
+    scores = summarize_predictions(predictions) | _by_class(run, cache.rows[split], predictions)
+    return {"split": split, **scores}, predictions
 
 
-def evaluate_file(run_dir: epath.PathLike, path: str) -> dict[str, object]:
+def evaluate_file(
+    run_dir: epath.PathLike, path: str, progress: Callable[[str], None] = to_stderr
+) -> dict[str, object]:
     """Scores a trained run on the rows of a JSONL or CSV file that have a gold label.
 
+    Args:
+      run_dir: the run folder.
+      path: the file.
+      progress: takes lines: what became of the rows.
+
     Returns:
-      {input, accuracy, interval, n, without_label}, and ranked_accuracy for a closed set.
+      {input, accuracy, interval, n, without_label}, and for a closed set ranked_accuracy and
+      `accuracy.describe_classes`.
 
     Raises:
       UserError: see `load_run`; a bad file; no row with a gold label; an answer rule that is
@@ -151,8 +165,25 @@ def evaluate_file(run_dir: epath.PathLike, path: str) -> dict[str, object]:
     labeled = [row for row in rows if row.label is not None]
     if not labeled:
         raise UserError(f"{path}: none of {len(rows):,} rows has a `label`, so nothing is scored")
-    scores = summarize_predictions(run.evaluator().texts(run.params, labeled))
-    return {"input": path, **scores, "without_label": len(rows) - len(labeled)}
+    evaluator, without_label = run.evaluator(), len(rows) - len(labeled)
+    predictions = evaluator.texts(run.params, labeled)
+    for line in input_lines(
+        run.config.data, evaluator.input_counts, without_label, evaluator.missing_choices
+    ):
+        progress(line)
+    scores = summarize_predictions(predictions) | _by_class(run, labeled, predictions)
+    return {"input": path, **scores, "without_label": without_label}
+
+
+def _by_class(
+    run: LoadedRun, rows: Sequence[Example], predictions: Sequence[Prediction]
+) -> dict[str, object]:
+    """`accuracy.describe_classes` where the labels are a closed set, else {}."""
+    classes = run.assets.labels or rows[0].choices
+    if not run.assets.labels and any(row.choices != classes for row in rows):
+        return {}
+    golds = [str(p.gold) for p in predictions]
+    return describe_classes(golds, [p.prediction for p in predictions], classes) if classes else {}
 
 
 def label_latency_ms(run_dir: epath.PathLike, text: str, repeats: int = 50) -> float:

@@ -10,7 +10,9 @@ import numpy as np
 from etils import epath
 
 from distill.common.progress import to_stderr
+from distill.data.data_line import input_lines
 from distill.data.examples import Example
+from distill.data.input_forms import PLAIN
 from distill.errors import UserError
 from distill.inference.evaluator import Prediction
 from distill.inference.load import load_run
@@ -63,6 +65,8 @@ class Predictor:
             "length_penalty": length_penalty if beam > 1 else None,
             "rationale": rationale,
         }
+        if run.assets.input_form != PLAIN:
+            self.made_by["input_form"] = run.assets.input_form
 
     def __call__(self, rows: Sequence[Example]) -> list[Prediction]:
         """Answers in the rows' order; no teacher is asked.
@@ -74,7 +78,7 @@ class Predictor:
         from distill.data.vocabularies import uncovered  # loads tensorflow
 
         for row in rows:
-            text = without_mark(row.input, self._evaluator.eos_mark)
+            text = without_mark(self._evaluator.input_of(row), self._evaluator.eos_mark)
             word = uncovered(self._evaluator.vocabulary, text)
             if word is None:
                 continue
@@ -85,6 +89,13 @@ class Predictor:
             elif self._unknown == _NAMED_AT_MOST + 1:
                 self._progress("more rows hold words that are not in the vocabulary")
         return self._evaluator.texts(self._params, rows, self._rationale)
+
+    def data_lines(self) -> list[str]:
+        """What became of the inputs of all rows so far: a line, and warnings."""
+        counts = self._evaluator.input_counts
+        return input_lines(
+            self._config.data, counts, missing_choices=self._evaluator.missing_choices
+        )
 
 
 def _digest(params: dict) -> str:

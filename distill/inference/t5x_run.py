@@ -110,5 +110,7 @@ def read_predictions(
         index, text = record["input"]["row"], record["prediction"]
         row = rows[index]
         hit = correct(text, row.label)
-        predictions[index] = Prediction(row.id, row.input, row.label, text, hit, None)
+        predictions[index] = Prediction(
+            row.id, row.input, row.label, text, hit, None, extra=row.extra
+        )
     return [predictions[index] for index in range(len(rows))]

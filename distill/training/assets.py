@@ -1,7 +1,7 @@
 """What a student needs to answer besides parameters and configuration, as the run folder holds it.
 
-<run_dir>/student.json    label set, answer rule, mark of the EOS token, kind and digest of the
-                          vocabulary
+<run_dir>/student.json    label set, answer rule, mark of the EOS token, form of the inputs, kind
+                          and digest of the vocabulary
 <run_dir>/vocabulary/     words.txt (one word per line) or sentencepiece.model; nothing for bytes
 """
 
@@ -19,6 +19,7 @@ from distill.common.digests import sha256
 from distill.common.progress import loading_tensorflow
 from distill.config.data import VOCABULARIES, DataSpec
 from distill.data import datasets
+from distill.data.input_forms import FORMS, PLAIN
 from distill.errors import UserError
 from distill.training import answer_rules
 
@@ -41,6 +42,7 @@ class Assets:
       labels: the closed label set, empty for open answers.
       rule: name of the answer rule (`datasets.rule_name`).
       eos_mark: the text within inputs that stands for the EOS token, "" for none.
+      input_form: how a row's choices become part of its input (`distill.data.input_forms`).
     """
 
     kind: str
@@ -49,6 +51,7 @@ class Assets:
     labels: tuple[str, ...]
     rule: str
     eos_mark: str
+    input_form: str = PLAIN
 
     def vocabulary(self) -> seqio.Vocabulary:
         """The vocabulary (loads tensorflow).
@@ -90,7 +93,7 @@ def of_data(spec: DataSpec, words: Sequence[str] | None = None) -> Assets:
     path = spec.vocabulary_path if spec.vocabulary == "sentencepiece" else ""
     labels, rule = tuple(dataset.labels(spec)), answer_rules.rule_name(dataset.correct)
     mark = dataset.eos_mark(spec)
-    return Assets(spec.vocabulary, path, tuple(words), labels, rule, mark)
+    return Assets(spec.vocabulary, path, tuple(words), labels, rule, mark, dataset.input_form)
 
 
 def write(folder: epath.Path, assets: Assets) -> None:
@@ -105,6 +108,7 @@ def write(folder: epath.Path, assets: Assets) -> None:
         "labels": list(assets.labels),
         "answer_rule": assets.rule,
         "eos_mark": assets.eos_mark,
+        "input_form": assets.input_form,
     }
     if name := _FILES.get(assets.kind):
         path = folder / VOCABULARY / name
@@ -156,8 +160,9 @@ def read(folder: epath.PathLike) -> Assets:
     kind = described["vocabulary"]["kind"]
     labels, rule = tuple(described["labels"]), described["answer_rule"]
     mark = described["eos_mark"]
+    form = described.get("input_form", PLAIN)  # folders of before have none
     if kind not in _FILES:
-        return Assets(kind, "", (), labels, rule, mark)
+        return Assets(kind, "", (), labels, rule, mark, form)
     file = folder / VOCABULARY / _FILES[kind]
     if not file.exists():
         raise UserError(f"no file {file}: copy the run folder whole, with its vocabulary")
@@ -171,7 +176,7 @@ def read(folder: epath.PathLike) -> Assets:
             words = tuple(file.read_bytes().decode("utf-8").split())
         except UnicodeDecodeError as error:
             raise UserError(f"{file}: not UTF-8 ({error.reason})") from None
-    return Assets(kind, str(file), words, labels, rule, mark)
+    return Assets(kind, str(file), words, labels, rule, mark, form)
 
 
 def _parse(path: epath.Path) -> dict:
@@ -185,6 +190,7 @@ def _parse(path: epath.Path) -> dict:
             and all(isinstance(label, str) for label in described["labels"])
             and isinstance(described["answer_rule"], str)
             and isinstance(described["eos_mark"], str)
+            and described.get("input_form", PLAIN) in FORMS
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         sound = False

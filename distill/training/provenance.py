@@ -16,6 +16,7 @@ import distill
 from distill.common.atomic import write_json, write_text
 from distill.config.resolve import Resolved
 from distill.data.cache import TokenCache
+from distill.data.data_line import summarize_data
 from distill.errors import UserError
 
 RUN, CARD = "run.json", "MODEL_CARD.md"
@@ -81,7 +82,8 @@ def describe_run(
       versions, git_commit, files (sha256 of each file of data and vocabulary by absolute path, as
       they were when they were tokenized; none for generated data), data_digest (of all their
       contents), spec_digest (settings that decide the tokens), rows and row_digests (of the rows
-      themselves) by split, counts of the budget, token statistics of each task, steps_per_epoch,
+      themselves) by split, counts of the budget, token statistics of each task, data (what was
+      dropped, cut, unknown and repeated: `data_line.summarize_data`), steps_per_epoch,
       epochs, bindings and binding_files (what gin files bind past the macros, for T5X).
     """
     config = resolved.run
@@ -95,6 +97,7 @@ def describe_run(
         "row_digests": dict(cache.meta["row_digests"]),
         "counts": dict(cache.meta["counts"]),
         "tasks": dict(cache.meta["tasks"]),
+        "data": summarize_data(config.data, cache.meta),
         "steps_per_epoch": steps_per_epoch,
         "epochs": config.train.train_steps / steps_per_epoch,
         "bindings": dict(resolved.bindings),
@@ -213,16 +216,20 @@ def write_card(
       described: of `describe_run`.
       results: as in results.json.
     """
-    low, high = results["interval"]
-    rows = described["rows"]
+    accuracy, rows = "not scored: no test rows with gold labels", described["rows"]
+    if results["accuracy"] is not None:
+        low, high = results["interval"]
+        accuracy = (
+            f"{results['accuracy']:.3f}, 95% interval [{low:.3f}, {high:.3f}], "
+            f"{results['n_test']} rows with gold labels"
+        )
     write_text(
         folder / CARD,
         f"""# {results["method"]} student on {results["dataset"]}
 
 | | |
 |---|---|
-| test accuracy | {results["accuracy"]:.3f}, 95% interval [{low:.3f}, {high:.3f}], \
-{results["n_test"]} rows with gold labels |
+| test accuracy | {accuracy} |
 | parameters | {results["parameters"]:,}, T5 v1.1 |
 | trained on | {rows["train"]} rows, labels: {results["label_source"]}; {rows["validation"]} more \
 for validation |

@@ -128,7 +128,9 @@ def _comparable(values: Mapping[str, object]) -> dict[str, object]:
     options = values.get("DATASET_OPTIONS")
     if isinstance(options, dict):
         values["DATASET_OPTIONS"] = {
-            key: value for key, value in options.items() if not fields.is_path(key.upper())
+            key: value
+            for key, value in options.items()
+            if value and not fields.is_path(key.upper())  # one that is absent is empty
         }
     return values
 

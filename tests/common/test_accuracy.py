@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.common.accuracy import exact_match, wilson_interval
+from distill.common.accuracy import (
+    confusion_matrix,
+    describe_classes,
+    exact_match,
+    score_classes,
+    wilson_interval,
+)
 from distill.errors import UserError
 
 
@@ -41,3 +47,28 @@ def test_bounds_contain_the_accuracy_and_solve_the_equation(case):
 def test_known_values():
     assert wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
     assert wilson_interval(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+
+
+# Six rows of a, three of b, one of c; d has neither rows nor predictions.
+GOLDS = ["a"] * 6 + ["b"] * 3 + ["c"]
+ANSWERS = ["a", "a ", "a", "a", "b", "?", "b", "b", "a", "b"]
+
+
+def test_scores_of_classes_are_those_computed_by_hand():
+    counts = confusion_matrix(GOLDS, ANSWERS, ["a", "b", "c", "d"])
+    assert counts.tolist() == [[4, 1, 0, 0, 1], [1, 2, 0, 0, 0], [0, 1, 0, 0, 0], [0] * 5]
+    a, b, c, d = score_classes(counts)
+    assert a == {"precision": 4 / 5, "recall": 4 / 6, "f1": 8 / 11, "support": 6}
+    assert b == {"precision": 2 / 4, "recall": 2 / 3, "f1": 4 / 7, "support": 3}
+    assert c == {"precision": None, "recall": 0, "f1": 0, "support": 1}
+    assert d == {"precision": None, "recall": None, "f1": None, "support": 0}
+
+
+def test_macro_f1_is_the_mean_over_classes_that_occur():
+    found = describe_classes(GOLDS, ANSWERS, ["d", "b", "a"])
+    assert found["macro_f1"] == pytest.approx((8 / 11 + 4 / 7 + 0) / 3)
+    assert list(found["by_class"]) == found["confusion"]["classes"] == ["d", "b", "a", "c"]
+    assert sum(map(sum, found["confusion"]["counts"])) == 10
+    assert found["confusion"]["counts"][3] == [0, 1, 0, 0, 0]
+    with pytest.raises(ValueError, match="'c' is none of the classes"):
+        confusion_matrix(GOLDS, ANSWERS, ["a", "b"])

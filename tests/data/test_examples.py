@@ -147,3 +147,26 @@ def test_missing_empty_and_folder_paths_say_what_is_there(tmp_path):
         read_jsonl(tmp_path / "train.jsonl", "train")
     with pytest.raises(UserError, match="is a folder"):
         read_jsonl(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lable", "label"),
+        ("inptu", "input"),
+        ("inputs", "input"),
+        ("Label", "label"),
+        ("ID", "id"),
+        ("teacher label", "teacher_label"),
+        ("teachr_labl", "teacher_label"),
+        ("rationals", "rationale"),
+        *((name, None) for name in ("idx", "uid", "level", "text", "customer", "source", "title")),
+    ],
+)
+def test_a_field_is_extra_unless_it_looks_like_one_of_ours(name, meant):
+    fields = {"id": "1", "input": "a", name: [1]}
+    if meant is None:
+        assert Example.from_dict(fields).to_dict() == fields
+        return
+    with pytest.raises(UserError, match=f"unknown field '{name}'; closest: {meant}"):
+        Example.from_dict(fields)

@@ -69,7 +69,9 @@ BAD = {
     "": r"rows\.csv has no rows",
     "input,label\n": r"rows\.csv has no rows",
     "inptu,label\na,b\n": r"rows\.csv:1: unknown column 'inptu'; closest: input",
-    "input;label\na;b\n": r"rows\.csv:1: unknown column 'input;label'.*commas",
+    "input;label\na;b\n": r"rows\.csv:1: there is no column `input`.*commas.*has 'input;label'",
+    "input,label,\na,b,c\n": r"rows\.csv:1: column 3 has no name",
+    "input,Teacher Label\na,b\n": r"unknown column 'Teacher Label'; closest: teacher_label",
     "label,rationale\na,b\n": r"rows\.csv:1: there is no column `input`",
     "input,input\na,b\n": r"rows\.csv:1: two columns are named 'input'",
     "input,label\na,b\nc,d,e\n": r"rows\.csv:3: got 3 cells, expected 2",
@@ -98,3 +100,15 @@ def test_the_dataset_takes_a_csv_and_a_jsonl_file(tmp_path):
     options = {"train_file": tmp_path / "train.csv", "test_file": tmp_path / "test.jsonl"}
     train, test = jsonl.DATASET.load(DataSpec("jsonl", "finetune", dataset_options=options))
     assert [(row.input, row.label) for row in [*train, *test]] == [("a", "yes"), ("b", "no")]
+
+
+def test_other_columns_are_carried_through(tmp_path):
+    (tmp_path / "rows.csv").write_text("idx,input,customer\n7,a,\n8,b,ann\n")
+    first, second = read_csv(tmp_path / "rows.csv", "train")
+    assert (dict(first.extra), dict(second.extra)) == (
+        {"idx": "7"},
+        {"idx": "8", "customer": "ann"},
+    )
+    write_jsonl(tmp_path / "rows.jsonl", [first, second])
+    assert read_table(tmp_path / "rows.jsonl", "train") == [first, second]
+    assert hash(first) != hash(second)

@@ -190,6 +190,48 @@ def test_bad_input(arguments, message, refusal, rows_file):
 def test_a_row_is_one_line_for_people(run_dir, capsys):
     texts = ["two\nlines", "a\ttab"]
     assert cli.main(["predict", f"--run_dir={run_dir}", "--rationale", *texts]) == 0
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    header, *rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert header == ["prediction", "input", "rationale"]
     assert [len(row) for row in rows] == [3, 3]
     assert [row[1] for row in rows] == [r"two\nlines", r"a\ttab"]
+
+
+def test_extra_fields_are_carried_through(predict, run_dir, tested, tmp_path, capsys):
+    row = {"id": "1", "input": tested[0]["input"], "source": {"page": 3}, "gold": "mine"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    (found,), _ = predict(f"--input={tmp_path}/rows.jsonl")[0]["predictions"], None
+    assert found["prediction"] == tested[0]["prediction"] and "gold" not in found
+    assert (found["source"], found["row_gold"]) == ({"page": 3}, "mine")
+    (tmp_path / "rows.csv").write_text("input,customer\nmy fan,ann\nmy kettle,\n")
+    output = tmp_path / "answers.jsonl"
+    predict(f"--input={tmp_path}/rows.csv", f"--output={output}")
+    assert [json.loads(line).get("customer") for line in output.open()] == ["ann", None]
+    assert cli.main(["predict", f"--run_dir={run_dir}", f"--input={tmp_path}/rows.csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "prediction\tinput\tcustomer"
+    assert lines[1].endswith("\tmy fan\tann") and lines[2].endswith("\tmy kettle\t")
+
+
+def test_a_file_of_texts_is_answered_line_by_line(predict, refusal, tested, tmp_path):
+    texts = [row["input"] for row in tested[:3]]
+    path = tmp_path / "texts.txt"
+    path.write_bytes(b"\xef\xbb\xbf\n" + "\n\n".join(texts).encode())
+    found, said = predict(f"--input={path}")
+    assert [row["input"] for row in found["predictions"]] == texts
+    assert [row["id"] for row in found["predictions"]] == ["texts/0", "texts/1", "texts/2"]
+    assert "data: 3 rows answered; inputs cut: none; unknown tokens: none" in said
+    path.write_bytes(b"one\ncaf\xe9\n")
+    assert "texts.txt:2: not UTF-8" in refusal(f"--input={path}")
+    path.write_bytes(b" \n")
+    assert "texts.txt is empty" in refusal(f"--input={path}")
+    path.write_text('{"input": "a"}\n')
+    assert predict(f"--input={path}")[0]["predictions"][0]["input"] == "a"
+
+
+def test_inputs_that_are_cut_or_unknown_are_said(predict):
+    long = "my fan seems burnt . " * 40
+    _, said = predict(long, "my fan", "seems wrapt wrapt")
+    assert "data: 3 rows answered; inputs cut: 1 (33.3%), INPUT_LENGTH = 202 holds all" in said
+    assert "warning: 1 of 3 (33.3%) inputs are longer than INPUT_LENGTH = 64" in said
+    assert "INPUT_LENGTH = 202 would hold all (a new training run)" in said
+    assert "warning: 0.9% of input" not in said and "unknown tokens: 0.9% of inputs" in said

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 from distill.common.accuracy import matches_exactly
 from distill.data.examples import Example
+from distill.data.input_forms import list_choices
 from distill.data.released import equations
 from distill.data.released.completions import (
     NLI_LABELS,
@@ -85,10 +86,9 @@ def choice_row(fields: Fields, where: str, row_id: str, split: str) -> tuple[Exa
             f"{where}: got answer {answer!r}, expected one of the row's choices: "
             f"{', '.join(choices)}"
         )
-    lines = [f"({chr(ord('a') + index)}) {choice}" for index, choice in enumerate(choices)]
     example = Example(
         id=row_id,
-        input="\n".join([question, "Answer Choices:", *lines]),
+        input=list_choices(question, choices),
         label=answer,
         choices=tuple(dict.fromkeys(choices)),
         split=split,

@@ -32,6 +32,7 @@ from distill.config.run import RunConfig
 from distill.convert import t5x_files
 from distill.data import cache as caches
 from distill.data import datasets
+from distill.data.data_line import data_lines
 from distill.engines.t5x.check import check_t5x_run
 from distill.engines.t5x.errors import check_steps, explain
 from distill.errors import UserError
@@ -98,12 +99,19 @@ def train(
             "got CHECKPOINT = 'best', but there are no validation rows to choose by: set "
             "VALIDATION_FRACTION above 0, or CHECKPOINT = 'last'"
         )
+    if not cache.rows["test"]:
+        raise UserError(
+            "no test row has a gold label, and T5X decodes a test split: give TEST_FILE or "
+            "TEST_FRACTION, or use --engine=native, which trains without a score"
+        )
     run_folder.open_run(folder, resolved.text)
     steps_per_epoch = cache.meta["rows"]["train"] / config.train.batch_size
     run_assets.write(folder, assets)
     described = provenance.describe_run(resolved, cache, steps_per_epoch)
     described["t5x_commit"] = provenance.t5x_commit()
     provenance.write_run(folder, described)
+    for line in data_lines(config.data, described["data"]):
+        progress(line)
     steps, output = config.train.train_steps, folder / MODEL_DIR
     run_child(command(resolved, folder), folder / LOG, steps, progress)
     step = t5x_run.chosen_step(folder, config)

@@ -1,0 +1,37 @@
+"""How token sequences compare with their limit, and how much of them the vocabulary lacks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class SequenceCounts:
+    """Counts over sequences before they are cut.
+
+    Attributes:
+      sequences: how many there are.
+      cut: those over the limit.
+      longest: tokens of the longest one, EOS included: the limit that would hold all.
+      tokens: of all of them.
+      unknown: tokens that stand for what the vocabulary does not have.
+    """
+
+    sequences: int = 0
+    cut: int = 0
+    longest: int = 0
+    tokens: int = 0
+    unknown: int = 0
+
+    def add(self, ids: Sequence[int] | np.ndarray, limit: int, unk_id: int) -> bool:
+        """Counts a sequence [T]; returns whether it has to be cut."""
+        is_cut = len(ids) > limit
+        self.sequences += 1
+        self.cut += is_cut
+        self.longest = max(self.longest, len(ids))
+        self.tokens += len(ids)
+        self.unknown += int(np.count_nonzero(np.asarray(ids) == unk_id))
+        return is_cut

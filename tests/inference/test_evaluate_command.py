@@ -1,0 +1,40 @@
+"""`distill evaluate` on a closed set: scores of each class, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+from distill import cli
+
+
+def test_scores_of_each_class_add_up_and_are_written(run_dir, tmp_path, capsys):
+    before = set(run_dir.rglob("*"))
+    output = tmp_path / "new" / "scores.json"
+    assert cli.main(["evaluate", f"--run_dir={run_dir}", f"--output={output}"]) == 0
+    shown = capsys.readouterr().out
+    scores = json.loads(output.read_text())
+    answers = [json.loads(line) for line in (run_dir / "predictions_test.jsonl").open()]
+    golds = Counter(row["gold"] for row in answers)
+    by_class, confusion = scores["by_class"], scores["confusion"]
+    assert {c: s["support"] for c, s in by_class.items()} == {c: golds[c] for c in by_class}
+    hits = sum(row[place] for place, row in enumerate(confusion["counts"]))
+    assert hits / scores["n"] == scores["accuracy"]
+    predicted = Counter(row["prediction"] for row in answers)
+    for place, label in enumerate(confusion["classes"]):
+        assert sum(row[place] for row in confusion["counts"]) == predicted[label]
+    assert f"macro-F1 {scores['macro_f1']:.3f}" in shown and "none of these" in shown
+    table = [line.split() for line in shown.splitlines()]
+    assert ["class", "precision", "recall", "F1", "support"] in table
+    assert all(any(line[:1] == [label] for line in table) for label in by_class)
+    assert set(run_dir.rglob("*")) == before
+
+
+def test_rows_of_a_file_are_told_of(run_dir, tmp_path, capsys):
+    rows = [{"input": "my fan", "label": "repair"}, {"input": "my fan"}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    argv = ["evaluate", f"--run_dir={run_dir}", f"--input={tmp_path}/rows.jsonl", "--json"]
+    assert cli.main(argv) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["by_class"]["repair"]["support"] == 1
+    assert "data: 1 row answered; 1 without a label not scored; inputs cut: none" in err
