@@ -4,16 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install smoke demo demo-full test test-long lint clean
+.PHONY: install smoke demo demo-full demo-figure test test-long lint clean
 
 install: $(STAMP)
 
 $(STAMP): requirements/lock.txt setup.py
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "distill needs Python 3.11 or newer: make PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/lock.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	touch $(STAMP)
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "distill needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@$(PYTHON) requirements/install.py $(VENV)
+	@touch $(STAMP)
 
 smoke: $(STAMP)
 	$(BIN)/python -m distill.sweep.demo smoke --out runs/smoke
@@ -23,6 +21,10 @@ demo: $(STAMP)
 
 demo-full: $(STAMP)
 	$(BIN)/python -m distill.sweep.demo full --out runs/demo-full
+
+# Trains the demo, or reads its finished runs again.
+demo-figure: demo
+	cp runs/demo/figure.svg docs/figures/demo.svg
 
 test: lint
 	$(BIN)/python -m pytest

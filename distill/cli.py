@@ -22,13 +22,14 @@ from distill.commands import (
 )
 from distill.commands.arguments import shorthands, unknown_flag
 from distill.common import internal_errors, terminal
+from distill.common.progress import PERIOD, Stage
 from distill.errors import CheckFailed, Stopped, UserError
 
 EPILOG = """\
 A run is a gin file of gin/experiments and, where you like, settings on top of it:
 
-  distill train --gin_file=gin/experiments/tickets_step_by_step.gin --gin.SEED=1
-  distill predict --run_dir=runs/tickets_step_by_step "my fan seems burnt ."
+  distill train --gin_file=gin/experiments/tickets_step_by_step.gin --run_dir=runs/my_tickets
+  distill predict --run_dir=runs/my_tickets "my fan seems burnt ."
   distill config explain LABEL_WEIGHT --gin_file=gin/experiments/tickets_step_by_step.gin
 """
 
@@ -76,7 +77,8 @@ def _run(given: Sequence[str]) -> int:
     code = 0
     try:
         options.overrides = [*overrides, *shorthands(options, overrides)]
-        result = options.run(options)
+        with Stage(f"distill {options.command} is at work", delay=PERIOD):
+            result = options.run(options)
     except CheckFailed as failure:
         _say(str(failure))
         result, code = failure.result, 2

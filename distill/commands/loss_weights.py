@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common import table
+from distill.common.progress import Stage
 from distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def _variance(
     name = config.weighting.normalization
     name = "per_token" if name == "per_token_batch" else name
     student, measured_on = _small(config.student)
-    noise = gradient_noise.measure(cache, config.data, student, name, pairs, config.train.seed)
+    with Stage(f"measuring the gradients of {pairs} pairs"):
+        noise = gradient_noise.measure(cache, config.data, student, name, pairs, config.train.seed)
     weights = config.weighting.task_weights(config.data.tasks)
     batch = config.train.batch_size
     paired_variance = noise.paired(weights, batch)

@@ -32,7 +32,7 @@ from etils import epath
 from distill.common.atomic import atomic_directory, is_local
 from distill.common.digests import describe_files, find_damage, sha256, sha256_text
 from distill.common.disk import disk_errors
-from distill.common.progress import Say, to_stderr
+from distill.common.progress import Say, Stage, loading_tensorflow, to_stderr
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
@@ -101,7 +101,8 @@ def load_cache(
         that cannot be written.
     """
     if digests is None:
-        digests = datasets.file_digests(spec)
+        with Stage("reading the digests of the data"):
+            digests = datasets.file_digests(spec)
     folder = _folder(spec, digests)
     if (folder / _META).exists():
         damage = _damage(folder)
@@ -124,7 +125,8 @@ def stored_words(spec: DataSpec) -> list[str]:
 
 def vocabulary_of(spec: DataSpec) -> seqio.Vocabulary:
     """The vocabulary that `spec` asks for; words are those of the cache if it is there."""
-    from distill.data.vocabularies import make_vocabulary  # loads tensorflow
+    with loading_tensorflow():
+        from distill.data.vocabularies import make_vocabulary
 
     words: Sequence[str] = ()
     if spec.vocabulary == "words":
@@ -188,7 +190,8 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
 
 
 def _write(folder: epath.Path, spec: DataSpec, digests: Mapping[str, str]) -> None:
-    from distill.data import tokenization  # loads tensorflow
+    with loading_tensorflow():
+        from distill.data import tokenization
 
     with disk_errors(folder, _FIX), atomic_directory(folder, mark=_META) as scratch:
         _fill(scratch, spec, digests, tokenization)
@@ -206,8 +209,9 @@ def _fill(
             yield dataclasses.replace(row, split=split)
 
     for split in datasets.SPLITS:
-        write_row_file(scratch / f"{split}.jsonl", rows_of(split))
-        row_digests[split] = sha256(scratch / f"{split}.jsonl")
+        with Stage(f"storing the {split} rows"):
+            write_row_file(scratch / f"{split}.jsonl", rows_of(split))
+            row_digests[split] = sha256(scratch / f"{split}.jsonl")
     if spec.vocabulary == "words":
         (scratch / _WORDS).write_text("\n".join(words.words))
     meta = {

@@ -12,6 +12,7 @@ import numpy as np
 import seqio
 from etils import epath
 
+from distill.common.progress import Progress, Stage
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
@@ -46,9 +47,11 @@ def tokenize(
       UserError: a label that the vocabulary or TARGET_LENGTH cannot hold, naming the
         row; for VOCABULARY = 'words' any unknown word in training rows.
     """
-    splits = datasets.load_splits(spec)
-    words = _vocabulary(spec)
-    uncovered_labels = _check_coverage(spec, splits, words)
+    with Stage(f"reading the rows of {spec.dataset}"):
+        splits = datasets.load_splits(spec)
+    with Stage("checking that the vocabulary covers the rows"):
+        words = _vocabulary(spec)
+        uncovered_labels = _check_coverage(spec, splits, words)
     names = register_seqio_tasks(spec, splits, words)
     statistics: dict[str, dict[str, object]] = {}
     for task, name in names.items():
@@ -81,7 +84,17 @@ def _write_split(
             feature: stack.enter_context(RaggedWriter(folder, f"{split}.{task}.{feature}"))
             for feature in FEATURES
         }
+        done = 0
+        stack.enter_context(
+            Progress(
+                len(rows),
+                f"tokenizing {split} ({task}s)",
+                count=lambda: done,
+                disable=not len(rows),
+            )
+        )
         for example in _sequences(name, split) if len(rows) else ():
+            done = int(example["row"])
             for feature, writer in writers.items():
                 ids = example[feature]
                 if counts[feature].add(ids, limits[feature], words.unk_id):

@@ -9,7 +9,7 @@ from etils import epath
 
 from distill.common.devices import check_devices
 from distill.common.disk import disk_errors
-from distill.common.progress import Say, to_stderr
+from distill.common.progress import Say, Stage, lines_to, to_stderr
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.data import cache as caches
@@ -24,9 +24,10 @@ from distill.training import assets as run_assets
 from distill.training import hosts, provenance, run_folder
 from distill.training.assets import Assets
 from distill.training.checkpoints import SavedCheckpoints, read_json
-from distill.training.loop import fit, make_trainer
+from distill.training.loop import fit
 from distill.training.run_lock import RunLock
 from distill.training.signals import StopRequest, stop_on_signals
+from distill.training.trainer import make_trainer
 
 
 def train(
@@ -61,7 +62,11 @@ def train(
         return finished or read_json(folder / run_folder.RESULTS)
     hosts.check_connected()
     progress = hosts.host0_only(progress)
-    with stop_on_signals() as stop, RunLock(folder, writes=hosts.is_host0()) as lock:
+    with (
+        stop_on_signals() as stop,
+        RunLock(folder, writes=hosts.is_host0()) as lock,
+        lines_to(progress),
+    ):
         return _train(resolved, folder, progress, profile, lock, stop)
 
 
@@ -150,7 +155,8 @@ def load_data(
     Raises:
       UserError: data or vocabulary that the folder's run was not trained on; see `caches.load`.
     """
-    digests = datasets.file_digests(config.data)
+    with Stage("reading the digests of the data"):
+        digests = datasets.file_digests(config.data)
     provenance.check_files(folder, digests)
     cache = caches.load_cache(config.data, digests, say)
     provenance.check_rows(folder, cache.meta)

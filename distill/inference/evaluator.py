@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from distill.common.accuracy import exact_match, wilson_interval
+from distill.common.progress import Progress
 from distill.config.data import DataSpec
 from distill.config.student import T5Config
 from distill.data import input_forms
@@ -94,6 +95,7 @@ class Evaluator:
         check_beam(beam, length_penalty)
         self._spec, self._config, self._batch_size = spec, config, batch_size
         self._beam, self._length_penalty = beam, length_penalty
+        self._has_compiled = False
         self.vocabulary = assets.vocabulary()
         self.eos_mark, self._form = assets.eos_mark, assets.input_form
         self.input_counts, self.missing_choices = SequenceCounts(), 0
@@ -102,7 +104,8 @@ class Evaluator:
     def split(self, params: dict, cache: TokenCache, split: str) -> list[Prediction]:
         """Predictions for all rows of a split, in the rows' order."""
         source = "gold" if split == "test" else self._spec.label_source
-        return self.rows(params, cache.rows[split], cache.tokens[split, "label", "inputs"], source)
+        inputs = cache.tokens[split, "label", "inputs"]
+        return self.rows(params, cache.rows[split], inputs, source, f"scoring {split}")
 
     def texts(
         self, params: dict, examples: Sequence[Example], rationale: bool = False
@@ -125,7 +128,7 @@ class Evaluator:
             return predictions
         texts = [""] * len(examples)
         inputs = self._inputs(self._spec.rationale_prefix, examples)
-        for indices, tokens_BxI in self._batches(inputs):
+        for indices, tokens_BxI in self._batches(inputs, "decoding rationales"):
             decoded_BxT, _ = self._decode(params, tokens_BxI)
             for slot, index in enumerate(indices):
                 texts[index] = self._text(decoded_BxT[slot]).strip()
@@ -135,9 +138,22 @@ class Evaluator:
         ]
 
     def rows(
-        self, params: dict, examples: Sequence[Example], inputs: Ragged, label_source: str
+        self,
+        params: dict,
+        examples: Sequence[Example],
+        inputs: Ragged,
+        label_source: str,
+        description: str = "decoding labels",
     ) -> list[Prediction]:
-        """Predictions for rows whose inputs are tokens already."""
+        """Predictions for rows whose inputs are tokens already.
+
+        Args:
+          params: parameters of the student.
+          examples: the rows.
+          inputs: their tokens.
+          label_source: "gold" or "teacher", of the label that is to be met.
+          description: what the progress is called.
+        """
         predictions: dict[int, Prediction] = {}
         choices = [self._choices(row) for row in examples]
         tokens_of = {
@@ -146,7 +162,7 @@ class Evaluator:
         }
         count = max(map(len, choices), default=0)
         length = _size(max(map(len, tokens_of.values()), default=1))
-        for indices, tokens_BxI in self._batches(inputs):
+        for indices, tokens_BxI in self._batches(inputs, description):
             decoded_BxT, scores_B = self._decode(params, tokens_BxI)
             if count:
                 labels_BxCxT = np.zeros((len(tokens_BxI), count, length), np.int32)
@@ -232,17 +248,22 @@ class Evaluator:
             counts.add(ids, limit, self.vocabulary.unk_id)
         return Ragged.of([t if len(t) <= limit else [*t[: limit - 1], t[-1]] for t in tokens])
 
-    def _batches(self, inputs: Ragged) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _batches(self, inputs: Ragged, description: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Indices and tokens of batches, the longest rows first; shows how many are done."""
         order = np.argsort(-inputs.lengths, kind="stable")
-        for start in range(0, len(order), self._batch_size):
-            indices = order[start : start + self._batch_size]
-            longest = int(inputs.lengths[indices[0]])
-            length = -(-longest // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
-            # Rows of padding fill the last batch, so that it needs no compilation of its own.
-            tokens_BxI = np.zeros((min(self._batch_size, _size(len(order))), length), np.int32)
-            for slot, index in enumerate(indices):
-                tokens_BxI[slot, : inputs.lengths[index]] = inputs[index]
-            yield indices, tokens_BxI
+        quick = self._has_compiled and len(order) <= self._batch_size
+        with Progress(len(order), description, leave=False, delay=1.0, disable=quick) as bar:
+            for start in range(0, len(order), self._batch_size):
+                indices = order[start : start + self._batch_size]
+                longest = int(inputs.lengths[indices[0]])
+                length = -(-longest // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+                # Rows of padding fill the last batch, so that it needs no compilation of its own.
+                tokens_BxI = np.zeros((min(self._batch_size, _size(len(order))), length), np.int32)
+                for slot, index in enumerate(indices):
+                    tokens_BxI[slot, : inputs.lengths[index]] = inputs[index]
+                yield indices, tokens_BxI
+                self._has_compiled = True
+                bar.update(len(indices))
 
     def _encode(self, text: str) -> list[int]:
         from distill.data.vocabularies import encode_input  # loads tensorflow

@@ -12,7 +12,7 @@ from etils import epath
 
 from distill.common.accuracy import describe_classes
 from distill.common.devices import check_devices
-from distill.common.progress import to_stderr
+from distill.common.progress import Stage, loading_tensorflow, to_stderr
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
@@ -72,7 +72,8 @@ def make_evaluator(
     Raises:
       UserError: VOCAB_SIZE is too small; see also `Evaluator`.
     """
-    from distill.data.vocabularies import padded_size  # loads tensorflow
+    with loading_tensorflow():
+        from distill.data.vocabularies import padded_size
 
     batch_size = config.train.eval_batch_size
     evaluator = Evaluator(config.data, config.student, assets, batch_size, beam, length_penalty)
@@ -98,7 +99,8 @@ def load_run(run_dir: epath.PathLike) -> LoadedRun:
     check_devices()
     share_compilations()
     config, assets = run_folder.read_config(run_dir), run_assets.read(run_dir)
-    params = _read_params(run_dir, config)
+    with Stage(f"loading the student of {run_dir}"):
+        params = _read_params(run_dir, config)
     return LoadedRun(epath.Path(run_dir), config, params, assets)
 
 
@@ -123,7 +125,8 @@ def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], li
         without rows.
     """
     run = load_run(run_dir)
-    digests = datasets.file_digests(run.config.data)
+    with Stage("reading the digests of the data"):
+        digests = datasets.file_digests(run.config.data)
     provenance.check_files(run.folder, digests)
     cache = caches.load_cache(run.config.data, digests)
     provenance.check_rows(run.folder, cache.meta)

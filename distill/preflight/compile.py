@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from distill.common.devices import NO_TPU_HOST
+from distill.common.progress import Stage
 from distill.config.run import RunConfig
 from distill.errors import UserError
 from distill.preflight.chips import Topology
@@ -157,7 +158,7 @@ def abstract_state(program: Program) -> object:
 def compile_step(program: Program, shapes: Shapes) -> Compiled:
     """Compiles the training step for the program's devices."""
     began = time.monotonic(), time.process_time()
-    with program.context():
+    with program.context(), Stage("compiling the training step"):
         batch = abstract_batch(shapes, program.mesh)
         traced = program.train_step.trace(abstract_state(program), batch)
         return compile_lowered(traced.lower(), jaxpr_flops(traced.jaxpr), began)
@@ -181,9 +182,10 @@ def compile_decoding(config: RunConfig, program: Program, length: int) -> Compil
     shape = config.train.eval_batch_size, config.data.input_length
     rows = rows_sharding(program.mesh, shape[0])
     tokens = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rows)
-    traced = greedy.trace(abstract_state(program).params, config.student, tokens, length)
-    flops = jaxpr_flops(traced.jaxpr, while_trips=length)
-    return compile_lowered(traced.lower(), flops, began)
+    with Stage("compiling the decoding"):
+        traced = greedy.trace(abstract_state(program).params, config.student, tokens, length)
+        flops = jaxpr_flops(traced.jaxpr, while_trips=length)
+        return compile_lowered(traced.lower(), flops, began)
 
 
 def compile_lowered(

@@ -18,11 +18,11 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 
-from distill.common.progress import Progress
-from distill.sweep import report
+from distill.common.progress import PERIOD, Stage, to_stderr
+from distill.sweep import charts, report
 from distill.sweep.results import Group, group, results_table
 
 SEEDS = (11, 12, 13)
@@ -75,6 +75,10 @@ class Row:
 
         macros, *_ = read_macros([f"gin/experiments/{self.experiment}.gin"], self.overrides)
         return macros.value("POLICY")
+
+    def title(self, seed: int) -> str:
+        """What progress calls one seed's run."""
+        return " ".join((self.name, *self.overrides, f"seed {seed}"))
 
     def run_dir(self, out: Path, seed: int) -> Path:
         """Folder of one seed's run."""
@@ -133,16 +137,11 @@ def run_all(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> Iterator[tu
     (out / "runs").mkdir(parents=True, exist_ok=True)
     # Long runs first, so that no core idles at the end.
     jobs = [(row, seed) for row in reversed(rows) for seed in seeds]
-    finished = ""
-    bar = Progress(
-        len(jobs),
-        unit="runs",
-        say=functools.partial(print, flush=True),
-        period=0,
-        note=lambda: finished,
-        smoothing=0,
+    to_stderr(
+        f"{len(jobs)} runs, one on each of {len(cores)} cores; the logs are {out / 'runs'}/*.log"
     )
-    with bar, ProcessPoolExecutor(len(cores), context, _pin, (counter, cores)) as pool:
+    began, started, done, turn = time.monotonic(), time.time(), 0, 0
+    with ProcessPoolExecutor(len(cores), context, _pin, (counter, cores)) as pool:
         futures = {
             pool.submit(_train, *row.configuration(out, seed), str(row.run_dir(out, seed))): (
                 row,
@@ -150,13 +149,31 @@ def run_all(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> Iterator[tu
             )
             for row, seed in jobs
         }
-        for future in as_completed(futures):
-            row, seed = futures[future]
-            result = future.result()
-            settings = " ".join((row.name, *row.overrides))
-            finished = f"{settings} seed {seed}: accuracy {result['accuracy']:.3f}"
-            bar.update()
-            yield row, result | {"policy": row.policy}
+        left = set(futures)
+        while left:
+            ready, left = wait(left, PERIOD, FIRST_COMPLETED)
+            for future in ready:
+                row, seed = futures[future]
+                result, done = future.result(), done + 1
+                to_stderr(
+                    f"{done}/{len(jobs)} runs done after {time.monotonic() - began:.0f} s: "
+                    f"{row.title(seed)}: accuracy {result['accuracy']:.3f}"
+                )
+                yield row, result | {"policy": row.policy}
+            running = [log for f in left if (log := _newest_line(*futures[f], out, started))]
+            if not ready:
+                turn += 1
+                to_stderr(f"  {running[turn % len(running)] if running else 'starting'}")
+
+
+def _newest_line(row: Row, seed: int, out: Path, since: float) -> str | None:
+    """The newest line of a run's log; None if nothing was written after the time `since`."""
+    log = Path(f"{row.run_dir(out, seed)}.log")
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+        return f"{row.title(seed)}: {lines[-1]}" if log.stat().st_mtime >= since else None
+    except (OSError, IndexError):
+        return None
 
 
 def annotated_files(out: Path, seed: int) -> tuple[Path, Path]:
@@ -245,6 +262,28 @@ def findings(groups: Sequence[Group], teacher: float | None, latency_ms: float) 
     return sentences
 
 
+def answer_ticket(row: Row, run_dir: Path, result: dict[str, object]) -> report.Worked:
+    """The student's rationale and answer for TICKET.
+
+    Args:
+      row: of the table, whose policy gives the right answer.
+      run_dir: the student's run folder.
+      result: of that run.
+    """
+    from distill.data.examples import Example
+    from distill.inference.predictor import Predictor
+    from distill.tickets import generator
+
+    (answer,) = Predictor(run_dir, rationale=True)([Example(id="ticket", input=TICKET)])
+    return report.Worked(
+        TICKET,
+        f"{row.name} trained on {result['labels']:,} labels",
+        str(answer.rationale),
+        answer.prediction,
+        generator.policy(row.policy)[generator.parse_ticket(TICKET)],
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the demonstration; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -252,6 +291,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with Stage("at work", delay=PERIOD):
+        return _demonstrate(options)
+
+
+def _demonstrate(options: argparse.Namespace) -> int:
     began = time.monotonic()
     rows, seeds = rows_of(options.kind)
     noisy = next((row for row in rows if row.annotated), None)
@@ -265,7 +309,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     student = next(row for row in reversed(rows) if row.name == "step_by_step")
     student_dir = student.run_dir(options.out, seeds[0])
-    latency_ms = load.label_latency_ms(student_dir, TICKET)
+    with Stage("timing the student's answers"):
+        latency_ms = load.label_latency_ms(student_dir, TICKET)
     sentences = findings(groups, teacher, latency_ms)
     content = {
         "kind": options.kind,
@@ -275,8 +320,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "seconds": time.monotonic() - began,
     }
     (options.out / "results.json").write_text(json.dumps(content, indent=1) + "\n")
-    page = report.page("Distilling step-by-step on tickets", groups, sentences)
+    worked = answer_ticket(student, student_dir, results[student][0])
+    page = report.page("Distilling step-by-step on tickets", groups, sentences, worked, teacher)
     (options.out / "report.html").write_text(page)
+    (options.out / "figure.svg").write_text(charts.figure(charts.make_charts(groups, teacher)))
     print(f"\n{results_table(groups)}\n")
     print("\n".join(sentences))
     print(f"\nResults: {options.out / 'results.json'}   Report: {options.out / 'report.html'}")

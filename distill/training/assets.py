@@ -15,6 +15,7 @@ from etils import epath
 
 from distill.common.atomic import write_bytes, write_json
 from distill.common.digests import sha256
+from distill.common.progress import loading_tensorflow
 from distill.common.text_files import parse_json
 from distill.config.data import VOCABULARIES, DataSpec
 from distill.data import datasets
@@ -58,7 +59,8 @@ class Assets:
         Raises:
           UserError: see `vocabularies.make_vocabulary`.
         """
-        from distill.data.vocabularies import make_vocabulary
+        with loading_tensorflow():
+            from distill.data.vocabularies import make_vocabulary
 
         return make_vocabulary(self.kind, self.path, self.words)
 

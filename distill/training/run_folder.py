@@ -23,6 +23,7 @@ SECURITY.md. Paths in it are absolute, or names within it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -40,7 +41,6 @@ CONFIG, METRICS, RESULTS = "config.gin", "metrics.jsonl", "results.json"
 NOT_FINITE = "not_finite.json"
 PREDICTIONS = "predictions_test.jsonl"
 RESUMES = "once that is put right, the same command goes on with the run"
-_FIX = "choose another --run_dir, or delete that folder"
 
 
 def check_run(run_dir: epath.PathLike, config_text: str) -> None:
@@ -69,8 +69,15 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
             changed.append(f"{name}: {before!r} in the folder, {now!r} now")
     if changed:
         raise UserError(
-            f"{run_dir} holds a run of another configuration ({'; '.join(changed)}); {_FIX}"
+            f"{run_dir} holds a run of another configuration ({'; '.join(changed)}); choose "
+            f"another folder, such as --run_dir={_free_name(run_dir)}, or delete that one"
         )
+
+
+def _free_name(run_dir: epath.PathLike) -> str:
+    """A folder beside `run_dir` that does not exist."""
+    name = os.fspath(run_dir).rstrip("/")
+    return next(free for n in itertools.count(2) if not epath.Path(free := f"{name}-{n}").exists())
 
 
 def check_links(run_dir: epath.PathLike) -> None:

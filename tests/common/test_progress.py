@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import re
+import threading
+import time
 
 import pytest
 
-from distill.common.progress import Progress, to_stderr
+from distill.common import progress
+from distill.common.progress import Progress, Stage, format_duration, lines_to, to_stderr
 
 
 class _Terminal(io.StringIO):
@@ -87,3 +91,87 @@ def test_a_message_stands_between_the_lines(capsys):
     bar.close()
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(" ")[0] for line in lines] == ["0/2", "a", "0/2"]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Half a second of silence is long."""
+    monkeypatch.setattr(progress, "PERIOD", 0.5)
+
+
+def test_a_stage_speaks_while_it_lasts_and_not_afterwards(quick):
+    lines: list[str] = []
+    with Stage("compiling", lines.append, delay=0.1):
+        time.sleep(1.0)
+    said = len(lines)
+    assert said >= 2 and re.fullmatch(r"compiling \.\.\. \d+ s", lines[0])
+    time.sleep(0.8)
+    assert len(lines) == said
+
+
+def test_quick_work_is_not_mentioned():
+    lines: list[str] = []
+    with Stage("compiling", lines.append):
+        pass
+    assert not lines
+
+
+def test_the_innermost_work_speaks(quick):
+    lines: list[str] = []
+    with lines_to(lines.append), Stage("outer", delay=0.1):
+        with Stage("inner", delay=0.1):
+            time.sleep(1.0)
+        inside = lines.copy()
+        time.sleep(1.0)
+    assert {line.split()[0] for line in inside} == {"inner"}
+    assert {line.split()[0] for line in lines[len(inside) :]} == {"outer"}
+
+
+def test_a_bar_without_updates_shows_what_is_done(quick):
+    lines: list[str] = []
+    with lines_to(lines.append), Progress(9, "scoring", count=lambda: 4) as bar:
+        time.sleep(1.4)
+        bar.update(9 - bar.n)
+        bar.report()
+    assert lines[0].startswith("scoring: 4/9 rows ") and lines[-1].startswith("scoring: 9/9 rows ")
+
+
+def test_what_shows_progress_cannot_stop_or_delay_the_work():
+    def broken(line: str) -> None:
+        raise BrokenPipeError(line)
+
+    never = threading.Event()
+    began = time.monotonic()
+    with Stage("compiling", broken, delay=0.1), Stage("sending", lambda _: never.wait(), delay=0.1):
+        time.sleep(0.5)
+    assert time.monotonic() - began < 5
+    never.set()
+
+
+def test_the_clock_starts_again_after_compiling():
+    lines: list[str] = []
+    bar = Progress(10, say=lines.append, period=0)
+    bar.start_t -= 100
+    bar.update(2)
+    bar.restart_clock()
+    bar.start_t -= 1
+    bar.last_print_t -= 1
+    bar.update(4)
+    bar.close()
+    assert 3 < float(re.search(r"([\d.]+) rows/s", lines[-1])[1]) < 4.1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(8, "8 s"), (119, "119 s"), (1620, "27 min"), (9000, "2 h 30 min")]
+)
+def test_durations(seconds, text):
+    assert format_duration(seconds) == text
+
+
+def test_a_bar_that_is_forgotten_leaves_no_thread():
+    before = threading.active_count()
+    bar = Progress(5, say=print)
+    assert threading.active_count() > before
+    del bar
+    gc.collect()
+    assert not [t for t in threading.enumerate() if t.name == "progress"]

@@ -146,7 +146,7 @@ def test_small_sizes_take_a_step(micro):
     import numpy as np
 
     from distill.data import cache
-    from distill.training.loop import make_trainer
+    from distill.training.trainer import make_trainer
 
     data = [
         text for text in micro if text.split("=")[0].startswith(("NUM_ROWS", "NUM_T", "NUM_LAB"))

@@ -2,11 +2,14 @@
 
 import dataclasses
 import html.parser
+import itertools
+import os
 import pathlib
+import xml.etree.ElementTree
 
 import pytest
 
-from distill.sweep import demo, report, results
+from distill.sweep import charts, demo, report, results
 
 
 def _result(accuracy, seed, **changes):
@@ -54,6 +57,51 @@ def test_the_page_is_well_formed_and_loads_nothing():
     assert "a &lt; b" in page and "c &amp; d" in page and "http" not in page
     assert "<script" not in page and "0.600" in page and "<polyline" in page
     html.parser.HTMLParser().feed(page)
+
+
+def test_a_page_of_one_budget_has_a_picture_and_a_worked_ticket():
+    groups = [results.group(n, [_result(a, 1)]) for n, a in (("finetune", 0.6), ("b", 0.7))]
+    worked = report.Worked("my fan < x", "b", "appliance & damage", "repair", "refund")
+    page = report.page("smoke", groups, [], worked)
+    assert page.count("<svg") == 1 and page.count("<rect") == 2
+    for text in ("my fan &lt; x", "appliance &amp; damage", "repair (wrong: it is refund)"):
+        assert text in page
+
+
+def test_the_noisy_teacher_is_a_line_across_its_students():
+    (lines, bars) = (
+        charts.make_charts(_groups(), 0.75)[:1] + charts.make_charts(_groups(), 0.75)[2:]
+    )
+    assert "the teacher: 0.750" in bars.body and "dashes" in bars.body
+    assert "polyline" in lines.body and "dashes" not in lines.body
+
+
+def test_the_figure_is_xml_whose_labels_keep_their_colors():
+    """Fills are classes alone: a rule for dark pages that colors all text cannot replace them."""
+    figure = charts.figure(charts.make_charts(_groups(), 0.75))
+    root = xml.etree.ElementTree.fromstring(figure)
+    assert not [e for e in root.iter() if "fill" in e.attrib or "stroke" in e.attrib]
+    named = [e.get("class") for e in root.iter() if "mark" in (e.get("class") or "")]
+    assert {"mark c0", "mark c2"} <= set(named)
+    style = root.find("{*}style").text
+    light, dark = style.split("@media(prefers-color-scheme:dark)")
+    for name in ("c0", "c1", "c2", "c3", "c4"):
+        assert f".{name}{{--c:" in light and f".{name}{{--c:" in dark
+
+
+@pytest.mark.parametrize("wanted", [(50, 50, 50), (0, 2, 300), (298, 299, 300), (10, 200, 205)])
+def test_labels_of_lines_do_not_touch(wanted):
+    places = charts.spread_labels(dict(zip("abc", wanted, strict=True)), 0, 300)
+    heights = sorted(places.values())
+    assert all(b - a >= 20 for a, b in itertools.pairwise(heights))
+    assert heights[0] >= 0 and heights[-1] <= 300
+    assert [places[name] for name in "abc"] == heights
+
+
+def test_only_the_table_scrolls_sideways():
+    page = report.page("a", _groups(), ["b"])
+    assert "<div class=scroll><table>" in page and ".scroll { overflow-x: auto; }" in page
+    assert ".chart{" in page and "max-width:100%" in page
 
 
 @pytest.mark.parametrize(("kind", "runs"), [("smoke", 2), ("demo", 24), ("full", 60)])
@@ -104,3 +152,15 @@ def test_the_other_rows_train_on_generated_tickets(tmp_path):
             assert gin_files == [f"gin/experiments/{row.experiment}.gin"]
             assert overrides == (*row.overrides, "SEED=11")
             assert f"POLICY={row.policy}" in overrides
+
+
+def test_the_newest_line_of_a_running_log_is_shown(tmp_path):
+    (row, _), seeds = demo.rows_of("smoke")
+    log = pathlib.Path(f"{row.run_dir(tmp_path, seeds[0])}.log")
+    assert demo._newest_line(row, seeds[0], tmp_path, 0) is None
+    log.parent.mkdir(parents=True)
+    log.write_text("a\ntraining: 3/9 steps\n")
+    shown = demo._newest_line(row, seeds[0], tmp_path, 0)
+    assert shown == "finetune NUM_LABELS=500 seed 11: training: 3/9 steps"
+    os.utime(log, (1000, 1000))  # of a demo that was stopped
+    assert demo._newest_line(row, seeds[0], tmp_path, 2000) is None

@@ -13,8 +13,8 @@ from distill.engines import native
 from distill.errors import UserError
 from distill.inference import load
 from distill.training.checkpoints import Checkpoints, SavedCheckpoints
-from distill.training.loop import make_trainer
 from distill.training.step import TrainState
+from distill.training.trainer import make_trainer
 
 EXPERIMENT = "tickets_step_by_step"
 

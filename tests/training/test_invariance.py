@@ -11,7 +11,7 @@ import pytest
 
 from distill.config import resolve
 from distill.errors import UserError
-from distill.training.loop import make_trainer
+from distill.training.trainer import make_trainer
 
 SCRIPT = pathlib.Path(__file__).with_name("invariance_matrix.py")
 TOLERANCES = {"float32": 1e-6, "float64": 1e-12}

@@ -17,8 +17,8 @@ from distill.data import cache as caches
 from distill.data.batches import BatchStream
 from distill.student.network import T5
 from distill.student.params import init_params
-from distill.training.loop import make_trainer
 from distill.training.step import accumulated, loss_fn
+from distill.training.trainer import make_trainer
 
 NORMALIZATIONS = ("per_sequence", "per_token", "per_token_batch")
 
@@ -136,7 +136,7 @@ import jax, numpy as np
 from distill.config import resolve
 from distill.data import cache
 from distill.training import mesh as meshes
-from distill.training.loop import make_trainer
+from distill.training.trainer import make_trainer
 import sys
 run = resolve.resolve(["tickets_step_by_step"], sys.argv[1:]).run
 trainer = make_trainer(run, cache.load_cache(run.data))

@@ -26,7 +26,7 @@ from etils import epath
 
 from distill.common.devices import quiet_libtpu
 from distill.common.disk import disk_errors
-from distill.common.progress import to_stderr
+from distill.common.progress import PERIOD, Stage, to_stderr
 from distill.config import files, macros
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
@@ -249,13 +249,14 @@ def run_child(
         ) as child,
     ):
         try:
-            for line in child.stdout:
-                log.write(line)
-                log.flush()
-                tail.append(line)
-                message = progress_line(line, train_steps)
-                if message:
-                    progress(message)
+            with Stage(f"T5X is at work (its output goes to {log_path})", progress, delay=PERIOD):
+                for line in child.stdout:
+                    log.write(line)
+                    log.flush()
+                    tail.append(line)
+                    message = progress_line(line, train_steps)
+                    if message:
+                        progress(message)
         except BaseException:
             child.terminate()
             raise
