@@ -15,6 +15,7 @@ from distill.data import cache as caches
 from distill.engines import native
 from distill.training import loop
 from distill.training.checkpoints import Checkpoints
+from distill.training.trainer import make_trainer
 
 EXPERIMENT = "tickets_step_by_step"
 
@@ -127,7 +128,7 @@ def _fit(trainer, folder, stop=None):
 def test_a_kill_between_evaluation_and_save_loses_nothing(settings, tmp_path):
     """SAVE_PERIOD is 4; 2, 6 and 10 are saved because no evaluation before was better."""
     run = resolve.resolve([EXPERIMENT], (*settings, "EVAL_PERIOD=2")).run
-    trainer = loop.make_trainer(run, caches.load_cache(run.data))
+    trainer = make_trainer(run, caches.load_cache(run.data))
     *undisturbed, _ = _fit(trainer, tmp_path / "whole")
     assert undisturbed[0] == 10 and set(undisturbed[2]) == {"10", "12"}
     assert [json.loads(undisturbed[2][step][0])["accuracy"] for step in ("10", "12")] == [0.6, 0.5]
