@@ -109,11 +109,11 @@ def _is_idle_worker(thread: threading.Thread) -> bool:
 
 def _compile_once() -> None:
     """Every run of this process has one configuration: the first run's program serves all."""
-    from distill.training import loop
+    from distill.training import trainer
 
-    if getattr(loop.make_program, "is_shared", False):
+    if getattr(trainer.make_program, "is_shared", False):
         return
-    make, programs = loop.make_program, []
+    make, programs = trainer.make_program, []
 
     def shared(*arguments: object) -> object:
         if not programs:
@@ -121,7 +121,7 @@ def _compile_once() -> None:
         return programs[0]
 
     shared.is_shared = True
-    loop.make_program = shared
+    trainer.make_program = shared
 
 
 if __name__ == "__main__":
