@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from distill.config.data import DataSpec
@@ -19,7 +20,7 @@ def _files(spec: DataSpec) -> tuple[str, ...]:
     """TRAIN_FILE, and TEST_FILE if there is one."""
     train, test = spec.option("train_file", ""), spec.option("test_file", "")
     for macro, path in (("TRAIN_FILE", train), ("TEST_FILE", test)):
-        if not isinstance(path, str):
+        if not isinstance(path, str | os.PathLike):
             raise UserError(f"got {macro} = {path!r}, expected the name of a file")
     fraction = _fraction(spec)
     if not train:
@@ -33,7 +34,7 @@ def _files(spec: DataSpec) -> tuple[str, ...]:
             "macro TEST_FILE is not set: --gin.TEST_FILE=rows.jsonl, or --gin.TEST_FRACTION=0.2 to "
             "hold out rows of TRAIN_FILE; with LABEL_SOURCE = 'teacher' a run may do without a test"
         )
-    return (train, test) if test else (train,)
+    return (str(train), str(test)) if test else (str(train),)
 
 
 def _fraction(spec: DataSpec) -> float:

@@ -282,7 +282,7 @@ CASES = {
     ),
     "results that are torn": (
         ["train", TICKETS, "--run_dir={dir}/torn"],
-        r"results.json: not JSON",
+        r"is finished, but its checkpoints are gone: delete .*results.json",
     ),
     "evaluate: no run": (["evaluate", "--run_dir={dir}/none"], "is not a run folder"),
     "evaluate: a file": (["evaluate", "--run_dir={dir}/good.jsonl"], "is not a run folder"),

@@ -128,7 +128,7 @@ def test_v7_has_two_devices_a_chip(capsys):
     ("arguments", "words"),
     [
         ((), ("--topology", "v5e")),
-        (("--topology=v9:2x2",), ("unknown chip", "v6e")),
+        (("--topology=v9:2x2",), ("unknown chip", "v5e")),
         (("--topology=v5e:2x2x2",), ("2 sides", "v5e:4x4")),
         (("--topology=v5e",), ("CHIP:SIDES",)),
         (("--topology=v5e:2x2", "--topology=v4:2x2x1"), ("--search",)),

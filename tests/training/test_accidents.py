@@ -66,11 +66,16 @@ def test_a_signal_saves_the_step_and_the_run_goes_on_from_it(
     assert _same(tmp_path / "run", run_dir)
 
 
+def _hang_up(*_: object) -> None:
+    signal.raise_signal(signal.SIGHUP)
+    time.sleep(30)  # the handler interrupts it
+
+
 def test_a_signal_while_decoding_ends_with_what_is_saved(
     micro, run_dir, tmp_path, monkeypatch, capsys
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "split", lambda *_: signal.raise_signal(signal.SIGHUP))
+        patch.setattr(Evaluator, "split", _hang_up)
         assert _train(micro, tmp_path / "run") == 129
     assert "stopped by SIGHUP: what was saved before stays" in capsys.readouterr().err
     assert _train(micro, tmp_path / "run") == 0

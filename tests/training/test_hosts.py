@@ -108,8 +108,8 @@ def test_two_hosts_train_as_one(alone, joined):
 
 def test_the_first_host_alone_speaks(joined):
     _, ((_, said), (_, other_said)) = joined
-    assert "step 12/12" in said and "4 devices on 2 hosts" in said
-    assert "step 12/12" not in other_said
+    assert "12/12 steps" in said and "4 devices on 2 hosts" in said
+    assert "12/12 steps" not in other_said
 
 
 def test_a_run_moves_from_one_host_to_two(settings, alone, tmp_path):

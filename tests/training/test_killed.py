@@ -14,7 +14,7 @@ from distill.config import resolve
 from distill.data import cache as caches
 from distill.engines import native
 from distill.training import loop
-from distill.training.checkpoints import Checkpoints
+from distill.training.checkpoints import SavedCheckpoints
 from distill.training.trainer import make_trainer
 
 EXPERIMENT = "tickets_step_by_step"
@@ -104,8 +104,7 @@ ACCURACIES = {2: 0.1, 4: 0.2, 6: 0.6, 8: 0.4, 10: 0.6, 12: 0.5}  # 10 is the bes
 
 def _fit(trainer, folder, stop=None):
     """Trains with these accuracies; at step `stop` it is killed between evaluation and save."""
-    with Checkpoints(folder) as checkpoints:
-        start = checkpoints.latest_step or 0
+    start = SavedCheckpoints(folder).latest_step or 0
     accuracies = iter(ACCURACIES[step] for step in ACCURACIES if step > start)
     lines: list[str] = []
 
