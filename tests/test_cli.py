@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
+import resource
 import subprocess
 import sys
-import time
 
 import tasks  # registers the datasets  # noqa: F401
 from distill import cli
@@ -19,12 +19,18 @@ def test_help_and_import_load_no_framework():
         "heavy = {'jax', 'tensorflow', 'flax', 'seqio', 'orbax'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
-    began = time.monotonic()
+    began = _children_seconds()
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    middle = time.monotonic()
+    middle = _children_seconds()
     done = subprocess.run([sys.executable, "-m", "distill.cli", "--help"], capture_output=True)
     assert done.returncode == 0 and b"step-by-step" in done.stdout
-    assert middle - began < 1 and time.monotonic() - middle < 1
+    assert middle - began < 1 and _children_seconds() - middle < 1
+
+
+def _children_seconds() -> float:
+    """Processor seconds of finished child processes: other work on the machine does not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_words_that_do_not_cover_the_data(tmp_path, capsys, monkeypatch):

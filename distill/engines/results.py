@@ -72,10 +72,14 @@ def check_results(results: Mapping[str, object], where: str) -> dict[str, object
     Raises:
       UserError: it has not.
     """
-    numbers = ("accuracy", "n_test", "checkpoint_step", "steps", "seed")
+    numbers = ("n_test", "checkpoint_step", "steps", "seed")
     sound = all(isinstance(results.get(name), int | float) for name in numbers)
-    interval = results.get("interval")
-    sound &= isinstance(interval, list) and [type(x) for x in interval] == [float, float]
+    if results.get("n_test") == 0:  # trained without a scored test set
+        sound &= results.get("accuracy", 0) is None and results.get("interval", 0) is None
+    else:
+        interval = results.get("interval")
+        sound &= isinstance(results.get("accuracy"), int | float)
+        sound &= isinstance(interval, list) and [type(x) for x in interval] == [float, float]
     if not sound:
         raise UserError(f"{where} does not hold the results of a run")
     return dict(results)

@@ -48,7 +48,8 @@ def test_a_run_without_gold_labels_is_not_scored(trained, capsys):
     assert described["rows"] == {"train": 18, "validation": 2, "test": 0}
     assert described["sequences"]["rationale"]["sequences"] == 20
     assert cli.main(argv) == 0  # a finished run says the same again
-    assert capsys.readouterr().out == out
+    again = capsys.readouterr()
+    assert again.out == out and "is finished" in again.err and "resumed" not in again.err
     assert cli.main(["predict", f"--run_dir={run_dir}", "the dog 3"]) == 0
     assert capsys.readouterr().out.startswith("prediction\tinput\n")
     assert cli.main(["evaluate", f"--run_dir={run_dir}"]) == 2

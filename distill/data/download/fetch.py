@@ -58,6 +58,8 @@ def fetch(
     output = epath.Path(output)
     digests = {name: digest.lower() for name, digest in (digests or {}).items()}
     _check_arguments(digests, only)
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file, expected a folder")
     output.mkdir(parents=True, exist_ok=True)
     selected = [source for source in SOURCES if not only or source.file in only]
     write_text(output / "NOTICE.txt", "\n".join(source.notice for source in SOURCES))
