@@ -74,9 +74,13 @@ def _hang_up(*_: object) -> None:
 def test_a_signal_while_decoding_ends_with_what_is_saved(
     micro, run_dir, tmp_path, monkeypatch, capsys
 ):
-    with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "split", _hang_up)
-        assert _train(micro, tmp_path / "run") == 129
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and so would the run
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Evaluator, "split", _hang_up)
+            assert _train(micro, tmp_path / "run") == 129
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert "stopped by SIGHUP: what was saved before stays" in capsys.readouterr().err
     assert _train(micro, tmp_path / "run") == 0
     assert "resumed at step 4" in capsys.readouterr().err
