@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import BinaryIO
 
@@ -89,10 +90,13 @@ def find_damage(
     for name, expected in described.items():
         try:
             size, digest = int(expected["bytes"]), str(expected["sha256"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return "the list of its files is not readable"
+        parts = pathlib.PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts or "\0" in name:
+            return f"the list of its files names {name!r}, which is not within the folder"
         path = folder / name
-        if not path.exists():
+        if not path.is_file():
             return f"file {name} is missing"
         if path.stat().length != size:
             return f"file {name} has {path.stat().length:,} bytes, expected {size:,}"

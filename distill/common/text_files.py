@@ -116,3 +116,20 @@ def json_lines(path: epath.Path, fix: str = "") -> Iterator[tuple[int, dict[str,
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if line.strip():
                 yield number, json_object(line, f"{name}:{number}")
+
+
+def read_json(path: epath.PathLike) -> dict[str, object]:
+    """A JSON object from a file.
+
+    Raises:
+      UserError: the file is missing or does not parse.
+    """
+    try:
+        content = json.loads(epath.Path(path).read_bytes())
+    except OSError:
+        raise UserError(f"no file {path}: is this a run folder?") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: got a JSON {type(content).__name__}, expected an object")
+    return content

@@ -15,6 +15,7 @@ from distill.errors import UserError
 
 _LINE = re.compile(r"([A-Z][A-Z0-9_]*) = (.+)")
 _MAX_BYTES = 1 << 20
+_MOST = 2**63 - 1  # of a whole number; no setting is larger
 _SCALARS = (str, int, float, bool, type(None))
 
 
@@ -91,4 +92,8 @@ def _is_literal(value: object) -> bool:
         return all(map(_is_literal, value))
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_literal(item) for key, item in value.items())
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= _MOST
+    if isinstance(value, str):
+        return value.encode("utf-8", "ignore").decode() == value  # no half of a surrogate pair
     return isinstance(value, _SCALARS)

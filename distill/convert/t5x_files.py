@@ -30,6 +30,7 @@ LAYOUTS = ("zarr", "ocdbt")
 PARTS = ("target", "state")
 _NAME = re.compile(r"checkpoint_(\d+)")
 _INDEX, _STATE = "checkpoint", "state"
+_MOST_NUMBERS = 2**32  # of one array; four times the largest of a published T5
 _VERSION = 3  # of the msgpack file
 _CHUNK_BYTES = 64 * 2**20
 _GZIP = {"id": "gzip", "level": 1}  # parameters hardly shrink at higher levels
@@ -87,7 +88,7 @@ def read_checkpoint(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) ->
             "or name an earlier checkpoint_<step>"
         ) from error
     for part in parts:
-        if part not in tree:
+        if not isinstance(tree.get(part), Mapping):
             raise UserError(f"{path} has no {part!r}, expected a checkpoint of T5X's trainer")
     return tree
 
@@ -106,14 +107,29 @@ def _read_zarr(path: epath.Path, parts: Sequence[str]) -> dict:
     index = index.get("optimizer", index)
     reads, leaves = {}, {}
     names = {part: index[part] for part in parts}
+    _check_names(names)
     for name, leaf in traverse_util.flatten_dict(names, is_leaf=_is_spec).items():
         if isinstance(leaf, Mapping):
-            array = ts.open(_array_spec(path, leaf), open=True)
-            reads[name] = array.result().read()
+            array = ts.open(_array_spec(path, leaf), open=True).result()
+            if array.size > _MOST_NUMBERS:
+                raise ValueError(
+                    f"the array {'.'.join(name)} has {array.size:,} numbers, expected at most "
+                    f"{_MOST_NUMBERS:,}"
+                )
+            reads[name] = array.read()
         elif leaf is not None:  # a moment of a parameter that is not trained
             leaves[name] = np.asarray(leaf)
     leaves |= {name: np.asarray(read.result()) for name, read in reads.items()}
     return traverse_util.unflatten_dict(leaves)
+
+
+def _check_names(tree: Mapping) -> None:
+    """Raises ValueError where a name is no text, as in a file that T5X did not write."""
+    for name, value in tree.items():
+        if not isinstance(name, str):
+            raise ValueError(f"got {name!r} as a name, expected a text")
+        if isinstance(value, Mapping):
+            _check_names(value)
 
 
 def _is_spec(path: tuple, value: object) -> bool:

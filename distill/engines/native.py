@@ -10,6 +10,8 @@ from etils import epath
 from distill.common.devices import check_devices
 from distill.common.disk import disk_errors
 from distill.common.progress import Say, Stage, lines_to, to_stderr
+from distill.common.text_files import read_json
+from distill.config.data import DataSpec
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.data import cache as caches
@@ -23,7 +25,7 @@ from distill.student.params import param_count
 from distill.training import assets as run_assets
 from distill.training import hosts, provenance, run_folder
 from distill.training.assets import Assets
-from distill.training.checkpoints import SavedCheckpoints, read_json
+from distill.training.checkpoints import SavedCheckpoints
 from distill.training.loop import fit
 from distill.training.run_lock import RunLock
 from distill.training.signals import StopRequest, stop_on_signals
@@ -52,11 +54,13 @@ def train(
     Raises:
       UserError: bad input of any kind, naming it.
     """
-    folder = epath.Path(run_dir)
+    config, folder = resolved.run, epath.Path(run_dir)
     check_devices()
     with hosts.barrier("opening the run folder"):
         run_folder.check_run(folder, resolved.text)
         finished = read_finished(folder, progress)
+        if finished is not None:
+            compare_data(config.data, folder, progress)
     if hosts.broadcast_from_host0(finished is not None):
         progress(f"{folder} is finished: its results are read, nothing is trained")
         return finished or read_json(folder / run_folder.RESULTS)
@@ -109,6 +113,22 @@ def _train(
             results.write_results(folder, described, scores, predictions)
     results.say(scores, progress)
     return scores
+
+
+def compare_data(spec: DataSpec, folder: epath.Path, say: Say) -> None:
+    """Refuses to give the results of a finished run for data that have changed since.
+
+    Results can be read where the data are gone; a line says so.
+
+    Raises:
+      UserError: names the file that has changed.
+    """
+    try:
+        digests = datasets.file_digests(spec)
+    except UserError as error:
+        say(f"the data of the finished run are not compared: {error}")
+        return
+    provenance.check_files(folder, digests)
 
 
 def read_finished(folder: epath.Path, say: Say) -> dict[str, object] | None:

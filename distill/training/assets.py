@@ -22,11 +22,12 @@ from distill.data import datasets
 from distill.data.input_forms import FORMS, PLAIN
 from distill.errors import UserError
 from distill.training import answer_rules
+from distill.training.run_folder import STUDENT
 
 if TYPE_CHECKING:
     import seqio
 
-STUDENT, VOCABULARY = "student.json", "vocabulary"
+VOCABULARY = "vocabulary"
 FORMAT = 1
 _FILES = {"words": "words.txt", "sentencepiece": "sentencepiece.model"}
 

@@ -14,7 +14,7 @@ from etils import epath
 
 from distill.common.atomic import is_local
 from distill.common.progress import Say, to_stderr
-from distill.errors import UserError
+from distill.errors import MOST, UserError
 from distill.training import hosts
 from distill.training.intact import SealedPath, find_checkpoint_damage
 from distill.training.quiet import quiet_checkpoint_errors
@@ -22,6 +22,9 @@ from distill.training.step import TrainState
 
 FOLDER, DAMAGED = "checkpoints", "damaged_checkpoints"
 _STATE, _METRICS = "default", "metrics/metrics"  # within a checkpoint, as Orbax names them
+_DIGITS = 10  # of a step
+# What Orbax and TensorStore raise for files of another content
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError)
 quiet_checkpoint_errors()
 
 
@@ -95,8 +98,15 @@ class SavedCheckpoints:
             return []
         if not is_local(self._folder):  # a bucket's folder has its name before it is complete
             return sorted(ocp.utils.checkpoint_steps(self._folder))
-        names = (path.name for path in self._folder.iterdir() if path.is_dir())
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        names = [path.name for path in self._folder.iterdir() if path.is_dir()]
+        names = [name for name in names if name.isascii() and name.isdigit()]
+        for name in names:
+            if len(name) > _DIGITS or str(int(name)) != name or int(name) > MOST:
+                raise UserError(
+                    f"{self._folder / name} is not a step that a run reaches (at most {MOST:,}): "
+                    "delete it"
+                )
+        return sorted(map(int, names))
 
     def _accuracy(self, step: int) -> float | None:
         """The accuracy of a checkpoint; None if it was not evaluated, NaN if it is not readable."""
@@ -105,7 +115,7 @@ class SavedCheckpoints:
             return None
         try:
             return float(json.loads(path.read_bytes())["accuracy"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return math.nan
 
     def _best_of(self, steps: list[int]) -> int | None:
@@ -129,7 +139,7 @@ class SavedCheckpoints:
             with ocp.StandardCheckpointer() as checkpointer:
                 self._check_shapes(step, checkpointer.metadata(path).item_metadata, template)
                 return checkpointer.restore(path, template)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        except _UNREADABLE as error:
             if isinstance(error, PermissionError):
                 raise UserError(f"{error.filename or path} cannot be read: {error.strerror}") from (
                     error
@@ -331,20 +341,3 @@ def _shapes(tree: object) -> dict[str, tuple[int, ...]]:
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
         for path, leaf in leaves
     }
-
-
-def read_json(path: epath.PathLike) -> dict[str, object]:
-    """A JSON object from a file.
-
-    Raises:
-      UserError: the file is missing or does not parse.
-    """
-    try:
-        content = json.loads(epath.Path(path).read_bytes())
-    except OSError:
-        raise UserError(f"no file {path}: is this a run folder?") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: got a JSON {type(content).__name__}, expected an object")
-    return content

@@ -1,7 +1,7 @@
 """Digests of a checkpoint's files: written before it has its name, compared before it is used.
 
-<step>/digests.json    {"files": {name: {"bytes", "sha256"}}}; checkpoints of earlier versions and
-                       those in buckets have none
+<step>/digests.json    {"step": n, "files": {name: {"bytes", "sha256"}}}; checkpoints that were
+                       written to a bucket have none
 
 OCDBT has checksums of its index, but not of the values: a flipped bit of a parameter would go
 unnoticed.
@@ -20,6 +20,8 @@ from distill.common.atomic import write_json
 from distill.common.digests import describe_files, find_damage
 
 DIGESTS = "digests.json"
+# What every checkpoint has at the least
+_WITHOUT_DIGESTS = ("_CHECKPOINT_METADATA", "default/_METADATA")
 # Orbax writes these when it gives the folder its name, after the digests.
 _LATER = {DIGESTS, "_CHECKPOINT_METADATA", "commit_success.txt"}
 
@@ -30,17 +32,17 @@ class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
     async def finalize(self) -> None:
         """Writes the digests, then renames the folder."""
         if self.get_final().name.isdigit():  # Orbax gives its parts their names the same way
-            await asyncio.to_thread(write_digests, self.get())
+            await asyncio.to_thread(write_digests, self.get(), int(self.get_final().name))
         await super().finalize()
 
 
-def write_digests(step_folder: epath.Path) -> None:
-    """Writes digests.json for the files that are in a local folder."""
+def write_digests(step_folder: epath.Path, step: int) -> None:
+    """Writes digests.json for the files that are in a local folder, which is to be of `step`."""
     root = os.fspath(step_folder)
     paths = (os.path.join(at, name) for at, _, files in os.walk(root) for name in files)
     names = sorted(os.path.relpath(path, root) for path in paths)
     described = describe_files(step_folder, (name for name in names if name not in _LATER))
-    write_json(step_folder / DIGESTS, {"files": described})
+    write_json(step_folder / DIGESTS, {"step": step, "files": described})
 
 
 def find_checkpoint_damage(step_folder: epath.Path, contents: bool | None = None) -> str | None:
@@ -52,9 +54,13 @@ def find_checkpoint_damage(step_folder: epath.Path, contents: bool | None = None
     """
     path = step_folder / DIGESTS
     if not path.exists():
-        return None
+        lacks = [name for name in _WITHOUT_DIGESTS if not (step_folder / name).is_file()]
+        return f"file {lacks[0]} is missing" if lacks else None
     try:
-        described = json.loads(path.read_bytes())["files"]
+        content = json.loads(path.read_bytes())
+        described, step = content["files"], content["step"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        described = None
+        described, step = None, None
+    if described is not None and str(step) != step_folder.name:
+        return f"its files are those of step {step}"
     return find_damage(step_folder, described, contents)

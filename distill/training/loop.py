@@ -61,15 +61,8 @@ def fit(
         stop.held(),
         contextlib.ExitStack() as stack,
     ):
-        checkpoints.prune()
-        with Stage("making the first parameters"):
-            state = jax.block_until_ready(trainer.init())
-        start = 0
-        if checkpoints.latest_step is not None:
-            with Stage("reading the newest checkpoint"):
-                state = checkpoints.restore(state)
-            start = int(state.step)
-            progress(f"resumed at step {start}")
+        state = _first_state(trainer, checkpoints, progress)
+        start = int(state.step)
         metrics_log = MetricsLog(folder, start, progress, writes=hosts.is_host0())
         profiler = _Profiler(folder / "profile", start) if profile else None
         window = stack.enter_context(
@@ -81,13 +74,12 @@ def fit(
                 with Stage("compiling the training step (kept for later runs)") as compiling:
                     state, metrics = jax.block_until_ready(trainer.train_step(state, placed))
                 first_steps = FirstSteps(train, step, compiling.seconds, progress)
+                window.restart_clock()
             else:
                 state, metrics = trainer.train_step(state, placed)
                 first_steps.after(step, metrics)
             last = step == train.train_steps
             window.add(metrics)
-            if step == start + 1:
-                window.restart_clock()
             if profiler:
                 profiler.after(step, metrics)
             if step % train.log_period == 0 or last:
@@ -109,6 +101,23 @@ def fit(
         if profiler:
             profiler.close()
         return checkpoints.restore(state, best=True) if keeps_best else state
+
+
+def _first_state(
+    trainer: Trainer, checkpoints: Checkpoints, progress: Callable[[str], None]
+) -> TrainState:
+    """The state that training begins with: of the newest checkpoint, else new.
+
+    What a killed run left is deleted once a checkpoint has been read, not before.
+    """
+    with Stage("making the first parameters"):
+        state = jax.block_until_ready(trainer.init())
+    if checkpoints.latest_step is not None:
+        with Stage("reading the newest checkpoint"):
+            state = checkpoints.restore(state)
+        progress(f"resumed at step {int(state.step)}")
+    checkpoints.prune()
+    return state
 
 
 class FirstSteps:

@@ -18,9 +18,11 @@ from distill.common.text_files import parse_json
 from distill.config.resolve import Resolved
 from distill.data.cache import TokenCache
 from distill.data.data_line import summarize_data
+from distill.data.datasets import SPLITS
 from distill.errors import UserError
+from distill.training.run_folder import CARD, METRICS, RUN
 
-RUN, CARD = "run.json", "MODEL_CARD.md"
+_T5X = "t5x"  # T5X's own folder
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "seqio", "tensorflow", "gin-config")
 
 
@@ -184,14 +186,22 @@ def _read_run(folder: epath.PathLike) -> dict:
     Raises:
       UserError: it does not parse, or not as what `describe_run` gives.
     """
-    path = epath.Path(folder) / RUN
+    folder = epath.Path(folder)
+    path = folder / RUN
     if not path.exists():
+        for trace in (METRICS, _T5X):  # a folder that was converted and never trained has neither
+            if (folder / trace).exists():
+                raise UserError(
+                    f"no file {path}, though {folder / trace} is there: it says what the run was "
+                    "trained on; copy the folder again, or choose another --run_dir"
+                )
         return {}
     try:
         run = parse_json(path.read_bytes())
         texts = (*run["files"].items(), *run["row_digests"].items(), *run["bindings"].items())
         sound = all(isinstance(text, str) for pair in texts for text in pair)
-        sound &= run["row_digests"].keys() == run["rows"].keys()
+        sound &= run["row_digests"].keys() == run["rows"].keys() == set(SPLITS)
+        sound &= all(isinstance(count, int) for count in run["rows"].values())
         sound &= isinstance(run["binding_files"], dict)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound = False

@@ -26,6 +26,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import stat
 from collections.abc import Mapping
 
 from etils import epath
@@ -38,15 +39,17 @@ from distill.errors import UserError
 from distill.training.events import EventWriter
 
 CONFIG, METRICS, RESULTS = "config.gin", "metrics.jsonl", "results.json"
+STUDENT, RUN, CARD = "student.json", "run.json", "MODEL_CARD.md"
 NOT_FINITE = "not_finite.json"
 PREDICTIONS = "predictions_test.jsonl"
+_FILES = (CONFIG, METRICS, RESULTS, STUDENT, RUN, CARD, NOT_FINITE, PREDICTIONS)
 RESUMES = "once that is put right, the same command goes on with the run"
 
 
 def check_run(run_dir: epath.PathLike, config_text: str) -> None:
-    """Refuses a folder that holds a run of another configuration, or a symbolic link.
+    """Refuses a folder that holds a run of another configuration, or a link.
 
-    Where the data lie may differ: their digests are compared (`provenance.check_same_data`). A
+    Where the data lie may differ: their digests are compared (`provenance.check_files`). A
     macro that one of the two does not have counts as its default.
 
     Raises:
@@ -55,9 +58,15 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
     folder = epath.Path(run_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--run_dir={run_dir} is a file, expected a folder or a new name")
-    check_links(run_dir)
-    path = epath.Path(run_dir) / CONFIG
+    check_entries(run_dir, writes=True)
+    path = folder / CONFIG
     if not path.exists():
+        for name in (STUDENT, RUN):
+            if (folder / name).exists():
+                raise UserError(
+                    f"no file {path}, though {folder / name} is there: the run's configuration is "
+                    "lost; copy the folder again, or choose another --run_dir"
+                )
         return
     old = _comparable(stored.load_stored(path.read_bytes(), str(path)))
     new = _comparable(stored.load_stored(config_text.encode(), "this configuration"))
@@ -80,24 +89,44 @@ def _free_name(run_dir: epath.PathLike) -> str:
     return next(free for n in itertools.count(2) if not epath.Path(free := f"{name}-{n}").exists())
 
 
-def check_links(run_dir: epath.PathLike) -> None:
-    """Refuses to write into a folder that holds a symbolic link: a run writes only inside it.
+def check_entries(run_dir: epath.PathLike, writes: bool) -> None:
+    """Refuses a folder whose entries are not the plain files and folders that a run makes.
 
-    The run folder itself may be reached through a link.
+    A link could lead a writer out of the folder, and a pipe could stop a reader for ever. The run
+    folder itself may be reached through a link, and a reader follows symbolic links to files.
+
+    Args:
+      run_dir: the run folder; one in a bucket has no such entries.
+      writes: whether links, symbolic and hard ones, are refused too.
 
     Raises:
-      UserError: names the link.
+      UserError: names the entry.
     """
     if not is_local(run_dir):
         return
-    for folder, names, files in os.walk(os.fspath(run_dir)):
+    root = os.fspath(run_dir)
+    fix = "put the file itself there, or choose another --run_dir"
+    for folder, names, files in os.walk(root):
         for name in (*names, *files):
             path = os.path.join(folder, name)
-            if os.path.islink(path):
+            if writes and os.path.islink(path):
                 raise UserError(
                     f"{path} is a symbolic link to {os.readlink(path)}: a run writes only inside "
-                    "its own folder; put the file itself there, or choose another --run_dir"
+                    f"its own folder; {fix}"
                 )
+            if not os.path.exists(path):
+                continue  # a link to nowhere, or another process has deleted it
+            entry = os.stat(path)
+            if not stat.S_ISREG(entry.st_mode) and not stat.S_ISDIR(entry.st_mode):
+                raise UserError(f"{path} is no plain file (a pipe or a device); {fix}")
+            if writes and stat.S_ISREG(entry.st_mode) and entry.st_nlink > 1:
+                raise UserError(
+                    f"{path} is a hard link, whose content has another name too: a run writes only "
+                    f"inside its own folder; {fix}"
+                )
+    for name in _FILES:
+        if os.path.isdir(os.path.join(root, name)):
+            raise UserError(f"{os.path.join(root, name)} is a folder, expected a file")
 
 
 def read_config(run_dir: epath.PathLike) -> RunConfig:
@@ -106,6 +135,7 @@ def read_config(run_dir: epath.PathLike) -> RunConfig:
     Raises:
       UserError: no run folder; a configuration that this version does not take.
     """
+    check_entries(run_dir, writes=False)
     path = epath.Path(run_dir) / CONFIG
     if not path.exists():
         raise UserError(f"no file {path}: {run_dir} is not a run folder (see distill train)")

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import strategies as st
 
 from distill.common.digests import sha256_text
+from distill.common.text_files import read_json
 from distill.engines import results
 from distill.errors import UserError
 from distill.training import assets, provenance, run_folder
-from distill.training.checkpoints import read_json
 
 values = st.recursive(
     st.one_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import pickle
 import shutil
@@ -198,3 +199,95 @@ def test_a_link_in_a_run_folder_is_not_followed_when_writing(name, resolved, fol
 def test_the_run_folder_itself_may_be_a_link(resolved, folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
     assert native.train(resolved, tmp_path / "link", lambda line: None)["n_test"] == 24
+
+
+def test_a_hard_link_is_not_written_through(resolved, folder, tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (folder / "lock").unlink(missing_ok=True)
+    (folder / "results.json").unlink()
+    (folder / "lock").hardlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match=r"run/lock is a hard link"):
+        native.train(resolved, folder, lambda line: None)
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "name", ["config.gin", "vocabulary/words.txt", "run.json", "metrics.jsonl"]
+)
+def test_a_pipe_stops_no_reader(name, folder, capsys):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert all(f"{name} is no plain file" in said for said in _run_all(folder, capsys))
+
+
+@pytest.mark.parametrize("name", ["config.gin", "student.json", "run.json"])
+def test_a_folder_in_the_place_of_a_file_is_named(name, folder, capsys):
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    assert all(f"{name} is a folder, expected a file" in said for said in _run_all(folder, capsys))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("config.gin", r"no file .*config\.gin, though"),
+        ("run.json", r"no file .*run\.json, though"),
+    ],
+)
+def test_a_lost_record_ends_the_comparison_of_nothing(name, message, resolved, folder):
+    """Without it a run would resume with other settings, or on other data."""
+    (folder / "results.json").unlink()
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=message):
+        native.train(resolved, folder, lambda line: None)
+
+
+@pytest.mark.parametrize("made", ["empty", "copied"])
+def test_a_foreign_step_takes_no_good_checkpoint_away(made, resolved, folder):
+    (folder / "results.json").unlink()
+    (newest,) = (folder / "checkpoints").glob("12")
+    if made == "empty":
+        (folder / "checkpoints" / "99").mkdir()
+    else:
+        shutil.copytree(newest, folder / "checkpoints" / "99")
+    lines: list[str] = []
+    assert native.train(resolved, folder, lines.append)["checkpoint_step"] == 12
+    assert newest.is_dir() and (folder / "damaged_checkpoints" / "99").is_dir()
+    assert any(line.startswith("checkpoint 99 is damaged") for line in lines)
+
+
+def test_an_unreachable_step_is_named(resolved, folder, capsys):
+    (folder / "results.json").unlink()
+    (folder / "checkpoints" / ("9" * 200)).mkdir()
+    with pytest.raises(UserError, match="is not a step that a run reaches"):
+        native.train(resolved, folder, lambda line: None)
+    assert (folder / "checkpoints" / "12").is_dir()
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../../../../etc/passwd"])
+def test_digests_name_files_of_the_checkpoint_alone(name, folder, capsys):
+    content = {"step": 12, "files": {name: {"bytes": 0, "sha256": "a"}}}
+    (folder / "checkpoints" / "12" / "digests.json").write_text(json.dumps(content))
+    said = _run_all(folder, capsys)
+    assert all("is not within the folder" in message for message in said)
+
+
+@pytest.mark.parametrize("change", ['"rows": 3', '"rows": {"train": "x"}', '"rows": {"other": 1}'])
+def test_a_run_json_of_another_form_is_refused(change, folder, capsys):
+    path = folder / "run.json"
+    run = json.loads(path.read_text()) | json.loads("{" + change + "}")
+    path.write_text(json.dumps(run))
+    said = _run_all(folder, capsys, wanted=(0, 2))
+    assert "run.json does not say what the run was trained on" in said[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["SEED = 0x" + "f" * 9000, "DIRECTION_INIT = " + "9" * 400, r"LABEL_PREFIX = '\ud800'"],
+)
+def test_values_that_no_setting_has_are_refused(change, folder, capsys):
+    name = change.split(" = ")[0]
+    lines = (folder / "config.gin").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(f"{name} = ")]
+    (folder / "config.gin").write_text("\n".join([*kept, change]) + "\n")
+    assert all(f"got {name} = " in said for said in _run_all(folder, capsys))

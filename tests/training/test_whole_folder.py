@@ -217,3 +217,15 @@ def test_bindings_past_the_macros_are_compared_by_digest(micro, copy, tmp_path):
     other = resolve.resolve(names, (*options, "utils.SaveCheckpointConfig.keep=5"), "t5x")
     with pytest.raises(UserError, match=r"other bindings of utils\.SaveCheckpointConfig\.keep"):
         provenance.check_bindings(copy / "run", other)
+
+
+def test_a_finished_run_does_not_speak_for_changed_data(micro, copy):
+    run, resolved = copy / "run", _resolve(micro, "words", f"{copy}/data/")
+    assert _train(resolved, run)["n_test"] == 10
+    _change_a_row(copy / "data" / "train.jsonl")
+    with pytest.raises(UserError, match=r"train\.jsonl .*has changed"):
+        _train(resolved, run)
+    (copy / "data" / "train.jsonl").unlink()
+    lines: list[str] = []
+    assert native.train(resolved, run, lines.append)["n_test"] == 10
+    assert any("are not compared: no file" in line for line in lines)

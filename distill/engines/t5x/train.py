@@ -27,6 +27,7 @@ from etils import epath
 from distill.common.devices import quiet_libtpu
 from distill.common.disk import disk_errors
 from distill.common.progress import PERIOD, Stage, to_stderr
+from distill.common.text_files import read_json
 from distill.config import files, macros
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
@@ -41,7 +42,6 @@ from distill.inference import t5x_run
 from distill.inference.t5x_run import MODEL_DIR, TEST_DIR
 from distill.training import assets as run_assets
 from distill.training import provenance, run_folder
-from distill.training.checkpoints import read_json
 from distill.training.run_lock import RunLock
 from distill.training.signals import stop_on_signals
 
@@ -79,7 +79,7 @@ def train(
     """
     require_t5x()
     quiet_libtpu()  # in T5X's process too
-    from distill.engines import results
+    from distill.engines import native, results
 
     config = resolved.run
     progress = progress or to_stderr
@@ -90,6 +90,7 @@ def train(
     path = folder / run_folder.RESULTS
     if path.exists():
         progress(f"{folder} is finished: its results are read, nothing is trained")
+        native.compare_data(config.data, folder, progress)
         return results.check_results(read_json(path), str(path))
     check_steps(folder / MODEL_DIR, resolved.macros["INITIAL_CHECKPOINT_PATH"], config.train)
     with stop_on_signals(), RunLock(folder) as lock, disk_errors(folder, run_folder.RESUMES):
