@@ -1,4 +1,4 @@
-"""How far a bag of the student's own pieces goes on its own rows: what attention has to beat.
+"""What a bag of the student's own pieces reaches on its own rows: what attention has to beat.
 
     python benchmarks/bag_of_pieces.py --gin_file=gin/experiments/esnli_mini_finetune.gin \
         --raw_dir DATA --vocabulary_path MODEL [SEED=1 ...]

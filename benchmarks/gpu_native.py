@@ -91,17 +91,7 @@ def infer(options: argparse.Namespace, config: T5Config, params: dict, cache: To
             for tokens_BxI in batches
         ]
 
-    start = time.perf_counter()
-    decoded = decode()
-    first = time.perf_counter() - start
-    times = workload.time_groups(lambda _: decode(), lambda _: None, options.passes, 1)
-    rows = len(batches) * options.batch
-    return {
-        "pass_seconds": dataclasses.asdict(times),
-        "first_pass_seconds": first,
-        "rows": rows,
-        "tokens_per_row": sum(int(np.count_nonzero(out_BxT)) for out_BxT in decoded) / rows,
-    }
+    return workload.time_decoding(decode, len(batches) * options.batch, options.passes)
 
 
 def matmul_flops_per_second(size: int) -> float:

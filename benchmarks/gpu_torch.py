@@ -185,17 +185,7 @@ def infer(options: argparse.Namespace, cache: TokenCache, model: torch.nn.Module
         return outputs
 
     with torch.inference_mode():
-        start = time.perf_counter()
-        decoded = decode()
-        first = time.perf_counter() - start
-        times = workload.time_groups(lambda _: decode(), lambda _: None, options.passes, 1)
-    rows = len(batches) * options.batch
-    return {
-        "pass_seconds": dataclasses.asdict(times),
-        "first_pass_seconds": first,
-        "rows": rows,
-        "tokens_per_row": sum(int(np.count_nonzero(output)) for output in decoded) / rows,
-    }
+        return workload.time_decoding(decode, len(batches) * options.batch, options.passes)
 
 
 def matmul_flops_per_second(size: int, device: str) -> float:

@@ -135,7 +135,8 @@ def _write(out: Path, result: Mapping) -> None:
 def expected_seconds(runs: Sequence[Mapping]) -> float:
     """How long the next process of a variant may take, after those that ran.
 
-    Of first calls, which compile, a third is counted: programs are kept on disk.
+    The first call of each program compiles. It counts for a third of its time, because later
+    processes read the compiled program from disk.
     """
     if not runs:
         return 20.0

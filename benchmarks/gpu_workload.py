@@ -204,6 +204,31 @@ def time_groups(
     return Times.of(seconds)
 
 
+def time_decoding(
+    decode: Callable[[], Sequence[np.ndarray]], rows: int, passes: int
+) -> dict[str, object]:
+    """Times the decoding of all rows.
+
+    Args:
+      decode: answers all rows, and returns their tokens [B, T] by batch, 0 for padding.
+      rows: how many there are.
+      passes: how often they are decoded after the first time, which compiles.
+
+    Returns:
+      pass_seconds (of all rows), first_pass_seconds, rows, tokens_per_row.
+    """
+    start = time.perf_counter()
+    decoded = decode()
+    first = time.perf_counter() - start
+    times = time_groups(lambda _: decode(), lambda _: None, passes, 1)
+    return {
+        "pass_seconds": dataclasses.asdict(times),
+        "first_pass_seconds": first,
+        "rows": rows,
+        "tokens_per_row": sum(int(np.count_nonzero(batch)) for batch in decoded) / rows,
+    }
+
+
 def peak_host_bytes() -> int:
     """The process's largest resident memory so far."""
     import resource

@@ -3,7 +3,7 @@
     python benchmarks/label_weights.py --out runs/weights --json docs/figures/label_weights.json
 
 Trains `tickets_step_by_step` with each label weight of WEIGHTS, both schemes, both normalizations
-and 250 and 500 labels, 5 seeds each: 200 runs. A stopped sweep goes on; finished runs are read.
+and 250 and 500 labels, 5 seeds each: 200 runs. A stopped sweep resumes; finished runs are read.
 Prints a Markdown table: mean and standard deviation over seeds.
 """
 

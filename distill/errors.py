@@ -48,7 +48,7 @@ class Stopped(BaseException):
     def __str__(self) -> str:
         saved = self.saved or "what was saved before stays"
         name = signal.Signals(self.number).name
-        return f"stopped by {name}: {saved}; the same command goes on from there"
+        return f"stopped by {name}: {saved}; the same command resumes there"
 
 
 def closest(name: str, names: Iterable[str], count: int = 3) -> list[str]:

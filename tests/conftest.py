@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -52,6 +54,18 @@ MICRO = (
     "EVAL_PERIOD=6",
     "EVAL_BATCH_SIZE=16",
 )
+
+
+@pytest.fixture(scope="session")
+def train_command() -> Callable[..., list[str]]:
+    """(run folder, macro settings, *flags) -> the command that trains on tickets."""
+
+    def command(folder: pathlib.Path, settings: Sequence[str], *flags: str) -> list[str]:
+        macros = [f"--gin.{text}" for text in settings]
+        names = ["--gin_file=tickets_step_by_step", f"--run_dir={folder}"]
+        return [sys.executable, "-m", "distill.cli", "train", *names, *macros, *flags]
+
+    return command
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--rationale", action="store_true", help="decode the rationale too (method step_by_step)"
     )
     command.add_argument(
-        "--output", metavar="FILE", help="a JSONL file to write to, or to go on with"
+        "--output",
+        metavar="FILE",
+        help="the JSONL file to write; an interrupted one is resumed",
     )
     command.add_argument(
         "--block_rows",

@@ -44,9 +44,7 @@ def default_run_dir(
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `train`."""
-    command = arguments.add(
-        commands, "train", "train a student, or go on with a run", configured=True
-    )
+    command = arguments.add(commands, "train", "train a student, or resume a run", configured=True)
     command.add_argument(
         "--run_dir", help="the run folder; default runs/<experiment>, and what is set on top of it"
     )

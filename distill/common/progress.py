@@ -80,7 +80,7 @@ class _Heartbeat:
         _Heartbeat._last_line = time.monotonic()
 
     def start(self) -> None:
-        """Starts the thread; without one the work goes on unseen."""
+        """Starts the thread; without one the work continues unseen."""
         self._running.append(self)
         thread = threading.Thread(target=self._run, name="progress", daemon=True)
         with contextlib.suppress(RuntimeError):
@@ -106,7 +106,7 @@ class _Heartbeat:
             if not inner and (self._live or not started or self._until_due() <= 0):
                 try:
                     show()
-                except Exception:  # a closed stream; the work goes on
+                except Exception:  # a closed stream; the work continues
                     return
                 started = True
             del show

@@ -30,7 +30,7 @@ def t5x_to_native(
 ) -> int:
     """Writes a native run folder whose newest checkpoint is T5X's.
 
-    `distill evaluate` scores it, `distill train` with the same gin files goes on with it.
+    `distill evaluate` scores it, `distill train` with the same gin files resumes from it.
 
     Args:
       checkpoint: T5X's `checkpoint_<step>` in either layout, scanned or not, or the folder that

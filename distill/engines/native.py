@@ -38,7 +38,7 @@ def train(
     progress: Callable[[str], None] = to_stderr,
     profile: bool = False,
 ) -> dict[str, object]:
-    """Trains a run, or goes on with it, and scores one checkpoint on the test split.
+    """Trains a run, or resumes it, and scores one checkpoint on the test split.
 
     On several hosts all call it (`distill.training.hosts`), and the first writes.
 
@@ -118,7 +118,7 @@ def _train(
 def compare_data(spec: DataSpec, folder: epath.Path, say: Say) -> None:
     """Refuses to give the results of a finished run for data that have changed since.
 
-    Results can be read where the data are gone; a line says so.
+    If the data are gone, the results are read without a comparison, and `say` gets a line.
 
     Raises:
       UserError: names the file that has changed.

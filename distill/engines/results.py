@@ -89,7 +89,7 @@ def check_predictions(folder: epath.Path, n_test: object) -> None:
     """Refuses a file of predictions that is missing or has not a line for each test row.
 
     Raises:
-      UserError: says so.
+      UserError: the file is missing, or has another number of lines.
     """
     path = folder / run_folder.PREDICTIONS
     if not path.exists():

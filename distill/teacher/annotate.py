@@ -97,7 +97,7 @@ class Job:
         if self.error:
             raise UserError(
                 f"{self.error}. {self.stats.answered:,} rows of this run are stored; the same "
-                "command goes on from there"
+                "command resumes there"
             )
         return self.stats
 

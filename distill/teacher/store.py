@@ -302,7 +302,7 @@ class Store:
             os.ftruncate(self._fd, self._size)
             raise UserError(
                 f"{self._shards[-1]}: cannot be written ({error.strerror}); make room, then the "
-                "same command goes on"
+                "same command resumes the job"
             ) from error
 
     def _new_shard(self) -> None:

@@ -60,7 +60,7 @@ def _summary(result: dict[str, object]) -> str:
             f"{tokens['out']:,} out{cost}, {result['seconds']:.1f} s"
         )
     if result.get("stopped"):
-        lines.append(f"stopped by --{result['stopped']}; the same command goes on")
+        lines.append(f"stopped by --{result['stopped']}; the same command resumes the job")
     if "batch" in result:
         batch = result["batch"]
         lines.append(

@@ -37,7 +37,7 @@ class SavedCheckpoints:
     """The checkpoints of a run folder, read only.
 
     A checkpoint whose files are not those that were written is never used: the newest intact one
-    takes its place, and a line says so.
+    takes its place, and `say` gets a line about it.
     """
 
     def __init__(self, run_dir: epath.PathLike, say: Say = to_stderr) -> None:

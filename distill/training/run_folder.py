@@ -43,7 +43,7 @@ STUDENT, RUN, CARD = "student.json", "run.json", "MODEL_CARD.md"
 NOT_FINITE = "not_finite.json"
 PREDICTIONS = "predictions_test.jsonl"
 _FILES = (CONFIG, METRICS, RESULTS, STUDENT, RUN, CARD, NOT_FINITE, PREDICTIONS)
-RESUMES = "once that is put right, the same command goes on with the run"
+RESUMES = "once that is fixed, the same command resumes the run"
 
 
 def check_run(run_dir: epath.PathLike, config_text: str) -> None:

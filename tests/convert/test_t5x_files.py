@@ -170,3 +170,21 @@ def test_a_damaged_checkpoint_is_one_message(layout, tmp_path):
         with pytest.raises(UserError, match=r"or is damaged \(.*copy it again") as caught:
             t5x_files.read_checkpoint(folder, ("target",))
         assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("shape", "numbers, expected at most"), ("name", "as a name, expected a text")],
+)
+def test_what_no_t5_has_is_refused_before_it_is_read(change, message, tmp_path):
+    """A shape that would take all memory, and a name that is no text."""
+    t5x_files.write_checkpoint(tree(), epath.Path(tmp_path) / "checkpoint_7")
+    if change == "shape":
+        path = next((tmp_path / "checkpoint_7").glob("target.*/.zarray"))
+        described = json.loads(path.read_text())
+        path.write_text(json.dumps(described | {"shape": [2**40] * len(described["shape"])}))
+    else:
+        path = tmp_path / "checkpoint_7" / "checkpoint"
+        path.write_bytes(serialization.msgpack_serialize({"target": {1: {2: 3}}, "state": {}}))
+    with pytest.raises(UserError, match=message):
+        t5x_files.read_checkpoint(tmp_path)

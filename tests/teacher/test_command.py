@@ -264,7 +264,7 @@ def test_a_permanent_error_exits_with_2_and_says_how_to_go_on(
     with serve(key="sk-other") as (_, url):
         argv = [f"--input={rows_file}", f"--base_url={url}", f"--output={tmp_path / 'o.jsonl'}"]
         code, said = _run(capsys, *argv)
-    assert code == 2 and "refuses the key" in said and "goes on from there" in said
+    assert code == 2 and "refuses the key" in said and "resumes there" in said
     assert KEY not in said
 
 

@@ -57,9 +57,7 @@ def test_a_signal_saves_the_step_and_the_run_goes_on_from_it(
         patch.setattr(loop.Trainer, "train_step", interrupted)
         assert _train(micro, tmp_path / "run") == 143
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said == (
-        "distill: stopped by SIGTERM: step 5 is saved; the same command goes on from there"
-    )
+    assert said == ("distill: stopped by SIGTERM: step 5 is saved; the same command resumes there")
     assert signal.getsignal(signal.SIGTERM) == handler
     assert _train(micro, tmp_path / "run") == 0
     assert "resumed at step 5\n" in capsys.readouterr().err

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -72,17 +71,11 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.__name__.strip("_"))
-def test_a_killed_run_ends_like_the_undisturbed_one(moment, settings, undisturbed, tmp_path):
+def test_a_killed_run_ends_like_the_undisturbed_one(
+    moment, settings, undisturbed, tmp_path, train_command
+):
     folder, log = tmp_path / "run", tmp_path / "log"
-    command = [
-        sys.executable,
-        "-m",
-        "distill.cli",
-        "train",
-        f"--gin_file={EXPERIMENT}",
-        f"--run_dir={folder}",
-        *(f"--gin.{text}" for text in settings),
-    ]
+    command = train_command(folder, settings)
     with log.open("w") as file:
         process = subprocess.Popen(command, stderr=file, env=os.environ)
     deadline = time.monotonic() + 180

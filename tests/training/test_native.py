@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -60,17 +59,9 @@ def test_other_seeds_give_other_runs(micro, run_dir, tmp_path):
     assert _content(tmp_path / "c") != _content(run_dir)
 
 
-def test_a_killed_run_ends_like_the_undisturbed_one(micro, run_dir, tmp_path):
+def test_a_killed_run_ends_like_the_undisturbed_one(micro, run_dir, tmp_path, train_command):
     folder = tmp_path / "killed"
-    command = [
-        sys.executable,
-        "-m",
-        "distill.cli",
-        "train",
-        f"--gin_file={EXPERIMENT}",
-        f"--run_dir={folder}",
-        *(f"--gin.{text}" for text in micro),
-    ]
+    command = train_command(folder, micro)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ)
     deadline = time.monotonic() + 180
     while not list(folder.glob("checkpoints/4/_CHECKPOINT_METADATA")):

@@ -5,7 +5,7 @@ A raw completion looks like
     The dog may be asleep.
     Answer: neutral
 
-    Premise: A man cooks.        <- the model goes on and invents the next question
+    Premise: A man cooks.        <- the model continues and invents the next question
 
 and may lack the answer, repeat it, name something that is no label, or break off. What
 an answer may name depends on the question: an NLI label, one of its choices, an equation.

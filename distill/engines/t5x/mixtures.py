@@ -198,7 +198,7 @@ def feature_lengths(spec: DataSpec, pack: bool = False) -> dict[str, int]:
 def decode_lengths(spec: DataSpec) -> dict[str, int]:
     """Lengths for decoding labels.
 
-    A label longer than every true one is wrong however it goes on, so decoding stops
+    A label longer than every true one is wrong whatever follows, so decoding stops
     there; `single_task` writes a rationale first and gets all of TARGET_LENGTH.
     """
     tokens = _open(spec).tokens

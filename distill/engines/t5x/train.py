@@ -63,7 +63,7 @@ _STAGES = {
 def train(
     resolved: Resolved, run_dir: epath.PathLike, progress: Callable[[str], None] | None = None
 ) -> dict[str, object]:
-    """Trains a run on stock T5X, or goes on with it, and writes its results.
+    """Trains a run on stock T5X, or resumes it, and writes its results.
 
     Args:
       resolved: a checked configuration with engine "t5x".
