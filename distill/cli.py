@@ -26,7 +26,7 @@ from distill.common.progress import PERIOD, Stage
 from distill.errors import CheckFailed, Stopped, UserError
 
 EPILOG = """\
-A run is a gin file of gin/experiments and, where you like, settings on top of it:
+A run is configured by an experiment in gin/experiments, and by settings that override it:
 
   distill train --gin_file=gin/experiments/tickets_step_by_step.gin --run_dir=runs/my_tickets
   distill predict --run_dir=runs/my_tickets "my fan seems burnt ."

@@ -8,15 +8,15 @@ from distill.commands import arguments
 from distill.common.flags import add_flags, from_options
 from distill.teacher.settings import Options
 
-TEXT = "label rows and give reasons, by any OpenAI-compatible endpoint or the simulated teacher"
+TEXT = "write labels and rationales with any OpenAI-compatible endpoint, or simulate a teacher"
 EPILOG = """\
   distill annotate --input=rows.jsonl --prompt=mine.toml --model=NAME \\
       --base_url=http://localhost:8000/v1 --output=annotated.jsonl
 
-asks for every row that the store (annotated.store) does not hold yet, and writes training
-rows. The API key is read from the environment (OPENAI_API_KEY, or --key_env). Without a
-prompt, a model and rows, tickets of the embedded dataset are written as the simulated teacher sees
-them.
+sends a request for every row that the store (annotated.store) does not hold yet, and writes
+training rows. The API key is read from the environment (OPENAI_API_KEY, or --key_env).
+If you give neither rows nor a model, the command writes generated tickets, labeled by a
+simulated teacher.
 """
 
 

@@ -42,31 +42,32 @@ def add(
             action="append",
             default=[],
             metavar="FILE",
-            help="a gin file, by path or project name; repeatable, later ones win",
+            help="a gin file: a path, or a name such as tickets_step_by_step; repeatable, later "
+            "files override earlier ones",
         )
         command.add_argument(
             "--gin.NAME",  # taken out of the arguments before they are parsed: here for the help
             action="append",
             default=argparse.SUPPRESS,
             metavar="VALUE",
-            help="--gin.NAME=value sets any macro and overrides the files, e.g. --gin.SEED=1; "
-            "`distill config show` lists the macros, their values and who set them",
+            help="set a macro, as --gin.NAME=value, e.g. --gin.SEED=1; overrides the files; "
+            "`distill config show` lists all macros",
         )
-        command.add_argument("--size", help="a file of gin/sizes, by name: tiny, mini, ... xxl")
+        command.add_argument("--size", help="model size, a file of gin/sizes: tiny, mini, ... xxl")
         command.add_argument("--engine", help="native or t5x; default: the macro ENGINE")
         command.add_argument(
-            "--raw_dir", help="the released data; default: the macro RAW_DIR, which it sets"
+            "--raw_dir", help="folder of the paper's released data; sets the macro RAW_DIR"
         )
         command.add_argument(
             "--vocabulary_path",
-            help="a SentencePiece model: sets VOCABULARY_PATH, and VOCABULARY = 'sentencepiece' "
-            "and its VOCAB_SIZE unless you set them yourself; default: the macro VOCABULARY_PATH",
+            help="a SentencePiece model file; sets VOCABULARY_PATH, and VOCABULARY and VOCAB_SIZE "
+            "unless you set them",
         )
-        command.add_argument("--seed", type=int, help="default: the macro SEED, which it sets")
+        command.add_argument("--seed", type=int, help="random seed; sets the macro SEED")
     if name in ("train", "evaluate", "predict"):
         command.add_argument(
             "--cache_dir",
-            help="tokenized data and compiled programs; "
+            help="folder for tokenized data and compiled programs; "
             "default $DISTILL_CACHE_DIR or ~/.cache/distill",
         )
     return command
@@ -165,7 +166,7 @@ def add_tfds_field(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         metavar="NAME=TEMPLATE",
-        help="TFDS: what makes a field (id, input, label, choices); repeatable, e.g. "
+        help="with --tfds: template of a field (id, input, label, choices); repeatable, e.g. "
         '--field input="premise: {premise} hypothesis: {hypothesis}" --field label=label',
     )
 

@@ -7,7 +7,7 @@ import argparse
 from distill.commands import arguments
 from distill.errors import UserError
 
-TEXT = "turn a T5X checkpoint into a native run folder, or back"
+TEXT = "convert a T5X checkpoint to a native run folder, or back"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -16,25 +16,31 @@ def add(commands: argparse._SubParsersAction) -> None:
     engines = ("native", "t5x")
     command.add_argument("--from", dest="source", required=True, choices=engines)
     command.add_argument("--to", dest="target", required=True, choices=engines)
-    command.add_argument("--checkpoint", help="from t5x: checkpoint_<step>, or what holds some")
-    command.add_argument("--run_dir", required=True, help="the native run folder")
-    command.add_argument("--output", help="to t5x: where checkpoint_<step> is written")
     command.add_argument(
-        "--parameters_only", action="store_true", help="from t5x: step 0 and a new optimizer"
+        "--checkpoint", help="from t5x: a checkpoint_<step> folder, or a folder of them"
+    )
+    command.add_argument("--run_dir", required=True, help="the native run folder")
+    command.add_argument("--output", help="to t5x: folder to write checkpoint_<step> into")
+    command.add_argument(
+        "--parameters_only",
+        action="store_true",
+        help="from t5x: convert only parameters; start at step 0",
     )
     command.add_argument(
         "--layout",
         default="zarr",
         choices=("zarr", "ocdbt"),
-        help="to t5x: zarr (default) or ocdbt; see docs/t5x.md",
+        help="to t5x: storage layout, zarr (default) or ocdbt",
     )
     command.add_argument(
-        "--scanned", action="store_true", help="to t5x: parameters alone, as scalable_t5 has them"
+        "--scanned",
+        action="store_true",
+        help="to t5x: write only parameters, stacked as in scalable_t5",
     )
     command.add_argument(
         "--best",
         action="store_true",
-        help="to t5x: the checkpoint that CHECKPOINT = 'best' kept, not the newest",
+        help="to t5x: convert the best checkpoint (CHECKPOINT = 'best'), not the newest",
     )
     command.set_defaults(run=run, show=show)
 

@@ -12,7 +12,7 @@ from distill.tickets.flags import BuildFlags
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `data` and its actions."""
-    text = "fetch, summarize or build (for TFDS) the data"
+    text = "fetch, summarize or build datasets"
     data = commands.add_parser("data", help=text, description=text)
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_fetch(actions)
@@ -28,17 +28,21 @@ def _add_fetch(actions: argparse._SubParsersAction) -> None:
         "--source",
         default="",
         metavar="URL",
-        help="a mirror: address or folder that holds the files",
+        help="address or folder of a mirror that holds the files",
     )
     command.add_argument(
-        "--only", action="append", default=[], metavar="FILE", help="this file only; repeatable"
+        "--only",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="fetch only this file; repeatable",
     )
     command.add_argument(
         "--sha256",
         action="append",
         default=[],
         metavar="FILE=DIGEST",
-        help="the digest that a file has to have; repeatable",
+        help="the sha256 that a file must have; repeatable",
     )
 
     def run(options: argparse.Namespace) -> dict[str, object]:
@@ -67,12 +71,14 @@ def _add_fetch(actions: argparse._SubParsersAction) -> None:
 
 
 def _add_summary(actions: argparse._SubParsersAction) -> None:
-    text = "rows, completions, teacher accuracy and tokens of a folder of released data"
+    text = "count rows, completions and tokens of the released data; report teacher accuracy"
     command = arguments.add(actions, "summary", text, configured=False)
-    command.add_argument("--raw_dir", required=True, help="the released data")
-    command.add_argument("--vocabulary_path", default="", help="T5's model, to count tokens")
-    command.add_argument("--teacher", default="palm", help="palm or gpt-neox")
-    command.add_argument("--dataset", help="esnli, anli1, cqa, svamp or asdiv alone")
+    command.add_argument("--raw_dir", required=True, help="folder of the paper's released data")
+    command.add_argument(
+        "--vocabulary_path", default="", help="T5's SentencePiece model, to count tokens"
+    )
+    command.add_argument("--teacher", default="palm", help="whose completions: palm or gpt-neox")
+    command.add_argument("--dataset", help="only this dataset: esnli, anli1, cqa, svamp or asdiv")
 
     def run(options: argparse.Namespace) -> dict[str, object]:
         from distill.common.progress import to_stderr
@@ -96,17 +102,21 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
 
 
 def _add_build(actions: argparse._SubParsersAction) -> None:
-    text = "build a TFDS data set, for SeqIO's TfdsDataSource and T5X"
+    text = "build a TFDS dataset, for SeqIO's TfdsDataSource and T5X"
     command = arguments.add(actions, "build", text, configured=False)
     command.add_argument(
         "--dataset", required=True, help="esnli, anli1, cqa, svamp, asdiv, tickets or jsonl"
     )
     command.add_argument("--tfds_data_dir", required=True, help="the folder to build into")
     command.add_argument(
-        "--raw_dir", default="", help="the released data; for jsonl the folder of train.jsonl"
+        "--raw_dir",
+        default="",
+        help="folder of the released data; for jsonl the folder of train.jsonl",
     )
-    command.add_argument("--teacher", default="palm", help="released data: palm or gpt-neox")
-    command.add_argument("--name", default="default", help="jsonl: what to call your rows")
+    command.add_argument(
+        "--teacher", default="palm", help="released data: whose completions, palm or gpt-neox"
+    )
+    command.add_argument("--name", default="default", help="jsonl: name of the built dataset")
     flags.add_flags(command.add_argument_group("tickets"), BuildFlags)
 
     def run(options: argparse.Namespace) -> dict[str, object]:

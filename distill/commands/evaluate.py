@@ -20,22 +20,20 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--split",
         choices=("validation", "test"),
-        help="a split of the run's own data, which are read again; default test",
+        help="split of the run's data to score; the data files must still exist; default test",
     )
     command.add_argument(
         "--input",
         metavar="FILE",
-        help="rows with a label, JSONL or CSV, instead of a split; needs the run folder alone",
+        help="score the labeled rows of this JSONL or CSV file; needs only the run folder",
     )
-    command.add_argument(
-        "--output", metavar="FILE", help="a JSON file to write the scores to, as --json prints them"
-    )
+    command.add_argument("--output", metavar="FILE", help="write the scores to this JSON file")
     command.add_argument(
         "--gin_file",
         action="append",
         default=[],
         metavar="FILE",
-        help="a gin file whose imports register the run's dataset, if it is your own",
+        help="for a dataset of your own: the gin file that imports the module which registers it",
     )
 
     def run(options: argparse.Namespace) -> dict[str, object]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distill.config.student import T5Config
     from distill.data.cache import TokenCache
 
-TEXT = "derive mixture rates and token weights from the loss weights, and back"
+TEXT = "convert between loss weights, mixture rates and token weights"
 _LARGE = 50_000_000  # parameters from which gradients are those of a smaller student
 # A label that weighs less than this in the naive mixture is as good as not trained.
 _STARVED = 0.25
@@ -27,20 +27,21 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `weights`."""
     command = arguments.add(commands, "loss-weights", TEXT, configured=True)
     command.add_argument(
-        "--cache_dir", help="tokenized data; default $DISTILL_CACHE_DIR or ~/.cache/distill"
+        "--cache_dir",
+        help="folder for tokenized data; default $DISTILL_CACHE_DIR or ~/.cache/distill",
     )
     command.add_argument(
         "--lambda",
         dest="rationale_lambda",
         type=float,
         metavar="L",
-        help="the macros for the paper's L_label + L * L_rationale",
+        help="print the macros for the paper's lambda (L_label + lambda * L_rationale)",
     )
     command.add_argument(
         "--pairs",
         type=int,
         default=64,
-        help="sample that the gradient's variance is measured on; 0 leaves it out",
+        help="number of pairs used to estimate the gradient's variance; 0 skips it",
     )
 
     def run(options: argparse.Namespace) -> dict[str, object]:

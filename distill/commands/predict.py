@@ -30,38 +30,41 @@ def add(commands: argparse._SubParsersAction) -> None:
     command = arguments.add(commands, "predict", text, configured=False)
     command.epilog = EPILOG
     command.add_argument("--run_dir", required=True, help="the run folder")
-    command.add_argument("text", nargs="*", help="inputs, each one row")
+    command.add_argument("text", nargs="*", help="texts to label; each argument is one row")
     command.add_argument(
         "--input",
         metavar="FILE",
-        help="a JSONL or CSV file of rows with the field input, or a text a line; - reads stdin",
+        help="a JSONL or CSV file with the field input, or a text file with one input per line; "
+        "- for stdin",
     )
-    command.add_argument("--tfds", metavar="NAME/CONFIG:VERSION", help="a built TFDS data set")
-    command.add_argument("--tfds_split", default="test", help="a split or slice; default test")
-    command.add_argument("--tfds_data_dir", help="the TFDS folder; else TFDS's own default")
-    arguments.add_tfds_field(command)
     command.add_argument(
-        "--beam", type=int, default=1, help="prefixes of a beam search; default 1, greedy"
+        "--tfds", metavar="NAME/CONFIG:VERSION", help="a TFDS dataset that is already built"
     )
+    command.add_argument(
+        "--tfds_split", default="test", help="split or slice of the TFDS dataset; default test"
+    )
+    command.add_argument("--tfds_data_dir", help="folder of TFDS datasets; default: that of TFDS")
+    arguments.add_tfds_field(command)
+    command.add_argument("--beam", type=int, default=1, help="beam size; default 1 (greedy)")
     command.add_argument(
         "--length_penalty",
         type=float,
         default=0.6,
-        help="of the beam search, T5X's alpha; default 0.6",
+        help="length penalty of the beam search (alpha in T5X); default 0.6",
     )
     command.add_argument(
-        "--rationale", action="store_true", help="decode the rationale too (method step_by_step)"
+        "--rationale", action="store_true", help="also decode a rationale (step_by_step runs)"
     )
     command.add_argument(
         "--output",
         metavar="FILE",
-        help="the JSONL file to write; an interrupted one is resumed",
+        help="write answers to this JSONL file; an interrupted file is resumed",
     )
     command.add_argument(
         "--block_rows",
         type=int,
         default=4096,
-        help="rows that are sorted by length and written at once",
+        help="rows that are sorted by length and written together",
     )
     command.set_defaults(run=run, show=show)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from distill.config.run import RunConfig
     from distill.preflight.chips import Topology
 
-TEXT = "tell whether a run fits a TPU slice, how long it takes at least, and what binds it"
+TEXT = "check whether a run fits a TPU slice, its minimum time, and what limits it"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -24,26 +24,27 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="CHIP:SIDES",
-        help="the slice, e.g. v5e:2x2, v5p:4x4x4, v7:2x2x1; repeatable with --search",
+        help="TPU slice, e.g. v5e:2x2, v5p:4x4x4, v7:2x2x1; repeatable with --search",
     )
     command.add_argument(
-        "--estimate", action="store_true", help="from shapes alone, without libtpu's compiler"
+        "--estimate", action="store_true", help="estimate from shapes, without compiling"
     )
     command.add_argument(
         "--search",
         action="store_true",
-        help="rank meshes, microbatches and recomputation, and compile the best three",
+        help="rank meshes, microbatches and recomputation; compile the best three",
     )
     command.add_argument(
-        "--no_decoding", action="store_true", help="compile the training step alone"
+        "--no_decoding", action="store_true", help="compile only the training step"
     )
     command.add_argument(
         "--rows",
         type=int,
-        help="packed rows of a batch, where they are known; "
-        "else one for each sequence, which is the most",
+        help="packed rows per batch, if known; default: one per sequence (the worst case)",
     )
-    command.add_argument("--price", type=float, help="of a chip an hour, to tell the run's cost")
+    command.add_argument(
+        "--price", type=float, help="price per chip-hour, to print the cost of the run"
+    )
 
     def run(options: argparse.Namespace) -> dict[str, object]:
         return preflight(options, arguments.gin_files(options))

@@ -45,25 +45,27 @@ def default_run_dir(
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `train`."""
     command = arguments.add(commands, "train", "train a student, or resume a run", configured=True)
-    command.add_argument(
-        "--run_dir", help="the run folder; default runs/<experiment>, and what is set on top of it"
-    )
+    command.add_argument("--run_dir", help="the run folder; default runs/<experiment>-<overrides>")
     command.add_argument(
         "--profile", action="store_true", help="trace a few steps into <run_dir>/profile"
     )
-    several = command.add_argument_group("several hosts, each of which starts the same command")
+    several = command.add_argument_group("several hosts (start the same command on each)")
     several.add_argument(
         "--distributed",
         action="store_true",
-        help="join them; Cloud TPU, GKE, Slurm and Open MPI say where they are",
+        help="join all hosts into one run; they are detected on Cloud TPU, GKE, Slurm and Open MPI",
     )
     several.add_argument(
         "--coordinator_address",
         metavar="HOST:PORT",
-        help="elsewhere: of the process with --process_id=0",
+        help="address of process 0, where hosts are not detected",
     )
-    several.add_argument("--num_processes", type=int, help="elsewhere: how many there are")
-    several.add_argument("--process_id", type=int, help="elsewhere: which this is, from 0")
+    several.add_argument(
+        "--num_processes", type=int, help="number of processes, where hosts are not detected"
+    )
+    several.add_argument(
+        "--process_id", type=int, help="index of this process, from 0, where hosts are not detected"
+    )
 
     def run(options: argparse.Namespace) -> dict[str, object]:
         from distill.config.resolve import resolve

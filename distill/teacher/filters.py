@@ -32,12 +32,14 @@ class Filters:
     A row without a rationale has 0 words; a row without a gold label passes `gold_only`.
     """
 
-    drop_unparsed: bool = flag(False, "drop: no label could be read")
-    min_agreement: float = flag(0.0, "drop: a smaller share of the samples agrees", least=0, most=1)
-    gold_only: bool = flag(False, "drop: the label is not the gold label")
-    min_words: int | None = flag(None, "drop: a shorter rationale", least=0)
-    max_words: int | None = flag(None, "drop: a longer rationale", least=0)
-    drop_leaks: bool = flag(False, "drop: the rationale names the label")
+    drop_unparsed: bool = flag(False, "drop rows whose label could not be read")
+    min_agreement: float = flag(
+        0.0, "drop rows where a smaller share of the samples agrees on the label", least=0, most=1
+    )
+    gold_only: bool = flag(False, "drop rows whose label is not the gold label")
+    min_words: int | None = flag(None, "drop shorter rationales", least=0)
+    max_words: int | None = flag(None, "drop longer rationales", least=0)
+    drop_leaks: bool = flag(False, "drop rationales that contain the label")
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -34,18 +34,22 @@ class Sampling:
       stops: texts at which the server ends a completion.
     """
 
-    model: str = flag("", "the model's name at the endpoint")
-    api: str = flag("chat", "form of the requests", choices=tuple(PATHS))
+    model: str = flag("", "name of the model at the endpoint")
+    api: str = flag("chat", "API of the endpoint", choices=tuple(PATHS))
     temperature: float | None = flag(
-        None, "default: 0 for one sample, 0.7 for several", least=0, most=100
+        None, "sampling temperature; default: 0 for one sample, 0.7 for several", least=0, most=100
     )
-    top_p: float | None = flag(None, "nucleus sampling; default: the server's", least=0, most=1)
-    max_tokens: int | None = flag(None, "of a completion; default: the prompt's")
+    top_p: float | None = flag(
+        None, "nucleus sampling; default: that of the server", least=0, most=1
+    )
+    max_tokens: int | None = flag(
+        None, "maximum tokens per completion; default: that of the prompt file"
+    )
     seed: int | None = flag(
-        None, "sample k is drawn with this + k (if the server can)", name="sample_seed"
+        None, "base seed; sample k is requested with seed + k", name="sample_seed"
     )
-    no_stop: bool = flag(False, "send no stops (some models refuse them)")
-    extra: str = flag("{}", "further fields of every request", metavar="JSON")
+    no_stop: bool = flag(False, "send no stop sequences (some models refuse them)")
+    extra: str = flag("{}", "additional fields for every request", metavar="JSON")
     stops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -20,17 +20,17 @@ class Inputs:
     """Which rows are annotated, and with which prompt."""
 
     input: str | None = flag(None, "JSONL or CSV with the field input", metavar="FILE")
-    raw_dir: str | None = flag(None, "the released layout, with --dataset and --split")
+    raw_dir: str | None = flag(None, "folder in the layout of the paper's data; needs --dataset")
     tfds: str | None = flag(None, "a TFDS dataset, e.g. esnli:0.1.0, with --field", metavar="NAME")
-    tfds_data_dir: str | None = flag(None, "where TFDS keeps its datasets", metavar="DIR")
+    tfds_data_dir: str | None = flag(None, "folder of TFDS datasets", metavar="DIR")
     field: tuple[str, ...] = flag(
         (),
-        "TFDS: what makes a field (id, input, label, choices); repeatable, e.g. "
+        "with --tfds: template of a field (id, input, label, choices); repeatable, e.g. "
         '--field input="premise: {premise} hypothesis: {hypothesis}" --field label=label',
         metavar="NAME=TEMPLATE",
     )
-    dataset: str | None = flag(None, "released layout: esnli, anli1, cqa, svamp or asdiv")
-    split: str = flag("train", "of the rows")
+    dataset: str | None = flag(None, "with --raw_dir: esnli, anli1, cqa, svamp or asdiv")
+    split: str = flag("train", "split to annotate")
     prompt: str | None = flag(
         None,
         "esnli, anli1, cqa, svamp, tickets, or a .toml file; default: --dataset",
@@ -47,11 +47,13 @@ class Inputs:
 class Connection:
     """Who is asked."""
 
-    base_url: str | None = flag(None, "default: $OPENAI_BASE_URL or OpenAI")
+    base_url: str | None = flag(
+        None, "address of the endpoint; default: $OPENAI_BASE_URL or OpenAI"
+    )
     key_env: str = flag(
         "OPENAI_API_KEY", "the environment variable with the API key", metavar="NAME"
     )
-    any_model: bool = flag(False, "take answers of a model of another name")
+    any_model: bool = flag(False, "accept answers whose model name differs from --model")
     timeout: float = flag(120.0, "seconds for one request", least=1e-3, most=86400)
 
     def __post_init__(self) -> None:
@@ -68,21 +70,23 @@ class Settings:
     """
 
     samples: int = flag(1, "answers per row; the majority's label counts", least=1, most=10_000)
-    concurrency: int = flag(16, "requests under way at once", least=1, most=10_000)
-    requests_per_minute: float | None = flag(None, "limit; default: none", least=0.001)
-    tokens_per_minute: float | None = flag(None, "limit; default: none", least=1)
+    concurrency: int = flag(16, "requests sent at once", least=1, most=10_000)
+    requests_per_minute: float | None = flag(None, "default: no limit", least=0.001)
+    tokens_per_minute: float | None = flag(None, "default: no limit", least=1)
     max_attempts: int = flag(10, "requests before a row fails", least=1)
     backoff_base: float = flag(
-        0.5, "first wait after a failure", name="backoff_seconds", least=0, most=86400
+        0.5, "seconds to wait after the first failure", name="backoff_seconds", least=0, most=86400
     )
-    max_failures: int = flag(50, "rows that fail in turn until the job stops", least=1)
-    max_rows: int | None = flag(None, "ask for so many rows, then stop", least=0)
-    max_cost: float | None = flag(None, "stop before this run costs more", metavar="USD", least=0)
+    max_failures: int = flag(50, "stop after this many consecutive failed rows", least=1)
+    max_rows: int | None = flag(None, "send requests for at most this many rows", least=0)
+    max_cost: float | None = flag(
+        None, "stop before this command costs more", metavar="USD", least=0
+    )
     prices: str | None = flag(
         None, 'JSON: {"model": {"in": USD, "out": USD}} per million tokens', metavar="FILE"
     )
-    retry_failed: bool = flag(False, "ask again for rows that failed before")
-    progress_seconds: float = flag(10.0, "between progress lines; 0: none", least=0)
+    retry_failed: bool = flag(False, "retry rows that failed before")
+    progress_seconds: float = flag(10.0, "seconds between progress lines; 0: none", least=0)
     backoff_longest: float = 60.0
     longest_wait: float = 600.0
 
@@ -94,13 +98,19 @@ class Settings:
 class Outputs:
     """What is kept and written."""
 
-    output: str | None = flag(None, "JSONL of training rows", metavar="FILE")
-    store: str | None = flag(None, "where answers are kept; default: <output>.store", metavar="DIR")
-    released_dir: str | None = flag(
-        None, "also write the released layout, for --dataset", metavar="DIR"
+    output: str | None = flag(None, "write training rows to this JSONL file", metavar="FILE")
+    store: str | None = flag(
+        None, "folder of stored answers; default: <output>.store", metavar="DIR"
     )
-    teacher_row: str | None = flag(None, "write the teacher's own accuracy as JSON", metavar="FILE")
-    rationales: int = flag(1, "agreeing rationales per row, each a row", least=1)
+    released_dir: str | None = flag(
+        None, "also write the layout of the paper's data to this folder", metavar="DIR"
+    )
+    teacher_row: str | None = flag(
+        None, "write the teacher's accuracy to this JSON file", metavar="FILE"
+    )
+    rationales: int = flag(
+        1, "keep up to this many rationales that agree with the label; each becomes a row", least=1
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -110,11 +120,13 @@ class Outputs:
 class Mode:
     """What is done instead of asking."""
 
-    dry_run: bool = flag(False, "show the first prompt and the estimate")
-    check: str | None = flag(None, "lint a prompt, against the rows if given", metavar="NAME|FILE")
-    reparse: bool = flag(False, "write again from the store, ask nothing")
-    batch_write: str | None = flag(None, "write the requests as a batch file", metavar="FILE")
-    batch_read: tuple[str, ...] = flag((), "read results; repeatable", metavar="FILE")
+    dry_run: bool = flag(False, "show the first prompt and the estimated cost")
+    check: str | None = flag(
+        None, "check a prompt, and the rows against it if given", metavar="NAME|FILE"
+    )
+    reparse: bool = flag(False, "write the output again from the store; send nothing")
+    batch_write: str | None = flag(None, "write the requests to a batch file", metavar="FILE")
+    batch_read: tuple[str, ...] = flag((), "read results of a batch; repeatable", metavar="FILE")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,14 +134,16 @@ class Options:
     """All flags of `distill annotate`, by the groups of its help."""
 
     inputs: Inputs = dataclasses.field(
-        metadata={"title": "rows and prompt (default: tickets of the embedded dataset)"}
+        metadata={"title": "rows and prompt (default: generated tickets)"}
     )
-    tickets: TicketFlags = dataclasses.field(metadata={"title": "tickets, where no rows are named"})
+    tickets: TicketFlags = dataclasses.field(
+        metadata={"title": "generated tickets (if no rows are given)"}
+    )
     sampling: Sampling = dataclasses.field(metadata={"title": "model and request"})
     connection: Connection = dataclasses.field(metadata={"title": "endpoint"})
     job: Settings = dataclasses.field(metadata={"title": "samples, limits, costs"})
     filters: Filters = dataclasses.field(
         metadata={"title": "rows that are dropped from the output"}
     )
-    outputs: Outputs = dataclasses.field(metadata={"title": "what is kept and written"})
-    mode: Mode = dataclasses.field(metadata={"title": "instead of asking"})
+    outputs: Outputs = dataclasses.field(metadata={"title": "output"})
+    mode: Mode = dataclasses.field(metadata={"title": "modes that send no requests"})

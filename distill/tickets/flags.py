@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 class TicketFlags:
     """Which tickets are generated where no rows are named."""
 
-    policy: str = flag("natural", "natural or hard")
+    policy: str = flag("natural", "labeling rule: natural or hard")
     rows: int = flag(2000, "number of tickets", least=1)
-    seed: int = flag(0, "which tickets", least=0)
-    teacher_accuracy: float = flag(1.0, "of the simulated teacher", least=0, most=1)
+    seed: int = flag(0, "seed of the ticket generator", least=0)
+    teacher_accuracy: float = flag(1.0, "accuracy of the simulated teacher", least=0, most=1)
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -44,7 +44,7 @@ class TicketFlags:
 class BuildFlags(TicketFlags):
     """The tickets of a TFDS dataset: those to train on, and a test set."""
 
-    test_rows: int = flag(1000, "rows to test", least=1)
+    test_rows: int = flag(1000, "number of test tickets", least=1)
 
     def settings(self) -> dict[str, object]:
         """The fields of `TicketsConfig`, the TFDS builder's configuration."""
