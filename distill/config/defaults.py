@@ -1,7 +1,7 @@
 """Writes gin/engines/defaults.gin, which gives gin the defaults of the dataclasses.
 
-gin has no default for a macro, and T5X reads the same files as this package, so the defaults must
-stand in a gin file. They are generated from the dataclasses: `python -m distill.config.defaults`.
+gin macros have no defaults, and T5X reads the same files as this package, so a gin file must set
+them. `python -m distill.config.defaults` generates it from the dataclasses.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from distill.config import fields, files
 
 FILE = "gin/engines/defaults.gin"
 _HEADER = """\
-# The default of every macro of a run. Generated from the dataclasses: do not edit.
-# Write it anew after a change of a field: python -m distill.config.defaults
+# The default of every macro, generated from the dataclasses in distill/config. Do not edit.
+# To update it, run: python -m distill.config.defaults
 # Provides: the macros of gin/engines/common.gin. Requires: nothing.
-# Override: set a macro in any file that is read later, or with --gin.NAME=value.
+# Override as needed: in any file that is read later, or with --gin.NAME=value.
 """
 
 
