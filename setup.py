@@ -1,54 +1,37 @@
-"""Installs the packages `distill` and `tasks`, and gin/ as data inside `distill`."""
+"""Copies gin/ into built distributions as `distill/gin`; pyproject.toml has everything else.
 
+The layout stays the plain one (no `package_dir`), so that an editable install puts the checkout
+itself on sys.path. A mapped layout would be installed as an import hook, which Python asks only
+after it has taken a folder named `distill` in the working directory for the package.
+"""
+
+import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
-VERSION = next(
-    line.split('"')[1]
-    for line in (HERE / "distill" / "__init__.py").read_text().splitlines()
-    if line.startswith("__version__")
-)
 
-setup(
-    name="distill-step-by-step",
-    version=VERSION,
-    description="Distilling step-by-step in JAX: small students from an LLM's rationales",
-    long_description=(HERE / "README.md").read_text(),
-    long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    python_requires=">=3.11",
-    packages=[*find_packages(include=["distill*", "tasks*"]), "distill.gin"],
-    package_dir={"distill.gin": "gin"},
-    package_data={
-        "distill.gin": ["**/*.gin"],
-        "distill.teacher": ["prompts/*.toml", "prices.json"],
-    },
-    install_requires=[
-        "etils[epath]>=1.15",
-        "flax>=0.12.8",
-        "gin-config>=0.5.0",
-        "importlib_resources",
-        "jax>=0.10.2",
-        "optax>=0.2.8",
-        "orbax-checkpoint>=0.12.8",
-        "sentencepiece",
-        "seqio>=0.0.20",
-        "tensorboardX",
-        "tensorflow-datasets>=4.9.10",
-        "tqdm",
-    ],
-    extras_require={
-        "tpu": ["jax[tpu]>=0.10.2"],
-        "teacher": ["openai>=2"],
-        "hf": ["transformers>=4.57", "torch>=2.9"],
-        "dev": ["hypothesis", "import-linter>=2.5", "openai>=2", "pytest", "ruff"],
-    },
-    entry_points={"console_scripts": ["distill=distill.cli:main"]},
-    classifiers=[
-        "License :: OSI Approved :: Apache Software License",
-        "Programming Language :: Python :: 3.11",
-        "Topic :: Scientific/Engineering :: Artificial Intelligence",
-    ],
-)
+
+class BuildWithGin(build_py):
+    """Builds the packages, then adds the gin files."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:  # an editable install reads them from the checkout
+            for source, target in self._gin_files():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        gin = [] if self.editable_mode else [str(target) for _, target in self._gin_files()]
+        return [*super().get_outputs(include_bytecode), *gin]
+
+    def _gin_files(self) -> list[tuple[Path, Path]]:
+        """Each file of gin/, and where it is built."""
+        built = Path(self.build_lib) / "distill"
+        return [(path, built / path.relative_to(HERE)) for path in (HERE / "gin").rglob("*.gin")]
+
+
+setup(cmdclass={"build_py": BuildWithGin})
