@@ -137,7 +137,9 @@ def test_a_wheel_holds_everything(tmp_path):
     python = str(environment / "bin" / "python")
     command = ["-m", "pip", "--python", python, "install", "--no-deps", "--no-index", str(wheel)]
     run(sys.executable, command, tmp_path)
-    site = pathlib.Path(run(python, ["-c", "import site; print(*site.getsitepackages())"], tmp_path))
+    site = pathlib.Path(
+        run(python, ["-c", "import site; print(*site.getsitepackages())"], tmp_path)
+    )
     dependencies = pathlib.Path(pytest.__file__).parents[1]
     (site / "dependencies.pth").write_text(f"{dependencies}\n")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 from gin import config_parser
 
@@ -92,7 +93,8 @@ def build_run(values: Mapping[str, object]) -> RunConfig:
     Raises:
       UserError: a required macro is missing; whatever the dataclasses refuse, naming the macro.
     """
-    arguments: dict[str, dict[str, object]] = {part: {} for part in _PARTS}
+    # Any: each dataclass checks the types of what a configuration gives it.
+    arguments: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}
     for binding in bindings():
         if binding.macro in values:
             arguments[binding.part][binding.field] = values[binding.macro]
@@ -113,7 +115,7 @@ def is_path(macro: str) -> bool:
     return macro.endswith(("_DIR", "_FILE", "_PATH"))
 
 
-class _Delegate(config_parser.ParserDelegate):
+class _Delegate(config_parser.ParserDelegate):  # type: ignore[misc]  # gin has no types
     """Gives references as pairs; resolves nothing."""
 
     def configurable_reference(self, name: str, evaluate: bool) -> tuple[str, str]:

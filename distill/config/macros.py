@@ -62,7 +62,7 @@ class Reference:
 REQUIRED = Reference("%gin.REQUIRED")  # the value of a macro that has to be set
 
 
-class _Delegate(config_parser.ParserDelegate):
+class _Delegate(config_parser.ParserDelegate):  # type: ignore[misc]  # gin has no types
     """Records which macros are used; resolves nothing, imports nothing."""
 
     def __init__(self) -> None:

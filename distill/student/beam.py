@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from distill.config.student import T5Config
 from distill.errors import UserError
-from distill.student.decoding import EOS_ID, PAD_ID, _encode
-from distill.student.network import T5, empty_cache
+from distill.student.decoding import EOS_ID, PAD_ID, encode
+from distill.student.network import Params, StackKeysValues, apply_student, empty_cache
 
 LENGTH_PENALTY = 0.6  # T5X's alpha
 
@@ -33,13 +33,13 @@ class Search(NamedTuple):
     position: jax.Array
     live_BxKxT: jax.Array
     live_BxK: jax.Array  # log-probabilities, -inf for a place without a prefix
-    cache: tuple  # keys and values of B * K rows, see `empty_cache`
+    cache: StackKeysValues  # keys and values of B * K rows, see `empty_cache`
     best_BxT: jax.Array
     best_B: jax.Array  # scores, -inf as long as nothing has ended
 
 
 def beam_search(
-    params: dict,
+    params: Params,
     config: T5Config,
     encoder_input_tokens_BxI: jax.Array,
     max_length: int,
@@ -76,12 +76,15 @@ def beam_search(
         raise UserError(
             f"got {max_length} positions to decode, expected at least 1; set by macro TARGET_LENGTH"
         )
-    return _search(params, config, encoder_input_tokens_BxI, max_length, beam, length_penalty)
+    tokens_BxT, scores_B = _search(
+        params, config, encoder_input_tokens_BxI, max_length, beam, length_penalty
+    )
+    return tokens_BxT, scores_B
 
 
 @functools.partial(jax.jit, static_argnames=("config", "max_length", "beam"))
 def _search(
-    params: dict,
+    params: Params,
     config: T5Config,
     encoder_input_tokens_BxI: jax.Array,
     max_length: int,
@@ -89,7 +92,7 @@ def _search(
     length_penalty: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     rows = encoder_input_tokens_BxI.shape[0]
-    keys_values, cross_mask = _encode(params, config, encoder_input_tokens_BxI)
+    keys_values, cross_mask = encode(params, config, encoder_input_tokens_BxI)
     filler_B = ~jnp.any(cross_mask, axis=(1, 2, 3))
     longest = _penalty(max_length, length_penalty)
 
@@ -102,8 +105,9 @@ def _search(
         previous_BxK = jnp.where(
             state.position == 0, PAD_ID, state.live_BxKxT[..., state.position - 1]
         )
-        logits_NxV, cache = T5(config).apply(
-            {"params": params},
+        logits_NxV, cache = apply_student(
+            config,
+            params,
             previous_BxK.reshape(-1),
             state.position,
             state.cache,
@@ -133,7 +137,9 @@ def _penalty(length: int | jax.Array, alpha: jax.Array) -> jax.Array:
     return ((5.0 + length) / 6.0) ** alpha
 
 
-def _advance(state: Search, logits_NxV: jax.Array, cache: tuple, alpha: jax.Array) -> Search:
+def _advance(
+    state: Search, logits_NxV: jax.Array, cache: StackKeysValues, alpha: jax.Array
+) -> Search:
     """The search one position further, from the logits of its N = B * K prefixes."""
     rows, beam, _ = state.live_BxKxT.shape
     vocabulary = logits_NxV.shape[-1]

@@ -128,6 +128,7 @@ class DecoderLayer(nn.Module):
         attended = self.self_attention(y_BxTxD, self_keys_values, self_mask, bias, of_self)
         x_BxTxD += drop(attended, by_segment(of_attention, segments_BxT))
         if keys_values is None:
+            assert encoded_BxIxD is not None  # one of the two is given
             keys_values = self.encoder_decoder_attention.keys_values(encoded_BxIxD)
         others = [by_key(of_cross, heads), *(by_segment(one, segments_BxT) for one in others)]
         return self._after_self_attention(x_BxTxD, keys_values, cross_mask, others), None
@@ -148,7 +149,8 @@ class DecoderLayer(nn.Module):
         y_Bx1xD = self.pre_self_attention_layer_norm(x_Bx1xD)
         new = self.self_attention.keys_values(y_Bx1xD)
         write = jax.lax.dynamic_update_slice_in_dim
-        cache = tuple(write(old, one, position, 1) for old, one in zip(cache, new, strict=True))
+        keys, values = (write(old, one, position, 1) for old, one in zip(cache, new, strict=True))
+        cache = keys, values
         visible = jnp.arange(cache[0].shape[1]) <= position
         x_Bx1xD += self.self_attention(y_Bx1xD, cache, visible, bias_1xHx1xT, None)
         return self._after_self_attention(x_Bx1xD, encoder_keys_values, cross_mask), cache

@@ -10,25 +10,26 @@ import jax.numpy as jnp
 from distill.config.student import T5Config
 from distill.errors import UserError
 from distill.student.losses import token_nll
-from distill.student.network import T5, StackKeysValues, empty_cache
+from distill.student.network import Params, StackKeysValues, apply_student, empty_cache
 
 PAD_ID = 0
 EOS_ID = 1
+# Position, token before it, ended rows, cache, tokens so far.
+_Decoded = tuple[jax.Array, jax.Array, jax.Array, StackKeysValues, jax.Array]
 
 
-def _encode(
-    params: dict, config: T5Config, tokens_BxI: jax.Array
+def encode(
+    params: Params, config: T5Config, tokens_BxI: jax.Array
 ) -> tuple[StackKeysValues, jax.Array]:
     """Encodes once: what each cross-attention reads, and its mask [B, 1, 1, I]."""
-    model, variables = T5(config), {"params": params}
-    encoded_BxIxD = model.apply(variables, tokens_BxI, method="encode")
-    keys_values = model.apply(variables, encoded_BxIxD, method="encoder_keys_values")
+    encoded_BxIxD = apply_student(config, params, tokens_BxI, method="encode")
+    keys_values = apply_student(config, params, encoded_BxIxD, method="encoder_keys_values")
     return keys_values, (tokens_BxI != PAD_ID)[:, None, None, :]
 
 
 @functools.partial(jax.jit, static_argnames=("config", "max_length"))
 def greedy(
-    params: dict, config: T5Config, encoder_input_tokens_BxI: jax.Array, max_length: int
+    params: Params, config: T5Config, encoder_input_tokens_BxI: jax.Array, max_length: int
 ) -> jax.Array:
     """The most likely next token, again and again, for every row.
 
@@ -53,25 +54,26 @@ def greedy(
         raise UserError(
             f"got {max_length} positions to decode, expected at least 1; set by macro TARGET_LENGTH"
         )
-    return _decode(params, config, encoder_input_tokens_BxI, max_length)[0]
+    tokens_BxT, _ = _decode(params, config, encoder_input_tokens_BxI, max_length)
+    return tokens_BxT
 
 
 def _decode(
-    params: dict, config: T5Config, encoder_input_tokens_BxI: jax.Array, max_length: int
+    params: Params, config: T5Config, encoder_input_tokens_BxI: jax.Array, max_length: int
 ) -> tuple[jax.Array, jax.Array]:
     """`greedy`, and the number of positions that were computed."""
-    model = T5(config)
     rows = encoder_input_tokens_BxI.shape[0]
-    keys_values, cross_mask = _encode(params, config, encoder_input_tokens_BxI)
+    keys_values, cross_mask = encode(params, config, encoder_input_tokens_BxI)
 
-    def unfinished(state: tuple) -> jax.Array:
+    def unfinished(state: _Decoded) -> jax.Array:
         position, _, ended_B, _, _ = state
         return (position < max_length) & ~jnp.all(ended_B)
 
-    def step(state: tuple) -> tuple:
+    def step(state: _Decoded) -> _Decoded:
         position, previous_B, ended_B, cache, output_BxT = state
-        logits_BxV, cache = model.apply(
-            {"params": params},
+        logits_BxV, cache = apply_student(
+            config,
+            params,
             previous_B,
             position,
             cache,
@@ -97,7 +99,7 @@ def _decode(
 
 @functools.partial(jax.jit, static_argnames=("config",))
 def score_labels(
-    params: dict,
+    params: Params,
     config: T5Config,
     encoder_input_tokens_BxI: jax.Array,
     label_tokens_CxT: jax.Array,
@@ -118,10 +120,10 @@ def score_labels(
     """
     rows = encoder_input_tokens_BxI.shape[0]
     labels_BxCxT = jnp.broadcast_to(label_tokens_CxT, (rows, *label_tokens_CxT.shape[-2:]))
-    keys_values, cross_mask = _encode(params, config, encoder_input_tokens_BxI)
+    keys_values, cross_mask = encode(params, config, encoder_input_tokens_BxI)
     inputs_BxCxT = jnp.pad(labels_BxCxT[..., :-1], ((0, 0), (0, 0), (1, 0)))
-    logits_BxCxTxV = T5(config).apply(
-        {"params": params}, inputs_BxCxT, keys_values, cross_mask, method="decode_candidates"
+    logits_BxCxTxV = apply_student(
+        config, params, inputs_BxCxT, keys_values, cross_mask, method="decode_candidates"
     )
     real_BxCxT = labels_BxCxT != PAD_ID
     nll_BxCxT = jnp.where(real_BxCxT, token_nll(logits_BxCxTxV, labels_BxCxT), 0.0)

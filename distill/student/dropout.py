@@ -54,7 +54,7 @@ def by_place(factors_BxN: jax.Array | None, widths: list[int]) -> list[jax.Array
     """Splits a layer's factors into those of its places, [B, width] each, or None each."""
     if factors_BxN is None:
         return [None] * len(widths)
-    return jnp.split(factors_BxN, np.cumsum(widths)[:-1], axis=1)
+    return [*jnp.split(factors_BxN, np.cumsum(widths)[:-1], axis=1)]
 
 
 def by_segment(factors_BxN: jax.Array | None, segments_BxL: jax.Array) -> jax.Array | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,21 +25,28 @@ MAX_DISTANCE = 128
 NORM_EPSILON = 1e-6
 MASKED = -1e10  # attention logit of a pair that may not see each other
 
-ACTIVATION_FUNCTIONS = {
+ACTIVATION_FUNCTIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": nn.gelu,
     "linear": lambda x: x,
     "relu": nn.relu,
     "silu": nn.silu,
     "tanh": nn.tanh,
 }
-attention_init = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-dense_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-bias_init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+Initializer = Callable[[jax.Array, Sequence[int], Any], jax.Array]
+attention_init: Initializer = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+dense_init: Initializer = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+bias_init: Initializer = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
 
 def at_least_float32(dtype: str | jnp.dtype) -> jnp.dtype:
     """What is computed in where bfloat16 would lose too much: float32, or float64 for float64."""
     return jnp.promote_types(dtype, jnp.float32)
+
+
+def constrained(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+    """x with the names of its logical axes, which the mesh's rules map to devices."""
+    named: jax.Array = nn.with_logical_constraint(x, tuple(axes))
+    return named
 
 
 def flat_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -62,7 +71,7 @@ def gathered(param: jax.Array, axes: tuple[str, ...]) -> jax.Array:
       axes: its logical axis names.
     """
     kept = tuple(None if axis == "embed" else axis for axis in axes)
-    return nn.with_logical_constraint(param, kept)
+    return constrained(param, kept)
 
 
 def _gathered_forward(param: jax.Array, axes: tuple[str, ...]) -> tuple[jax.Array, None]:
@@ -70,10 +79,21 @@ def _gathered_forward(param: jax.Array, axes: tuple[str, ...]) -> tuple[jax.Arra
 
 
 def _gathered_backward(axes: tuple[str, ...], _: None, gradient: jax.Array) -> tuple[jax.Array]:
-    return (nn.with_logical_constraint(gradient, axes),)
+    return (constrained(gradient, axes),)
 
 
 gathered.defvjp(_gathered_forward, _gathered_backward)
+
+
+def array_param(
+    module: nn.Module, name: str, init: Callable[..., object], shape: tuple[int, ...]
+) -> jax.Array:
+    """A float32 parameter as the array that a module's methods get.
+
+    flax declares what the initializer returns: the array in a box with its axes' names.
+    """
+    array: Any = module.param(name, init, shape, jnp.float32)
+    return cast(jax.Array, array)
 
 
 class Dense(nn.Module):
@@ -88,15 +108,15 @@ class Dense(nn.Module):
 
     features: int
     axes: tuple[str, str]
-    kernel_init: nn.initializers.Initializer = dense_init
-    dtype: str = "float32"
+    kernel_init: Initializer = dense_init
+    dtype: str | jnp.dtype = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [..., in] to [..., features]."""
         init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-        kernel = self.param("kernel", init, (x.shape[-1], self.features), jnp.float32)
-        kernel = gathered(kernel.astype(self.dtype), self.axes)
+        param = array_param(self, "kernel", init, (x.shape[-1], self.features))
+        kernel = gathered(param.astype(self.dtype), self.axes)
         return flat_matmul(x.astype(self.dtype), kernel)
 
 
@@ -112,7 +132,7 @@ class RMSNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalizes the last axis of x."""
         init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
-        scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
+        scale = array_param(self, "scale", init, (x.shape[-1],))
         x = x.astype(at_least_float32(x.dtype))
         x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + NORM_EPSILON)
         return x.astype(self.dtype) * gathered(scale.astype(self.dtype), ("embed",))
@@ -129,7 +149,7 @@ class Embedding(nn.Module):
             nn.initializers.normal(stddev=config.embed_init), ("vocab", "embed")
         )
         shape = (config.vocab_size, config.embed_dim)
-        self.embedding = self.param("embedding", init, shape, jnp.float32)
+        self.embedding = array_param(self, "embedding", init, shape)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Rows of int tokens of any shape [...]: [..., D] (NaN for ids beyond the vocabulary)."""
@@ -153,17 +173,18 @@ def relative_buckets(num_queries: int, num_keys: int, bidirectional: bool) -> np
       int32 [Q, S] in [0, NUM_BUCKETS).
     """
     distance = np.arange(num_queries)[:, None] - np.arange(num_keys)[None, :]
+    buckets, offset = NUM_BUCKETS, np.zeros_like(distance)
     if bidirectional:
         buckets, offset = NUM_BUCKETS // 2, np.where(distance < 0, NUM_BUCKETS // 2, 0)
         distance = np.abs(distance)
     else:
-        buckets, offset = NUM_BUCKETS, 0
         distance = np.maximum(distance, 0)
     exact = buckets // 2
     ratio = distance.astype(np.float32) / exact + np.finfo(np.float32).eps
     growth = np.log(ratio) / np.log(MAX_DISTANCE / exact) * (buckets - exact)
     far = np.minimum(exact + growth.astype(np.int32), buckets - 1)
-    return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
+    buckets_QxS: np.ndarray = offset + np.where(distance < exact, distance, far)
+    return buckets_QxS.astype(np.int32)
 
 
 def direction_bias(num_heads: int, strength: float) -> np.ndarray:
@@ -192,15 +213,15 @@ class RelativeBias(nn.Module):
         """float32 [1, H, Q, S], or [1, H, 1, S] of the one query position that is given."""
         shape = (self.config.num_heads, NUM_BUCKETS)
         init = nn.with_logical_partitioning(self._init, ("heads", "relpos_buckets"))
-        table_HxN = self.param("rel_embedding", init, shape, jnp.float32)
-        buckets_QxS = relative_buckets(num_queries, num_keys, self.bidirectional)
+        table_HxN = array_param(self, "rel_embedding", init, shape)
+        buckets_QxS = jnp.asarray(relative_buckets(num_queries, num_keys, self.bidirectional))
         if only_query is not None:
-            buckets_QxS = jax.lax.dynamic_slice_in_dim(jnp.asarray(buckets_QxS), only_query, 1)
+            buckets_QxS = jax.lax.dynamic_slice_in_dim(buckets_QxS, only_query, 1)
         # A product with one-hot columns: its gradient is a product too, not a scatter.
         columns_NxQxS = jax.nn.one_hot(buckets_QxS, NUM_BUCKETS, dtype=table_HxN.dtype, axis=0)
         return jnp.einsum("hn,nqs->hqs", table_HxN, columns_NxQxS)[None]
 
-    def _init(self, rng: jax.Array, shape: tuple[int, int], dtype: jnp.dtype) -> jax.Array:
+    def _init(self, rng: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
         table_HxN = bias_init(rng, shape, dtype)
         if self.bidirectional and self.config.direction_init:
             table_HxN += direction_bias(shape[0], self.config.direction_init)
@@ -215,10 +236,10 @@ class Attention(nn.Module):
     def setup(self) -> None:
         config = self.config
 
-        def query_init(*args: object) -> jax.Array:
-            return attention_init(*args) / math.sqrt(config.head_dim)
+        def query_init(rng: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
+            return attention_init(rng, shape, dtype) / math.sqrt(config.head_dim)
 
-        def project(init: nn.initializers.Initializer) -> Dense:
+        def project(init: Initializer) -> Dense:
             return Dense(config.joined_dim, ("embed", "joined_kv"), init, config.dtype)
 
         self.query = project(query_init)
@@ -229,9 +250,7 @@ class Attention(nn.Module):
     def _heads(self, x_BxSxJ: jax.Array) -> jax.Array:
         """Splits the joined axis: [B, S, H, K]."""
         shape = (*x_BxSxJ.shape[:-1], self.config.num_heads, self.config.head_dim)
-        return nn.with_logical_constraint(
-            x_BxSxJ.reshape(shape), ("batch", "length", "heads", "kv")
-        )
+        return constrained(x_BxSxJ.reshape(shape), ("batch", "length", "heads", "kv"))
 
     def keys_values(self, x_BxSxD: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys and values of x, each [B, S, H, K]."""
@@ -273,7 +292,8 @@ class Attention(nn.Module):
         weights_BxHxQxS = jax.nn.softmax(jnp.where(mask, logits_BxHxQxS, MASKED))
         weights_BxHxQxS = drop(weights_BxHxQxS.astype(self.config.dtype), factors)
         mixed_BxQxHxK = jnp.einsum("bhqs,bshk->bqhk", weights_BxHxQxS, values_BxSxHxK)
-        return self.out(mixed_BxQxHxK.reshape(*x_BxQxD.shape[:-1], self.config.joined_dim))
+        joined_BxQxJ = mixed_BxQxHxK.reshape(*x_BxQxD.shape[:-1], self.config.joined_dim)
+        return self.out(joined_BxQxJ)
 
 
 def segments(tokens: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
@@ -299,7 +319,7 @@ def causal_mask(length: int) -> jax.Array:
 
 def residual_stream(x_BxTxD: jax.Array) -> jax.Array:
     """Names the logical axes of the residual stream."""
-    return nn.with_logical_constraint(x_BxTxD, ("batch", "length", "embed"))
+    return constrained(x_BxTxD, ("batch", "length", "embed"))
 
 
 class FeedForward(nn.Module):
@@ -312,7 +332,7 @@ class FeedForward(nn.Module):
         """Maps [B, T, D] to [B, T, D]; factors are of the hidden units' dropout."""
         config = self.config
         names = config.mlp_activations
-        hidden_BxTxF = None
+        hidden_BxTxF: jax.Array | None = None
         for i, name in enumerate(names):
             dense = Dense(
                 config.mlp_dim,
@@ -321,9 +341,10 @@ class FeedForward(nn.Module):
                 name="wi" if len(names) == 1 else f"wi_{i}",
             )
             factor_BxTxF = ACTIVATION_FUNCTIONS[name](dense(x_BxTxD))
-            hidden_BxTxF = factor_BxTxF if i == 0 else hidden_BxTxF * factor_BxTxF
+            hidden_BxTxF = factor_BxTxF if hidden_BxTxF is None else hidden_BxTxF * factor_BxTxF
+        assert hidden_BxTxF is not None  # T5Config refuses no activations
         hidden_BxTxF = drop(hidden_BxTxF, factors_BxTxF)
-        hidden_BxTxF = nn.with_logical_constraint(hidden_BxTxF, ("batch", "length", "mlp"))
+        hidden_BxTxF = constrained(hidden_BxTxF, ("batch", "length", "mlp"))
         return Dense(config.embed_dim, ("mlp", "embed"), dtype=config.dtype, name="wo")(
             hidden_BxTxF
         )

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+_Saved = tuple[jax.Array, jax.Array, jax.Array]  # logits, normalizer, targets
+
 
 def token_nll(logits_BxTxV: jax.Array, targets_BxT: jax.Array, z_loss: float = 0.0) -> jax.Array:
     """Negative log-likelihood of each target token, in nats, plus z_loss * log(Z)^2.
@@ -30,7 +32,8 @@ def token_nll(logits_BxTxV: jax.Array, targets_BxT: jax.Array, z_loss: float = 0
       float32, the shape of the targets.
     """
     dtype = jnp.promote_types(logits_BxTxV.dtype, jnp.float32)
-    return _wide_nll(logits_BxTxV.astype(dtype), targets_BxT, z_loss)
+    nll_BxT: jax.Array = _wide_nll(logits_BxTxV.astype(dtype), targets_BxT, z_loss)
+    return nll_BxT
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -38,7 +41,9 @@ def _wide_nll(logits_BxTxV: jax.Array, targets_BxT: jax.Array, z_loss: float) ->
     return _nll_forward(logits_BxTxV, targets_BxT, z_loss)[0]
 
 
-def _nll_forward(logits_BxTxV: jax.Array, targets_BxT: jax.Array, z_loss: float) -> tuple:
+def _nll_forward(
+    logits_BxTxV: jax.Array, targets_BxT: jax.Array, z_loss: float
+) -> tuple[jax.Array, _Saved]:
     normalizer_BxT = jax.nn.logsumexp(logits_BxTxV, axis=-1)
     chosen_BxT = jnp.take_along_axis(logits_BxTxV, targets_BxT[..., None], axis=-1)[..., 0]
     nll_BxT = normalizer_BxT - chosen_BxT
@@ -47,7 +52,7 @@ def _nll_forward(logits_BxTxV: jax.Array, targets_BxT: jax.Array, z_loss: float)
     return nll_BxT, (logits_BxTxV, normalizer_BxT, targets_BxT)
 
 
-def _nll_backward(z_loss: float, saved: tuple, gradient_BxT: jax.Array) -> tuple:
+def _nll_backward(z_loss: float, saved: _Saved, gradient_BxT: jax.Array) -> tuple[jax.Array, None]:
     logits_BxTxV, normalizer_BxT, targets_BxT = saved
     probability_BxTxV = jnp.exp(logits_BxTxV - normalizer_BxT[..., None])
     if z_loss:

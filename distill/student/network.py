@@ -11,6 +11,7 @@ Shape letters: B rows, I encoder length, T target length, S keys, D embed, V voc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,13 +41,19 @@ from distill.student.layers import (
     RMSNorm,
     at_least_float32,
     causal_mask,
+    constrained,
     residual_stream,
     segment_mask,
     segments,
 )
 
+# Parameters or anything of their tree: nested dicts, arrays at the leaves. Recursive types say it
+# more exactly, and then no function of jax.tree can be called with one.
+Params = dict[str, Any]
 # Keys and values of all layers: a tuple of each layer's, or stacked [L, ...] with scan_layers.
 StackKeysValues = tuple[KeysValues, ...] | KeysValues
+# What layers own, one by one, or stacked in each array: cache, keys and values, dropout factors.
+PerLayer = Any
 
 
 class Encoder(nn.Module):
@@ -104,17 +111,20 @@ class Decoder(nn.Module):
             dtype = at_least_float32(config.dtype)
             self.logits_dense = Dense(config.vocab_size, ("embed", "vocab"), dtype=dtype)
 
-    def _each(self, method: str, x: object, per_layer: Sequence, *shared: object) -> tuple:
+    def _each(
+        self, method: str, x: jax.Array | None, per_layer: PerLayer, *shared: jax.Array | None
+    ) -> tuple[Any, Any]:
         """Calls a method of all layers, one after the other: the last x, and their results."""
         if self.config.scan_layers:
-            return getattr(self.decoder, method)(x, per_layer, *shared)
-        results = []
+            last, results = getattr(self.decoder, method)(x, per_layer, *shared)
+            return last, results
+        one_by_one = []
         for layer, layer_inputs in zip(self.layers, per_layer, strict=True):
             x, result = getattr(layer, method)(x, layer_inputs, *shared)
-            results.append(result)
-        return x, tuple(results)
+            one_by_one.append(result)
+        return x, tuple(one_by_one)
 
-    def _paired(self, *of_layers: object) -> object:
+    def _paired(self, *of_layers: PerLayer) -> PerLayer:
         """Joins what layers own of several kinds, None for none of a kind."""
         if self.config.scan_layers:
             return of_layers
@@ -124,7 +134,9 @@ class Decoder(nn.Module):
     def encoder_keys_values(self, encoded_BxIxD: jax.Array) -> StackKeysValues:
         """What the cross-attention of each layer reads."""
         per_layer = None if self.config.scan_layers else [None] * self.config.num_decoder_layers
-        return self._each("encoder_keys_values", None, per_layer, encoded_BxIxD)[1]
+        keys_values: StackKeysValues
+        _, keys_values = self._each("encoder_keys_values", None, per_layer, encoded_BxIxD)
+        return keys_values
 
     def __call__(
         self,
@@ -173,7 +185,8 @@ class Decoder(nn.Module):
     def _logits(self, x_BxTxD: jax.Array, factors: jax.Array | None) -> jax.Array:
         y_BxTxD = drop(self.decoder_norm(x_BxTxD), factors)
         output = self.embedding.attend if self.config.tie_embeddings else self.logits_dense
-        return nn.with_logical_constraint(output(y_BxTxD), ("batch", "length", "vocab"))
+        logits_BxTxV: jax.Array = output(y_BxTxD)
+        return constrained(logits_BxTxV, ("batch", "length", "vocab"))
 
 
 class T5(nn.Module):
@@ -272,6 +285,18 @@ class T5(nn.Module):
             True,
         )
         return logits.reshape(rows, count, length, -1)
+
+
+def apply_student(config: T5Config, params: Params, *arguments: Any, **settings: Any) -> Any:
+    """Calls a method of the student; flax cannot say what type it returns.
+
+    Args:
+      config: its sizes.
+      params: its parameters.
+      arguments: of the method.
+      settings: `method` ("__call__" without one), `rngs`, keywords of the method.
+    """
+    return T5(config).apply({"params": params}, *arguments, **settings)
 
 
 def empty_cache(config: T5Config, rows: int, length: int) -> StackKeysValues:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,37 +15,42 @@ from flax import linen as nn
 from distill.config.student import T5Config
 from distill.errors import UserError
 from distill.student.blocks import LAYERS_AXIS
-from distill.student.network import T5
+from distill.student.network import T5, Params
 
 
-def _boxed_params(config: T5Config, rng: jax.Array) -> Mapping:
+def _boxed_params(config: T5Config, rng: jax.Array) -> Any:
+    """Parameters in boxes, which have the names of their axes."""
     names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
     batch = dict.fromkeys(names, jnp.ones((1, 1), jnp.int32))
     return T5(config).init(rng, batch, deterministic=True)["params"]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def init_params(config: T5Config, rng: jax.Array) -> dict:
+def init_params(config: T5Config, rng: jax.Array) -> Params:
     """New float32 parameters: nested dicts of plain arrays, named as in T5X.
 
     Args:
       config: sizes and settings.
       rng: a jax PRNG key; equal keys give equal parameters.
     """
-    return nn.meta.unbox(_boxed_params(config, rng))
+    params: Params = nn.meta.unbox(_boxed_params(config, rng))
+    return params
 
 
-def param_shapes(config: T5Config) -> dict:
+def param_shapes(config: T5Config) -> Params:
     """The tree of `init_params` as ShapeDtypeStructs; nothing is computed."""
-    return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    shapes: Params = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+    return shapes
 
 
-def param_specs(config: T5Config) -> dict:
+def param_specs(config: T5Config) -> Params:
     """The tree of `init_params` as PartitionSpecs of logical axis names.
 
     `flax.linen.logical_to_mesh_sharding` turns it into shardings by a mesh's rules.
     """
-    return nn.get_partition_spec(jax.eval_shape(lambda: _boxed_params(config, jax.random.key(0))))
+    boxed = jax.eval_shape(lambda: _boxed_params(config, jax.random.key(0)))
+    specs: Params = nn.get_partition_spec(boxed)
+    return specs
 
 
 def param_count(config: T5Config) -> int:
@@ -57,7 +63,7 @@ STACKS = {"encoder": "encoder", "decoder": "decoder"}
 _LAYER = "layers_"
 
 
-def stack_layers(params: Mapping) -> dict:
+def stack_layers(params: Mapping[str, Any]) -> Params:
     """The tree of a scanned student from that of an unscanned one.
 
     `encoder/layers_<i>/...` become `encoder/encoder/...`, `decoder/layers_<i>/...` become
@@ -85,7 +91,7 @@ def stack_layers(params: Mapping) -> dict:
     return stacked
 
 
-def unstack_layers(params: Mapping) -> dict:
+def unstack_layers(params: Mapping[str, Any]) -> Params:
     """The tree of an unscanned student from that of a scanned one: `stack_layers` undone.
 
     Raises:
@@ -111,10 +117,11 @@ def unstack_layers(params: Mapping) -> dict:
 
 def _stack(*leaves: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
     module = np if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jnp
-    return module.stack(leaves, axis=LAYERS_AXIS)
+    stacked: np.ndarray | jax.Array = module.stack(leaves, axis=LAYERS_AXIS)
+    return stacked
 
 
-def stack_of(path: tuple) -> str | None:
+def stack_of(path: tuple[object, ...]) -> str | None:
     """The stack ("encoder" or "decoder") whose stacked layers a leaf is of, or None.
 
     Args:
