@@ -104,7 +104,7 @@ def _say(text: str) -> None:
 
 def _flags_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
     """The flags that the command of these options takes."""
-    flags = []
+    flags: list[str] = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             return _flags_of(action.choices[getattr(options, action.dest)], options)

@@ -8,6 +8,10 @@ import functools
 import signal
 import sys
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MOST = 2**31 - 1  # of a whole number: jax computes with 32 bits
 
@@ -28,7 +32,7 @@ class CheckFailed(UserError):
       result: what was found, which the command line prints as it prints a success.
     """
 
-    def __init__(self, message: str, result: dict[str, object]) -> None:
+    def __init__(self, message: str, result: Mapping[str, object]) -> None:
         super().__init__(message)
         self.result = result
 
@@ -92,7 +96,8 @@ def _edits(a: str, b: str) -> int:
     """Edits between two texts, neighbors exchanged as one (optimal string alignment)."""
     if abs(len(a) - len(b)) > 2:
         return abs(len(a) - len(b))
-    before, last = [], list(range(len(b) + 1))
+    before: list[int] = []
+    last = list(range(len(b) + 1))
     for i, x in enumerate(a, start=1):
         now = [i]
         for j, y in enumerate(b, start=1):
@@ -117,7 +122,7 @@ def unknown(kind: str, got: str, names: Iterable[str], where: str) -> UserError:
     return UserError(f"unknown {kind} {got!r} (set by {where}); closest: {hint}")
 
 
-def check_types(config: object, macros: Mapping[str, str] | None = None) -> None:
+def check_types(config: DataclassInstance, macros: Mapping[str, str] | None = None) -> None:
     """Compares the fields of a dataclass that are declared `int`, `float`, `str` or `bool`.
 
     Args:
@@ -128,19 +133,20 @@ def check_types(config: object, macros: Mapping[str, str] | None = None) -> None
       UserError: a value of another type, naming its macro; a truth value is not a number. A
         number that is not finite, or a whole number above MOST, which jax does not hold.
     """
-    expected = {
+    expected: dict[str, tuple[type | tuple[type, ...], str]] = {
         "int": (int, "a whole number"),
         "float": ((int, float), "a number"),
         "str": (str, "a text"),
         "bool": (bool, "True or False"),
     }
     for field in dataclasses.fields(config):
-        if field.type not in expected:
+        if not isinstance(field.type, str) or field.type not in expected:
             continue
         kind, text = expected[field.type]
         value = getattr(config, field.name)
         macro = (macros or {}).get(field.name, field.name.upper())
-        if not isinstance(value, kind) or (isinstance(value, bool) and field.type != "bool"):
+        is_of_kind = isinstance(value, kind)
+        if not is_of_kind or (isinstance(value, bool) and field.type != "bool"):
             raise UserError(f"got {macro} = {value!r}, expected {text}")
         if field.type == "int" and abs(value) > MOST:
             raise UserError(f"got {macro} = {value}, expected a whole number of at most {MOST:,}")

@@ -11,7 +11,7 @@ from distill.data.released import source
 
 def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
     """The released training and test rows."""
-    return tuple(source.read_split(spec, "cqa", split) for split in ("train", "test"))
+    return source.read_split(spec, "cqa", "train"), source.read_split(spec, "cqa", "test")
 
 
 # The choices differ from row to row: there is no one closed set to score.

@@ -48,10 +48,11 @@ def _labels(spec: DataSpec) -> tuple[str, ...]:
             f"got LABELS = {labels!r}, which is one text, expected a tuple of texts: "
             f"({labels!r},) with a comma for a set of one label, () for free text"
         )
-    sound = isinstance(labels, tuple | list) and all(
-        isinstance(label, str) and label.strip() for label in labels
-    )
-    if not sound or len(set(labels)) < len(labels):
+    if (
+        not isinstance(labels, tuple | list)
+        or not all(isinstance(label, str) and label.strip() for label in labels)
+        or len(set(labels)) < len(labels)
+    ):
         raise UserError(
             f"got LABELS = {labels!r}, expected a tuple of different texts such as "
             "('yes', 'no'), or () for free text"

@@ -21,8 +21,10 @@ import distill
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = ("distill", "tasks")
-# Imported only where the t5x engine runs; requirements/t5x.txt pins it (it is not on PyPI).
-NOT_DECLARED = {"t5x"}
+NOT_DECLARED = {
+    "t5x",  # of the t5x engine alone; requirements/t5x.txt pins it, for it is not on PyPI
+    "_typeshed",  # of type checkers
+}
 # Declared, and not imported by name: distribution -> what needs it.
 NOT_IMPORTED = {
     "importlib-resources": "tensorflow-datasets imports it without declaring it",

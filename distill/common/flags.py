@@ -24,9 +24,12 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _Settings = TypeVar("_Settings")
 
@@ -41,7 +44,7 @@ def flag(
     least: float | None = None,
     most: float | None = None,
     above: float | None = None,
-) -> typing.Any:
+) -> Any:
     """A dataclass field with a flag.
 
     Args:
@@ -76,7 +79,7 @@ def add_flags(parser: argparse._ActionsContainer, settings: type) -> None:
         if "title" in field.metadata:
             add_flags(parser.add_argument_group(field.metadata["title"]), kind)
             continue
-        options: dict[str, object] = {"help": _help(field), "default": field.default}
+        options: dict[str, Any] = {"help": _help(field), "default": field.default}
         if kind is bool:
             options["action"] = "store_true"
         else:
@@ -109,7 +112,7 @@ def flag_name(field: dataclasses.Field) -> str:
     return field.metadata.get("name") or field.name
 
 
-def check_bounds(settings: object) -> None:
+def check_bounds(settings: DataclassInstance) -> None:
     """Compares the numbers of a dataclass with the bounds of their fields; None has no bounds.
 
     A number that is not finite is refused whether or not it has bounds.

@@ -14,10 +14,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import ClassVar, TextIO
+from typing import Any, ClassVar, TextIO
 
 from tqdm import tqdm
-from tqdm.std import EMA
+from tqdm.std import EMA  # type: ignore[attr-defined]  # types-tqdm lacks it
 
 from distill.common.terminal import printable
 
@@ -92,12 +92,12 @@ class _Heartbeat:
         self._stopped.set()
         with contextlib.suppress(ValueError):
             self._running.remove(self)
-        if self._thread not in (None, threading.current_thread()):
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
         started = self._first is None
-        wait = max(1.0, self._until_due()) if started else self._first
+        wait = max(1.0, self._until_due()) if self._first is None else self._first
         while not self._stopped.wait(max(wait, 0.1)):
             show = self._show()
             if show is None:
@@ -202,7 +202,7 @@ class Progress(tqdm):
         stream: TextIO | None = None,
         note: Note | None = None,
         count: Callable[[], int] | None = None,
-        **settings: object,
+        **settings: Any,
     ) -> None:
         """Starts the clock.
 
@@ -264,11 +264,13 @@ class Progress(tqdm):
             self._ema_dn, self._ema_dt = EMA(self.smoothing), EMA(self.smoothing)
             self.start_t = self.last_print_t = self._time()
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(  # type: ignore[override]  # types-tqdm says None; tqdm returns whether it drew
+        self, msg: str | None = None, pos: int | None = None
+    ) -> bool:
         """Draws the bar, or writes the line once it is due; True if something was drawn."""
         if self._live:
             self._take_note()
-            return super().display(msg, pos)
+            return super().display(msg, pos)  # type: ignore[return-value]  # as above
         if msg is None and time.monotonic() >= self._due:
             self.report()
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from etils import epath
 
@@ -50,8 +51,8 @@ def _check_file(path: epath.Path, fix: str) -> None:
         pass
 
 
-def parse_json(content: bytes | str) -> object:
-    """The value of a JSON text.
+def parse_json(content: bytes | str) -> Any:
+    """The value of a JSON text, of which nothing is known yet: callers check what they read.
 
     Raises:
       ValueError: text that is not UTF-8 or not JSON, a number of thousands of digits, or lists in
@@ -77,7 +78,7 @@ def read_text(path: epath.Path, fix: str = "") -> str:
         raise UserError(f"{path}:{line}: not UTF-8 ({error.reason}). {fix}".strip()) from None
 
 
-def json_object(line: bytes, where: str) -> dict[str, object]:
+def json_object(line: bytes, where: str) -> dict[str, Any]:
     """One line of a JSON-lines file as a dict.
 
     Raises:
@@ -98,7 +99,7 @@ def json_object(line: bytes, where: str) -> dict[str, object]:
     return fields
 
 
-def json_lines(path: epath.Path, fix: str = "") -> Iterator[tuple[int, dict[str, object]]]:
+def json_lines(path: epath.Path, fix: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers (from 1) and objects of the lines of a file that are not blank.
 
     Args:
@@ -118,7 +119,7 @@ def json_lines(path: epath.Path, fix: str = "") -> Iterator[tuple[int, dict[str,
                 yield number, json_object(line, f"{name}:{number}")
 
 
-def read_json(path: epath.PathLike) -> dict[str, object]:
+def read_json(path: epath.PathLike) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:

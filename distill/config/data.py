@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Literal, overload
 
 from distill.errors import UserError, check_types, unknown
 
@@ -105,6 +106,12 @@ class DataSpec:
         """A setting of the dataset itself, or `default`."""
         return self.dataset_options.get(name, default)
 
+    @overload
+    def number(self, name: str, whole: Literal[True]) -> int: ...
+
+    @overload
+    def number(self, name: str, whole: Literal[False] = False) -> float: ...
+
     def number(self, name: str, whole: bool = False) -> float:
         """A setting of the dataset itself that is a number.
 
@@ -112,7 +119,11 @@ class DataSpec:
           UserError: it is not set, or no (whole) number.
         """
         value = self.option(name)
-        if not isinstance(value, int if whole else int | float) or isinstance(value, bool):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or (whole and not isinstance(value, int))
+        ):
             kind = "a whole number" if whole else "a number"
             raise UserError(f"got {name.upper()} = {value!r}, expected {kind}")
         return value

@@ -87,7 +87,7 @@ class BatchStream:
     @property
     def steps_per_epoch(self) -> float:
         """Steps in which every row is seen once (by the label task, with rates)."""
-        rows_per_step = self._batch_size
+        rows_per_step: float = self._batch_size
         if self._order:
             rows_per_step *= len(self._tokens) * self._order.rates[0]
         return self.num_rows / rows_per_step if rows_per_step else float("inf")
@@ -125,10 +125,10 @@ class BatchStream:
         Raises:
           Whatever making a batch raises.
         """
-        ready: queue.Queue = queue.Queue(maxsize=_AHEAD)
+        ready: queue.Queue[dict[str, np.ndarray] | BaseException] = queue.Queue(maxsize=_AHEAD)
         stopped = threading.Event()
 
-        def put(item: object) -> None:
+        def put(item: dict[str, np.ndarray] | BaseException) -> None:
             while not stopped.is_set():
                 try:
                     return ready.put(item, timeout=0.1)

@@ -35,6 +35,8 @@ from distill.common.disk import disk_errors
 from distill.common.progress import Say, Stage, loading_tensorflow, to_stderr
 from distill.config.data import DataSpec
 from distill.data import datasets
+from distill.data.budget import BudgetCounts
+from distill.data.cache_meta import CacheMeta, Counts
 from distill.data.examples import Example
 from distill.data.ragged import FEATURES, Ragged, offsets_path
 from distill.data.row_file import open_array, open_row_file, write_row_file
@@ -62,7 +64,7 @@ class TokenCache:
     """
 
     folder: epath.Path
-    meta: Mapping[str, object]
+    meta: CacheMeta
     tokens: Mapping[tuple[str, str, str], Ragged]
     rows: Mapping[str, Sequence[Example]]
 
@@ -178,7 +180,8 @@ def _digest_of(meta: Mapping[str, object]) -> str:
 
 def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
     meta = json.loads((folder / _META).read_text())
-    tokens, rows = {}, {}
+    tokens: dict[tuple[str, str, str], Ragged] = {}
+    rows: dict[str, Sequence[Example]] = {}
     for split in datasets.SPLITS:
         rows[split] = open_row_file(folder / f"{split}.jsonl")
         for task in spec.tasks:
@@ -214,17 +217,27 @@ def _fill(
             row_digests[split] = sha256(scratch / f"{split}.jsonl")
     if spec.vocabulary == "words":
         (scratch / _WORDS).write_text("\n".join(words.words))
-    meta = {
+    meta: CacheMeta = {
         "format": FORMAT,
         "data_digest": datasets.joined_digest(digests),
         "files": dict(digests),
         "rows": {split: len(splits[split]) for split in datasets.SPLITS},
         "row_digests": row_digests,
-        "counts": dataclasses.asdict(splits.counts),
+        "counts": _counts(splits.counts),
         "unscored": splits.unscored,
         "survey": survey.counts(),
         "tasks": statistics,
         "contents": describe_files(scratch, sorted(path.name for path in scratch.iterdir())),
     }
-    meta[_OWN_DIGEST] = _digest_of(meta)
-    (scratch / _META).write_text(json.dumps(meta, indent=1))
+    content = {**meta, _OWN_DIGEST: _digest_of(meta)}
+    (scratch / _META).write_text(json.dumps(content, indent=1))
+
+
+def _counts(counts: BudgetCounts) -> Counts:
+    return {
+        "rows": counts.rows,
+        "dropped": counts.dropped,
+        "train": counts.train,
+        "validation": counts.validation,
+        "reasons": dict(counts.reasons),
+    }

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from distill.config.data import DataSpec
+from distill.data.cache_meta import CacheMeta, Survey
 from distill.data.sequence_counts import SequenceCounts
 
 WARN_FROM = 0.01  # share of rows or of tokens; more than this is a warning
 _BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 writes every text"
 
 
-def summarize_data(spec: DataSpec, meta: Mapping[str, object]) -> dict[str, object]:
+class DataSummary(Survey):
+    """The numbers behind the line, as run.json holds them: see `summarize_data`."""
+
+    rows: dict[str, int]
+    pool: int
+    dropped: dict[str, int]
+    outside_budget: int
+    unscored: int
+    sequences: dict[str, dict[str, int]]
+
+
+def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
     """The numbers behind the line, as run.json holds them.
 
     Args:
@@ -41,7 +53,7 @@ def summarize_data(spec: DataSpec, meta: Mapping[str, object]) -> dict[str, obje
     }
 
 
-def data_lines(spec: DataSpec, summary: Mapping[str, object]) -> list[str]:
+def data_lines(spec: DataSpec, summary: DataSummary) -> list[str]:
     """The line that is shown before training, and after it the warnings.
 
     Args:
@@ -152,7 +164,7 @@ def _token_warnings(
     return lines
 
 
-def _row_warnings(summary: Mapping[str, object], chosen: int) -> list[str]:
+def _row_warnings(summary: DataSummary, chosen: int) -> list[str]:
     lines, test = [], summary["rows"]["test"]
     if summary["unscored"] > WARN_FROM * (test + summary["unscored"]):
         lines.append(

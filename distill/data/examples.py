@@ -92,8 +92,8 @@ class Example:
         for name in extra:
             check_name(name, where, "field")
         row = cls(
-            id=_text(fields, "id", where, required=True),
-            input=_text(fields, "input", where, required=True),
+            id=_required_text(fields, "id", where),
+            input=_required_text(fields, "input", where),
             label=_text(fields, "label", where),
             teacher_label=_text(fields, "teacher_label", where, blank_is_none=True),
             rationale=_text(fields, "rationale", where, blank_is_none=True),
@@ -233,22 +233,22 @@ def write_jsonl(path: epath.PathLike, examples: Iterable[Example]) -> None:
 
 
 def _text(
-    fields: Mapping[str, object],
-    name: str,
-    where: str,
-    required: bool = False,
-    blank_is_none: bool = False,
+    fields: Mapping[str, object], name: str, where: str, blank_is_none: bool = False
 ) -> str | None:
     """A text field; JSON null and a missing field are both None."""
     value = fields.get(name)
-    if value is None and not required:
+    if value is None or (blank_is_none and isinstance(value, str) and not value.strip()):
         return None
+    return _required_text(fields, name, where)
+
+
+def _required_text(fields: Mapping[str, object], name: str, where: str) -> str:
+    """A text field that a row must have."""
+    value = fields.get(name)
     if not isinstance(value, str):
         got = "nothing" if value is None else f"{value!r}"
         raise UserError(f"{where}: got {got} for `{name}`, expected a text (a JSON string)")
     if not value.strip():
-        if blank_is_none:
-            return None
         raise UserError(f"{where}: `{name}` is blank, expected a text")
     try:
         value.encode()
@@ -276,8 +276,9 @@ def _choices(fields: Mapping[str, object], where: str) -> tuple[str, ...]:
     value = fields.get("choices")
     if value is None:
         return ()
-    good = isinstance(value, list | tuple) and all(isinstance(c, str) and c.strip() for c in value)
-    if not good:
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(c, str) and c.strip() for c in value
+    ):
         raise UserError(f"{where}: got {value!r} for `choices`, expected a list of texts")
     if len(set(value)) < len(value):
         raise UserError(f"{where}: `choices` names a label twice: {value!r}")
@@ -318,10 +319,12 @@ def teacher_accuracy(
     """
     if not examples:
         raise UserError("got no rows to measure the teacher's accuracy on, expected at least 1")
+    labeled: list[tuple[str, str]] = []
     for row in examples:
         if row.label is None:
             raise UserError(
                 f"row {row.id} has no gold label; the teacher's accuracy needs one for every row"
             )
-    labeled = [row for row in examples if row.teacher_label is not None]
-    return sum(correct(row.teacher_label, row.label) for row in labeled) / len(examples)
+        if row.teacher_label is not None:
+            labeled.append((row.teacher_label, row.label))
+    return sum(correct(teacher, gold) for teacher, gold in labeled) / len(examples)

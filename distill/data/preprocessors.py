@@ -6,7 +6,7 @@ empty. A task's rows leave with `row`, `inputs` and `targets`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import seqio
 import tensorflow as tf
@@ -51,7 +51,9 @@ def marks_to_eos(
     return with_eos(dataset)
 
 
-def _task(dataset: tf.data.Dataset, prefix: str, target: object) -> tf.data.Dataset:
+def _task(
+    dataset: tf.data.Dataset, prefix: str, target: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+) -> tf.data.Dataset:
     @seqio.map_over_dataset
     def to_text(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {

@@ -9,6 +9,7 @@ import functools
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import BinaryIO, overload
 
 import numpy as np
 from etils import epath
@@ -50,6 +51,12 @@ class RowFile(Sequence[Example]):
     def __len__(self) -> int:
         return len(self._offsets) - 1 if self._indices is None else len(self._indices)
 
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> RowFile: ...
+
     def __getitem__(self, index: int | slice) -> Example | RowFile:
         """The row at `index`; a slice gives rows that stay on disk."""
         if isinstance(index, slice):
@@ -77,7 +84,7 @@ class RowFile(Sequence[Example]):
         return os.pread(content.fileno(), end - begin, begin)
 
     @functools.cached_property
-    def _content(self) -> object:
+    def _content(self) -> BinaryIO | bytes:
         if is_local(self._path):
             return open(os.fspath(self._path), "rb")
         return self._path.read_bytes()

@@ -11,6 +11,7 @@ import numpy as np
 
 from distill.common.hashing import digest64
 from distill.data.budget import label_of
+from distill.data.cache_meta import Survey
 from distill.data.examples import Example
 
 
@@ -36,7 +37,7 @@ class RowSurvey:
         self._labels.append(digest64(label_of(row, self._source)))
         self._without_rationale += row.rationale is None
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> Survey:
         """What was found; "training" stands for training and validation rows together.
 
         Returns:

@@ -17,6 +17,7 @@ from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
 from distill.data.ragged import FEATURES, RaggedWriter
+from distill.data.cache_meta import TaskTokens
 from distill.data.seqio_tasks import forget, register_seqio_tasks
 from distill.data.sequence_counts import SequenceCounts
 from distill.data.vocabularies import make_vocabulary, uncovered
@@ -30,7 +31,7 @@ _BATCH = 1024  # rows that come out of TensorFlow at once
 
 def tokenize(
     spec: DataSpec, folder: epath.Path
-) -> tuple[datasets.Splits, seqio.Vocabulary, dict[str, dict[str, object]]]:
+) -> tuple[datasets.Splits, seqio.Vocabulary, dict[str, TaskTokens]]:
     """Writes tokens of every split and task, cut to the spec's lengths with EOS kept.
 
     Args:
@@ -53,7 +54,7 @@ def tokenize(
         words = _vocabulary(spec)
         uncovered_labels = _check_coverage(spec, splits, words)
     names = register_seqio_tasks(spec, splits, words)
-    statistics: dict[str, dict[str, object]] = {}
+    statistics: dict[str, TaskTokens] = {}
     for task, name in names.items():
         counts = {feature: SequenceCounts() for feature in FEATURES}
         for split in datasets.SPLITS:
@@ -100,11 +101,11 @@ def _write_split(
                 if counts[feature].add(ids, limits[feature], words.unk_id):
                     if task == "label" and feature == "targets" and spec.method != "single_task":
                         raise UserError(
-                            f"row {rows[example['row']].id}: label has {len(ids)} tokens, "
+                            f"row {rows[done].id}: label has {len(ids)} tokens, "
                             f"expected at most TARGET_LENGTH = {limits[feature]}"
                         )
                     ids = np.append(ids[: limits[feature] - 1], ids[-1])
-                writer.skip_to(int(example["row"]))
+                writer.skip_to(done)
                 writer.add(ids)
         for writer in writers.values():
             writer.skip_to(len(rows))
@@ -127,7 +128,7 @@ def _sequences(name: str, split: str) -> Iterator[dict[str, np.ndarray]]:
             yield {"row": number, **parts}
 
 
-def _statistics(lengths: np.ndarray, counts: Mapping[str, SequenceCounts]) -> dict[str, object]:
+def _statistics(lengths: np.ndarray, counts: Mapping[str, SequenceCounts]) -> TaskTokens:
     lengths = lengths[lengths > 0]
     if not len(lengths):
         raise UserError(
@@ -138,7 +139,8 @@ def _statistics(lengths: np.ndarray, counts: Mapping[str, SequenceCounts]) -> di
         "rows": len(lengths),
         "mean_target_tokens": float(lengths.mean()),
         "max_target_tokens": int(lengths.max()),
-        **{feature: dataclasses.asdict(found) for feature, found in counts.items()},
+        "inputs": dataclasses.asdict(counts["inputs"]),
+        "targets": dataclasses.asdict(counts["targets"]),
     }
 
 

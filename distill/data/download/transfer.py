@@ -87,4 +87,4 @@ def _copy(source: BinaryIO, file: BinaryIO, name: str, size: int | None) -> int:
         while block := source.read(_BLOCK):
             file.write(block)
             bar.update(len(block))
-        return bar.n
+        return int(bar.n)

@@ -194,9 +194,7 @@ def _named_choice(answer: str, choices: Sequence[str]) -> Answer:
     texts = [_even(choice) for choice in choices]
     if answer in texts:
         return choices[texts.index(answer)], None
-    letters = list(_LETTER.finditer(answer))
-    if not letters and re.fullmatch("[a-z]", answer):
-        letters = [re.match("(.)", answer)]
+    letters = list(_LETTER.finditer(answer)) or list(re.finditer(r"\A([a-z])\Z", answer))
     if not letters:
         several = len(set(texts) & set(_AND_OR.split(answer))) > 1
         return None, Failure.TWO_ANSWERS if several else Failure.LABEL_OUTSIDE_SET

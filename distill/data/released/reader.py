@@ -15,6 +15,7 @@ import collections
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 from etils import epath
 
@@ -106,9 +107,19 @@ def read_completions(folder: epath.Path, split: str) -> list[str]:
     return texts
 
 
+class Summary(TypedDict):
+    """What is in a split: see `summary`."""
+
+    rows: int
+    completions: int
+    parsed: int
+    teacher_accuracy_all: float | None
+    failures: dict[str, int]
+
+
 def summary(
     examples: Sequence[Example], correct: Callable[[str, str], bool] = matches_exactly
-) -> dict[str, object]:
+) -> Summary:
     """What is in a split.
 
     Args:

@@ -77,8 +77,11 @@ def choice_row(fields: Fields, where: str, row_id: str, split: str) -> tuple[Exa
     """
     question, answer = _text(fields, "question", where), _text(fields, "answer", where)
     listed = fields.get("choices")
-    good = isinstance(listed, list) and all(isinstance(c, str) and c.strip() for c in listed)
-    if not good or not 2 <= len(listed) <= 26:
+    if (
+        not isinstance(listed, list)
+        or not all(isinstance(c, str) and c.strip() for c in listed)
+        or not 2 <= len(listed) <= 26
+    ):
         raise UserError(f"{where}: got {listed!r} for `choices`, expected a list of 2 to 26 texts")
     choices = tuple(" ".join(choice.split()) for choice in listed)
     if answer not in choices:

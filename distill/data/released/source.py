@@ -59,13 +59,13 @@ def nli(name: str) -> datasets.Dataset:
 
     def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
         form, (train, test) = _form(spec), _splits(spec, name)
-        splits: tuple[list[Example], ...] = (read_split(spec, name, train),)
+        train_rows = read_split(spec, name, train)
         if test:
-            splits += (read_split(spec, name, test),)
+            test_rows = read_split(spec, name, test)
         else:
             fraction = float(spec.number("test_fraction"))
-            splits = premises.split_by_premise(*splits, fraction, SPLIT_SEED)
-        return tuple([form(row) for row in split] for split in splits)
+            train_rows, test_rows = premises.split_by_premise(train_rows, fraction, SPLIT_SEED)
+        return [form(row) for row in train_rows], [form(row) for row in test_rows]
 
     return datasets.Dataset(
         name=name,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 from etils import epath
@@ -19,12 +19,29 @@ if TYPE_CHECKING:
     import seqio
 
 
+class TokenLengths(TypedDict):
+    """Token lengths of a field."""
+
+    mean: float
+    p99: float
+    max: int
+
+
+class SplitSummary(reader.Summary):
+    """What is in a split, and whose it is."""
+
+    dataset: str
+    split: str
+    teacher: str
+    tokens: NotRequired[dict[str, TokenLengths]]
+
+
 def summarize_released(
     raw_dir: epath.PathLike,
     vocabulary_path: str = "",
     teacher: str = "palm",
     dataset: str | None = None,
-) -> Iterator[dict[str, object]]:
+) -> Iterator[SplitSummary]:
     """One record for each split whose file of rows is there, in the order of the paper's names.
 
     Args:
@@ -42,7 +59,7 @@ def summarize_released(
       UserError: a file that is bad or missing beside its rows; no split at all; an unknown
         dataset.
     """
-    if dataset not in (None, *KINDS):
+    if dataset is not None and dataset not in KINDS:
         raise unknown("dataset", dataset, KINDS, "--dataset")
     num_splits = 0
     vocabulary = None
@@ -56,8 +73,12 @@ def summarize_released(
                 continue
             num_splits += 1
             rows = reader.read_released(raw_dir, name, split, teacher)
-            record = {"dataset": name, "split": split, "teacher": teacher}
-            record |= reader.summary(rows, kind.correct)
+            record: SplitSummary = {
+                "dataset": name,
+                "split": split,
+                "teacher": teacher,
+                **reader.summary(rows, kind.correct),
+            }
             if vocabulary is not None:
                 record["tokens"] = token_lengths(rows, vocabulary)
             yield record
@@ -70,11 +91,9 @@ def summarize_released(
         )
 
 
-def token_lengths(
-    rows: Sequence[Example], vocabulary: seqio.Vocabulary
-) -> dict[str, dict[str, float]]:
+def token_lengths(rows: Sequence[Example], vocabulary: seqio.Vocabulary) -> dict[str, TokenLengths]:
     """Mean, 99th percentile and maximum of the tokens of each field, EOS included."""
-    by_field = {}
+    by_field: dict[str, TokenLengths] = {}
     for field in ("input", "label", "rationale"):
         texts = [text for row in rows if (text := getattr(row, field)) is not None]
         lengths_N = np.array([len(vocabulary.encode(text)) + 1 for text in texts] or [0])
@@ -86,7 +105,7 @@ def token_lengths(
     return by_field
 
 
-def summary_table(records: Iterable[Mapping[str, object]]) -> str:
+def summary_table(records: Iterable[SplitSummary]) -> str:
     """The records as aligned text, with a line for each failure below its split."""
     records = list(records)
     lengths = "tokens of input, label, rationale (mean/p99)"
@@ -99,9 +118,9 @@ def summary_table(records: Iterable[Mapping[str, object]]) -> str:
     return "\n".join([head, *itertools.chain.from_iterable(with_failures)])
 
 
-def _cells(record: Mapping[str, object]) -> tuple[str, ...]:
+def _cells(record: SplitSummary) -> tuple[str, ...]:
     accuracy = record["teacher_accuracy_all"]
-    lengths = record.get("tokens", {}).values()
+    lengths = record["tokens"].values() if "tokens" in record else ()
     tokens = "  ".join(f"{length['mean']:.1f}/{length['p99']:.0f}" for length in lengths)
     return (
         record["dataset"],

@@ -1,0 +1,59 @@
+"""What the token cache's meta.json holds."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+
+class TaskTokens(TypedDict):
+    """Token statistics of a task.
+
+    Attributes:
+      rows: training rows that have a target.
+      mean_target_tokens: of their targets, as trained.
+      max_target_tokens: of their targets, as trained.
+      inputs: `SequenceCounts` of all splits, before sequences are cut.
+      targets: the same for the targets.
+      labels_not_covered: of the label task: rows whose label the vocabulary cannot write.
+    """
+
+    rows: int
+    mean_target_tokens: float
+    max_target_tokens: int
+    inputs: dict[str, int]
+    targets: dict[str, int]
+    labels_not_covered: NotRequired[int]
+
+
+class Counts(TypedDict):
+    """`BudgetCounts` of the training rows."""
+
+    rows: int
+    dropped: int
+    train: int
+    validation: int
+    reasons: dict[str, int]
+
+
+class Survey(TypedDict):
+    """What `RowSurvey.counts` finds."""
+
+    test_inputs_in_training: int
+    contradicting_rows: int
+    classes: int
+    without_rationale: int
+
+
+class CacheMeta(TypedDict):
+    """The whole file; `files` and `rows` are keyed by path and split."""
+
+    format: int
+    data_digest: str
+    files: dict[str, str]
+    rows: dict[str, int]
+    row_digests: dict[str, str]
+    counts: Counts
+    unscored: int
+    survey: Survey
+    tasks: dict[str, TaskTokens]
+    contents: dict[str, dict[str, object]]
