@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from distill.commands import arguments
 from distill.common.flags import add_flags, from_options
@@ -36,7 +37,7 @@ def _no_key(_: str) -> str:
     )
 
 
-def _run(options: argparse.Namespace) -> dict[str, object]:
+def _run(options: argparse.Namespace) -> Mapping[str, object]:
     from distill.teacher import pipeline
 
     return pipeline.run_annotate(from_options(Options, options))

@@ -159,7 +159,7 @@ def _macro_names() -> set[str]:
     }
 
 
-def add_tfds_field(group: argparse._ArgumentGroup) -> None:
+def add_tfds_field(group: argparse._ActionsContainer) -> None:
     """Adds `--field`, which maps features of a TFDS dataset to the fields of a row."""
     group.add_argument(
         "--field",

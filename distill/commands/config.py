@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from distill.commands import arguments
 from distill.errors import UserError
@@ -14,7 +15,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("action", choices=("show", "explain"))
     command.add_argument("name", nargs="?", help="the macro to explain")
 
-    def run(options: argparse.Namespace) -> dict[str, object]:
+    def run(options: argparse.Namespace) -> dict[str, Any]:
         from distill.config.resolve import read_macros
 
         macros, engine, _ = read_macros(
@@ -36,7 +37,7 @@ def add(commands: argparse._SubParsersAction) -> None:
             "settings": [{"value": s.value, "where": s.where} for s in history],
         }
 
-    def show(result: dict[str, object]) -> None:
+    def show(result: dict[str, Any]) -> None:
         if "macros" in result:
             width = max(map(len, result["macros"]))
             for name, setting in result["macros"].items():

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common import flags
 from distill.errors import UserError
 from distill.tickets.flags import BuildFlags
+
+if TYPE_CHECKING:
+    from distill.data.download.fetch import Fetched
+    from distill.data.released.summary import SplitSummary
+    from distill.tfds.build import Built
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -45,7 +51,7 @@ def _add_fetch(actions: argparse._SubParsersAction) -> None:
         help="the sha256 that a file must have; repeatable",
     )
 
-    def run(options: argparse.Namespace) -> dict[str, object]:
+    def run(options: argparse.Namespace) -> Fetched:
         from distill.data.download.fetch import fetch
 
         digests = {}
@@ -56,7 +62,7 @@ def _add_fetch(actions: argparse._SubParsersAction) -> None:
             digests[name] = digest
         return fetch(options.output, options.source, digests, options.only)
 
-    def show(result: dict[str, object]) -> None:
+    def show(result: Fetched) -> None:
         for file in result["files"]:
             status = "is there" if file["was_there"] else "fetched"
             print(
@@ -80,11 +86,11 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--teacher", default="palm", help="whose completions: palm or gpt-neox")
     command.add_argument("--dataset", help="only this dataset: esnli, anli1, cqa, svamp or asdiv")
 
-    def run(options: argparse.Namespace) -> dict[str, object]:
+    def run(options: argparse.Namespace) -> dict[str, dict[str, SplitSummary]]:
         from distill.common.progress import to_stderr
         from distill.data.released.summary import summarize_released
 
-        splits = {}
+        splits: dict[str, SplitSummary] = {}
         for record in summarize_released(
             options.raw_dir, options.vocabulary_path, options.teacher, options.dataset
         ):
@@ -93,7 +99,7 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
             to_stderr(f"{name}: {record['rows']:,} rows read")
         return {"splits": splits}
 
-    def show(result: dict[str, object]) -> None:
+    def show(result: dict[str, dict[str, SplitSummary]]) -> None:
         from distill.data.released.summary import summary_table
 
         print(summary_table(result["splits"].values()))
@@ -119,7 +125,7 @@ def _add_build(actions: argparse._SubParsersAction) -> None:
     command.add_argument("--name", default="default", help="jsonl: name of the built dataset")
     flags.add_flags(command.add_argument_group("tickets"), BuildFlags)
 
-    def run(options: argparse.Namespace) -> dict[str, object]:
+    def run(options: argparse.Namespace) -> Built:
         from distill.tfds.build import build_dataset
 
         return build_dataset(
@@ -131,7 +137,7 @@ def _add_build(actions: argparse._SubParsersAction) -> None:
             flags.from_options(BuildFlags, options).settings(),
         )
 
-    def show(result: dict[str, object]) -> None:
+    def show(result: Built) -> None:
         status = "is there, from the same source" if result["was_there"] else "built"
         rows = ", ".join(f"{split} {rows:,}" for split, rows in result["splits"].items())
         print(f"{result['tfds_name']} {status}: {rows} rows in {result['path']}")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.table import render_columns
 from distill.common.terminal import printable
 from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.common.accuracy import ClassScore
+    from distill.inference.load import Evaluation
 
 _MOST_COLUMNS = 12  # classes of a confusion matrix that is printed
 
@@ -36,7 +41,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="for a dataset of your own: the gin file that imports the module which registers it",
     )
 
-    def run(options: argparse.Namespace) -> dict[str, object]:
+    def run(options: argparse.Namespace) -> Evaluation:
         if options.input and options.split:
             raise UserError("got --input and --split, expected one of them")
         from distill.config import files, macros, resolve
@@ -62,7 +67,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=run, show=show)
 
 
-def show(scores: dict[str, object]) -> None:
+def show(scores: Evaluation) -> None:
     """Prints the accuracy, and for a closed set the scores of each class and who is confused."""
     low, high = scores["interval"]
     line = f"{scores['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {scores['n']}"
@@ -70,17 +75,17 @@ def show(scores: dict[str, object]) -> None:
         line += f", macro-F1 {scores['macro_f1']:.3f}"
     if scores.get("without_label"):
         line += f"; {scores['without_label']:,} more rows have no label"
-    print(f"{scores.get('split') or scores['input']}: {line}")
+    print(f"{scores['split'] if 'split' in scores else scores['input']}: {line}")
     if "by_class" in scores:
         print(f"\n{_class_table(scores['by_class'])}")
         print(f"\n{_confusion_table(**scores['confusion'])}")
 
 
-def _class_table(by_class: Mapping[str, Mapping[str, float | int | None]]) -> str:
-    names = ("precision", "recall", "f1")
+def _class_table(by_class: Mapping[str, ClassScore]) -> str:
     rows = []
     for label, score in by_class.items():
-        numbers = ("-" if score[name] is None else f"{score[name]:.3f}" for name in names)
+        values = score["precision"], score["recall"], score["f1"]
+        numbers = ("-" if value is None else f"{value:.3f}" for value in values)
         rows.append((printable(label, keep=""), *numbers, f"{score['support']:,}"))
     return render_columns(("class", "precision", "recall", "F1", "support"), rows, "<>>>>")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from distill.commands import arguments
 from distill.common import table
@@ -44,7 +43,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="number of pairs used to estimate the gradient's variance; 0 skips it",
     )
 
-    def run(options: argparse.Namespace) -> dict[str, object]:
+    def run(options: argparse.Namespace) -> LossWeights:
         from distill.common.devices import check_devices
         from distill.config.resolve import resolve
         from distill.config.weighting import weights_from_lambda
@@ -68,7 +67,46 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=run, show=lambda result: print(render_weights(result)))
 
 
-def describe_weights(config: RunConfig, cache: TokenCache, pairs: int) -> dict[str, object]:
+class GradientVariance(TypedDict):
+    """How noisy a batch's gradient is under each weighting scheme."""
+
+    paired_batches: float
+    mixture_rates: float
+    ratio: float
+    normalization: str
+    measured_on: str
+    pairs: int
+
+
+class TaskLengths(TypedDict):
+    """`TaskStatistics` of a task."""
+
+    rows: int
+    share: float
+    inputs: dict[str, float]
+    targets: dict[str, float]
+    mean_target_tokens: float
+
+
+LossWeights = TypedDict(
+    "LossWeights",
+    {
+        "tasks": dict[str, TaskLengths],
+        "weights": dict[str, float],
+        "normalization": str,
+        "weighting": str,
+        "rates": dict[str, dict[str, float]],
+        "naive_label_weight": float,
+        "effective_label_weight": float,
+        "epochs": dict[str, float],
+        "gradient_variance": NotRequired[GradientVariance],
+        "warnings": NotRequired[list[str]],  # always there in the end
+        "lambda": NotRequired[dict[str, float]],
+    },
+)
+
+
+def describe_weights(config: RunConfig, cache: TokenCache, pairs: int) -> LossWeights:
     """The numbers behind a configuration's weighting.
 
     Args:
@@ -98,9 +136,15 @@ def describe_weights(config: RunConfig, cache: TokenCache, pairs: int) -> dict[s
         else sequences * 2 * used[task] / statistics[task].rows
         for task in weights
     }
-    result = {
+    result: LossWeights = {
         "tasks": {
-            task: dataclasses.asdict(s) | {"mean_target_tokens": means[task]}
+            task: {
+                "rows": s.rows,
+                "share": s.share,
+                "inputs": dataclasses.asdict(s.inputs),
+                "targets": dataclasses.asdict(s.targets),
+                "mean_target_tokens": means[task],
+            }
             for task, s in statistics.items()
         },
         "weights": weights,
@@ -113,12 +157,13 @@ def describe_weights(config: RunConfig, cache: TokenCache, pairs: int) -> dict[s
     }
     if pairs:
         result["gradient_variance"] = _variance(config, cache, rates, pairs)
-    return result | {"warnings": _warnings(result, statistics["rationale"].share)}
+    result["warnings"] = _warnings(result, statistics["rationale"].share)
+    return result
 
 
 def _variance(
     config: RunConfig, cache: TokenCache, rates: dict[str, dict[str, float]], pairs: int
-) -> dict[str, object]:
+) -> GradientVariance:
     from distill.training import gradient_noise
 
     name = config.weighting.normalization
@@ -145,16 +190,24 @@ def _small(student: T5Config) -> tuple[T5Config, str]:
 
     if param_count(student) <= _LARGE:
         return student, "the configured student at its initial parameters"
-    small = {"embed_dim": 128, "mlp_dim": 256, "num_heads": 4, "head_dim": 32}
-    small |= {"num_encoder_layers": 2, "num_decoder_layers": 2}
+    small = dataclasses.replace(
+        student,
+        embed_dim=128,
+        mlp_dim=256,
+        num_heads=4,
+        head_dim=32,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        scan_layers=False,
+    )
     return (
-        dataclasses.replace(student, **small, scan_layers=False),
+        small,
         "a student of width 128 and 2 + 2 layers at its initial parameters, as the configured one "
         "is large",
     )
 
 
-def _warnings(result: dict[str, object], share: float) -> Sequence[str]:
+def _warnings(result: LossWeights, share: float) -> list[str]:
     warnings = []
     naive, intended = result["naive_label_weight"], result["weights"]["label"]
     if naive < min(_STARVED, 0.8 * intended):
@@ -184,7 +237,7 @@ def _warnings(result: dict[str, object], share: float) -> Sequence[str]:
     return warnings
 
 
-def render_weights(result: dict[str, object]) -> str:
+def render_weights(result: LossWeights) -> str:
     """The result as text for people."""
     header = ("target tokens (EOS included)", "mean", "variance", "maximum", "rows")
     tokens = [

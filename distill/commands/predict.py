@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
@@ -15,6 +16,7 @@ _OWN = ("id", "input", "gold", "prediction", "correct", "ranked_label", "score",
 
 if TYPE_CHECKING:
     from distill.inference.inputs import RowSource
+    from distill.inference.predictions import Answers, Written
 
 EPILOG = """\
   distill predict --run_dir=RUN "my fan seems burnt ."
@@ -69,7 +71,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=run, show=show)
 
 
-def run(options: argparse.Namespace) -> dict[str, object]:
+def run(options: argparse.Namespace) -> Answers | Written:
     """Answers the rows: {"predictions": [...]}, or with --output what the file holds."""
     if options.block_rows < 1:
         raise UserError(f"got --block_rows {options.block_rows}, expected 1 or more")
@@ -99,7 +101,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     return {"predictions": records}
 
 
-def show(result: dict[str, object]) -> None:
+def show(result: Answers | Written) -> None:
     """Prints answers, or what was written."""
     if "output" not in result:
         _print_table(result["predictions"])
@@ -112,7 +114,7 @@ def show(result: dict[str, object]) -> None:
     print(text)
 
 
-def _print_table(records: list[dict[str, object]]) -> None:
+def _print_table(records: Sequence[Mapping[str, object]]) -> None:
     """One line a row, columns apart by a tab, their names first; --json has the other fields."""
     extra = {name: None for row in records for name in row if name not in _OWN}
     names = ["prediction", "input"]

@@ -12,6 +12,7 @@ from distill.errors import CheckFailed, UserError
 if TYPE_CHECKING:
     from distill.config.run import RunConfig
     from distill.preflight.chips import Topology
+    from distill.preflight.report import Report
 
 TEXT = "check whether a run fits a TPU slice, its minimum time, and what limits it"
 
@@ -46,10 +47,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--price", type=float, help="price per chip-hour, to print the cost of the run"
     )
 
-    def run(options: argparse.Namespace) -> dict[str, object]:
+    def run(options: argparse.Namespace) -> Report:
         return preflight(options, arguments.gin_files(options))
 
-    def show(result: dict[str, object]) -> None:
+    def show(result: Report) -> None:
         from distill.preflight.report import render_report
 
         print(render_report(result))
@@ -57,7 +58,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=run, show=show)
 
 
-def preflight(options: argparse.Namespace, names: list[str]) -> dict[str, object]:
+def preflight(options: argparse.Namespace, names: list[str]) -> Report:
     """Runs the command.
 
     Raises:
@@ -96,15 +97,14 @@ def preflight(options: argparse.Namespace, names: list[str]) -> dict[str, object
         result = _inspect(options, config, topologies[0], compiling)
     if not result["fits"]:
         raise CheckFailed(f"the run does not fit: {report.suggest(result)}", result)
-    decoding = result.get("decoding", {"fits": True})
-    if not decoding["fits"]:
+    if "decoding" in result and not result["decoding"]["fits"]:
         raise CheckFailed("decoding does not fit: take a smaller EVAL_BATCH_SIZE", result)
     return result
 
 
 def _inspect(
     options: argparse.Namespace, config: RunConfig, topology: Topology, compiling: bool
-) -> dict[str, object]:
+) -> Report:
     from distill.preflight import report, search
 
     decoding = not options.no_decoding
@@ -123,11 +123,11 @@ def _inspect(
 
 def _search(
     options: argparse.Namespace, config: RunConfig, topologies: list[Topology], compiling: bool
-) -> dict[str, object]:
+) -> Report:
     from distill.preflight import search
 
     table = search.search(config, topologies, compiling, options.rows, options.price, _say)
-    return table[0] | {"table": table}
+    return {**table[0], "table": table}
 
 
 def _say(line: str) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.digests import sha256_text
 from distill.common.progress import to_stderr
 from distill.config import macros
 from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.training.records import Results
 
 # Where the data lie does not name a run: their contents are compared when it resumes.
 _PLACES = frozenset({"RAW_DIR", "VOCABULARY_PATH"})
@@ -67,7 +71,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--process_id", type=int, help="index of this process, from 0, where hosts are not detected"
     )
 
-    def run(options: argparse.Namespace) -> dict[str, object]:
+    def run(options: argparse.Namespace) -> Results:
         from distill.config.resolve import resolve
 
         names = arguments.gin_files(options)
@@ -96,8 +100,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
         return native.train(resolved, run_dir, profile=options.profile)
 
-    def show(results: dict[str, object]) -> None:
-        if results["accuracy"] is None:
+    def show(results: Results) -> None:
+        if results["accuracy"] is None or results["interval"] is None:
             print("not scored: there are no test rows with gold labels")
             return
         low, high = results["interval"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -92,7 +93,31 @@ def confusion_matrix(
     return counts
 
 
-def score_classes(counts: np.ndarray) -> list[dict[str, float | int | None]]:
+class ClassScore(TypedDict):
+    """Scores of a class; None where a number is not defined."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+class Confusion(TypedDict):
+    """A confusion matrix [C, C + 1] and the names of its classes."""
+
+    classes: list[str]
+    counts: list[list[int]]
+
+
+class ClassReport(TypedDict):
+    """What `describe_classes` gives."""
+
+    macro_f1: float
+    by_class: dict[str, ClassScore]
+    confusion: Confusion
+
+
+def score_classes(counts: np.ndarray) -> list[ClassScore]:
     """Precision, recall, F1 and support of each class of a confusion matrix.
 
     Args:
@@ -103,7 +128,7 @@ def score_classes(counts: np.ndarray) -> list[dict[str, float | int | None]]:
       never predicted, recall for one without rows, f1 = 2 TP / (2 TP + FP + FN) for one with
       neither.
     """
-    scores: list[dict[str, float | int | None]] = []
+    scores: list[ClassScore] = []
     for place, row in enumerate(counts):
         hits, support = int(row[place]), int(row.sum())
         predicted = int(counts[:, place].sum())
@@ -121,7 +146,7 @@ def score_classes(counts: np.ndarray) -> list[dict[str, float | int | None]]:
 
 def describe_classes(
     golds: Sequence[str], predictions: Sequence[str], classes: Sequence[str]
-) -> Mapping[str, object]:
+) -> ClassReport:
     """Macro-F1, the scores of each class and the confusion matrix, ready for JSON.
 
     Args:

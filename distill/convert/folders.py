@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from distill.config.student import T5Config
 from distill.convert import layers, t5x_files
 from distill.convert.states import from_t5x, params_from_t5x, to_t5x
 from distill.errors import UserError, unknown
+from distill.student.network import Params
 from distill.training import assets as run_assets
 from distill.training import run_folder
 from distill.training.checkpoints import FOLDER, Checkpoints, SavedCheckpoints
@@ -89,7 +92,7 @@ def _write_native(
     return step
 
 
-def _whole_state(checkpoint: epath.PathLike, config: RunConfig) -> tuple[int, dict, object]:
+def _whole_state(checkpoint: epath.PathLike, config: RunConfig) -> tuple[int, Params, Any]:
     saved = t5x_files.read_checkpoint(checkpoint)
     if layers.is_stacked(saved["target"]):
         raise UserError(
@@ -104,7 +107,7 @@ def _whole_state(checkpoint: epath.PathLike, config: RunConfig) -> tuple[int, di
         raise UserError(f"{error}; or take the parameters alone, --parameters_only") from None
 
 
-def t5x_params(checkpoint: epath.PathLike, student: T5Config) -> dict:
+def t5x_params(checkpoint: epath.PathLike, student: T5Config) -> Params:
     """A student's parameters from a checkpoint of T5X's; its optimizer is not read.
 
     Raises:

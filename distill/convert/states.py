@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from distill.config.optimizer import OptimizerConfig
 from distill.config.student import T5Config
 from distill.convert import layers
 from distill.errors import UserError
+from distill.student.network import Params
 from distill.student.params import param_shapes
 from distill.training.optimizer import make_optimizer
 
@@ -28,7 +30,7 @@ _MOMENTS = ("v", "v_row", "v_col")
 
 def from_t5x(
     saved: Mapping, student: T5Config, optimizer: OptimizerConfig
-) -> tuple[int, dict, object]:
+) -> tuple[int, Params, Any]:
     """Step, parameters and optax state from the nested dicts of a T5X checkpoint.
 
     Args:
@@ -49,12 +51,12 @@ def from_t5x(
     state = _filled(template, stored, "state/param_states")
     if student.scan_layers:
         params = layers.stack_layers(params)
-        stacked = layers.stack_state(serialization.to_state_dict(state))
+        stacked: Any = layers.stack_state(serialization.to_state_dict(state))
         state = serialization.from_state_dict(jax.eval_shape(rule.init, params), stacked)
     return step, params, state
 
 
-def params_from_t5x(target: Mapping, student: T5Config) -> dict:
+def params_from_t5x(target: Mapping, student: T5Config) -> Params:
     """The student's parameters from T5X's, whose layers are one by one or stacked.
 
     Raises:
@@ -70,7 +72,8 @@ def params_from_t5x(target: Mapping, student: T5Config) -> dict:
 
 def to_t5x(step: int, params: Mapping, opt_state: object, optimizer: OptimizerConfig) -> dict:
     """The nested dicts of a T5X checkpoint, layers one by one, from a native state."""
-    params, state = dict(params), serialization.to_state_dict(opt_state)
+    params = dict(params)
+    state: Any = serialization.to_state_dict(opt_state)
     if layers.is_stacked(params):
         params, state = layers.unstack_layers(params), layers.unstack_state(state)
     flat = {
@@ -85,12 +88,12 @@ def to_t5x(step: int, params: Mapping, opt_state: object, optimizer: OptimizerCo
     return {"target": target, "state": {"step": np.int32(step), "param_states": states}}
 
 
-def _flat(tree: object) -> dict[str, object]:
-    state = serialization.to_state_dict(tree)
+def _flat(tree: object) -> dict[str, Any]:
+    state: Any = serialization.to_state_dict(tree)
     return traverse_util.flatten_dict(state, keep_empty_nodes=True, sep="/")
 
 
-def _filled(template: object, stored: Mapping[str, object], where: str) -> object:
+def _filled(template: object, stored: Mapping[str, Any], where: str) -> Any:
     """The template's tree with stored arrays, by the names of their paths."""
     expected = _flat(template)
     leaves = {path for path, leaf in expected.items() if leaf is not traverse_util.empty_node}
@@ -114,10 +117,10 @@ def _filled(template: object, stored: Mapping[str, object], where: str) -> objec
 
 
 def _optax_moments(
-    template: Mapping[str, object], stored: Mapping[str, object], step: int
-) -> dict[str, object]:
+    template: Mapping[str, object], stored: Mapping[str, Any], step: int
+) -> dict[str, Any]:
     """Optax's flat Adafactor state: `.../<moment>/<parameter>` and counters."""
-    moments = {}
+    moments: dict[str, Any] = {}
     for path, leaf in template.items():
         if leaf is traverse_util.empty_node:
             continue

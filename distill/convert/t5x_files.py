@@ -143,7 +143,7 @@ def _array_spec(path: epath.Path, stored: Mapping) -> dict:
     name = name.strip("/")
     if "/" in name or name in ("", ".", ".."):
         raise ValueError(f"the array {name!r} is not in the checkpoint's own folder")
-    spec = {"driver": "zarr", "kvstore": _store(path / name)}
+    spec: dict[str, object] = {"driver": "zarr", "kvstore": _store(path / name)}
     if name.startswith("target."):
         # A missing part would read as zeros. No parameter starts or ends so; moments do, and
         # not every version of TensorStore stored parts that are all zero.

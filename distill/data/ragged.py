@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from etils import epath
@@ -21,7 +21,7 @@ class Ragged:
     offsets: np.ndarray
 
     @classmethod
-    def of(cls, sequences: Iterable[np.ndarray]) -> Ragged:
+    def of(cls, sequences: Iterable[Sequence[int] | np.ndarray]) -> Ragged:
         """Joins sequences."""
         arrays = [np.asarray(sequence, np.int32) for sequence in sequences]
         offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int64)

@@ -15,9 +15,9 @@ from etils import epath
 from distill.common.progress import Progress, Stage
 from distill.config.data import DataSpec
 from distill.data import datasets
+from distill.data.cache_meta import TaskTokens
 from distill.data.examples import Example
 from distill.data.ragged import FEATURES, RaggedWriter
-from distill.data.cache_meta import TaskTokens
 from distill.data.seqio_tasks import forget, register_seqio_tasks
 from distill.data.sequence_counts import SequenceCounts
 from distill.data.vocabularies import make_vocabulary, uncovered

@@ -27,6 +27,7 @@ from distill.training import hosts, provenance, run_folder
 from distill.training.assets import Assets
 from distill.training.checkpoints import SavedCheckpoints
 from distill.training.loop import fit
+from distill.training.records import Results, RunDescription
 from distill.training.run_lock import RunLock
 from distill.training.signals import StopRequest, stop_on_signals
 from distill.training.trainer import make_trainer
@@ -37,7 +38,7 @@ def train(
     run_dir: epath.PathLike,
     progress: Callable[[str], None] = to_stderr,
     profile: bool = False,
-) -> dict[str, object]:
+) -> Results:
     """Trains a run, or resumes it, and scores one checkpoint on the test split.
 
     On several hosts all call it (`distill.training.hosts`), and the first writes.
@@ -63,7 +64,8 @@ def train(
             compare_data(config.data, folder, progress)
     if hosts.broadcast_from_host0(finished is not None):
         progress(f"{folder} is finished: its results are read, nothing is trained")
-        return finished or read_json(folder / run_folder.RESULTS)
+        path = folder / run_folder.RESULTS
+        return finished or results.check_results(read_json(path), str(path))
     hosts.check_connected()
     progress = hosts.host0_only(progress)
     with (
@@ -81,7 +83,7 @@ def _train(
     profile: bool,
     lock: RunLock,
     stop: StopRequest,
-) -> dict[str, object]:
+) -> Results:
     config = resolved.run
     began = time.monotonic()
     share_compilations()
@@ -99,9 +101,7 @@ def _train(
     )
 
     def validate(params: dict) -> float:
-        return float(
-            summarize_predictions(evaluator.split(params, cache, "validation"))["accuracy"]
-        )
+        return summarize_predictions(evaluator.split(params, cache, "validation"))["accuracy"]
 
     with disk_errors(folder, run_folder.RESUMES):
         state = fit(trainer, validate, folder, progress, profile, stop)
@@ -131,7 +131,7 @@ def compare_data(spec: DataSpec, folder: epath.Path, say: Say) -> None:
     provenance.check_files(folder, digests)
 
 
-def read_finished(folder: epath.Path, say: Say) -> dict[str, object] | None:
+def read_finished(folder: epath.Path, say: Say) -> Results | None:
     """The results of a finished run.
 
     Args:
@@ -188,7 +188,7 @@ def load_data(
 def _open(
     folder: epath.Path,
     text: str,
-    described: dict[str, object],
+    described: RunDescription,
     assets: Assets,
     lock: RunLock,
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from etils import epath
 
@@ -12,9 +13,10 @@ from distill.errors import UserError
 from distill.inference.evaluator import Prediction, summarize_predictions, to_prediction_record
 from distill.student.params import param_count
 from distill.training import provenance, run_folder
+from distill.training.records import Results, RunDescription, RunFacts
 
 
-def describe_run_results(config: RunConfig, engine: str) -> dict[str, object]:
+def describe_run_results(config: RunConfig, engine: str) -> RunFacts:
     """What a result belongs to: the keys of results.json that are known before training."""
     return {
         "engine": engine,
@@ -33,7 +35,7 @@ def describe_run_results(config: RunConfig, engine: str) -> dict[str, object]:
 
 def score(
     config: RunConfig, engine: str, predictions: Sequence[Prediction], step: int, seconds: float
-) -> dict[str, object]:
+) -> Results:
     """The results of a run, from its answers to the test rows; accuracy None without any.
 
     Args:
@@ -43,12 +45,13 @@ def score(
       step: of the checkpoint that answered.
       seconds: that the run took.
     """
-    scores = summarize_predictions(predictions) if predictions else {"n": 0}
-    return describe_run_results(config, engine) | {
-        "accuracy": scores.get("accuracy"),
-        "interval": scores.get("interval"),
-        "ranked_accuracy": scores.get("ranked_accuracy"),
-        "n_test": scores["n"],
+    scores = summarize_predictions(predictions) if predictions else None
+    return {
+        **describe_run_results(config, engine),
+        "accuracy": scores["accuracy"] if scores else None,
+        "interval": scores["interval"] if scores else None,
+        "ranked_accuracy": scores.get("ranked_accuracy") if scores else None,
+        "n_test": scores["n"] if scores else 0,
         "checkpoint_step": step,
         "seconds": round(seconds, 1),
     }
@@ -56,8 +59,8 @@ def score(
 
 def write_results(
     folder: epath.Path,
-    described: Mapping[str, object],
-    results: Mapping[str, object],
+    described: RunDescription,
+    results: Results,
     predictions: Sequence[Prediction],
 ) -> None:
     """Writes the files of a finished run; results.json, which says that it is finished, last."""
@@ -66,7 +69,7 @@ def write_results(
     write_json(folder / run_folder.RESULTS, results)
 
 
-def check_results(results: Mapping[str, object], where: str) -> dict[str, object]:
+def check_results(results: dict[str, Any], where: str) -> Results:
     """The content of results.json, if it has what every run's has.
 
     Raises:
@@ -82,10 +85,11 @@ def check_results(results: Mapping[str, object], where: str) -> dict[str, object
         sound &= isinstance(interval, list) and [type(x) for x in interval] == [float, float]
     if not sound:
         raise UserError(f"{where} does not hold the results of a run")
-    return dict(results)
+    found: Any = dict(results)
+    return cast(Results, found)  # what is read of it was checked
 
 
-def check_predictions(folder: epath.Path, n_test: object) -> None:
+def check_predictions(folder: epath.Path, n_test: int) -> None:
     """Refuses a file of predictions that is missing or has not a line for each test row.
 
     Raises:
@@ -99,9 +103,9 @@ def check_predictions(folder: epath.Path, n_test: object) -> None:
         raise UserError(f"{path} has {lines:,} lines, expected {n_test:,}")
 
 
-def say(results: Mapping[str, object], progress: Callable[[str], None]) -> None:
+def say(results: Results, progress: Callable[[str], None]) -> None:
     """Shows the accuracy."""
-    if results["accuracy"] is None:
+    if results["accuracy"] is None or results["interval"] is None:
         progress("not scored: there are no test rows with gold labels")
         return
     low, high = results["interval"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -52,11 +53,20 @@ class Prediction:
     extra: Mapping[str, object] = dataclasses.field(default_factory=dict, hash=False)
 
 
-def summarize_predictions(predictions: Sequence[Prediction]) -> dict[str, object]:
+class Scores(TypedDict):
+    """What `summarize_predictions` gives."""
+
+    accuracy: float
+    interval: list[float]
+    n: int
+    ranked_accuracy: NotRequired[float]
+
+
+def summarize_predictions(predictions: Sequence[Prediction]) -> Scores:
     """Accuracy, its 95% Wilson interval and n; `ranked_accuracy` for a closed set."""
     golds = [str(p.gold) for p in predictions]
     correct = sum(bool(p.correct) for p in predictions)
-    result: dict[str, object] = {
+    result: Scores = {
         "accuracy": correct / len(predictions),
         "interval": list(wilson_interval(correct, len(predictions))),
         "n": len(predictions),
@@ -193,11 +203,11 @@ class Evaluator:
 
     def _decode(self, params: dict, tokens_BxI: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Target tokens [B, T]; of a beam search, their scores [B] as well."""
-        length, tokens_BxI = self._spec.target_length, shard_like_params(params, tokens_BxI)
+        length, placed_BxI = self._spec.target_length, shard_like_params(params, tokens_BxI)
         if self._beam == 1:
-            return to_host(greedy(params, self._config, tokens_BxI, length)), None
+            return to_host(greedy(params, self._config, placed_BxI, length)), None
         decoded_BxT, scores_B = beam_search(
-            params, self._config, tokens_BxI, length, self._beam, self._length_penalty
+            params, self._config, placed_BxI, length, self._beam, self._length_penalty
         )
         return to_host(decoded_BxT), to_host(scores_B)
 
@@ -227,8 +237,9 @@ class Evaluator:
     ) -> Prediction:
         text = self._spec.answer(self._text(tokens_T))
         gold = row.label if label_source == "gold" else row.teacher_label
-        scores = gold is not None and self._correct is not None
-        correct = self._correct(text, gold) if scores else None
+        correct = None
+        if gold is not None and self._correct is not None:
+            correct = self._correct(text, gold)
         return Prediction(
             row.id, row.input, gold, text, correct, ranked_label, score, extra=row.extra
         )
@@ -242,9 +253,12 @@ class Evaluator:
         self, prefix: str, examples: Sequence[Example], counts: SequenceCounts | None = None
     ) -> Ragged:
         """Tokens of the rows' inputs after a task's prefix, cut with EOS kept; counts them."""
-        tokens = [self._encode(prefix + self.input_of(row)) for row in examples]
+        tokens: list[Sequence[int] | np.ndarray] = [
+            self._encode(prefix + self.input_of(row)) for row in examples
+        ]
         limit = self._spec.input_length
-        for ids in tokens if counts else ():
+        for ids in tokens if counts is not None else ():
+            assert counts is not None
             counts.add(ids, limit, self.vocabulary.unk_id)
         return Ragged.of([t if len(t) <= limit else [*t[: limit - 1], t[-1]] for t in tokens])
 

@@ -6,11 +6,12 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import NotRequired
 
 import jax
 from etils import epath
 
-from distill.common.accuracy import describe_classes
+from distill.common.accuracy import ClassScore, Confusion, describe_classes
 from distill.common.devices import check_devices
 from distill.common.progress import Stage, loading_tensorflow, to_stderr
 from distill.config.run import RunConfig
@@ -20,7 +21,7 @@ from distill.data.data_line import input_lines
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.inference import t5x_run
-from distill.inference.evaluator import Evaluator, Prediction, summarize_predictions
+from distill.inference.evaluator import Evaluator, Prediction, Scores, summarize_predictions
 from distill.inference.inputs import of_file
 from distill.student.beam import LENGTH_PENALTY
 from distill.training import assets as run_assets
@@ -117,7 +118,18 @@ def _read_params(run_dir: epath.PathLike, config: RunConfig) -> dict:
     return SavedCheckpoints(run_dir).restore(template, best).params
 
 
-def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], list[Prediction]]:
+class Evaluation(Scores):
+    """What `evaluate` and `evaluate_file` give; the scores of classes are those of closed sets."""
+
+    split: NotRequired[str]
+    input: NotRequired[str]
+    without_label: NotRequired[int]
+    macro_f1: NotRequired[float]
+    by_class: NotRequired[dict[str, ClassScore]]
+    confusion: NotRequired[Confusion]
+
+
+def evaluate(run_dir: epath.PathLike, split: str) -> tuple[Evaluation, list[Prediction]]:
     """Scores a trained run on "validation" or "test" of its own data, which are read again.
 
     Raises:
@@ -135,13 +147,13 @@ def evaluate(run_dir: epath.PathLike, split: str) -> tuple[dict[str, object], li
             f"split {split!r} of {run_dir} has no rows with labels: give some with --input=FILE"
         )
     predictions = run.evaluator().split(run.params, cache, split)
-    scores = summarize_predictions(predictions) | _by_class(run, cache.rows[split], predictions)
-    return {"split": split, **scores}, predictions
+    scores: Evaluation = {"split": split, **summarize_predictions(predictions)}
+    return _with_classes(scores, run, cache.rows[split], predictions), predictions
 
 
 def evaluate_file(
     run_dir: epath.PathLike, path: str, progress: Callable[[str], None] = to_stderr
-) -> dict[str, object]:
+) -> Evaluation:
     """Scores a trained run on the rows of a JSONL or CSV file that have a gold label.
 
     Args:
@@ -173,19 +185,26 @@ def evaluate_file(
         run.config.data, evaluator.input_counts, without_label, evaluator.missing_choices
     ):
         progress(line)
-    scores = summarize_predictions(predictions) | _by_class(run, labeled, predictions)
-    return {"input": path, **scores, "without_label": without_label}
+    scores: Evaluation = {"input": path, **summarize_predictions(predictions)}
+    scores = _with_classes(scores, run, labeled, predictions)
+    scores["without_label"] = without_label
+    return scores
 
 
-def _by_class(
-    run: LoadedRun, rows: Sequence[Example], predictions: Sequence[Prediction]
-) -> dict[str, object]:
-    """`accuracy.describe_classes` where the labels are a closed set, else {}."""
+def _with_classes(
+    scores: Evaluation,
+    run: LoadedRun,
+    rows: Sequence[Example],
+    predictions: Sequence[Prediction],
+) -> Evaluation:
+    """The scores, with `accuracy.describe_classes` where the labels are a closed set."""
     classes = run.assets.labels or rows[0].choices
     if not run.assets.labels and any(row.choices != classes for row in rows):
-        return {}
+        return scores
+    if not classes:
+        return scores
     golds = [str(p.gold) for p in predictions]
-    return describe_classes(golds, [p.prediction for p in predictions], classes) if classes else {}
+    return {**scores, **describe_classes(golds, [p.prediction for p in predictions], classes)}
 
 
 def label_latency_ms(run_dir: epath.PathLike, text: str, repeats: int = 50) -> float:

@@ -16,7 +16,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, TypedDict, final
 
 from distill.common.atomic import write_json
 from distill.common.progress import Progress, Say
@@ -27,6 +27,26 @@ from distill.inference.evaluator import Prediction, to_prediction_record
 
 SETTINGS = ".settings.json"
 _TAIL = 1 << 16  # bytes that are searched at once for the last line break
+
+
+@final
+class Answers(TypedDict):
+    """What `distill predict` prints without a file."""
+
+    predictions: list[dict[str, object]]
+
+
+@final
+class Written(TypedDict):
+    """What `write_predictions` gives."""
+
+    output: str
+    rows: int
+    resumed_at: int
+    labeled: int
+    correct: int
+
+
 Answer = Callable[[Sequence[Example]], list[Prediction]]
 
 
@@ -45,7 +65,7 @@ def write_predictions(
     made_by: Mapping[str, object],
     block_rows: int,
     say: Say | None = None,
-) -> dict[str, object]:
+) -> Written:
     """Answers all rows into a file, or those that a file does not have yet.
 
     Each block is appended at once and flushed to the disk. A torn last line is cut off.

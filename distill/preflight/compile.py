@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill.common.devices import NO_TPU_HOST
 from distill.common.progress import Stage
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import jax
 
     from distill.training.program import Program
+    from distill.training.step import TrainState
 
 # Before libtpu is loaded: no questions to a metadata server, no lock on a TPU, no complaint that
 # this machine is no TPU host.
@@ -144,15 +145,16 @@ def abstract_batch(shapes: Shapes, mesh: jax.sharding.Mesh | None) -> dict:
     }
 
 
-def abstract_state(program: Program) -> object:
+def abstract_state(program: Program) -> TrainState:
     """A program's state without values, laid out as training has it."""
     import jax
 
-    return jax.tree.map(
+    state: TrainState = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         program.shapes,
         program.shardings,
     )
+    return state
 
 
 def compile_step(program: Program, shapes: Shapes) -> Compiled:
@@ -160,7 +162,8 @@ def compile_step(program: Program, shapes: Shapes) -> Compiled:
     began = time.monotonic(), time.process_time()
     with program.context(), Stage("compiling the training step"):
         batch = abstract_batch(shapes, program.mesh)
-        traced = program.train_step.trace(abstract_state(program), batch)
+        jitted: Any = program.train_step
+        traced = jitted.trace(abstract_state(program), batch)
         return compile_lowered(traced.lower(), jaxpr_flops(traced.jaxpr), began)
 
 
@@ -207,7 +210,7 @@ def compile_lowered(
         if not needed:
             raise
         return Compiled(False, flops, 0, 0, temporaries, needed, 0, "", *_since(began))
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     allocated = memory.argument_size_in_bytes + memory.output_size_in_bytes
     allocated += memory.temp_size_in_bytes - memory.alias_size_in_bytes
     live = getattr(memory, "peak_memory_in_bytes", 0)
@@ -243,7 +246,7 @@ def _text(compiled: jax.stages.Compiled) -> str:
     import jax
 
     try:
-        return compiled.as_text()
+        return compiled.as_text() or ""
     except jax.errors.JaxRuntimeError as error:
         print(
             f"the compiled program cannot be read ({str(error).splitlines()[0]}); traffic and "

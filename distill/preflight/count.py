@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill.config.student import T5Config
 
@@ -49,14 +49,14 @@ def jaxpr_flops(jaxpr: Jaxpr, while_trips: int = 1) -> float:
     return total
 
 
-def _dot_flops(equation: object) -> float:
+def _dot_flops(equation: Any) -> float:
     left = equation.invars[0].aval.shape
     contracted = equation.params["dimension_numbers"][0][0]
     result = math.prod(equation.outvars[0].aval.shape)
     return 2.0 * result * math.prod(left[axis] for axis in contracted)
 
 
-def _inner(params: dict) -> Iterator[object]:
+def _inner(params: dict) -> Iterator[Any]:
     """The jaxprs that an equation calls: of jit, checkpoint, custom derivatives."""
     for value in params.values():
         if hasattr(getattr(value, "jaxpr", value), "eqns"):

@@ -81,7 +81,7 @@ class State:
 
 
 def state_bytes(
-    student: T5Config, optimizer: OptimizerConfig, sharding: str, mesh: jax.sharding.Mesh
+    student: T5Config, optimizer: OptimizerConfig, sharding: str, mesh: jax.sharding.AbstractMesh
 ) -> State:
     """What a device of a mesh, which may be abstract, holds of a run's state.
 

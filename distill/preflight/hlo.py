@@ -105,13 +105,15 @@ class HloModule:
         root = next((i for i in body.values() if i.attributes.startswith("ROOT")), None)
         grown = body.get(root.operands[int(place[1])]) if place and root else None
         added = [body[n] for n in grown.operands if n in body] if grown else []
-        steps = [int(i.operands[0]) for i in added if i.op == "constant" and grown.op == "add"]
+        is_sum = grown is not None and grown.op == "add"
+        steps = [int(i.operands[0]) for i in added if i.op == "constant" and is_sum]
         return max(steps, default=1)
 
 
 def parse_hlo(text: str) -> HloModule:
     """Reads the text of a compiled program."""
-    computations, entry, body = {}, "", {}
+    computations: dict[str, dict[str, Instruction]] = {}
+    entry, body = "", dict[str, Instruction]()
     for line in text.splitlines():
         if line and not line.startswith((" ", "}", "HloModule")):
             header = _HEADER.match(line)

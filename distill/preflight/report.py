@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import textwrap
 from collections.abc import Sequence
+from typing import Any, NotRequired, TypedDict
 
 from distill.common import table
 from distill.config.optimizer import OptimizerConfig
@@ -51,6 +52,89 @@ def _state(
     return state_bytes(student, optimizer, sharding, AbstractMesh(mesh, meshes.AXES))
 
 
+class Settings(TypedDict):
+    """The macros that decide where a run fits."""
+
+    MODEL_PARALLEL: int
+    PARAMETER_SHARDING: str
+    MICROBATCHES: int
+    REMAT: str
+    SCAN_LAYERS: bool
+    DTYPE: str
+
+
+class BytesPerChip(TypedDict):
+    """What a chip's memory holds; None where only a compiler can tell."""
+
+    parameters: float
+    optimizer: float
+    arguments: float | None
+    outputs: float | None
+    temporaries_estimate: int | None
+
+
+class Decoding(TypedDict):
+    """Label-only decoding, compiled."""
+
+    rows: int
+    fits: bool
+    peak_bytes_per_chip: float
+    flops_per_chip: float
+    compile_seconds: float
+    compile_cpu_seconds: float
+
+
+class StepReport(TypedDict):
+    """The training step of a run on a slice."""
+
+    fits: bool
+    estimate: bool
+    topology: str
+    chips: int
+    devices: int
+    mesh: dict[str, int]
+    settings: Settings
+    batch: dict[str, int]
+    peak_bytes_per_chip: int
+    hbm_bytes_per_chip: float
+    bytes_per_chip: BytesPerChip
+    flops_per_chip: float
+    useful_flops_per_chip: float
+    hbm_traffic_per_chip: float
+    collectives: list[dict[str, Any]]
+    collective_bytes_per_chip: float
+    traffic_and_collectives: str
+    step_seconds_bound: float
+    bound_by: str
+    seconds_by: dict[str, float]
+    compile_seconds: float | None
+    compile_cpu_seconds: float | None
+
+
+class Duration(TypedDict):
+    """What the whole run takes at least."""
+
+    tokens_per_second: float
+    hours: float
+    cost: float | None
+
+
+class Report(StepReport, Duration):
+    """What `distill preflight --json` prints.
+
+    Attributes:
+      decoding: of a run whose training step fits.
+      nearest: the nearest case that fits, for one that does not; None where nothing fits.
+      changed: of such a case: macros and their values.
+      table: of a search: the cases that were compared.
+    """
+
+    decoding: NotRequired[Decoding]
+    nearest: NotRequired[Report | None]
+    changed: NotRequired[dict[str, object]]
+    table: NotRequired[list[Report]]
+
+
 def inspect(
     config: RunConfig,
     topology: Topology,
@@ -58,7 +142,7 @@ def inspect(
     rows: int | None = None,
     price: float | None = None,
     decoding: bool = False,
-) -> dict[str, object]:
+) -> Report:
     """Everything about a run on a slice.
 
     Args:
@@ -85,12 +169,13 @@ def inspect(
         devices = topology_devices(topology)
         program = make_program(config, meshes.make_mesh(mesh[1], devices))
         compiled = compile_step(program, shapes)
-    result = _describe(config, topology, mesh, state, shapes, compiled)
-    result |= _run(config, topology, shapes, float(result["step_seconds_bound"]), price)
+    step = _describe(config, topology, mesh, state, shapes, compiled)
+    duration = _run(config, topology, shapes, step["step_seconds_bound"], price)
+    result: Report = {**step, **duration}
     if compiling and decoding and result["fits"]:
         length = config.data.target_length
         decoded = compile_decoding(config, program, length)
-        result["decoding"] = {"rows": config.train.eval_batch_size} | _decoding(topology, decoded)
+        result["decoding"] = _decoding(topology, config.train.eval_batch_size, decoded)
     return result
 
 
@@ -101,7 +186,7 @@ def _describe(
     state: State,
     shapes: Shapes,
     compiled: Compiled | None,
-) -> dict[str, object]:
+) -> StepReport:
     chip, each = topology.chip, topology.chip.devices
     modeled = estimate(config, state, mesh, shapes)
     traffic, sent = modeled.traffic, modeled.collectives
@@ -117,7 +202,7 @@ def _describe(
     bound = roofline(chip, flops / topology.chips, traffic * each, bytes_sent)
     # A compiler may allow a little more than the makers' 16 GB: 15.75 GiB on v5e.
     fits = peak * each <= chip.hbm_bytes and (compiled is None or compiled.fits)
-    measured = compiled is not None and compiled.fits
+    measured = compiled if compiled is not None and compiled.fits else None
     return {
         "fits": fits,
         "estimate": compiled is None,
@@ -132,8 +217,8 @@ def _describe(
         "bytes_per_chip": {
             "parameters": state.parameters * each,
             "optimizer": state.optimizer * each,
-            "arguments": compiled.argument_bytes * each if measured else None,
-            "outputs": compiled.output_bytes * each if measured else None,
+            "arguments": measured.argument_bytes * each if measured else None,
+            "outputs": measured.output_bytes * each if measured else None,
             "temporaries_estimate": round(temporary * each) if measured or not compiled else None,
         },
         "flops_per_chip": flops / topology.chips,
@@ -141,7 +226,7 @@ def _describe(
         "hbm_traffic_per_chip": traffic * each,
         "collectives": [dataclasses.asdict(one) | {"bytes": one.bytes * each} for one in sent],
         "collective_bytes_per_chip": bytes_sent,
-        "traffic_and_collectives": "compiled" if measured and compiled.hlo else "estimate",
+        "traffic_and_collectives": "compiled" if measured and measured.hlo else "estimate",
         "step_seconds_bound": bound.seconds,
         "bound_by": bound.bound_by,
         "seconds_by": dataclasses.asdict(bound),
@@ -150,7 +235,7 @@ def _describe(
     }
 
 
-def settings(config: RunConfig) -> dict[str, object]:
+def settings(config: RunConfig) -> Settings:
     """The macros that decide where a run fits."""
     return {
         "MODEL_PARALLEL": config.train.model_parallel,
@@ -164,7 +249,7 @@ def settings(config: RunConfig) -> dict[str, object]:
 
 def _run(
     config: RunConfig, topology: Topology, shapes: Shapes, seconds: float, price: float | None
-) -> dict[str, object]:
+) -> Duration:
     hours = seconds * config.train.train_steps / 3600
     return {
         "tokens_per_second": shapes.tokens / seconds,
@@ -173,9 +258,10 @@ def _run(
     }
 
 
-def _decoding(topology: Topology, compiled: Compiled) -> dict[str, object]:
+def _decoding(topology: Topology, rows: int, compiled: Compiled) -> Decoding:
     each = topology.chip.devices
     return {
+        "rows": rows,
         "fits": compiled.fits and compiled.peak_bytes * each <= topology.chip.hbm_bytes,
         "peak_bytes_per_chip": compiled.peak_bytes * each,
         "flops_per_chip": compiled.flops / topology.chips,
@@ -184,7 +270,7 @@ def _decoding(topology: Topology, compiled: Compiled) -> dict[str, object]:
     }
 
 
-def render_report(result: dict[str, object]) -> str:
+def render_report(result: Report) -> str:
     """The object as text for people."""
     if "table" in result:
         return render_table(result["table"])
@@ -231,7 +317,7 @@ def render_report(result: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-def _memory(bytes_of: dict[str, float | None]) -> str:
+def _memory(bytes_of: BytesPerChip) -> str:
     rows = [
         ("parameters", f"{_gib(bytes_of['parameters'])} GiB"),
         ("optimizer", f"{_gib(bytes_of['optimizer'])} GiB"),
@@ -242,7 +328,7 @@ def _memory(bytes_of: dict[str, float | None]) -> str:
     return table.render_columns((), rows)
 
 
-def _collectives(collectives: Sequence[dict[str, object]], moved: str) -> list[str]:
+def _collectives(collectives: Sequence[dict[str, Any]], moved: str) -> list[str]:
     rows = [
         (one["kind"], one["axis"], f"{one['count']} times", f"{one['bytes'] / 1e9:.3g} GB{moved}")
         for one in collectives
@@ -250,7 +336,7 @@ def _collectives(collectives: Sequence[dict[str, object]], moved: str) -> list[s
     return textwrap.indent(table.render_columns((), rows, "<<>>"), "  ").splitlines()
 
 
-def suggest(result: dict[str, object]) -> str:
+def suggest(result: Report) -> str:
     """What to do about a run that does not fit: the nearest case that does, in one line."""
     nearest = result.get("nearest")
     if not nearest:
@@ -264,7 +350,7 @@ def suggest(result: dict[str, object]) -> str:
     )
 
 
-def render_table(rows: Sequence[dict[str, object]]) -> str:
+def render_table(rows: Sequence[Report]) -> str:
     """The table of a search."""
     header = (
         *("topology", "model", "sharding", "parts", "remat"),
@@ -273,7 +359,7 @@ def render_table(rows: Sequence[dict[str, object]]) -> str:
     return table.render_columns(header, [_cells(row) for row in rows], "<><><>><>>")
 
 
-def _cells(row: dict[str, object]) -> tuple[str, ...]:
+def _cells(row: Report) -> tuple[str, ...]:
     macros = row["settings"]
     return (
         row["topology"],

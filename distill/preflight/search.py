@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from distill.config.run import RunConfig
 from distill.config.student import REMATS
@@ -11,7 +12,7 @@ from distill.config.train import PARAMETER_SHARDINGS
 from distill.errors import UserError
 from distill.preflight.chips import Topology
 from distill.preflight.compile import batch_shapes
-from distill.preflight.report import inspect, settings
+from distill.preflight.report import Report, inspect, settings
 
 COMPILED = 3
 # Estimates of temporaries are rough: what is to be compiled should leave this share free.
@@ -48,7 +49,7 @@ def candidates(config: RunConfig, topology: Topology) -> Iterator[RunConfig]:
                     )
 
 
-def _changed(config: RunConfig, remat: str | None = None, **train: object) -> RunConfig:
+def _changed(config: RunConfig, remat: str | None = None, **train: Any) -> RunConfig:
     student = config.student
     if remat is not None:
         student = dataclasses.replace(student, remat=remat)
@@ -62,7 +63,7 @@ def ranked(
     topologies: Sequence[Topology],
     rows: int | None = None,
     price: float | None = None,
-) -> list[tuple[dict[str, object], RunConfig, Topology]]:
+) -> list[tuple[Report, RunConfig, Topology]]:
     """All candidates on all slices, those that fit by estimate first, then by cost of a step.
 
     Cost is chips times the bound; of equals, that whose compute, memory and interconnect
@@ -77,7 +78,7 @@ def ranked(
                 continue
             results.append((result, candidate, topology))
 
-    def key(item: tuple) -> tuple:
+    def key(item: tuple[Report, RunConfig, Topology]) -> tuple[bool, float, float]:
         result = item[0]
         chips = result["chips"]
         times = sum(result["seconds_by"].values())
@@ -94,7 +95,7 @@ def search(
     rows: int | None = None,
     price: float | None = None,
     progress: Callable[[str], None] = print,
-) -> list[dict[str, object]]:
+) -> list[Report]:
     """The ten best candidates and the best of every other slice, the first few compiled.
 
     Args:
@@ -135,7 +136,7 @@ def nearest(
     topology: Topology,
     compiling: bool,
     rows: int | None = None,
-) -> dict[str, object] | None:
+) -> Report | None:
     """The fitting case that differs least from one that does not fit.
 
     First on the same slice, by the number of settings that change and then by the bound;
@@ -150,20 +151,22 @@ def nearest(
     Returns:
       As `inspect`, with `changed`: macros and their values; None where nothing fits.
     """
-    current, slices = settings(config), [topology]
+    current: Mapping[str, object] = settings(config)
+    slices = [topology]
     for _ in range(_DOUBLINGS):
         slices.append(slices[-1].larger())
     for slice_topology in slices:
-        fitting = []
+        fitting: list[tuple[tuple[int, float, int], RunConfig, Report, dict[str, object]]] = []
         for result, candidate, _ in ranked(config, [slice_topology], rows):
             changed = {k: v for k, v in settings(candidate).items() if current[k] != v}
             free = (1 - _MARGIN) * result["hbm_bytes_per_chip"] - result["peak_bytes_per_chip"]
             if free >= 0 and (changed or slice_topology is not topology):
                 seconds = result["step_seconds_bound"]
-                fitting.append((len(changed), seconds, len(fitting), candidate, result, changed))
-        for *_, candidate, result, changed in sorted(fitting, key=lambda f: f[:3])[:_TRIES]:
+                rank = len(changed), seconds, len(fitting)
+                fitting.append((rank, candidate, result, changed))
+        for _, candidate, result, changed in sorted(fitting, key=lambda f: f[0])[:_TRIES]:
             if compiling:
                 result = inspect(candidate, slice_topology, True, rows)
             if result["fits"]:
-                return result | {"changed": changed}
+                return {**result, "changed": changed}
     return None

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from distill.config.student import T5Config
 from distill.errors import UserError
@@ -41,7 +42,7 @@ class Search(NamedTuple):
 def beam_search(
     params: Params,
     config: T5Config,
-    encoder_input_tokens_BxI: jax.Array,
+    encoder_input_tokens_BxI: jax.Array | np.ndarray,
     max_length: int,
     beam: int,
     length_penalty: float = LENGTH_PENALTY,

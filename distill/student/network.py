@@ -10,7 +10,7 @@ Shape letters: B rows, I encoder length, T target length, S keys, D embed, V voc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax

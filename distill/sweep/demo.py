@@ -20,10 +20,16 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill.common.progress import PERIOD, Stage, to_stderr
 from distill.sweep import charts, report
 from distill.sweep.results import Group, group, results_table
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+    from distill.training.records import Results
 
 SEEDS = (11, 12, 13)
 TICKET = "my fan seems burnt . i bought it in march ."
@@ -112,7 +118,7 @@ def rows_of(kind: str) -> tuple[list[Row], tuple[int, ...]]:
     return rows, SEEDS
 
 
-def _pin(counter: object, cores: Sequence[int]) -> None:
+def _pin(counter: Synchronized[int], cores: Sequence[int]) -> None:
     """Gives a worker one core: runs side by side are faster than one run on all cores."""
     with counter.get_lock():
         index, counter.value = counter.value, counter.value + 1
@@ -120,7 +126,7 @@ def _pin(counter: object, cores: Sequence[int]) -> None:
         os.sched_setaffinity(0, {cores[index % len(cores)]})
 
 
-def _train(gin_files: Sequence[str], overrides: tuple[str, ...], run_dir: str) -> dict[str, object]:
+def _train(gin_files: Sequence[str], overrides: tuple[str, ...], run_dir: str) -> Results:
     from distill.config.resolve import resolve
     from distill.engines import native
 
@@ -220,7 +226,9 @@ def annotate_noisy_runs(row: Row, seeds: Sequence[int], out: Path) -> float:
         print(f"$ distill annotate {' '.join(flags)}", flush=True)
         if cli.main(["annotate", *flags]):
             raise SystemExit(2)
-        tickets = generator.generate(policy, spec.option("num_test"), spec.data_seed, "test")
+        tickets = generator.generate(
+            policy, spec.number("num_test", whole=True), spec.data_seed, "test"
+        )
         write_jsonl(test, tickets)
         accuracies.append(teacher_accuracy(read_jsonl(train, "train")))
     return sum(accuracies) / len(accuracies)
@@ -246,7 +254,7 @@ def findings(groups: Sequence[Group], teacher: float | None, latency_ms: float) 
             f"({best.name}) {best.mean:.3f}: {100 * (step_by_step.mean - best.mean):+.1f} points."
         )
     noisy = next((g for g in groups if g.name == "step_by_step, noisy teacher"), None)
-    if noisy:
+    if noisy and teacher is not None:
         lows = [low for low, _ in noisy.intervals]
         bounds = ", ".join(f"{low:.3f}" for low in lows)
         verdict = "every seed is above it" if min(lows) > teacher else "not every seed is above it"

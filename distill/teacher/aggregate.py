@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypedDict
 
 from etils import epath
 
@@ -78,8 +79,9 @@ def aggregate(
     for row in rows:
         totals.rows += 1
         digest = digests.of(row)
-        records = [store.get(key_of(row.id, digest, sample)) for sample in range(samples)]
-        if None in records:
+        stored = [store.get(key_of(row.id, digest, sample)) for sample in range(samples)]
+        records = [record for record in stored if record is not None]
+        if len(records) < samples:
             totals.pending += 1
             continue
         completions = [_parsed(prompt, row, record) for record in records]
@@ -107,7 +109,7 @@ def aggregate(
 def _readings(
     row: Example,
     prompt: Prompt,
-    records: Sequence[dict[str, object]],
+    records: Sequence[dict[str, Any]],
     completions: Sequence[Completion],
     verdict: Verdict,
 ) -> Iterator[tuple[Example, str]]:
@@ -123,10 +125,28 @@ def _readings(
         yield reading, prompt.cut(str(record["completion"])) if record["ok"] else ""
 
 
-def _parsed(prompt: Prompt, row: Example, record: dict[str, object]) -> Completion:
+def _parsed(prompt: Prompt, row: Example, record: dict[str, Any]) -> Completion:
     if not record["ok"]:
         return Completion(None, None, Failure.NO_COMPLETION)
     return prompt.parse(row, str(record["completion"]))
+
+
+class WrittenRows(TypedDict):
+    """What `write_annotated` gives."""
+
+    written: int
+    dropped: dict[str, int]
+    dropped_file: str | None
+
+
+class TeacherAccuracy(TypedDict):
+    """What `teacher_row` gives."""
+
+    accuracy: float
+    interval: list[float]
+    n: int
+    parsed: float
+    cost_per_row: float | None
 
 
 def write_annotated(
@@ -136,7 +156,7 @@ def write_annotated(
     same: Callable[[str, str], bool],
     rationales: int = 1,
     on_kept: Callable[[Example, str], None] | None = None,
-) -> dict[str, object]:
+) -> WrittenRows:
     """Writes the rows that are kept as JSONL, and those that are dropped beside them.
 
     A row is kept if any of its readings passes the filters; the first that does is written.
@@ -187,7 +207,7 @@ def write_annotated(
     }
 
 
-def teacher_row(totals: Totals, price: Price | None) -> dict[str, object] | None:
+def teacher_row(totals: Totals, price: Price | None) -> TeacherAccuracy | None:
     """The teacher's own few-shot accuracy: `accuracy`, `interval` (95%, Wilson), `n`, `parsed`
     and USD a row (`cost_per_row`, None without a price), over the rows with a gold label that
     ended; a row without a teacher label is wrong. None where no row has a gold label.

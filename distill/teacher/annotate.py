@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from distill.common.progress import Progress, to_stderr
 from distill.common.terminal import printable
@@ -104,8 +104,9 @@ class Job:
     async def _work(self) -> None:
         """One worker: rows from the common list until there are none, or the run stops."""
         while not (self.stopped or self.error):
-            task = next(self._missing, _END)
-            if task is _END:
+            try:
+                task = next(self._missing)
+            except StopIteration:
                 return
             if task is None:
                 self._progress.skip()
@@ -288,7 +289,7 @@ class Job:
                 self._fail(str(error))
             self._progress.refresh()
 
-    def _stop_on_interrupt(self) -> object:
+    def _stop_on_interrupt(self) -> Callable[[], object]:
         """On Ctrl-C what is under way is finished and stored; gives what undoes this."""
         if threading.current_thread() is not threading.main_thread():
             return lambda: None
@@ -312,9 +313,6 @@ class _RowFailed(Exception):
 
 class _Unaffordable(Exception):
     """A row that the cost of its useless answers ended."""
-
-
-_END = object()
 
 
 def run_job(job: Job) -> JobStats:

@@ -150,7 +150,9 @@ def _without_stored(task: PendingRow, store: Store) -> PendingRow:
 def _requests(missing: Iterable[PendingRow | None]) -> Iterator[tuple[PendingRow, list[int]]]:
     """Each row's runs of consecutive samples, one request each."""
     for task in missing:
-        remaining = list(task.samples) if task else []
+        if task is None:
+            continue
+        remaining = list(task.samples)
         while remaining:
             run = first_run(remaining)
             yield task, run
@@ -195,7 +197,8 @@ def _estimate(
     """Tokens read and written where the service did not count them."""
     read = len(prompt.prefix(sampling.api)) + len(task.row.input)
     written = sum(map(len, answer.texts))
-    return tuple(max(1, round(n / CHARACTERS_PER_TOKEN)) for n in (read, written))
+    tokens_in, tokens_out = (max(1, round(n / CHARACTERS_PER_TOKEN)) for n in (read, written))
+    return tokens_in, tokens_out
 
 
 def _reason(status: object) -> Reason:

@@ -9,12 +9,16 @@ import os
 import re
 import time
 import urllib.parse
+from typing import TYPE_CHECKING
 
 from distill.common.terminal import printable
 from distill.common.text_files import parse_json
 from distill.common.urls import check_http_url
 from distill.errors import UserError
 from distill.teacher.limits import retry_after
+
+if TYPE_CHECKING:
+    import openai
 
 _LOCAL = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 _SECRET = 8  # shorter keys ("EMPTY", "none", "x") are placeholders, and words of answers
@@ -202,7 +206,7 @@ class Client:
         """A server's message, without the key and safe to show."""
         return printable(" ".join(self._scrub(text).split()), keep="")[:_SHOWN]
 
-    def _status(self, error: object) -> Exception:
+    def _status(self, error: openai.APIStatusError) -> Exception:
         """The exception that a status other than 2xx stands for."""
         status = error.status_code
         message = f"HTTP {status}: {self._said(str(error.message))}"
@@ -269,8 +273,8 @@ def _text(choice: dict) -> str:
 def _tokens(usage: object) -> tuple[int, int] | None:
     if not isinstance(usage, dict):
         return None
-    counts = [_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
-    return (counts[0], counts[1]) if None not in counts else None
+    read, written = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    return (read, written) if read is not None and written is not None else None
 
 
 def _count(value: object) -> int | None:

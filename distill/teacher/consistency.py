@@ -42,15 +42,17 @@ def vote(samples: Sequence[Completion], same: Callable[[str, str], bool]) -> Ver
       same: whether two labels are one (equations of equal value are).
     """
     groups: list[list[int]] = []
+    labels: list[str] = []  # of the groups
     for number, sample in enumerate(samples):
         if sample.label is None:
             continue
-        for group in groups:
-            if same(samples[group[0]].label, sample.label):
+        for label, group in zip(labels, groups, strict=True):
+            if same(label, sample.label):
                 group.append(number)
                 break
         else:
             groups.append([number])
+            labels.append(sample.label)
     if not groups:
         return Verdict(None, samples[0].failure or Failure.NO_ANSWER, 0.0, 0)
     majority = max(groups, key=len)  # the first of the largest
@@ -60,8 +62,9 @@ def vote(samples: Sequence[Completion], same: Callable[[str, str], bool]) -> Ver
     ordered = [chosen, *(number for number in with_reason if number != chosen)]
     first: dict[str, int] = {}  # rationale -> the first sample with it
     for number in ordered:
-        if samples[number].rationale:
-            first.setdefault(samples[number].rationale, number)
+        rationale = samples[number].rationale
+        if rationale:
+            first.setdefault(rationale, number)
     return Verdict(
         label=samples[chosen].label,
         failure=samples[chosen].failure,

@@ -43,7 +43,8 @@ class Filters:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if None not in (self.min_words, self.max_words) and self.min_words > self.max_words:
+        shortest, longest = self.min_words, self.max_words
+        if shortest is not None and longest is not None and shortest > longest:
             raise UserError(
                 f"got --min_words {self.min_words} and --max_words {self.max_words}: no rationale "
                 "is both as long and as short"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TypedDict
 
 from distill.data.examples import Example
 from distill.teacher.filters import leaks
@@ -12,7 +13,17 @@ from distill.teacher.prompts import Prompt
 _LONG_ENOUGH = 20  # characters of a text that may count as contained in another
 
 
-def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> dict[str, object]:
+class LintReport(TypedDict):
+    """What `lint_prompt` finds."""
+
+    prompt: str
+    exemplars: int
+    rows_compared: int
+    problems: list[str]
+    warnings: list[str]
+
+
+def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> LintReport:
     """What is wrong with a prompt, and what may be.
 
     Args:
@@ -23,11 +34,13 @@ def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> dict[str, objec
     Returns:
       `prompt`, `exemplars`, `rows_compared`, `problems` and `warnings` (texts).
     """
-    problems, warnings = [], []
+    problems: list[str] = []
+    warnings: list[str] = []
     if not prompt.exemplars:
         warnings.append("there are no exemplars")
     for number, row in enumerate(prompt.exemplars, start=1):
         where = f"exemplar {number}"
+        label, rationale = row.label or "", row.rationale or ""  # a prompt's have both
         following = prompt.exemplars[number % len(prompt.exemplars)]
         exemplar_text = prompt.answer(row)
         for kind, text in (
@@ -41,20 +54,20 @@ def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> dict[str, objec
             if (
                 completion.failure
                 or completion.label is None
-                or not prompt.same(completion.label, row.label)
+                or not prompt.same(completion.label, label)
             ):
                 problems.append(
                     f"{where}: {kind} parses to label {completion.label!r}, expected {row.label!r}"
                     + (f" ({completion.failure})" if completion.failure else "")
                 )
                 break
-            if " ".join(row.rationale.split()) != completion.rationale:
+            if " ".join(rationale.split()) != completion.rationale:
                 problems.append(
                     f"{where}: {kind} parses to rationale {completion.rationale!r}, expected "
                     f"{row.rationale!r}"
                 )
                 break
-        if prompt.parser in ("nli", "label") and leaks(row.rationale, row.label):
+        if prompt.parser in ("nli", "label") and leaks(rationale, label):
             warnings.append(f"{where}: the rationale names the label {row.label!r}")
     shown_labels = {row.label for row in prompt.exemplars}
     for label in prompt.labels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from etils import epath
 
@@ -27,14 +27,14 @@ from distill.tickets.flags import TicketFlags
 OPENAI = "https://api.openai.com/v1"
 
 
-def run_annotate(options: Options) -> dict[str, object]:
+def run_annotate(options: Options) -> Mapping[str, object]:
     """Does what the flags say.
 
     Raises:
       UserError: flags that do not fit together, bad rows, or an endpoint that refuses.
     """
     if options.mode.check:
-        return _check(options)
+        return _check(options, options.mode.check)
     inputs = options.inputs
     asked = inputs.prompt or options.sampling.model or options.connection.base_url
     if not (asked or inputs.has_rows):
@@ -63,13 +63,12 @@ def rows_of_options(inputs: Inputs, tickets: TicketFlags) -> Sequence[Example]:
     return tickets.generate(inputs.split)
 
 
-def _check(options: Options) -> dict[str, object]:
-    name = options.mode.check
+def _check(options: Options, name: str) -> dict[str, object]:
     rows = rows_of_options(options.inputs, options.tickets) if options.inputs.has_rows else ()
     report = lint.lint_prompt(prompts.load_prompt(name), rows)
     if report["problems"]:
         raise UserError(f"prompt {name}: " + "; ".join(report["problems"]))
-    return {"mode": "check"} | report
+    return {"mode": "check", **report}
 
 
 def _simulated(options: Options) -> dict[str, object]:
@@ -130,7 +129,7 @@ class _Pipeline:
         if mode.dry_run:
             return self._dry_run()
         if mode.batch_write or mode.batch_read or mode.reparse:
-            if not mode.batch_write and not folder.exists():
+            if not mode.batch_write and not (folder and folder.exists()):
                 raise UserError(f"there is no store {folder}; name it with --store")
             with Store(folder) as store:
                 return self._offline(store)
@@ -178,10 +177,10 @@ class _Pipeline:
             self._check_answered(store)
             return self._aggregate(store)
         if mode.batch_write:
-            pending = self._within_bounds(self._missing(store, self.settings.retry_failed))
+            allowed = self._within_bounds(self._missing(store, self.settings.retry_failed))
             store.describe(self.digests.head, self.digests.about)
             written = batch_files.write_requests(
-                mode.batch_write, pending, self.prompt, self.sampling
+                mode.batch_write, allowed, self.prompt, self.sampling
             )
             return {"mode": "batch_write"} | written
         # What a batch answered is taken, though the row may have failed elsewhere.
@@ -223,8 +222,8 @@ class _Pipeline:
             for current in [self.digests.about]
         ]
         hint = "; these rows are none of its rows"
-        if differing and min(differing, key=len):
-            closest = min(differing, key=len)
+        closest = min(differing, key=len, default=set())
+        if closest:
             hint = f"; the closest that it was asked differs in: {', '.join(sorted(closest))}"
         raise UserError(f"{store.path} has no answer to this prompt, model and settings{hint}")
 
@@ -273,7 +272,7 @@ class _Pipeline:
         )
         released: list[tuple[Example, str]] = []
         keep = (lambda *kept: released.append(kept)) if outputs.released_dir else None
-        written: dict[str, object] = {"written": 0, "dropped": {}, "dropped_file": None}
+        written: aggregate.WrittenRows = {"written": 0, "dropped": {}, "dropped_file": None}
         if outputs.output:
             written = aggregate.write_annotated(
                 outputs.output, aggregated, self.filters, self.prompt.same, outputs.rationales, keep
@@ -304,7 +303,7 @@ class _Pipeline:
             "teacher": teacher,
         }
 
-    def _teacher(self, totals: aggregate.Totals) -> dict[str, object] | None:
+    def _teacher(self, totals: aggregate.Totals) -> aggregate.TeacherAccuracy | None:
         row = aggregate.teacher_row(totals, self.price)
         if self.outputs.teacher_row:
             if row is None:

@@ -12,8 +12,9 @@ import functools
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
@@ -195,12 +196,12 @@ def load_prompt(name: str) -> Prompt:
     return _prompt(fields, str(path))
 
 
-def _prompt(fields: dict[str, object], where: str) -> Prompt:
+def _prompt(fields: dict[str, Any], where: str) -> Prompt:
     known = {field.name: field.type for field in dataclasses.fields(Prompt)}
     for name, value in fields.items():
         if name not in known:
             raise UserError(f"{where}: unknown field {name!r}; closest: {_near(name, known)}")
-        expected = {"str": str, "int": int}.get(known[name], list)
+        expected: type = {"str": str, "int": int}.get(str(known[name]), list)
         if type(value) is not expected:
             raise UserError(f"{where}: got {value!r} for `{name}`, expected {expected.__name__}")
     for name in ("name", "parser", "instructions", "exemplars", "input", "completion"):
@@ -222,7 +223,7 @@ def _prompt(fields: dict[str, object], where: str) -> Prompt:
         _exemplar(row, texts["labels"], f"{where}, exemplar {number}")
         for number, row in enumerate(fields["exemplars"], start=1)
     )
-    settings = {**fields, **texts, "exemplars": exemplars}
+    settings: dict[str, Any] = {**fields, **texts, "exemplars": exemplars}
     settings["instructions"] = str(fields["instructions"]).strip()
     return Prompt(**settings)
 
@@ -230,7 +231,7 @@ def _prompt(fields: dict[str, object], where: str) -> Prompt:
 def _exemplar(row: object, labels: tuple[str, ...], where: str) -> Example:
     if not isinstance(row, dict):
         raise UserError(f"{where}: got {row!r}, expected a table [[exemplars]]")
-    fields = {"id": where, **row}
+    fields: dict[str, object] = {"id": where, **row}
     if labels:
         fields.setdefault("choices", list(labels))
     example = Example.from_dict(fields, where)
@@ -248,11 +249,12 @@ def _check_slots(where: str, name: str, template: str, known: set[str]) -> None:
             )
 
 
-def _texts(value: object, name: str, where: str) -> tuple[str, ...]:
-    if not all(isinstance(text, str) and text for text in value):
+def _texts(value: list[object], name: str, where: str) -> tuple[str, ...]:
+    texts = tuple(text for text in value if isinstance(text, str) and text)
+    if len(texts) < len(value):
         raise UserError(f"{where}: got {value!r} for `{name}`, expected a list of texts")
-    return tuple(value)
+    return texts
 
 
-def _near(name: str, known: object) -> str:
+def _near(name: str, known: Iterable[str]) -> str:
     return ", ".join(closest(name, known))

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill.common.flags import check_bounds, flag
 from distill.common.text_files import parse_json
@@ -94,9 +94,9 @@ class Sampling:
             stops=() if self.no_stop else prompt.stops[:_MOST_STOPS],
         )
 
-    def body(self, prompt: Prompt, row: Example, count: int, first: int) -> dict[str, object]:
+    def body(self, prompt: Prompt, row: Example, count: int, first: int) -> dict[str, Any]:
         """The JSON body that asks for samples first, first + 1, ... first + count - 1."""
-        body: dict[str, object] = {"model": self.model}
+        body: dict[str, Any] = {"model": self.model}
         if self.api == "chat":
             body["messages"] = prompt.messages(row)
         else:

@@ -18,7 +18,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from etils import epath
 
@@ -69,7 +70,7 @@ class Store:
         self._waiting: list[bytes] = []
         self._fd, self._size, self._in_shard, self._unsynced = -1, 0, 0, 0
         self._synced_at = time.monotonic()
-        self._lock = None
+        self._lock: ObjectLock | FileLock | None = None
         if not read_only:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (ObjectLock if self._remote else FileLock)(self.path)
@@ -90,7 +91,7 @@ class Store:
         place = self._index.get(bytes.fromhex(key))
         return None if place is None else bool(place & 1)
 
-    def get(self, key: str) -> dict[str, object] | None:
+    def get(self, key: str) -> dict[str, Any] | None:
         """The record of a sample, or None; an answer goes before failures."""
         place = self._index.get(bytes.fromhex(key))
         if place is None:
@@ -120,7 +121,7 @@ class Store:
         self._unsynced += 1
         self.sync_if_due()
 
-    def describe(self, name: str, settings: dict[str, object]) -> None:
+    def describe(self, name: str, settings: Mapping[str, object]) -> None:
         """Keeps what was asked beside the answers, as `asked-<name>.json`, once."""
         path = self.path / f"asked-{name}.json"
         if not path.exists():
@@ -148,21 +149,27 @@ class Store:
         waited = time.monotonic() - self._synced_at
         if self._unsynced >= self._sync_records or (self._unsynced and waited > self._sync_seconds):
             self.sync()
-        elif self._remote and not self._read_only:
+        elif isinstance(self._lock, ObjectLock):
             self._lock.refresh()
 
     def sync(self) -> None:
         """Makes all records durable."""
         if self._remote and self._waiting:
-            self._lock.check()  # whoever took over may have written a shard of this number
+            lock = self._object_lock()
+            lock.check()  # whoever took over may have written a shard of this number
             path = self.path / _shard_name(len(self._shards))
             path.write_bytes(b"".join(self._waiting))
             self._shards.append(path)
             self._waiting, self._size, self._in_shard = [], 0, 0
-            self._lock.refresh()
+            lock.refresh()
         elif self._unsynced and self._fd >= 0:
             os.fsync(self._fd)
         self._unsynced, self._synced_at = 0, time.monotonic()
+
+    def _object_lock(self) -> ObjectLock:
+        """The lock of a store on an object store that is written to."""
+        assert isinstance(self._lock, ObjectLock)
+        return self._lock
 
     def close(self) -> None:
         """Syncs, and lets the lock go."""
@@ -177,19 +184,19 @@ class Store:
                 self._lock.release()
                 self._lock = None
 
-    def records(self) -> Iterator[dict[str, object]]:
+    def records(self) -> Iterator[dict[str, Any]]:
         """All records that count, in the order in which they were written."""
         for place in sorted(self._index.values(), key=lambda p: ((p >> 1) & 0xFFFFFF, p >> 25)):
             yield self._record((place >> 1) & 0xFFFFFF, place >> 25)
 
-    def _record(self, shard: int, offset: int) -> dict[str, object]:
+    def _record(self, shard: int, offset: int) -> dict[str, Any]:
         """The record at a place.
 
         Raises:
           UserError: it is damaged, with file and line.
         """
         try:
-            record = parse_json(self._line(shard, offset))
+            record: dict[str, Any] = parse_json(self._line(shard, offset))
             problem = _problem(record)
         except ValueError as error:
             problem = f"not JSON ({error})"
@@ -250,7 +257,7 @@ class Store:
                     good = _is_json(line)
                 if not good and last and following is None:
                     break
-                if not good:
+                if match is None or not good:
                     raise UserError(
                         f"{path}:{count + 1}: not a record of the store; remove the line (its row "
                         "is asked for again)"
@@ -272,7 +279,7 @@ class Store:
             if shard == len(self._shards):  # not yet written
                 content = b"".join(self._waiting)
             else:
-                content = self._cached.pop(shard, None) or self._shards[shard].read_bytes()
+                content = self._cached.pop(shard, b"") or self._shards[shard].read_bytes()
                 self._cached[shard] = content
                 if len(self._cached) > _OBJECTS:
                     del self._cached[next(iter(self._cached))]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from distill.common.terminal import printable
 
 
-def text(result: dict[str, object]) -> str:
+def text(result: dict[str, Any]) -> str:
     """The result for people."""
     mode = result["mode"]
     if mode == "simulated":
@@ -36,7 +37,7 @@ def text(result: dict[str, object]) -> str:
     return _summary(result)
 
 
-def _summary(result: dict[str, object]) -> str:
+def _summary(result: dict[str, Any]) -> str:
     lines = [
         f"{result['output'] or result['store']}: {result['rows']:,} rows, {result['answered']:,} "
         f"answered, {result['failed']:,} failed, {result['pending']:,} not asked"

@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from etils import epath
 
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 DATASETS = (*KINDS, "tickets", "jsonl")
 
 
+class Built(TypedDict):
+    """What `build_dataset` gives."""
+
+    dataset: str
+    tfds_name: str
+    tfds_data_dir: str
+    path: str
+    was_there: bool
+    splits: dict[str, int]
+    data_digest: str
+
+
 def build_dataset(
     dataset: str,
     data_dir: epath.PathLike,
@@ -28,7 +40,7 @@ def build_dataset(
     teacher: str = "palm",
     name: str = "default",
     tickets: Mapping[str, object] | None = None,
-) -> dict[str, object]:
+) -> Built:
     """Builds a data set with TFDS, or finds that it is there, made from the same source.
 
     Args:

@@ -13,11 +13,9 @@ another. Class labels become their names, and a class label of -1 becomes None.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill.data.examples import Example
 from distill.errors import UserError, unknown
@@ -149,14 +147,18 @@ class _Leaf:
     lists: int
 
 
-def _leaves(feature: object, tensors: object, path: str = "") -> Iterator[tuple[str, _Leaf]]:
+def _leaves(feature: object, tensors: Any, path: str = "") -> Iterator[tuple[str, _Leaf]]:
     """Features within a feature by their path; `tensors` holds their shapes."""
-    inner = getattr(feature, "feature", feature)  # of a Sequence
+    inner: Any = getattr(feature, "feature", feature)  # of a Sequence
     if isinstance(tensors, Mapping):
         for name in tensors:
             yield from _leaves(inner[name], tensors[name], f"{path}/{name}" if path else name)
     else:
         yield path, _Leaf(getattr(inner, "names", None), len(tensors.shape))
+
+
+# A text, None for no class label, or a list of these.
+_Text = str | None | list["_Text"]
 
 
 class _Mapper:
@@ -224,12 +226,14 @@ class _Mapper:
         values.setdefault("id", where)
         return Example.from_dict(values, f"TFDS row {where}")
 
-    def _text(self, record: Mapping[str, object], path: str) -> str | list[str] | None:
-        value = functools.reduce(operator.getitem, path.split("/"), record)
+    def _text(self, record: Mapping[str, object], path: str) -> _Text:
+        value: Any = record
+        for name in path.split("/"):
+            value = value[name]
         return _to_text(value, self._features[path].names)
 
 
-def _to_text(value: object, names: Sequence[str] | None) -> str | list[str] | None:
+def _to_text(value: Any, names: Sequence[str] | None) -> _Text:
     """A value as text, lists item by item; names of class labels, None for no label."""
     if getattr(value, "ndim", 0):
         return [_to_text(item, names) for item in value]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from distill.common.flags import check_bounds, flag
@@ -33,7 +34,7 @@ class TicketFlags:
 
         return generator.generate(self.policy, self.rows, self.seed, split)
 
-    def annotate(self, rows: list[Example]) -> list[Example]:
+    def annotate(self, rows: Sequence[Example]) -> list[Example]:
         """The tickets with what the simulated teacher says about them."""
         from distill.tickets import teacher
 

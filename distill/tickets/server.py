@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 from distill.data.examples import Example
 from distill.errors import UserError
@@ -206,10 +207,11 @@ class _Connection(asyncio.Protocol):
     """One connection: requests one after the other."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint, self.buffer, self.task = endpoint, b"", None
+        self.endpoint, self.buffer = endpoint, b""
+        self.task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # a server's can be written to
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.task:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from distill.training.run_folder import NOT_FINITE, MetricsLog
 from distill.training.trainer import Trainer
 
 UNREPORTED = "unreported.json"
+Metrics = Mapping[str, jax.Array | np.ndarray]  # of a step, by name
 
 
 class MetricAccumulator:
@@ -34,7 +35,7 @@ class MetricAccumulator:
         folder: epath.Path,
     ) -> None:
         self._trainer, self._log, self._folder = trainer, metrics_log, folder
-        self._metrics: list[dict[str, jax.Array]] = _read_unreported(folder).get(str(start), [])
+        self._metrics: list[Metrics] = [*_read_unreported(folder).get(str(start), [])]
         self._schedule = make_schedule(trainer.config.optimizer)
         self._mark, self._fetched = (start, time.monotonic()), start
         self._bar = Progress(
@@ -47,7 +48,7 @@ class MetricAccumulator:
             count=self._steps_done,
         )
 
-    def add(self, metrics: dict[str, jax.Array]) -> None:
+    def add(self, metrics: Metrics) -> None:
         """Keeps a step's metrics without waiting for them."""
         self._metrics.append(metrics)
 
@@ -62,7 +63,7 @@ class MetricAccumulator:
         Raises:
           UserError: a loss that is not finite.
         """
-        fetched = jax.device_get(self._metrics)
+        fetched: list[dict[str, np.ndarray]] = jax.device_get(self._metrics)
         self._fetched, self._metrics = step, []
         for step_of_metrics, metrics in enumerate(fetched, step - len(fetched) + 1):
             if not np.isfinite(metrics["loss"]):
@@ -71,7 +72,7 @@ class MetricAccumulator:
         losses_K = np.mean([m["losses"] for m in fetched], axis=0)
         means = {f"loss_{task}": float(v) for task, v in zip(tasks, losses_K, strict=True)}
         means |= {k: float(np.mean([m[k] for m in fetched])) for k in ("loss", "grad_norm")}
-        means["learning_rate"] = float(self._schedule(step - 1))
+        means["learning_rate"] = float(np.asarray(self._schedule(step - 1)))
         before, previous_time = self._mark
         self._mark = (step, time.monotonic())
         speed = (step - before) / max(self._mark[1] - previous_time, 1e-9)
@@ -102,7 +103,7 @@ class MetricAccumulator:
     def _steps_done(self) -> int:
         """Steps that the devices have finished."""
         losses = [metrics["loss"] for metrics in [*self._metrics]]
-        return self._fetched + sum(isinstance(n, jax.Array) and n.is_ready() for n in losses)
+        return self._fetched + sum(isinstance(n, jax.Array) and _is_ready(n) for n in losses)
 
     def __enter__(self) -> MetricAccumulator:
         return self
@@ -110,7 +111,7 @@ class MetricAccumulator:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def _stop(self, step: int, metrics: dict[str, np.ndarray]) -> None:
+    def _stop(self, step: int, metrics: Mapping[str, np.ndarray]) -> None:
         """Writes what explains a loss that is not finite, and ends the run."""
         tasks = self._trainer.config.data.tasks
         rows = self._trainer.cache.rows["train"]
@@ -129,7 +130,12 @@ class MetricAccumulator:
         )
 
 
-def _to_json(value: np.ndarray) -> dict[str, object]:
+def _is_ready(array: jax.Array) -> bool:
+    """Whether the devices have computed it; jax's types do not declare the method."""
+    return bool(getattr(array, "is_ready")())  # noqa: B009
+
+
+def _to_json(value: np.ndarray | jax.Array) -> dict[str, object]:
     array = np.asarray(value)
     return {"dtype": array.dtype.name, "value": array.tolist()}
 

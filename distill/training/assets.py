@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
@@ -103,9 +103,10 @@ def write(folder: epath.Path, assets: Assets) -> None:
     Raises:
       UserError: the folder holds other assets.
     """
+    vocabulary = {"kind": assets.kind}
     described = {
         "format": FORMAT,
-        "vocabulary": {"kind": assets.kind},
+        "vocabulary": vocabulary,
         "labels": list(assets.labels),
         "answer_rule": assets.rule,
         "eos_mark": assets.eos_mark,
@@ -115,7 +116,7 @@ def write(folder: epath.Path, assets: Assets) -> None:
         path = folder / VOCABULARY / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, assets.content())
-        described["vocabulary"]["sha256"] = sha256(path)
+        vocabulary["sha256"] = sha256(path)
     write_json(folder / STUDENT, described)
 
 
@@ -171,7 +172,7 @@ def read(folder: epath.PathLike) -> Assets:
         raise UserError(
             f"{file} is damaged: its digest is not the one in {path}; copy the run folder again"
         )
-    words = ()
+    words: tuple[str, ...] = ()
     if kind == "words":
         try:
             words = tuple(file.read_bytes().decode("utf-8").split())
@@ -180,10 +181,10 @@ def read(folder: epath.PathLike) -> Assets:
     return Assets(kind, str(file), words, labels, rule, mark, form)
 
 
-def _parse(path: epath.Path) -> dict:
+def _parse(path: epath.Path) -> dict[str, Any]:
     """The content of student.json, once its form is known to be right."""
     try:
-        described = parse_json(path.read_bytes())
+        described: dict[str, Any] = parse_json(path.read_bytes())
         sound = (
             described["format"] == FORMAT
             and described["vocabulary"]["kind"] in VOCABULARIES

@@ -7,6 +7,7 @@ import json
 import math
 import types
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -75,7 +76,8 @@ class SavedCheckpoints:
         Raises:
           UserError: no checkpoint, none that is intact, or one of another size.
         """
-        steps, damaged = self._steps(), {}
+        steps = self._steps()
+        damaged: dict[int, str] = {}
         if not steps:
             raise UserError(f"no checkpoint in {self._folder}: train this run first")
         while steps:
@@ -138,7 +140,8 @@ class SavedCheckpoints:
         try:
             with ocp.StandardCheckpointer() as checkpointer:
                 self._check_shapes(step, checkpointer.metadata(path).item_metadata, template)
-                return checkpointer.restore(path, template)
+                state: TrainState = checkpointer.restore(path, template)
+                return state
         except _UNREADABLE as error:
             if isinstance(error, PermissionError):
                 raise UserError(f"{error.filename or path} cannot be read: {error.strerror}") from (
@@ -162,7 +165,7 @@ class SavedCheckpoints:
         )
 
     def _check_shapes(self, step: int, saved: object, template: TrainState) -> None:
-        tree = getattr(saved, "tree", saved)
+        tree: Any = getattr(saved, "tree", saved)
         saved_shapes = _shapes(tree["params"] if isinstance(tree, dict) else tree.params)
         expected_shapes = _shapes(template.params)
         for name in sorted(saved_shapes.keys() | expected_shapes.keys()):
@@ -219,8 +222,9 @@ class Checkpoints(SavedCheckpoints):
         self._manager = ocp.CheckpointManager(
             self._folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
         )
-        past = self.best_step
-        past = -1.0 if past is None else self._accuracy(past)
+        step = self.best_step
+        past = None if step is None else self._accuracy(step)
+        past = -1.0 if past is None else past
         self._best = hosts.broadcast_from_host0(past) if best else None
 
     def __enter__(self) -> Checkpoints:

@@ -26,6 +26,7 @@ from distill.config.student import T5Config
 from distill.config.weighting import token_weight
 from distill.data import packing
 from distill.data.cache import TokenCache
+from distill.student.network import Params
 from distill.student.params import init_params
 from distill.training.step import loss_fn
 
@@ -85,19 +86,27 @@ def measure(
     count = len(batches["decoder_task_ids"])
     squares, means = sums["squares"], sums["means"]
     products = [(s - count * m) / (count - 1) for s, m in zip(squares, means, strict=True)]
-    unbiased = tuple(float(m - p / count) for m, p in zip(means, products, strict=True))
-    return Moments((float(products[0]), float(products[1])), float(products[2]), tuple(unbiased))
+    label, rationale, both = (float(m - p / count) for m, p in zip(means, products, strict=True))
+    variances = float(products[0]), float(products[1])
+    return Moments(variances, float(products[2]), (label, rationale, both))
+
+
+Sums = tuple[jax.Array, tuple[Params, Params]]  # of products, and of the two gradients
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _sums(params: dict, batches: Mapping[str, jax.Array], config: T5Config) -> dict[str, jax.Array]:
+def _sums(
+    params: Params, batches: Mapping[str, jax.Array], config: T5Config
+) -> dict[str, jax.Array]:
     """Over pairs: sums of |g_l|^2, |g_r|^2, g_l . g_r; and the same of the mean gradients."""
     key = jax.random.key(0)
 
-    def gradient(batch: Mapping[str, jax.Array]) -> dict:
-        return jax.grad(loss_fn, has_aux=True)(params, batch, key, config, (1.0, 1.0), 1.0)[0]
+    def gradient(batch: Mapping[str, jax.Array]) -> Params:
+        gradients: Params
+        gradients, _ = jax.grad(loss_fn, has_aux=True)(params, batch, key, config, (1.0, 1.0), 1.0)
+        return gradients
 
-    def add(total: tuple, pair: Mapping[str, jax.Array]) -> tuple[tuple, None]:
+    def add(total: Sums, pair: Mapping[str, jax.Array]) -> tuple[Sums, None]:
         label, rationale = (gradient({k: v[t : t + 1] for k, v in pair.items()}) for t in (0, 1))
         products = _products(label, rationale)
         summed = jax.tree.map(jnp.add, total[1], (label, rationale))
@@ -109,9 +118,10 @@ def _sums(params: dict, batches: Mapping[str, jax.Array], config: T5Config) -> d
     return {"squares": squares, "means": _products(*summed) / count**2}
 
 
-def _products(label: dict, rationale: dict) -> jax.Array:
-    def dot(a: dict, b: dict) -> jax.Array:
-        return sum(jnp.vdot(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
+def _products(label: Params, rationale: Params) -> jax.Array:
+    def dot(a: Params, b: Params) -> jax.Array:
+        pairs = zip(*map(jax.tree.leaves, (a, b)), strict=True)
+        return jnp.asarray(sum(jnp.vdot(x, y) for x, y in pairs))
 
     return jnp.stack([dot(label, label), dot(rationale, rationale), dot(label, rationale)])
 

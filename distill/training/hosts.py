@@ -44,7 +44,7 @@ def connect(
     is_given = [value is not None for value in (coordinator_address, num_processes, process_id)]
     if any(is_given) and not all(is_given):
         raise UserError(f"{_GIVEN} belong together: give all three, or none to let jax find them")
-    if process_id is not None and not 0 <= process_id < num_processes:
+    if process_id is not None and num_processes is not None and not 0 <= process_id < num_processes:
         raise UserError(
             f"got --process_id={process_id}, expected 0 to {num_processes - 1} (--num_processes="
             f"{num_processes})"
@@ -111,7 +111,8 @@ def broadcast_from_host0(answer: float) -> float:
 
     What decides whether all write a checkpoint is not read by each from a disk that may be late.
     """
-    return _gather(np.asarray(answer))[0].item()
+    first: float = _gather(np.asarray(answer))[0].item()
+    return first
 
 
 def check_same_on_hosts(values: Mapping[str, str]) -> None:

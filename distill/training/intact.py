@@ -26,7 +26,7 @@ _WITHOUT_DIGESTS = ("_CHECKPOINT_METADATA", "default/_METADATA")
 _LATER = {DIGESTS, "_CHECKPOINT_METADATA", "commit_success.txt"}
 
 
-class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
+class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):  # type: ignore[misc]  # no types
     """The scratch folder of a checkpoint, which gets its digests before it is renamed."""
 
     async def finalize(self) -> None:

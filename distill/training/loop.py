@@ -12,6 +12,7 @@ from etils import epath
 from distill.common.progress import Stage, format_duration
 from distill.config.train import TrainConfig
 from distill.errors import Stopped
+from distill.student.network import Params
 from distill.training import hosts
 from distill.training import mesh as meshes
 from distill.training.accumulator import MetricAccumulator
@@ -28,7 +29,7 @@ TIMED_STEPS = 20  # that an estimate is made from, unless they take more than a 
 
 def fit(
     trainer: Trainer,
-    validate: Callable[[dict], float],
+    validate: Callable[[Params], float],
     folder: epath.Path,
     progress: Callable[[str], None],
     profile: bool = False,
@@ -61,7 +62,7 @@ def fit(
         stop.held(),
         contextlib.ExitStack() as stack,
     ):
-        state = _first_state(trainer, checkpoints, progress)
+        state: TrainState = _first_state(trainer, checkpoints, progress)
         start = int(state.step)
         metrics_log = MetricsLog(folder, start, progress, writes=hosts.is_host0())
         profiler = _Profiler(folder / "profile", start) if profile else None
@@ -92,11 +93,12 @@ def fit(
                 progress(f"step {step}: validation accuracy {accuracy:.3f}")
             if step % train.save_period == 0 or last or checkpoints.is_best(accuracy):
                 checkpoints.save(state, accuracy)
-            if stop.ask(step) is not None and not last:
+            signal_number = stop.ask(step)
+            if signal_number is not None and not last:
                 window.keep(step, checkpoints.all_steps)
                 checkpoints.save_now(state, accuracy)
                 metrics_log.close()
-                raise Stopped(stop.number, f"step {step} is saved")
+                raise Stopped(signal_number, f"step {step} is saved")
         metrics_log.close()
         if profiler:
             profiler.close()
@@ -111,7 +113,7 @@ def _first_state(
     What a killed run left is deleted once a checkpoint has been read, not before.
     """
     with Stage("making the first parameters"):
-        state = jax.block_until_ready(trainer.init())
+        state: TrainState = jax.block_until_ready(trainer.init())
     if checkpoints.latest_step is not None:
         with Stage("reading the newest checkpoint"):
             state = checkpoints.restore(state)

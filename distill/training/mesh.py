@@ -16,14 +16,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from distill.config.student import T5Config
 from distill.errors import UserError
+from distill.student.network import Params
 from distill.student.params import param_specs
 
 AXES = ("data", "model")
@@ -62,16 +64,17 @@ def make_mesh(model_parallel: int, devices: Sequence[jax.Device] | None = None) 
     Raises:
       UserError: a number of model-parallel devices that does not divide all devices.
     """
-    devices = np.asarray(devices or jax.devices())
-    if devices.size % model_parallel:
+    grid = np.asarray(devices or jax.devices())
+    if grid.size % model_parallel:
         raise UserError(
-            f"got MODEL_PARALLEL = {model_parallel}, expected a divisor of the {devices.size} "
-            "devices"
+            f"got MODEL_PARALLEL = {model_parallel}, expected a divisor of the {grid.size} devices"
         )
-    return Mesh(devices.reshape(-1, model_parallel), AXES)
+    return Mesh(grid.reshape(-1, model_parallel), AXES)
 
 
-def param_shardings(config: T5Config, mesh: Mesh, parameter_sharding: str = "replicated") -> dict:
+def param_shardings(
+    config: T5Config, mesh: Mesh | AbstractMesh, parameter_sharding: str = "replicated"
+) -> Params:
     """A NamedSharding for each parameter of the student.
 
     Raises:
@@ -91,10 +94,12 @@ def param_shardings(config: T5Config, mesh: Mesh, parameter_sharding: str = "rep
                 f"got {setting} = {mesh.shape[axis]}, expected a divisor of {macro} = {size}"
             )
     specs = _specs(dataclasses.replace(config, remat="none"))
-    return nn.logical_to_mesh_sharding(specs, mesh, axis_rules(parameter_sharding))
+    any_mesh: Any = mesh  # flax declares that it takes none that is abstract
+    shardings: Params = nn.logical_to_mesh_sharding(specs, any_mesh, axis_rules(parameter_sharding))
+    return shardings
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The same value on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
@@ -121,7 +126,7 @@ def rows_sharding(mesh: Mesh, rows: int) -> NamedSharding:
     return batch_sharding(mesh) if rows % mesh.shape["data"] == 0 else replicated(mesh)
 
 
-def shard_like_params(params: dict, rows: np.ndarray) -> np.ndarray | jax.Array:
+def shard_like_params(params: Params, rows: np.ndarray) -> np.ndarray | jax.Array:
     """Rows [B, ...] on the devices of the parameters that they are decoded with.
 
     Of parameters on one device, or that are no arrays of a mesh, the rows themselves.
@@ -139,4 +144,5 @@ def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
         return np.asarray(array)
     from jax.experimental.multihost_utils import process_allgather
 
-    return process_allgather(array, tiled=True)
+    whole: np.ndarray = process_allgather(array, tiled=True)
+    return whole

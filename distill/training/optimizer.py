@@ -17,7 +17,7 @@ takes the share rate * WEIGHT_DECAY off every parameter; T5's own is 0.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill.config.optimizer import OptimizerConfig
 
@@ -98,7 +98,7 @@ def layer_by_layer(rule: optax.GradientTransformation) -> optax.GradientTransfor
     from distill.student.blocks import LAYERS_AXIS
     from distill.student.params import STACKS, stack_of
 
-    def axes(stack: str, params: object, state: object) -> tuple:
+    def axes(stack: str, params: optax.Params, state: optax.OptState) -> tuple[Any, Any]:
         """For vmap: the axis of each leaf of params and state, None outside of the stack."""
         of_params = jax.tree_util.tree_map_with_path(
             lambda path, _: LAYERS_AXIS if stack_of(path) == stack else 0, params
@@ -107,26 +107,33 @@ def layer_by_layer(rule: optax.GradientTransformation) -> optax.GradientTransfor
             rule, lambda _, axis: axis, state, of_params, transform_non_params=lambda _: 0
         )
         # 0 stands for None, which would not be a leaf.
-        return jax.tree.map(lambda axis: axis or None, (of_params, of_state))
+        or_none = jax.tree.map(lambda axis: axis or None, (of_params, of_state))
+        return or_none[0], or_none[1]
 
-    def stacks(params: object) -> list[str]:
+    def stacks(params: optax.Params) -> list[str]:
         leaves = jax.tree_util.tree_flatten_with_path(params)[0]
         return [stack for stack in STACKS if any(stack_of(path) == stack for path, _ in leaves)]
 
-    def init(params: object) -> object:
+    def init(params: optax.Params) -> optax.OptState:
+        function: Any
         function, state = rule.init, jax.eval_shape(rule.init, params)
         for stack in stacks(params):
             of_params, of_state = axes(stack, params, state)
             function = jax.vmap(function, in_axes=(of_params,), out_axes=of_state)
-        return function(params)
+        new_state: optax.OptState = function(params)
+        return new_state
 
-    def update(updates: object, state: object, params: object) -> tuple:
-        function = rule.update
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        assert params is not None  # the steps of Adafactor depend on them
+        function: Any = rule.update
         for stack in stacks(params):
             of_params, of_state = axes(stack, params, state)
             inputs, outputs = (of_params, of_state, of_params), (of_params, of_state)
             function = jax.vmap(function, in_axes=inputs, out_axes=outputs)
-        return function(updates, state, params)
+        new_updates, new_state = function(updates, state, params)
+        return new_updates, new_state
 
     return optax.GradientTransformation(init, update)
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,7 +17,10 @@ from distill.config.run import RunConfig
 from distill.config.student import T5Config
 from distill.training import mesh as meshes
 from distill.training.optimizer import make_optimizer
-from distill.training.step import TrainState, init_state, make_train_step
+from distill.training.step import TrainState, TrainStep, init_state, make_train_step
+
+# A TrainState that has a NamedSharding in place of each array.
+Shardings = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Program:
     mesh: jax.sharding.Mesh
     rules: tuple[tuple[str, str | None], ...]
     shapes: TrainState
-    shardings: TrainState
-    train_step: Callable
+    shardings: Shardings
+    train_step: TrainStep
     init: Callable[[], TrainState]
 
     @contextlib.contextmanager
@@ -52,7 +56,8 @@ class Program:
 
 @functools.lru_cache(maxsize=4)
 def _state_shapes(student: T5Config, optimizer: OptimizerConfig) -> TrainState:
-    return jax.eval_shape(lambda: init_state(student, make_optimizer(optimizer), 0))
+    shapes: TrainState = jax.eval_shape(lambda: init_state(student, make_optimizer(optimizer), 0))
+    return shapes
 
 
 def state_shapes(student: T5Config, optimizer: OptimizerConfig) -> TrainState:
@@ -61,8 +66,11 @@ def state_shapes(student: T5Config, optimizer: OptimizerConfig) -> TrainState:
 
 
 def state_shardings(
-    student: T5Config, optimizer: OptimizerConfig, sharding: str, mesh: jax.sharding.Mesh
-) -> TrainState:
+    student: T5Config,
+    optimizer: OptimizerConfig,
+    sharding: str,
+    mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh,
+) -> Shardings:
     """Where the state lies on a mesh, which may be abstract, with a PARAMETER_SHARDING.
 
     Moments of their parameter's shape lie where it lies; Adafactor's rows and columns, which
@@ -84,7 +92,8 @@ def state_shardings(
         params,
         transform_non_params=lambda _: replicated,
     )
-    return TrainState(replicated, params, opt_state, replicated)
+    make_tree: Callable[..., Shardings] = TrainState
+    return make_tree(replicated, params, opt_state, replicated)
 
 
 def make_program(config: RunConfig, mesh: jax.sharding.Mesh) -> Program:

@@ -9,6 +9,7 @@ import pathlib
 import platform
 import subprocess
 from collections.abc import Mapping
+from typing import Any
 
 from etils import epath
 
@@ -17,9 +18,11 @@ from distill.common.atomic import write_json, write_text
 from distill.common.text_files import parse_json
 from distill.config.resolve import Resolved
 from distill.data.cache import TokenCache
+from distill.data.cache_meta import CacheMeta
 from distill.data.data_line import summarize_data
 from distill.data.datasets import SPLITS
 from distill.errors import UserError
+from distill.training.records import Results, RunDescription
 from distill.training.run_folder import CARD, METRICS, RUN
 
 _T5X = "t5x"  # T5X's own folder
@@ -49,7 +52,7 @@ def t5x_commit() -> str | None:
         return None
     try:
         record = importlib.metadata.distribution("t5x").read_text("direct_url.json")
-        return json.loads(record or "{}")["vcs_info"]["commit_id"]
+        return str(json.loads(record or "{}")["vcs_info"]["commit_id"])
     except (importlib.metadata.PackageNotFoundError, KeyError):
         return _commit_of(pathlib.Path(spec.origin).resolve().parents[1])
 
@@ -71,9 +74,7 @@ def _commit_of(root: pathlib.Path) -> str | None:
     return commit.strip() + ("+changes" if changes.strip() else "")
 
 
-def describe_run(
-    resolved: Resolved, cache: TokenCache, steps_per_epoch: float
-) -> dict[str, object]:
+def describe_run(resolved: Resolved, cache: TokenCache, steps_per_epoch: float) -> RunDescription:
     """What run.json holds.
 
     Args:
@@ -98,7 +99,7 @@ def describe_run(
         "spec_digest": config.data.digest(),
         "rows": dict(cache.meta["rows"]),
         "row_digests": dict(cache.meta["row_digests"]),
-        "counts": dict(cache.meta["counts"]),
+        "counts": cache.meta["counts"],
         "tasks": dict(cache.meta["tasks"]),
         "data": summarize_data(config.data, cache.meta),
         "steps_per_epoch": steps_per_epoch,
@@ -108,7 +109,7 @@ def describe_run(
     }
 
 
-def write_run(folder: epath.Path, described: Mapping[str, object]) -> None:
+def write_run(folder: epath.Path, described: RunDescription) -> None:
     """Writes run.json, once: a run that is resumed keeps what it began with."""
     if not (folder / RUN).exists():
         write_json(folder / RUN, described)
@@ -139,7 +140,7 @@ def check_files(folder: epath.PathLike, digests: Mapping[str, str]) -> None:
             )
 
 
-def check_rows(folder: epath.PathLike, meta: Mapping[str, object]) -> None:
+def check_rows(folder: epath.PathLike, meta: CacheMeta) -> None:
     """Refuses rows that are not those a run was trained on, as after a change of their reader.
 
     Args:
@@ -180,7 +181,7 @@ def check_bindings(folder: epath.PathLike, resolved: Resolved) -> None:
         )
 
 
-def _read_run(folder: epath.PathLike) -> dict:
+def _read_run(folder: epath.PathLike) -> dict[str, Any]:
     """What run.json holds; {} without one.
 
     Raises:
@@ -197,7 +198,7 @@ def _read_run(folder: epath.PathLike) -> dict:
                 )
         return {}
     try:
-        run = parse_json(path.read_bytes())
+        run: dict[str, Any] = parse_json(path.read_bytes())
         texts = (*run["files"].items(), *run["row_digests"].items(), *run["bindings"].items())
         sound = all(isinstance(text, str) for pair in texts for text in pair)
         sound &= run["row_digests"].keys() == run["rows"].keys() == set(SPLITS)
@@ -217,9 +218,7 @@ def _changed(folder: epath.PathLike, change: str) -> UserError:
     )
 
 
-def write_card(
-    folder: epath.Path, described: Mapping[str, object], results: Mapping[str, object]
-) -> None:
+def write_card(folder: epath.Path, described: RunDescription, results: Results) -> None:
     """Writes MODEL_CARD.md: what the student is, its score, and what it is not for.
 
     Args:
@@ -228,7 +227,7 @@ def write_card(
       results: as in results.json.
     """
     accuracy, rows = "not scored: no test rows with gold labels", described["rows"]
-    if results["accuracy"] is not None:
+    if results["accuracy"] is not None and results["interval"] is not None:
         low, high = results["interval"]
         accuracy = (
             f"{results['accuracy']:.3f}, 95% interval [{low:.3f}, {high:.3f}], "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 
 _CLOSED = "Event loop is closed"  # what asyncio says
 
@@ -33,7 +34,7 @@ def _says_something_new(record: logging.LogRecord) -> bool:
     return not record.exc_info and not any(text in str(record.msg) for text in usual)
 
 
-_earlier_hooks: list = []
+_earlier_hooks: list[Callable[[sys.UnraisableHookArgs], object]] = []
 
 
 def _report(unraisable: sys.UnraisableHookArgs) -> None:

@@ -54,7 +54,7 @@ class StopRequest:
 
     def ask(self, step: int) -> int | None:
         """The signal to stop for after this step; None to go on. All hosts ask after each step."""
-        if jax.distributed.is_initialized() and jax.config.jax_enable_preemption_service:
+        if jax.distributed.is_initialized() and _has_preemption_service():
             from jax.experimental.multihost_utils import reached_preemption_sync_point
 
             if reached_preemption_sync_point(step):
@@ -67,6 +67,11 @@ class StopRequest:
         self.number = number
         if not self._holds:
             raise Stopped(number)
+
+
+def _has_preemption_service() -> bool:
+    # jax declares its settings at run time, where type checkers do not see them.
+    return bool(jax.config.jax_enable_preemption_service)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.struct
 import jax
@@ -11,8 +12,11 @@ import optax
 
 from distill.config.student import T5Config
 from distill.student.losses import combined_loss, task_losses
-from distill.student.network import T5
+from distill.student.network import Params, apply_student
 from distill.student.params import init_params
+
+# (params, batch, dropout key, *settings of the loss) -> ((loss, losses_K), gradients)
+Gradient = Callable[..., Any]
 
 
 @flax.struct.dataclass
@@ -27,9 +31,12 @@ class TrainState:
     """
 
     step: jax.Array
-    params: dict
+    params: Params
     opt_state: optax.OptState
     dropout_key: jax.Array
+
+
+TrainStep = Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def init_state(
@@ -47,7 +54,7 @@ def init_state(
 
 
 def loss_fn(
-    params: dict,
+    params: Params,
     batch: Mapping[str, jax.Array],
     dropout_key: jax.Array,
     config: T5Config,
@@ -66,8 +73,9 @@ def loss_fn(
       divisor: constant that sums over tokens are divided by (rows of a batch).
       z_loss: weight of log(Z)^2 of each target token (`distill.student.losses`).
     """
-    logits_BxTxV = T5(config).apply(
-        {"params": params},
+    logits_BxTxV = apply_student(
+        config,
+        params,
         batch,
         deterministic=config.dropout_rate == 0,
         rngs={"dropout": dropout_key},
@@ -76,7 +84,7 @@ def loss_fn(
     return combined_loss(losses_K, jnp.asarray(task_weights)), losses_K
 
 
-def accumulated(gradient: Callable, microbatches: int) -> Callable:
+def accumulated(gradient: Gradient, microbatches: int) -> Gradient:
     """The same value and gradient, computed in parts, one after the other.
 
     The divisor of the loss is constant, so the sum over the parts is the whole: with
@@ -91,14 +99,14 @@ def accumulated(gradient: Callable, microbatches: int) -> Callable:
     """
 
     def summed(
-        params: dict, batch: Mapping[str, jax.Array], key: jax.Array, *settings: object
-    ) -> tuple:
+        params: Params, batch: Mapping[str, jax.Array], key: jax.Array, *settings: object
+    ) -> Any:
         # Every M-th row: a part then has rows of every device that holds the batch.
         parts = {
             k: v.reshape(-1, microbatches, *v.shape[1:]).swapaxes(0, 1) for k, v in batch.items()
         }
 
-        def add(total: tuple, part: tuple) -> tuple[tuple, None]:
+        def add(total: Any, part: tuple[jax.Array, dict[str, jax.Array]]) -> tuple[Any, None]:
             index, rows = part
             part_result = gradient(params, rows, jax.random.fold_in(key, index), *settings)
             return jax.tree.map(jnp.add, total, part_result), None
@@ -106,7 +114,8 @@ def accumulated(gradient: Callable, microbatches: int) -> Callable:
         rows = {k: v[0] for k, v in parts.items()}
         shapes = jax.eval_shape(lambda: gradient(params, rows, key, *settings))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return jax.lax.scan(add, zeros, (jnp.arange(microbatches), parts))[0]
+        result, _ = jax.lax.scan(add, zeros, (jnp.arange(microbatches), parts))
+        return result
 
     return summed
 
@@ -118,7 +127,7 @@ def make_train_step(
     divisor: float,
     z_loss: float = 0.0,
     microbatches: int = 1,
-) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+) -> TrainStep:
     """A pure `train_step(state, batch) -> (state, metrics)`, ready for jax.jit.
 
     Dropout's masks are a function of (seed, step), so a resumed run draws the same ones.
@@ -127,7 +136,7 @@ def make_train_step(
     its z term.
     """
 
-    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+    gradient: Gradient = jax.value_and_grad(loss_fn, has_aux=True)
     if microbatches > 1:
         gradient = accumulated(gradient, microbatches)
 
@@ -139,7 +148,7 @@ def make_train_step(
             state.params, batch, key, config, task_weights, divisor, z_loss
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, "losses": losses_K, "grad_norm": optax.global_norm(grads)}
         return TrainState(state.step + 1, params, opt_state, state.dropout_key), metrics
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 
@@ -36,7 +37,9 @@ class Trainer:
         """The devices."""
         return self.program.mesh
 
-    def train_step(self, state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+    def train_step(
+        self, state: TrainState, batch: Mapping[str, jax.Array]
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One step: the next state, and metrics."""
         with self.program.context():
             return self.program.train_step(state, batch)
@@ -44,6 +47,11 @@ class Trainer:
     def init(self) -> TrainState:
         """The state before the first step."""
         return self.program.init()
+
+
+def _has_float64() -> bool:
+    # jax declares its settings at run time, where type checkers do not see them.
+    return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
 
 
 def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
@@ -57,7 +65,7 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
             "got CHECKPOINT = 'best', but no row is for validation: raise VALIDATION_FRACTION or "
             "NUM_LABELS, or set CHECKPOINT to 'last'"
         )
-    if config.student.dtype == "float64" and not jax.config.jax_enable_x64:
+    if config.student.dtype == "float64" and not _has_float64():
         raise UserError(
             "got DTYPE = 'float64', expected 'float32' or 'bfloat16': jax has float64 only with "
             "the environment variable JAX_ENABLE_X64=1"

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 from etils import epath
 
@@ -28,12 +29,37 @@ from distill.errors import UserError, unknown
 _RECORD = "fetched.json"
 
 
+class FileRecord(TypedDict):
+    """What is recorded of a file that was fetched."""
+
+    url: str
+    bytes: int
+    sha256: str
+    checked: str
+
+
+class FetchedFile(FileRecord):
+    """The same, and whether it was there before."""
+
+    file: str
+    was_there: bool
+
+
+class Fetched(TypedDict):
+    """What `fetch` gives."""
+
+    output: str
+    raw_dir: str | None
+    vocabulary_path: str | None
+    files: list[FetchedFile]
+
+
 def fetch(
     output: epath.PathLike,
     mirror: str = "",
     digests: Mapping[str, str] | None = None,
     only: Sequence[str] = (),
-) -> dict[str, object]:
+) -> Fetched:
     """Fetches the files that are not there yet, checks each, and unpacks the data.
 
     Each file has to be the known one: the zip by the name git gives its content (or a
@@ -64,7 +90,7 @@ def fetch(
     selected = [source for source in SOURCES if not only or source.file in only]
     write_text(output / "NOTICE.txt", "\n".join(source.notice for source in SOURCES))
     records = _read_records(output)
-    files = []
+    files: list[FetchedFile] = []
     for source in selected:
         print(source.notice, file=sys.stderr)
         url = f"{mirror.rstrip('/')}/{source.file}" if mirror else source.url
@@ -100,14 +126,14 @@ def _one(
     url: str,
     output: epath.Path,
     digest: str | None,
-    records: Mapping[str, dict[str, object]],
-) -> tuple[dict[str, object], bool]:
+    records: Mapping[str, FileRecord],
+) -> tuple[FileRecord, bool]:
     """Record of a file that is right and in place, and whether it was there before."""
     path = output / source.file
     check = functools.partial(_check, source=source, digest=digest)
     was_there = path.exists()
     if was_there:
-        previous = records.get(source.file, {})
+        previous: Mapping[str, Any] = records.get(source.file, {})
         check(path)
         if previous and previous["sha256"] != sha256(path):
             raise UserError(
@@ -122,7 +148,7 @@ def _one(
             "the data yourself and give --raw_dir (and --vocabulary_path) to the other commands"
         )
         download(url, path, check, fix)
-    record = {
+    record: FileRecord = {
         "url": url,
         "bytes": path.stat().length,
         "sha256": sha256(path),
@@ -164,12 +190,12 @@ def _check(path: epath.Path, source: DownloadSource, digest: str | None) -> None
         )
 
 
-def _read_records(output: epath.Path) -> dict[str, dict[str, object]]:
+def _read_records(output: epath.Path) -> dict[str, FileRecord]:
     path = output / _RECORD
     if not path.exists():
         return {}
     try:
-        records = parse_json(path.read_bytes())["files"]
+        records: dict[str, FileRecord] = parse_json(path.read_bytes())["files"]
         if any(not isinstance(record["sha256"], str) for record in records.values()):
             raise TypeError("a sha256 that is no text")
         return records

@@ -47,7 +47,7 @@ def check_t5x_run(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
             f"got MODEL_PARALLEL_SUBMESH = {submesh!r}, expected None or four whole numbers "
             "such as (2, 2, 1, 1)"
         )
-    lines = _check_factor(config, macros["LOSS_NORMALIZING_FACTOR"], macros["PACK"])
+    lines = _check_factor(config, macros["LOSS_NORMALIZING_FACTOR"], bool(macros["PACK"]))
     if config.student.scan_layers:
         lines.append(
             "SCAN_LAYERS is the native engine's: T5X runs the same layers one by one, "
@@ -65,8 +65,8 @@ def _check_factor(config: RunConfig, factor: object, pack: bool) -> list[str]:
         if not 0 < factor < float("inf"):
             raise UserError(f"{got}, expected more than 0; {_OWN_FACTOR}")
         return [f"the loss is divided by {factor}, which scales it: {_OWN_FACTOR}"]
-    if factor not in _FACTORS:
-        raise unknown("divisor", factor, _FACTORS, "macro LOSS_NORMALIZING_FACTOR")
+    if not isinstance(factor, str) or factor not in _FACTORS:
+        raise unknown("divisor", str(factor), _FACTORS, "macro LOSS_NORMALIZING_FACTOR")
     weighting = config.weighting
     if len(config.data.tasks) == 2 and weighting.scheme == "paired_batches":
         raise UserError(

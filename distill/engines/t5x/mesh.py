@@ -74,7 +74,7 @@ def neighbors(count: int, bounds: Sequence[int]) -> tuple[int, int, int, int]:
     rest, sides = count // cores, [1, 1, 1]
     if rest in bounds[:3]:
         sides[list(bounds[:3]).index(rest)] = rest
-        return *sides, cores
+        return sides[0], sides[1], sides[2], cores
     for axis, bound in enumerate(bounds[:3]):
         sides[axis] = math.gcd(rest, bound)
         rest //= sides[axis]
@@ -84,7 +84,7 @@ def neighbors(count: int, bounds: Sequence[int]) -> tuple[int, int, int, int]:
             f"{'x'.join(map(str, bounds[:3]))} chips with {bounds[3]} devices each has; set "
             "MODEL_PARALLEL_SUBMESH = (x, y, z, devices of a chip)"
         )
-    return *sides, cores
+    return sides[0], sides[1], sides[2], cores
 
 
 def parameter_dims(parameter_sharding: str, dims: int) -> int:

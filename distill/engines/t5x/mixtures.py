@@ -272,7 +272,9 @@ def _means(spec: DataSpec) -> Mapping[str, float]:
 
 def _splits(spec: DataSpec) -> datasets.Splits:
     tokens = _open(spec)
-    return datasets.Splits(**tokens.rows, counts=BudgetCounts(**tokens.meta["counts"]))
+    counts = BudgetCounts(**tokens.meta["counts"])
+    rows = tokens.rows
+    return datasets.Splits(rows["train"], rows["validation"], rows["test"], counts)
 
 
 def register_tasks(spec: DataSpec, use_cached: bool) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -33,7 +34,10 @@ def recomputed_layers(remat: str) -> AbstractContextManager[None]:
     inside = False
 
     def interceptor(
-        call: Callable[..., object], args: Sequence, kwargs: Mapping, context: object
+        call: Callable[..., object],
+        args: Sequence,
+        kwargs: Mapping,
+        context: nn.module.InterceptorContext,
     ) -> object:
         nonlocal inside
         is_layer = context.method_name == "__call__" and isinstance(context.module, _LAYERS)
@@ -52,7 +56,7 @@ def _recomputed(
     layer: nn.Module, policy: Callable[..., bool] | None, args: Sequence, kwargs: Mapping
 ) -> jax.Array:
     """Calls a layer under jax.checkpoint; its settings (booleans, None) stay Python's own."""
-    arguments = dict(enumerate(args)) | dict(kwargs)
+    arguments: dict[Any, object] = dict(enumerate(args)) | dict(kwargs)
     arrays = {name: value for name, value in arguments.items() if isinstance(value, jax.Array)}
 
     def run(module: nn.Module, values: Sequence[jax.Array]) -> jax.Array:

@@ -42,6 +42,7 @@ from distill.inference import t5x_run
 from distill.inference.t5x_run import MODEL_DIR, TEST_DIR
 from distill.training import assets as run_assets
 from distill.training import provenance, run_folder
+from distill.training.records import Results
 from distill.training.run_lock import RunLock
 from distill.training.signals import stop_on_signals
 
@@ -62,7 +63,7 @@ _STAGES = {
 
 def train(
     resolved: Resolved, run_dir: epath.PathLike, progress: Callable[[str], None] | None = None
-) -> dict[str, object]:
+) -> Results:
     """Trains a run on stock T5X, or resumes it, and writes its results.
 
     Args:
@@ -103,7 +104,7 @@ def _train(
     progress: Callable[[str], None],
     lines: Sequence[str],
     lock: RunLock,
-) -> dict[str, object]:
+) -> Results:
     from distill.engines import native, results
     from distill.inference.load import make_evaluator
 
@@ -251,7 +252,7 @@ def run_child(
     ):
         try:
             with Stage(f"T5X is at work (its output goes to {log_path})", progress, delay=PERIOD):
-                for line in child.stdout:
+                for line in child.stdout or ():
                     log.write(line)
                     log.flush()
                     tail.append(line)

@@ -53,7 +53,10 @@ def to_tfds_record(example: Example, row: int) -> dict[str, object]:
     }
 
 
-class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class RecordBuilder(
+    tfds.core.GeneratorBasedBuilder,
+    skip_registration=True,  # type: ignore[call-arg]  # TFDS has no types
+):
     """Writes examples, and the digest of what they were made from.
 
     The digest stands in the metadata of the built data. Data that were built from

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 from etils import epath
@@ -36,7 +37,7 @@ class TicketsConfig(tfds.core.BuilderConfig):
     seed: int = 0
 
 
-def config_of(**settings: object) -> str | TicketsConfig:
+def config_of(**settings: Any) -> str | TicketsConfig:
     """What `DistillTickets` takes as `config` for these fields of `TicketsConfig`.
 
     With the default settings it is the policy's name; others stand in the name, so that
@@ -50,7 +51,8 @@ def config_of(**settings: object) -> str | TicketsConfig:
         f"{config.policy}_rows{config.num_rows}_test{config.num_test}_teacher{teacher}"
         f"_seed{config.seed}"
     )
-    return dataclasses.replace(config, name=name)
+    # Mypy does not see the field `name`: TFDS has no types.
+    return dataclasses.replace(config, name=name)  # type: ignore[call-arg]
 
 
 class DistillTickets(RecordBuilder):
