@@ -20,7 +20,7 @@ from distill.commands import (
     preflight,
     train,
 )
-from distill.commands.arguments import shorthands, unknown_flag
+from distill.commands.arguments import check_paths, shorthands, unknown_flag
 from distill.common import internal_errors, terminal
 from distill.common.progress import PERIOD, Stage
 from distill.errors import CheckFailed, Stopped, UserError
@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(given)
-    except KeyboardInterrupt:
-        _say("interrupted")
+    except KeyboardInterrupt as interrupt:
+        _say(str(interrupt) or "interrupted")
         return 130
     except BrokenPipeError:
         # So that Python does not complain once more when it flushes stdout at its end.
@@ -63,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: Sequence[str]) -> int:
     """Reads the arguments and runs the command that they name; see `main`."""
+    for text in given:
+        if "\0" in text:
+            _say(f"got the argument {text!r}, which holds a NUL character: leave it out")
+            return 2
     arguments, overrides = _split_overrides(given)
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
@@ -72,10 +76,11 @@ def _run(given: Sequence[str]) -> int:
     if overrides and not hasattr(options, "engine"):
         _say(f"{options.command} takes no --gin.NAME")
         return 2
-    if getattr(options, "cache_dir", None):
-        os.environ["DISTILL_CACHE_DIR"] = options.cache_dir
     code = 0
     try:
+        check_paths(options)
+        if getattr(options, "cache_dir", None):
+            os.environ["DISTILL_CACHE_DIR"] = options.cache_dir
         options.overrides = [*overrides, *shorthands(options, overrides)]
         with Stage(f"distill {options.command} is at work", delay=PERIOD):
             result = options.run(options)
@@ -88,6 +93,12 @@ def _run(given: Sequence[str]) -> int:
     except Stopped as stopped:
         _say(str(stopped))
         return 128 + stopped.number
+    except Exception as error:
+        reason = _storage_failure(error, given)
+        if reason is None:
+            raise
+        _say(reason)
+        return 2
     if options.json:
         print(terminal.json_line(result))
     elif options.show is not None:
@@ -95,6 +106,13 @@ def _run(given: Sequence[str]) -> int:
             options.show(result)
     sys.stdout.flush()
     return code
+
+
+def _storage_failure(error: Exception, given: Sequence[str]) -> str | None:
+    """What to tell about a file that cannot be read or written; None if that is not what failed."""
+    from distill.common.disk import describe_failure
+
+    return describe_failure(error, [text.rpartition("=")[2].strip("'\"") for text in given])
 
 
 def _say(text: str) -> None:

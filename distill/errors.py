@@ -42,17 +42,23 @@ class Stopped(BaseException):
 
     Attributes:
       number: of the signal; the exit code is 128 more.
-      saved: what was saved for it, "" for nothing.
+      saved_step: the newest step that is saved; None if none is.
     """
 
-    def __init__(self, number: int, saved: str = "") -> None:
-        super().__init__(number, saved)
-        self.number, self.saved = number, saved
+    def __init__(self, number: int, saved_step: int | None = None) -> None:
+        super().__init__(number, saved_step)
+        self.number, self.saved_step = number, saved_step
 
     def __str__(self) -> str:
-        saved = self.saved or "what was saved before stays"
         name = signal.Signals(self.number).name
-        return f"stopped by {name}: {saved}; the same command resumes there"
+        return f"stopped by {name}: {describe_saved(self.saved_step)}"
+
+
+def describe_saved(step: int | None) -> str:
+    """Where a run goes on after its end by a signal: from the step, or with None from the start."""
+    if step is None:
+        return "nothing is saved yet; the same command starts again"
+    return f"step {step} is saved; the same command resumes there"
 
 
 def closest(name: str, names: Iterable[str], count: int = 3) -> list[str]:

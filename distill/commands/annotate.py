@@ -27,7 +27,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.epilog = EPILOG
     add_flags(command, Options)
     command.add_argument("--api_key", "--key", type=_no_key, help=argparse.SUPPRESS)
-    command.set_defaults(run=_run, show=_show)
+    files = ("output", "teacher_row", "batch_write")
+    command.set_defaults(run=_run, show=_show, output_files=files)
 
 
 def _no_key(_: str) -> str:

@@ -6,7 +6,15 @@ import argparse
 import re
 from collections.abc import Sequence
 
+from distill.common.paths import check_output_file, check_path
 from distill.errors import UserError, closest
+
+# Flags of all commands that take a path.
+_PATHS = (
+    *("gin_file", "run_dir", "cache_dir", "raw_dir", "vocabulary_path", "tfds_data_dir", "input"),
+    *("output", "checkpoint", "prompt", "check", "store", "released_dir", "teacher_row", "prices"),
+    *("batch_write", "batch_read"),
+)
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -71,6 +79,21 @@ def add(
             "default $DISTILL_CACHE_DIR or ~/.cache/distill",
         )
     return command
+
+
+def check_paths(options: argparse.Namespace) -> None:
+    """Looks at every path among the options of a command before the command starts.
+
+    Raises:
+      UserError: see `paths.check_path`, `paths.check_output_file`; names the flag.
+    """
+    for name in _PATHS:
+        value = getattr(options, name, None) or ()
+        for path in (value,) if isinstance(value, str) else value:
+            check_path(path, f"--{name}")
+    for name in getattr(options, "output_files", ()):
+        if getattr(options, name, None):
+            check_output_file(getattr(options, name), f"--{name}")
 
 
 def shorthands(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:

@@ -64,7 +64,7 @@ def add(commands: argparse._SubParsersAction) -> None:
             write_json(path, scores)
         return scores
 
-    command.set_defaults(run=run, show=show)
+    command.set_defaults(run=run, show=show, output_files=("output",))
 
 
 def show(scores: Evaluation) -> None:

@@ -68,7 +68,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         default=4096,
         help="rows that are sorted by length and written together",
     )
-    command.set_defaults(run=run, show=show)
+    command.set_defaults(run=run, show=show, output_files=("output",))
 
 
 def run(options: argparse.Namespace) -> Answers | Written:
@@ -85,9 +85,15 @@ def run(options: argparse.Namespace) -> Answers | Written:
     )
     if options.output:
         made_by = {**predictor.made_by, "input": dict(source.described)}
-        written = predictions.write_predictions(
-            options.output, source.rows, source.total, predictor, made_by, options.block_rows
-        )
+        try:
+            written = predictions.write_predictions(
+                options.output, source.rows, source.total, predictor, made_by, options.block_rows
+            )
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(
+                f"interrupted: {options.output} has the answers so far; the same command resumes "
+                "there"
+            ) from interrupt
         for line in predictor.data_lines():
             to_stderr(line)
         return written

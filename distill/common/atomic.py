@@ -21,6 +21,15 @@ def is_local(path: epath.PathLike) -> bool:
     return "://" not in os.fspath(path)
 
 
+def absolute(path: epath.PathLike) -> epath.Path:
+    """The path from the root; one in a bucket is that already.
+
+    `epath.Path.resolve` would take gs://BUCKET for a local folder named `gs:`.
+    """
+    path = epath.Path(path)
+    return path.resolve() if is_local(path) else path
+
+
 @contextlib.contextmanager
 def atomic_path(path: epath.PathLike) -> Iterator[epath.Path]:
     """Gives the name of a scratch file that replaces `path` when the block ends without an error.
@@ -35,6 +44,8 @@ def atomic_path(path: epath.PathLike) -> Iterator[epath.Path]:
       A free name in the folder of `path`; the caller writes and closes that file.
     """
     path = epath.Path(path)
+    if is_local(path) and os.path.isdir(path) and not os.path.islink(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     scratch = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         yield scratch

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 
 from etils import epath
 
+from distill.common.paths import is_bucket
 from distill.errors import UserError
 
 _ERRNOS = (
@@ -27,6 +29,7 @@ _ERRNOS = (
     errno.ENFILE,
     errno.ESTALE,
 )
+_SHOWN = 200  # characters of a reason
 _TEXTS = tuple(os.strerror(number) for number in _ERRNOS)
 
 
@@ -70,3 +73,35 @@ def find_disk_error(error: BaseException | None) -> tuple[str | None, str] | Non
                     return None, text
         error = error.__cause__ or error.__context__
     return None
+
+
+def describe_failure(error: BaseException, given: Iterable[str]) -> str | None:
+    """A message for a failure of the storage that reached the command line.
+
+    Args:
+      error: what was raised.
+      given: values of the command line, among which a path in a bucket may be.
+
+    Returns:
+      The message; None for an error that does not come from the disk or from a bucket.
+    """
+    is_named = isinstance(error, OSError) and error.filename is not None
+    if is_named or (isinstance(error, OSError) and error.errno in (*_ERRNOS, errno.EINVAL)):
+        path = os.fsdecode(error.filename) if is_named else "a file"
+        return f"{path} cannot be read or written: {os.strerror(error.errno)}"
+    places = [text for text in given if is_bucket(text)]
+    if not places or not _is_of_bucket(error):
+        return None
+    reason = str(getattr(error, "message", None) or error).strip().partition("\n")[0]
+    return (
+        f"{' or '.join(places)} cannot be read or written: {reason[:_SHOWN]}; check the name, the "
+        "network and your credentials, or give a local path"
+    )
+
+
+def _is_of_bucket(error: BaseException) -> bool:
+    """Whether an error is of the kinds that TensorFlow, etils and fsspec raise for a bucket."""
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and isinstance(error, tensorflow.errors.OpError):
+        return True
+    return isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is None)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TextIO
 from tqdm import tqdm
 from tqdm.std import EMA  # type: ignore[attr-defined]  # types-tqdm lacks it
 
+from distill.common.native_output import without_notes
 from distill.common.terminal import printable
 
 PERIOD = 4.0  # seconds of silence after which the innermost work speaks
@@ -172,11 +173,14 @@ class Stage:
 
 @contextlib.contextmanager
 def loading_tensorflow() -> Iterator[None]:
-    """A stage around imports that load TensorFlow, which takes seconds the first time."""
+    """A stage around imports that load TensorFlow, which takes seconds the first time.
+
+    Notes that TensorFlow writes then are left out.
+    """
     if "tensorflow" in sys.modules:
         yield
         return
-    with Stage("loading TensorFlow"):
+    with without_notes(), Stage("loading TensorFlow"):
         yield
 
 

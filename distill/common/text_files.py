@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
 
+from distill.common.atomic import is_local
 from distill.errors import UserError, closest
 
 
 def read_bytes(path: epath.Path, fix: str = "") -> bytes:
     """The content of a file (see `check_file`)."""
     check_file(path, fix)
-    return path.read_bytes()
+    with reading(path):
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def reading(path: epath.PathLike) -> Iterator[None]:
+    """Names the file where reading it fails within the block.
+
+    Raises:
+      UserError: the disk, or the file system, does not give the content.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def check_file(path: epath.Path, fix: str = "") -> None:
@@ -47,8 +64,13 @@ def _check_file(path: epath.Path, fix: str) -> None:
         else:
             hint = f"there is no folder {path.parent}"
         raise UserError(f"no file {path}; {hint}. {fix}".strip())
-    with path.open("rb"):
-        pass
+    if is_local(path) and not stat.S_ISREG(os.stat(path).st_mode):
+        raise UserError(
+            f"{path} is a pipe or a device, expected a file, which may be read more than once: "
+            f"save its content to a file first. {fix}".strip()
+        )
+    with path.open("rb") as file:
+        file.read(1)
 
 
 def parse_json(content: bytes | str) -> Any:
@@ -111,7 +133,7 @@ def json_lines(path: epath.Path, fix: str = "") -> Iterator[tuple[int, dict[str,
     """
     check_file(path, fix)
     name = os.fspath(path)
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")

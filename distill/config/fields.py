@@ -15,6 +15,7 @@ from typing import Any
 
 from gin import config_parser
 
+from distill.common.paths import check_path
 from distill.config import files
 from distill.config.data import DataSpec
 from distill.config.optimizer import OptimizerConfig
@@ -95,6 +96,7 @@ def build_run(values: Mapping[str, object]) -> RunConfig:
     """
     # Any: each dataclass checks the types of what a configuration gives it.
     arguments: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}
+    _check_paths(values)
     for binding in bindings():
         if binding.macro in values:
             arguments[binding.part][binding.field] = values[binding.macro]
@@ -113,6 +115,16 @@ def build_run(values: Mapping[str, object]) -> RunConfig:
 def is_path(macro: str) -> bool:
     """Whether a macro holds a path: its name ends in _DIR, _FILE or _PATH."""
     return macro.endswith(("_DIR", "_FILE", "_PATH"))
+
+
+def _check_paths(values: Mapping[str, object]) -> None:
+    options = values.get("DATASET_OPTIONS")
+    settings = dict(values)
+    if isinstance(options, dict):
+        settings |= {str(key).upper(): value for key, value in options.items()}
+    for macro, value in settings.items():
+        if is_path(macro) and isinstance(value, str):
+            check_path(value, macro)
 
 
 class _Delegate(config_parser.ParserDelegate):  # type: ignore[misc]  # gin has no types

@@ -266,6 +266,8 @@ def _check_literal(name: str, value: Any, where: str, depth: int = 0) -> None:
         raise UserError(f"{place}got {name} = {value}, expected a finite number")
     if isinstance(value, str) and not value.isascii() and not _is_utf8(value):
         raise UserError(f"{place}got {name} = {value!r}, which holds half of a surrogate pair")
+    if isinstance(value, str) and "\0" in value:
+        raise UserError(f"{place}got {name} = {value!r}, which holds a NUL character")
     items = value.items() if isinstance(value, dict) else ()
     for item in (*(each for pair in items for each in pair), *_elements(value)):
         _check_literal(name, item, where, depth + 1)

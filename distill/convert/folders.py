@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from distill.common.atomic import absolute
 from distill.common.disk import disk_errors
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
@@ -141,7 +142,7 @@ def native_to_t5x(
     if layout not in t5x_files.LAYOUTS:
         raise unknown("layout", layout, t5x_files.LAYOUTS, "--layout")
     config, state = _read_native(run_dir, best)
-    target = epath.Path(output).resolve() / f"checkpoint_{int(state.step)}"
+    target = absolute(output) / f"checkpoint_{int(state.step)}"
     if target.exists():
         raise UserError(f"{target} is there already: choose another --output")
     tree = to_t5x(int(state.step), state.params, state.opt_state, config.optimizer)

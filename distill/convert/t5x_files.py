@@ -23,7 +23,7 @@ import tensorstore as ts
 from etils import epath
 from flax import serialization, traverse_util
 
-from distill.common.atomic import atomic_directory
+from distill.common.atomic import absolute, atomic_directory
 from distill.errors import UserError
 
 LAYOUTS = ("zarr", "ocdbt")
@@ -45,7 +45,7 @@ def find_checkpoint(checkpoint: epath.PathLike) -> epath.Path:
     Raises:
       UserError: there is none.
     """
-    path = epath.Path(checkpoint).resolve()
+    path = absolute(checkpoint)
     if _is_checkpoint(path):
         return path
     complete = steps(path)
@@ -81,7 +81,7 @@ def read_checkpoint(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) ->
     path = find_checkpoint(checkpoint)
     try:
         tree = _read_ocdbt(path, parts) if (path / _STATE).is_dir() else _read_zarr(path, parts)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
             f"{path} does not read as a T5X checkpoint, or is damaged ({reason}): copy it again, "

@@ -33,6 +33,7 @@ from distill.common.atomic import atomic_directory, is_local
 from distill.common.digests import describe_files, find_damage, sha256, sha256_text
 from distill.common.disk import disk_errors
 from distill.common.progress import Say, Stage, loading_tensorflow, to_stderr
+from distill.common.safe_points import safe_point
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.budget import BudgetCounts
@@ -208,6 +209,7 @@ def _fill(
 
     def rows_of(split: str) -> Iterator[Example]:
         for row in splits[split]:
+            safe_point()
             survey.add(split, row)
             yield dataclasses.replace(row, split=split)
 

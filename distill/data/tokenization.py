@@ -13,6 +13,7 @@ import seqio
 from etils import epath
 
 from distill.common.progress import Progress, Stage
+from distill.common.safe_points import safe_point
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.cache_meta import TaskTokens
@@ -96,6 +97,7 @@ def _write_split(
         )
         for example in _sequences(name, split) if len(rows) else ():
             done = int(example["row"])
+            safe_point()
             for feature, writer in writers.items():
                 ids = example[feature]
                 if counts[feature].add(ids, limits[feature], words.unk_id):

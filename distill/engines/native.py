@@ -29,7 +29,7 @@ from distill.training.checkpoints import SavedCheckpoints
 from distill.training.loop import fit
 from distill.training.records import Results, RunDescription
 from distill.training.run_lock import RunLock
-from distill.training.signals import StopRequest, stop_on_signals
+from distill.training.signals import StopRequest, saying_what_is_saved, stop_on_signals
 from distill.training.trainer import make_trainer
 
 
@@ -54,6 +54,7 @@ def train(
 
     Raises:
       UserError: bad input of any kind, naming it.
+      Stopped: a signal; says what is saved. A KeyboardInterrupt says so too.
     """
     config, folder = resolved.run, epath.Path(run_dir)
     check_devices()
@@ -69,6 +70,7 @@ def train(
     hosts.check_connected()
     progress = hosts.host0_only(progress)
     with (
+        saying_what_is_saved(lambda: SavedCheckpoints(folder).latest_step),
         stop_on_signals() as stop,
         RunLock(folder, writes=hosts.is_host0()) as lock,
         lines_to(progress),
@@ -93,6 +95,7 @@ def _train(
         trainer = make_trainer(config, cache)
     described = provenance.describe_run(resolved, cache, trainer.stream.steps_per_epoch)
     _open(folder, resolved.text, described, assets, lock)
+    stop.check()
     for line in data_lines(config.data, described["data"]):
         progress(line)
     progress(
@@ -106,6 +109,7 @@ def _train(
     with disk_errors(folder, run_folder.RESUMES):
         state = fit(trainer, validate, folder, progress, profile, stop)
     predictions = evaluator.split(state.params, cache, "test")
+    stop.check()
     seconds = time.monotonic() - began
     scores = results.score(config, "native", predictions, int(state.step), seconds)
     if hosts.is_host0():

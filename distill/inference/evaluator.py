@@ -10,6 +10,7 @@ import numpy as np
 
 from distill.common.accuracy import exact_match, wilson_interval
 from distill.common.progress import Progress
+from distill.common.safe_points import safe_point
 from distill.config.data import DataSpec
 from distill.config.student import T5Config
 from distill.data import input_forms
@@ -268,6 +269,7 @@ class Evaluator:
         quick = self._has_compiled and len(order) <= self._batch_size
         with Progress(len(order), description, leave=False, delay=1.0, disable=quick) as bar:
             for start in range(0, len(order), self._batch_size):
+                safe_point()
                 indices = order[start : start + self._batch_size]
                 longest = int(inputs.lengths[indices[0]])
                 length = -(-longest // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE

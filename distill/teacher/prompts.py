@@ -193,6 +193,8 @@ def load_prompt(name: str) -> Prompt:
         fields = tomllib.loads(read_bytes(path).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not TOML ({error})") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: not TOML (lists or tables nested too deeply)") from error
     return _prompt(fields, str(path))
 
 

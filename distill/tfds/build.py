@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from etils import epath
 
+from distill.common.progress import loading_tensorflow
 from distill.data.released.reader import TEACHERS
 from distill.data.released.rows import KINDS
 from distill.errors import UserError, unknown
@@ -67,14 +68,20 @@ def build_dataset(
             raise UserError(f"dataset {dataset} needs --raw_dir, the folder of {needed}")
         if not epath.Path(raw_dir).is_dir():
             raise UserError(f"--raw_dir: there is no folder {raw_dir}")
-    import tensorflow_datasets as tfds
+    with loading_tensorflow():
+        import tensorflow_datasets as tfds
 
     builder = _builder(dataset, str(data_dir), teacher, name, dict(tickets or {}))
     was_there = builder.is_prepared()
     config = tfds.download.DownloadConfig(manual_dir=epath.Path(raw_dir) if raw_dir else None)
     # Nothing is downloaded, but TFDS makes a folder for it; and it prints what it does.
     with tempfile.TemporaryDirectory() as empty, contextlib.redirect_stdout(sys.stderr):
-        builder.download_and_prepare(download_config=config, download_dir=empty)
+        try:
+            builder.download_and_prepare(download_config=config, download_dir=empty)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise UserError(f"--tfds_data_dir={data_dir} is not written: {error}") from error
     return {
         "dataset": dataset,
         "tfds_name": f"{builder.name}/{builder.builder_config.name}:{builder.version}",

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from distill.common.progress import loading_tensorflow
 from distill.data.examples import Example
 from distill.errors import UserError, unknown
 
@@ -104,7 +105,8 @@ def open_tfds(
 
 
 def _builder(name: str, data_dir: str | None, download: bool) -> tfds.core.DatasetBuilder:
-    import tensorflow_datasets as tfds
+    with loading_tensorflow():
+        import tensorflow_datasets as tfds
 
     form = "expected NAME, NAME/CONFIG or NAME/CONFIG:VERSION"
     if not download:

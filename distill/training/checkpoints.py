@@ -9,16 +9,16 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from distill.common.atomic import is_local
+from distill.common.atomic import absolute, is_local
 from distill.common.progress import Say, to_stderr
 from distill.errors import MOST, UserError
 from distill.training import hosts
 from distill.training.intact import SealedPath, find_checkpoint_damage
 from distill.training.quiet import quiet_checkpoint_errors
+from distill.training.shapes import check_same_shapes
 from distill.training.step import TrainState
 
 FOLDER, DAMAGED = "checkpoints", "damaged_checkpoints"
@@ -48,7 +48,7 @@ class SavedCheckpoints:
           run_dir: the run folder.
           say: takes the lines.
         """
-        self._run_dir = epath.Path(run_dir).resolve()
+        self._run_dir = absolute(run_dir)
         self._folder = self._run_dir / FOLDER
         self._say = say
 
@@ -84,11 +84,10 @@ class SavedCheckpoints:
             step = self._best_of(steps) if best else None
             step = max(steps) if step is None else step
             reason = self._damage(step)
-            if damaged and reason is None:
-                self._say_instead(damaged, step)
             if reason is None:
                 state = self._read(step, template)
                 if isinstance(state, TrainState):
+                    self._leave_out(damaged, step)
                     return state
                 reason = state
             damaged[step] = reason
@@ -139,7 +138,8 @@ class SavedCheckpoints:
         path = self._folder / str(step) / _STATE
         try:
             with ocp.StandardCheckpointer() as checkpointer:
-                self._check_shapes(step, checkpointer.metadata(path).item_metadata, template)
+                saved = checkpointer.metadata(path).item_metadata
+                check_same_shapes(saved, template, f"{self._folder}/{step}")
                 state: TrainState = checkpointer.restore(path, template)
                 return state
         except _UNREADABLE as error:
@@ -150,7 +150,8 @@ class SavedCheckpoints:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             return f"it does not read: {lines[0][:200]}"
 
-    def _say_instead(self, damaged: Mapping[int, str], step: int) -> None:
+    def _leave_out(self, damaged: Mapping[int, str], step: int) -> None:
+        """Says which checkpoints are damaged, now that `step` has been read instead."""
         for other, reason in damaged.items():
             self._say(f"checkpoint {other} is damaged ({reason}): using {step}")
 
@@ -163,19 +164,6 @@ class SavedCheckpoints:
             f"{found}, and there is no other: copy the run folder again, or delete {self._folder} "
             "to train this run from its start"
         )
-
-    def _check_shapes(self, step: int, saved: object, template: TrainState) -> None:
-        tree: Any = getattr(saved, "tree", saved)
-        saved_shapes = _shapes(tree["params"] if isinstance(tree, dict) else tree.params)
-        expected_shapes = _shapes(template.params)
-        for name in sorted(saved_shapes.keys() | expected_shapes.keys()):
-            if saved_shapes.get(name) != expected_shapes.get(name):
-                raise UserError(
-                    f"checkpoint {self._folder}/{step} is of another size: {name} is "
-                    f"{saved_shapes.get(name, 'absent')} there, expected "
-                    f"{expected_shapes.get(name, 'absent')}; set the size macros (gin/sizes) and "
-                    "SCAN_LAYERS to those of the checkpoint"
-                )
 
 
 class Checkpoints(SavedCheckpoints):
@@ -217,6 +205,9 @@ class Checkpoints(SavedCheckpoints):
             best_fn=_rank,  # without it Orbax writes no metrics
             create=True,
             enable_async_checkpointing=True,
+            # Else threads of Orbax wait for the folders, which for lack of room may never come: the
+            # process would not end.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             temporary_path_class=SealedPath if is_local(self._folder) else None,
         )
         self._manager = ocp.CheckpointManager(
@@ -280,6 +271,16 @@ class Checkpoints(SavedCheckpoints):
         self.wait()
         return super().restore(template, best)
 
+    def _leave_out(self, damaged: Mapping[int, str], step: int) -> None:
+        """Moves them away: Orbax would take their steps for saved."""
+        if not damaged:
+            return
+        with hosts.barrier("setting damaged checkpoints aside"):
+            if hosts.is_host0() and is_local(self._folder):
+                for other, reason in damaged.items():
+                    self._move_aside(other, reason, f"using {step}")
+        self._manager.reload()
+
     def prune(self) -> None:
         """Deletes what a killed run left: older checkpoints, and one that is half written.
 
@@ -316,14 +317,17 @@ class Checkpoints(SavedCheckpoints):
             if self._is_superseded(step, intact, keep, best):
                 path.rmtree()  # a run was killed while it deleted this one
                 continue
-            aside = self._run_dir / DAMAGED / str(step)
-            aside.parent.mkdir(exist_ok=True)
-            if aside.exists():
-                aside.rmtree()
             is_newest = step > max(intact)
-            path.rename(aside)
             instead = f"using {max(intact)}" if is_newest else "the best of the others counts"
-            self._say(f"checkpoint {step} is damaged ({reason}): moved to {aside}, {instead}")
+            self._move_aside(step, reason, instead)
+
+    def _move_aside(self, step: int, reason: str, instead: str) -> None:
+        aside = self._run_dir / DAMAGED / str(step)
+        aside.parent.mkdir(exist_ok=True)
+        if aside.exists():
+            aside.rmtree()
+        (self._folder / str(step)).rename(aside)
+        self._say(f"checkpoint {step} is damaged ({reason}): moved to {aside}, {instead}")
 
     def _is_superseded(self, step: int, intact: list[int], keep: int, best: bool) -> bool:
         """Whether a checkpoint would be deleted if it were intact."""
@@ -335,13 +339,3 @@ class Checkpoints(SavedCheckpoints):
         if accuracy is None or math.isnan(accuracy) or winner is None:
             return False
         return (self._accuracy(winner), winner) > (accuracy, step)
-
-
-def _shapes(tree: object) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_flatten_with_path(
-        tree, is_leaf=lambda node: hasattr(node, "shape")
-    )[0]
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-        for path, leaf in leaves
-    }

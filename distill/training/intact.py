@@ -18,12 +18,14 @@ from etils import epath
 
 from distill.common.atomic import write_json
 from distill.common.digests import describe_files, find_damage
+from distill.common.text_files import parse_json
 
 DIGESTS = "digests.json"
 # What every checkpoint has at the least
-_WITHOUT_DIGESTS = ("_CHECKPOINT_METADATA", "default/_METADATA")
+_STEP_METADATA = "_CHECKPOINT_METADATA"
+_METADATA = (_STEP_METADATA, "default/_METADATA")
 # Orbax writes these when it gives the folder its name, after the digests.
-_LATER = {DIGESTS, "_CHECKPOINT_METADATA", "commit_success.txt"}
+_LATER = {DIGESTS, _STEP_METADATA, "commit_success.txt"}
 
 
 class SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):  # type: ignore[misc]  # no types
@@ -54,8 +56,7 @@ def find_checkpoint_damage(step_folder: epath.Path, contents: bool | None = None
     """
     path = step_folder / DIGESTS
     if not path.exists():
-        lacks = [name for name in _WITHOUT_DIGESTS if not (step_folder / name).is_file()]
-        return f"file {lacks[0]} is missing" if lacks else None
+        return next(filter(None, (_find_unreadable(step_folder, n) for n in _METADATA)), None)
     try:
         content = json.loads(path.read_bytes())
         described, step = content["files"], content["step"]
@@ -63,4 +64,19 @@ def find_checkpoint_damage(step_folder: epath.Path, contents: bool | None = None
         described, step = None, None
     if described is not None and str(step) != step_folder.name:
         return f"its files are those of step {step}"
-    return find_damage(step_folder, described, contents)
+    damage = find_damage(step_folder, described, contents)
+    if damage is None and (step_folder / _STEP_METADATA).exists():
+        return _find_unreadable(step_folder, _STEP_METADATA)  # the one file without a digest
+    return damage
+
+
+def _find_unreadable(step_folder: epath.Path, name: str) -> str | None:
+    """What is wrong with a file that Orbax reads as JSON objects; None if nothing is."""
+    path = step_folder / name
+    if not path.is_file():
+        return f"file {name} is missing"
+    try:
+        content = parse_json(path.read_bytes())
+    except ValueError:
+        content = None
+    return None if isinstance(content, dict) else f"file {name} is not readable"

@@ -98,7 +98,7 @@ def fit(
                 window.keep(step, checkpoints.all_steps)
                 checkpoints.save_now(state, accuracy)
                 metrics_log.close()
-                raise Stopped(signal_number, f"step {step} is saved")
+                raise Stopped(signal_number, step)
         metrics_log.close()
         if profiler:
             profiler.close()

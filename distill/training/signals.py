@@ -1,7 +1,9 @@
 """SIGTERM and SIGHUP: a run saves its state, then ends.
 
 During training steps a signal is kept until the step's end, where `fit` saves and stops. In other
-phases (preparing, decoding) it stops at once, and what is saved stays.
+phases (preparing, decoding) it stops at once, and what is saved stays. Where Python drops the
+exception of the handler (see `distill.common.safe_points`), the run stops at the next batch that it
+decodes, the next row that it prepares, or the next phase.
 
 Several hosts have to stop after the same step. jax's preemption service agrees on one when SIGTERM
 reaches any of them, and keeps the signal until then; SIGHUP has its usual effect there.
@@ -12,11 +14,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 
-from distill.errors import Stopped
+from distill.common.safe_points import registered
+from distill.errors import Stopped, describe_saved
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
@@ -30,7 +33,12 @@ class StopRequest:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Within its block a signal is only kept: whoever trains asks for `number`."""
+        """Within its block a signal is only kept: whoever trains asks for `number`.
+
+        Raises:
+          Stopped: a signal came before.
+        """
+        self.check()
         before, self._holds = self._holds, True
         try:
             yield
@@ -46,11 +54,20 @@ class StopRequest:
         """
         before, self._holds = self._holds, False
         try:
-            if self.number is not None:
-                raise Stopped(self.number)
+            self.check()
             yield
+            self.check()
         finally:
             self._holds = before
+
+    def check(self) -> None:
+        """Stops the run if there is a signal that is not held back.
+
+        Raises:
+          Stopped: there is.
+        """
+        if self.number is not None and not self._holds:
+            raise Stopped(self.number)
 
     def ask(self, step: int) -> int | None:
         """The signal to stop for after this step; None to go on. All hosts ask after each step."""
@@ -62,11 +79,26 @@ class StopRequest:
         return self.number
 
     def handle(self, number: int, frame: object) -> None:
-        """Keeps the signal, or stops at once."""
+        """Keeps the signal, and stops at once unless it is held back."""
         del frame
         self.number = number
-        if not self._holds:
-            raise Stopped(number)
+        self.check()
+
+
+@contextlib.contextmanager
+def saying_what_is_saved(newest_step: Callable[[], int | None]) -> Iterator[None]:
+    """Adds what is saved to the message of a signal or of Ctrl-C that ends the block.
+
+    Args:
+      newest_step: finds the newest saved step; None if none is.
+    """
+    try:
+        yield
+    except Stopped as stopped:
+        raise Stopped(stopped.number, newest_step()) from None
+    except KeyboardInterrupt as interrupt:
+        saved = describe_saved(newest_step())
+        raise KeyboardInterrupt(f"interrupted: {saved}") from interrupt
 
 
 def _has_preemption_service() -> bool:
@@ -92,7 +124,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
     taken = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, request.handle) for number in taken}
     try:
-        yield request
+        with registered(request.check):
+            yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 import numpy as np
 from etils import epath
 
+from distill.common.progress import loading_tensorflow
 from distill.common.table import render_columns
 from distill.data.examples import Example
 from distill.data.released import reader
@@ -64,7 +65,8 @@ def summarize_released(
     num_splits = 0
     vocabulary = None
     if vocabulary_path:
-        from distill.data.vocabularies import make_vocabulary  # loads tensorflow
+        with loading_tensorflow():
+            from distill.data.vocabularies import make_vocabulary
 
         vocabulary = make_vocabulary("sentencepiece", vocabulary_path)
     for name, kind in KINDS.items():

@@ -44,7 +44,7 @@ from distill.training import assets as run_assets
 from distill.training import provenance, run_folder
 from distill.training.records import Results
 from distill.training.run_lock import RunLock
-from distill.training.signals import stop_on_signals
+from distill.training.signals import saying_what_is_saved, stop_on_signals
 
 LOG, TEST_LOG = "t5x.log", "t5x_test.log"
 _TRAIN, _EVALUATE = "gin/engines/t5x.gin", "gin/engines/t5x_evaluate.gin"
@@ -94,7 +94,12 @@ def train(
         native.compare_data(config.data, folder, progress)
         return results.check_results(read_json(path), str(path))
     check_steps(folder / MODEL_DIR, resolved.macros["INITIAL_CHECKPOINT_PATH"], config.train)
-    with stop_on_signals(), RunLock(folder) as lock, disk_errors(folder, run_folder.RESUMES):
+    with (
+        saying_what_is_saved(lambda: max(t5x_files.steps(folder / MODEL_DIR), default=None)),
+        stop_on_signals(),
+        RunLock(folder) as lock,
+        disk_errors(folder, run_folder.RESUMES),
+    ):
         return _train(resolved, folder, progress, lines, lock)
 
 

@@ -1,0 +1,77 @@
+"""Notes that C++ libraries write to stderr while they are loaded."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import TextIO
+
+# Level INFO of absl's log, and its remark on where the log goes before it is set up. TensorFlow
+# says so that it has no GPU and that oneDNN rounds in another way; TF_CPP_MIN_LOG_LEVEL does not
+# count for lines that are written that early.
+_NOTE = re.compile(
+    rb"I\d{4} \d\d:\d\d:[\d.]+ +\d+ [\w.]+:\d+\] .*"
+    rb"|WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR"
+)
+
+
+@contextlib.contextmanager
+def without_notes() -> Iterator[None]:
+    """Leaves such notes out of what is written to stderr within its block.
+
+    All other lines, warnings and errors among them, follow when the block ends, also where it
+    raises. What Python prints meanwhile is shown at once.
+    """
+    stderr = sys.stderr
+    stderr.flush()
+    with contextlib.ExitStack() as stack:
+        written = stack.enter_context(tempfile.TemporaryFile())
+        kept = os.dup(2)
+        stack.callback(os.close, kept)
+        if _descriptor(stderr) == 2:
+            direct = stack.enter_context(os.fdopen(os.dup(kept), "w", 1, stderr.encoding))
+            stream = _Stream(direct)
+            stack.enter_context(contextlib.redirect_stderr(stream))
+            stack.callback(setattr, stream, "target", stderr)
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            written.seek(0)
+            lines = written.read().splitlines(keepends=True)
+            rest = b"".join(line for line in lines if not _NOTE.fullmatch(line.rstrip(b"\r\n")))
+            with contextlib.suppress(OSError):  # nobody reads stderr
+                os.write(2, rest)
+
+
+class _Stream(io.TextIOBase):
+    """Writes to `target`, which may change: a log handler may keep the stream."""
+
+    def __init__(self, target: TextIO) -> None:
+        self.target = target
+
+    def write(self, text: str) -> int:
+        return self.target.write(text)
+
+    def flush(self) -> None:
+        self.target.flush()
+
+    def isatty(self) -> bool:
+        return self.target.isatty()
+
+    def fileno(self) -> int:
+        return self.target.fileno()
+
+
+def _descriptor(stream: object) -> int | None:
+    """The file descriptor of a stream; None if it has none."""
+    try:
+        return stream.fileno()
+    except (AttributeError, OSError, ValueError, io.UnsupportedOperation):
+        return None

@@ -1,0 +1,51 @@
+"""Paths that users give, checked before anything is done with them."""
+
+from __future__ import annotations
+
+import os
+
+from distill.errors import UserError
+
+_BUCKETS = ("gs", "s3", "az", "hf")  # schemes that etils.epath opens
+
+
+def check_path(path: str, where: str, buckets: bool = True) -> None:
+    """Refuses a text that no file can have as its name.
+
+    Args:
+      path: a path, local or in a bucket; "" is let through.
+      where: the flag or macro that gave it.
+      buckets: whether a path in a bucket, such as gs://BUCKET/FILE, is taken.
+
+    Raises:
+      UserError: a URL of another kind, a NUL character.
+    """
+    if "\0" in path:
+        raise UserError(f"got {where} {path!r}, which holds a NUL character: no path has one")
+    scheme, is_url, _ = path.partition("://")
+    if is_url and not (buckets and scheme in _BUCKETS):
+        expected = "a local path"
+        if buckets:
+            expected += f" or one in a bucket ({', '.join(f'{b}://' for b in _BUCKETS)})"
+        hint = f"; did you mean {path[7:]}?" if path.startswith("file:///") else ""
+        raise UserError(f"got {where} {path!r}, expected {expected}{hint}")
+
+
+def check_output_file(path: str, where: str) -> None:
+    """Refuses a folder as the file to write.
+
+    Args:
+      path: of the file.
+      where: the flag that gave it.
+
+    Raises:
+      UserError: the path is a folder or ends like one.
+    """
+    if os.path.isdir(os.path.expanduser(path)) or path.endswith("/"):
+        raise UserError(f"got {where} {path!r}, a folder; expected the name of a file")
+
+
+def is_bucket(text: str) -> bool:
+    """Whether a text is a path in a bucket."""
+    scheme, is_url, _ = text.partition("://")
+    return bool(is_url) and scheme in _BUCKETS

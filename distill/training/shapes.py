@@ -1,0 +1,44 @@
+"""The shapes of a saved state, compared before its arrays are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from distill.errors import UserError
+from distill.training.step import TrainState
+
+
+def check_same_shapes(saved: object, template: TrainState, checkpoint: str) -> None:
+    """Refuses a checkpoint whose parameters have other shapes than those of the run.
+
+    Args:
+      saved: Orbax's metadata of the state.
+      template: arrays, or their shapes.
+      checkpoint: its folder, for the message.
+
+    Raises:
+      UserError: names the first parameter that differs.
+    """
+    tree: Any = getattr(saved, "tree", saved)
+    saved_shapes = _shapes(tree["params"] if isinstance(tree, dict) else tree.params)
+    expected_shapes = _shapes(template.params)
+    for name in sorted(saved_shapes.keys() | expected_shapes.keys()):
+        if saved_shapes.get(name) != expected_shapes.get(name):
+            raise UserError(
+                f"checkpoint {checkpoint} is of another size: {name} is "
+                f"{saved_shapes.get(name, 'absent')} there, expected "
+                f"{expected_shapes.get(name, 'absent')}; set the size macros (gin/sizes) and "
+                "SCAN_LAYERS to those of the checkpoint"
+            )
+
+
+def _shapes(tree: object) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_flatten_with_path(
+        tree, is_leaf=lambda node: hasattr(node, "shape")
+    )[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+    }
