@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import stat
 
 import pytest
 
@@ -116,6 +117,10 @@ def test_a_folder_is_no_file_to_write(argv, flag, tmp_path, capsys):
     for folder in ("/", str(tmp_path), f"{tmp_path}/new/"):
         said = _refused([*argv, f"--{flag}={folder}"], capsys)
         assert said == f"distill: got --{flag} {folder!r}, a folder; expected the name of a file"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "a pipe or a device; expected" in _refused([*argv, f"--{flag}={pipe}"], capsys)
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
 
 
 @pytest.mark.parametrize("content", ["a = " + "[" * 5000, "a = " + "{a=" * 5000])

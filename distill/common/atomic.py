@@ -9,11 +9,14 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO
 
 from etils import epath
+
+from distill.errors import UserError
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -42,10 +45,13 @@ def atomic_path(path: epath.PathLike) -> Iterator[epath.Path]:
 
     Yields:
       A free name in the folder of `path`; the caller writes and closes that file.
+
+    Raises:
+      UserError: `path` is a folder, a pipe or a device, which must not be replaced by a file.
     """
     path = epath.Path(path)
-    if is_local(path) and os.path.isdir(path) and not os.path.islink(path):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if is_local(path):
+        _check_target(path)
     scratch = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         yield scratch
@@ -56,6 +62,16 @@ def atomic_path(path: epath.PathLike) -> Iterator[epath.Path]:
             sync_directory(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _check_target(path: epath.Path) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:  # not there; or writing says what is wrong
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise UserError(f"{path} is {kind}, expected a file or a new name to write to")
 
 
 @contextlib.contextmanager

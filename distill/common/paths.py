@@ -32,17 +32,23 @@ def check_path(path: str, where: str, buckets: bool = True) -> None:
 
 
 def check_output_file(path: str, where: str) -> None:
-    """Refuses a folder as the file to write.
+    """Refuses a folder, a pipe or a device as the file to write.
 
     Args:
       path: of the file.
       where: the flag that gave it.
 
     Raises:
-      UserError: the path is a folder or ends like one.
+      UserError: the path is one of these, or ends like a folder.
     """
-    if os.path.isdir(os.path.expanduser(path)) or path.endswith("/"):
-        raise UserError(f"got {where} {path!r}, a folder; expected the name of a file")
+    target = os.path.expanduser(path)
+    kind = ""
+    if os.path.isdir(target) or path.endswith("/"):
+        kind = "a folder"
+    elif os.path.exists(target) and not os.path.isfile(target):
+        kind = "a pipe or a device"
+    if kind:
+        raise UserError(f"got {where} {path!r}, {kind}; expected the name of a file")
 
 
 def is_bucket(text: str) -> bool:

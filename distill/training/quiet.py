@@ -10,6 +10,8 @@ import logging
 import sys
 from collections.abc import Callable
 
+from distill.errors import Stopped
+
 _CLOSED = "Event loop is closed"  # what asyncio says
 
 
@@ -41,8 +43,9 @@ def _report(unraisable: sys.UnraisableHookArgs) -> None:
     """Prints an exception that nobody can catch, but not that of a write that ends too late.
 
     TensorStore reports the end of each write to the event loop of its checkpoint, which is closed
-    once another write has failed.
+    once another write has failed. A signal that Python drops stops the run at the next safe point.
     """
-    if isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == _CLOSED:
+    error = unraisable.exc_value
+    if isinstance(error, Stopped) or (isinstance(error, RuntimeError) and str(error) == _CLOSED):
         return
     _earlier_hooks[-1](unraisable)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 import pytest
 
 from distill.common import atomic
+from distill.errors import UserError
 
 
 def test_an_error_leaves_the_old_file_and_no_scratch(tmp_path):
@@ -54,3 +58,14 @@ def test_an_error_leaves_no_folder(tmp_path):
     with pytest.raises(KeyError), atomic.atomic_directory(tmp_path / "folder", "mark"):
         raise KeyError
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_or_a_folder_is_not_replaced(tmp_path):
+    """A device is neither: renaming a file to /dev/null would take it from every process."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(UserError, match=f"{name} is a .*, expected a file or a new name"):
+            atomic.write_text(tmp_path / name, "new")
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "folder"}
