@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from distill.common import native_output
 
 NOTE = "I0000 00:00:1795686176.167558   27868 port.cc:153] oneDNN custom operations are on."
@@ -39,6 +41,7 @@ def test_what_fails_shows_what_was_written_before():
     assert NOTE not in lines
 
 
+@pytest.mark.slow
 def test_loading_tensorflow_writes_no_line_of_its_own():
     code, lines = _run(
         "from distill.common.progress import loading_tensorflow\n"

@@ -160,13 +160,18 @@ def test_a_damaged_checkpoint_is_one_message(layout, tmp_path):
     """Of T5X's own checkpoints nobody has digests: what OCDBT and gzip find is found."""
     whole = epath.Path(tmp_path) / "checkpoint_7"
     t5x_files.write_checkpoint(tree(), whole, layout)
-    names = ("checkpoint", "target.decoder.decoder_norm.scale/0")
+    # None deletes the file; the last one is nested deeper than Python recurses.
+    contents = {
+        "checkpoint": (b"", b"\x91" * 99_999),
+        "target.decoder.decoder_norm.scale/0": (None,),
+    }
     if layout == "ocdbt":
-        names = ("state/manifest.ocdbt", "state/_METADATA")
-    for number, name in enumerate(names):
+        contents = {"state/manifest.ocdbt": (b"",), "state/_METADATA": (None, b"[" * 99_999)}
+    damages = [(name, content) for name, each in contents.items() for content in each]
+    for number, (name, content) in enumerate(damages):
         folder = tmp_path / f"checkpoint_{number}"
         shutil.copytree(whole, folder)
-        (folder / name).unlink() if number else (folder / name).write_bytes(b"")
+        (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
         with pytest.raises(UserError, match=r"or is damaged \(.*copy it again") as caught:
             t5x_files.read_checkpoint(folder, ("target",))
         assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)

@@ -110,6 +110,39 @@ def test_earlier_checkpoints_have_no_digests_and_are_read(saved, tmp_path):
     assert lines == ["checkpoint 2 is damaged (file default/_METADATA is missing): using 1"]
 
 
+# Files that Orbax parses; `[` without an end exceeds Python's recursion.
+PARSED = (
+    "_CHECKPOINT_METADATA",
+    "default/_METADATA",
+    "default/_sharding",
+    "default/manifest.ocdbt",
+)
+
+
+@pytest.mark.parametrize("content", [b"[" * 99_999, b"[1]", b"null"], ids=["deep", "list", "null"])
+@pytest.mark.parametrize("name", PARSED)
+def test_metadata_that_do_not_parse_are_damage_without_digests_too(name, content, saved, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    for path in folder.rglob("digests.json"):
+        path.unlink()
+    (folder / "checkpoints/2" / name).write_bytes(content)
+    step, lines = _restore(folder)
+    assert step == 1
+    assert re.fullmatch(
+        r"checkpoint 2 is damaged \((file .* is|it does) not read.*: using 1", lines[0]
+    )
+
+    lines.clear()
+    with Checkpoints(folder, keep=2, say=lines.append) as checkpoints:
+        state = checkpoints.restore(_state(0))
+        assert int(state.step) == 1
+        checkpoints.save(_state(2))  # the step of the damaged one
+    assert re.fullmatch(r"checkpoint 2 is .*: moved to .*/damaged_checkpoints/2, using 1", lines[0])
+    assert len(lines) == 1
+    assert _restore(folder) == (2, [])
+
+
 def test_a_damaged_best_checkpoint_is_said_and_the_best_of_the_others_counts(tmp_path):
     _save(tmp_path, {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.1}, keep=2)
     assert _restore(tmp_path, best=True) == (2, [])
