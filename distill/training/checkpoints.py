@@ -7,7 +7,6 @@ import json
 import math
 import types
 from collections.abc import Mapping
-from typing import Any
 
 import orbax.checkpoint as ocp
 from etils import epath
