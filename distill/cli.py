@@ -20,7 +20,7 @@ from distill.commands import (
     preflight,
     train,
 )
-from distill.commands.arguments import check_paths, shorthands, unknown_flag
+from distill.commands.arguments import Parser, check_paths, shorthands, unknown_flag
 from distill.common import internal_errors, terminal
 from distill.common.progress import PERIOD, Stage
 from distill.errors import CheckFailed, Stopped, UserError
@@ -76,7 +76,7 @@ def _run(given: Sequence[str]) -> int:
     if overrides and not hasattr(options, "engine"):
         _say(f"{options.command} takes no --gin.NAME")
         return 2
-    code = 0
+    refusal = ""
     try:
         check_paths(options)
         if getattr(options, "cache_dir", None):
@@ -85,8 +85,7 @@ def _run(given: Sequence[str]) -> int:
         with Stage(f"distill {options.command} is at work", delay=PERIOD):
             result = options.run(options)
     except CheckFailed as failure:
-        _say(str(failure))
-        result, code = failure.result, 2
+        result, refusal = failure.result, str(failure)
     except UserError as error:
         _say(str(error))
         return 2
@@ -105,7 +104,9 @@ def _run(given: Sequence[str]) -> int:
         with contextlib.redirect_stdout(terminal.PrintableStream(sys.stdout)):
             options.show(result)
     sys.stdout.flush()
-    return code
+    if refusal:
+        _say(refusal)  # below the result, where it is seen
+    return 2 if refusal else 0
 
 
 def _storage_failure(error: Exception, given: Sequence[str]) -> str | None:
@@ -145,7 +146,7 @@ def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="distill",
         description="Distilling step-by-step (arXiv 2305.02301): train small students on an "
         "LLM's labels and rationales.",

@@ -7,12 +7,13 @@ import difflib
 import functools
 import signal
 import sys
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+_Result = TypeVar("_Result")
 MOST = 2**31 - 1  # of a whole number: jax computes with 32 bits
 
 
@@ -23,6 +24,10 @@ class UserError(Exception):
     line, or macro) and how to fix it. The command line prints it without a
     traceback and exits with 2.
     """
+
+
+class NotSet(UserError):
+    """A macro that a run needs and nothing sets."""
 
 
 class CheckFailed(UserError):
@@ -126,6 +131,29 @@ def unknown(kind: str, got: str, names: Iterable[str], where: str) -> UserError:
     """
     hint = ", ".join(closest(got, names)) or "there are none"
     return UserError(f"unknown {kind} {got!r} (set by {where}); closest: {hint}")
+
+
+def check_all(checks: Iterable[Callable[[], _Result]]) -> list[_Result]:
+    """Calls all checks, so that a user is told of all that they refuse at once.
+
+    Args:
+      checks: functions without arguments.
+
+    Returns:
+      What they return, in their order.
+
+    Raises:
+      UserError: one message for all of them.
+    """
+    results, messages = [], []
+    for check in checks:
+        try:
+            results.append(check())
+        except UserError as error:
+            messages.append(str(error))
+    if messages:
+        raise UserError("; also: ".join(dict.fromkeys(each.rstrip(".") for each in messages)))
+    return results
 
 
 def check_types(config: DataclassInstance, macros: Mapping[str, str] | None = None) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from distill.config.data import DataSpec
 from distill.data import datasets
-from distill.data.budget import hold_out
+from distill.data.budget import check_fraction, hold_out
 from distill.data.examples import Example
 from distill.data.tables import open_table
-from distill.errors import UserError
+from distill.errors import NotSet, UserError
 
 # The same rows are held out for every seed of a run.
 SPLIT_SEED = 0
@@ -24,13 +24,13 @@ def _files(spec: DataSpec) -> tuple[str, ...]:
             raise UserError(f"got {macro} = {path!r}, expected the name of a file")
     fraction = _fraction(spec)
     if not train:
-        raise UserError("macro TRAIN_FILE is not set: --gin.TRAIN_FILE=rows.jsonl")
+        raise NotSet("macro TRAIN_FILE is not set: --gin.TRAIN_FILE=rows.jsonl")
     if test and fraction:
         raise UserError(
             f"got TEST_FILE = {test!r} and TEST_FRACTION = {fraction}, expected one of them"
         )
     if not test and not fraction and spec.label_source == "gold":
-        raise UserError(
+        raise NotSet(
             "macro TEST_FILE is not set: --gin.TEST_FILE=rows.jsonl, or --gin.TEST_FRACTION=0.2 to "
             "hold out rows of TRAIN_FILE; with LABEL_SOURCE = 'teacher' a run may do without a test"
         )
@@ -38,7 +38,12 @@ def _files(spec: DataSpec) -> tuple[str, ...]:
 
 
 def _fraction(spec: DataSpec) -> float:
-    return float(spec.number("test_fraction")) if spec.option("test_fraction") else 0.0
+    """The share of TRAIN_FILE's rows that is held out; 0 for none."""
+    if not spec.option("test_fraction"):
+        return 0.0
+    fraction = float(spec.number("test_fraction"))
+    check_fraction(fraction)
+    return fraction
 
 
 def _labels(spec: DataSpec) -> tuple[str, ...]:
@@ -69,8 +74,16 @@ def load(spec: DataSpec) -> tuple[Sequence[Example], Sequence[Example]]:
     labels = _labels(spec) or None
     rows = open_table(train, "train", labels)
     if fraction := _fraction(spec):
-        return hold_out(rows, fraction, SPLIT_SEED)
+        return hold_out(rows, fraction, SPLIT_SEED, spec.label_source)
     return rows, open_table(test[0], "test", labels) if test else []
 
 
-DATASET = datasets.register(datasets.Dataset(name="jsonl", load=load, labels=_labels, files=_files))
+def check(spec: DataSpec) -> None:
+    """Refuses settings that no rows can make good, the missing ones last."""
+    _labels(spec)
+    _files(spec)
+
+
+DATASET = datasets.register(
+    datasets.Dataset(name="jsonl", load=load, labels=_labels, files=_files, check=check)
+)

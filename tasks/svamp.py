@@ -25,5 +25,6 @@ DATASET = datasets.register(
         load=load,
         files=lambda spec: source.files(spec, *_train(spec), ("svamp", "test")),
         correct=equations.same_value,
+        check=source.raw_dir,
     )
 )

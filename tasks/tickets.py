@@ -27,11 +27,21 @@ def _count(spec: DataSpec, option: str, split: str) -> int:
     return count
 
 
+def check(spec: DataSpec) -> None:
+    """Refuses settings of which there are no tickets."""
+    policy = str(spec.option("policy"))
+    generator.policy(policy)
+    for option, split in (("num_rows", "train"), ("num_test", "test")):
+        _count(spec, option, split)
+    simulated.annotate([], policy, float(spec.number("teacher_accuracy")), spec.data_seed)
+
+
 DATASET = datasets.register(
     datasets.Dataset(
         name="tickets",
         load=load,
         labels=lambda spec: generator.LABELS,
         words=lambda spec: generator.words(),
+        check=check,
     )
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 from collections.abc import Sequence
 
@@ -15,6 +16,24 @@ _PATHS = (
     *("output", "checkpoint", "prompt", "check", "store", "released_dir", "teacher_row", "prices"),
     *("batch_write", "batch_read"),
 )
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that names the closest of the values that an argument may have.
+
+    The parsers of its commands are of this class too.
+    """
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        near = difflib.get_close_matches(str(value).casefold(), choices, n=1, cutoff=0.6)
+        kind = "command" if isinstance(action, argparse._SubParsersAction) else "value"
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise argparse.ArgumentError(
+            action, f"unknown {kind} {value!r}; {meant}It takes one of {', '.join(choices)}"
+        )
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):

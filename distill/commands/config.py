@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.commands import arguments
-from distill.errors import UserError
+from distill.common.progress import to_stderr
+from distill.errors import CheckFailed, NotSet, UserError
+
+if TYPE_CHECKING:
+    from distill.config.macros import Macros
+
+
+def _faults(read: Macros) -> tuple[list[str], list[str]]:
+    """What is not set that a run needs, and what `distill train` refuses before it reads data."""
+    from distill.config import resolve
+    from distill.data import datasets
+
+    spec, errors = resolve.find_faults(read)
+    if spec is not None:
+        try:
+            resolve.import_tasks()
+            resolve.import_modules(read.imports)
+            datasets.check_settings(spec)
+        except UserError as error:
+            errors.append(error)
+    absent = [str(error) for error in errors if isinstance(error, NotSet)]
+    return absent, [str(error) for error in errors if not isinstance(error, NotSet)]
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -27,7 +48,13 @@ def add(commands: argparse._SubParsersAction) -> None:
                 name: {"value": macros.value(name), "where": macros.history[name][-1].where}
                 for name in sorted(macros.history)
             }
-            return {"engine": engine, "macros": settings}
+            absent, refused = _faults(macros)
+            result = {"engine": engine, "macros": settings, "not_set": absent}
+            if refused:
+                raise CheckFailed(
+                    f"`distill train` refuses this: {'; also: '.join(refused)}", result
+                )
+            return result
         if not options.name:
             raise UserError("distill config explain NAME: give the macro to explain")
         history = macros.explain(options.name)
@@ -42,6 +69,8 @@ def add(commands: argparse._SubParsersAction) -> None:
             width = max(map(len, result["macros"]))
             for name, setting in result["macros"].items():
                 print(f"{name:{width}}  {setting['value']!r}  # {setting['where']}")
+            for message in result["not_set"]:
+                to_stderr(f"to be set before a run: {message}")
             return
         print(f"{result['name']} = {result['value']!r}")
         for index, setting in enumerate(reversed(result["settings"])):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from distill.common.accuracy import ClassScore
     from distill.inference.load import Evaluation
 
+_OTHER = "(other)"  # answers that are none of the classes
+_MOST_SHOWN, _LONGEST = 3, 40  # of them; characters of each
 _MOST_COLUMNS = 12  # classes of a confusion matrix that is printed
 
 
@@ -77,17 +79,38 @@ def show(scores: Evaluation) -> None:
         line += f"; {scores['without_label']:,} more rows have no label"
     print(f"{scores['split'] if 'split' in scores else scores['input']}: {line}")
     if "by_class" in scores:
-        print(f"\n{_class_table(scores['by_class'])}")
+        counts = scores["confusion"]["counts"]
+        other = sum(row[-1] for row in counts)
+        print(f"\n{_class_table(scores['by_class'], other)}")
+        if other:
+            print(_other_line(other, sum(map(sum, counts)), scores["other_answers"]))
         print(f"\n{_confusion_table(**scores['confusion'])}")
 
 
-def _class_table(by_class: Mapping[str, ClassScore]) -> str:
+def _class_table(by_class: Mapping[str, ClassScore], other: int) -> str:
+    names = ("precision", "recall", "f1")
     rows = []
     for label, score in by_class.items():
-        values = score["precision"], score["recall"], score["f1"]
-        numbers = ("-" if value is None else f"{value:.3f}" for value in values)
-        rows.append((printable(label, keep=""), *numbers, f"{score['support']:,}"))
-    return render_columns(("class", "precision", "recall", "F1", "support"), rows, "<>>>>")
+        numbers = ("-" if score[name] is None else f"{score[name]:.3f}" for name in names)
+        counts = (f"{score[name]:,}" for name in ("support", "predicted"))
+        rows.append((printable(label, keep=""), *numbers, *counts))
+    if other:
+        rows.append((_OTHER, "-", "-", "-", "0", f"{other:,}"))
+    header = ("class", "precision", "recall", "F1", "support", "predicted")
+    return render_columns(header, rows, "<>>>>>")
+
+
+def _other_line(other: int, total: int, answers: Mapping[str, int]) -> str:
+    """What the answers are that are none of the classes."""
+    texts = (f"{text[:_LONGEST]}..." if len(text) > _LONGEST else text for text in answers)
+    counts = [*answers.values()][:_MOST_SHOWN]
+    shown = [f"{printable(t, keep='')!r} {n:,}" for t, n in zip(texts, counts, strict=False)]
+    verb, times = ("is", "counts") if other == 1 else ("are", "count")
+    more = ", ..." if sum(counts) < other else ""
+    return (
+        f"{_OTHER}: {other:,} of {total:,} answers {verb} none of the classes and {times} as "
+        f"wrong: {', '.join(shown)}{more}"
+    )
 
 
 def _confusion_table(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
@@ -96,5 +119,5 @@ def _confusion_table(classes: Sequence[str], counts: Sequence[Sequence[int]]) ->
         return f"confusion matrix of {len(classes)} classes: in --json and --output=FILE"
     shown = [printable(label, keep="") for label in classes]
     rows = [(label, *map(str, row)) for label, row in zip(shown, counts, strict=True)]
-    header = ("gold, then predicted:", *shown, "none of these")
+    header = ("gold, then predicted:", *shown, _OTHER)
     return render_columns(header, rows, "<" + ">" * (len(shown) + 1))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.terminal import printable
-from distill.errors import UserError
+from distill.errors import UserError, check_all
 
 _OWN = ("id", "input", "gold", "prediction", "correct", "ranked_label", "score", "rationale")
 
@@ -38,6 +38,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="a JSONL or CSV file with the field input, or a text file with one input per line; "
         "- for stdin",
+    )
+    command.add_argument(
+        "--format",
+        choices=("csv", "jsonl", "text"),
+        help="format of --input; default: by its suffix, else by its first line: JSONL if it "
+        "starts with {, CSV if it is a header with input, else one input per line",
     )
     command.add_argument(
         "--tfds", metavar="NAME/CONFIG:VERSION", help="a TFDS dataset that is already built"
@@ -75,7 +81,10 @@ def run(options: argparse.Namespace) -> Answers | Written:
     """Answers the rows: {"predictions": [...]}, or with --output what the file holds."""
     if options.block_rows < 1:
         raise UserError(f"got --block_rows {options.block_rows}, expected 1 or more")
-    source = _source(options)
+    from distill.training import run_folder
+
+    checks = (lambda: _source(options), lambda: run_folder.read_config(options.run_dir))
+    source = check_all(checks)[0]
     from distill.common.progress import Progress, to_stderr
     from distill.inference import predictions
     from distill.inference.predictor import Predictor
@@ -94,7 +103,7 @@ def run(options: argparse.Namespace) -> Answers | Written:
                 f"interrupted: {options.output} has the answers so far; the same command resumes "
                 "there"
             ) from interrupt
-        for line in predictor.data_lines():
+        for line in predictor.data_lines(source.name, len(source.blank_lines)):
             to_stderr(line)
         return written
     records: list[dict[str, object]] = []
@@ -102,7 +111,7 @@ def run(options: argparse.Namespace) -> Answers | Written:
         for block in predictions.in_blocks(source.rows, options.block_rows):
             records += [dict(predictions.to_prediction_record(p)) for p in predictor(block)]
             bar.update(len(block))
-    for line in predictor.data_lines():
+    for line in predictor.data_lines(source.name, len(source.blank_lines)):
         to_stderr(line)
     return {"predictions": records}
 
@@ -138,6 +147,8 @@ def _source(options: argparse.Namespace) -> RowSource:
         raise UserError("nothing to label: give a text, --input=FILE (or -), or --tfds=NAME")
     if len(given_flags) > 1:
         raise UserError(f"got rows from {' and '.join(given_flags)}, expected one of them")
+    if options.format and not options.input:
+        raise UserError(f"got --format={options.format} without --input, whose rows it tells of")
     if options.field and not options.tfds:
         raise UserError("--field maps features of --tfds; a file has the field `input`")
     from distill.inference import inputs
@@ -146,9 +157,9 @@ def _source(options: argparse.Namespace) -> RowSource:
     if options.text:
         return inputs.of_texts(options.text)
     if options.input == "-":
-        return inputs.of_stdin(sys.stdin.buffer)
+        return inputs.of_stdin(sys.stdin.buffer, options.format)
     if options.input:
-        return inputs.of_file(options.input)
+        return inputs.of_file(options.input, options.format)
     return inputs.of_tfds(
         options.tfds,
         options.tfds_split,

@@ -73,9 +73,11 @@ def add(commands: argparse._SubParsersAction) -> None:
 
     def run(options: argparse.Namespace) -> Results:
         from distill.config.resolve import resolve
+        from distill.data import datasets
 
         names = arguments.gin_files(options)
         resolved = resolve(names, options.overrides, options.engine)
+        datasets.check_settings(resolved.run.data)
         place = (options.coordinator_address, options.num_processes, options.process_id)
         distributed = options.distributed or any(value is not None for value in place)
         run_dir = options.run_dir or default_run_dir(names, options.overrides, options.engine)
@@ -101,10 +103,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         return native.train(resolved, run_dir, profile=options.profile)
 
     def show(results: Results) -> None:
-        if results["accuracy"] is None or results["interval"] is None:
-            print("not scored: there are no test rows with gold labels")
-            return
-        low, high = results["interval"]
-        print(f"{results['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {results['n_test']} test rows")
+        from distill.engines.results import say
+
+        say(results, print)
 
     command.set_defaults(run=run, show=show)

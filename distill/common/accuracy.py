@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypedDict
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from distill.errors import UserError
 
+_MOST_OTHERS = 20  # answers outside a closed set that are listed
 _Z95 = 1.96  # normal quantile of a 95% interval
 
 
@@ -100,6 +102,7 @@ class ClassScore(TypedDict):
     recall: float | None
     f1: float | None
     support: int
+    predicted: int
 
 
 class Confusion(TypedDict):
@@ -114,19 +117,20 @@ class ClassReport(TypedDict):
 
     macro_f1: float
     by_class: dict[str, ClassScore]
+    other_answers: dict[str, int]
     confusion: Confusion
 
 
 def score_classes(counts: np.ndarray) -> list[ClassScore]:
-    """Precision, recall, F1 and support of each class of a confusion matrix.
+    """Precision, recall, F1, support and predictions of each class of a confusion matrix.
 
     Args:
       counts: [C, C + 1], of `confusion_matrix`.
 
     Returns:
-      For each class {precision, recall, f1, support}. Precision is None for a class that is
-      never predicted, recall for one without rows, f1 = 2 TP / (2 TP + FP + FN) for one with
-      neither.
+      For each class {precision, recall, f1, support, predicted}. Precision is None for a class
+      that is never predicted, recall for one without rows, f1 = 2 TP / (2 TP + FP + FN) for one
+      with neither.
     """
     scores: list[ClassScore] = []
     for place, row in enumerate(counts):
@@ -139,6 +143,7 @@ def score_classes(counts: np.ndarray) -> list[ClassScore]:
                 "recall": hits / support if support else None,
                 "f1": 2 * hits / both if both else None,
                 "support": support,
+                "predicted": predicted,
             }
         )
     return scores
@@ -156,15 +161,18 @@ def describe_classes(
 
     Returns:
       macro_f1 (mean F1 of the classes that have rows or predictions), by_class (label -> see
-      `score_classes`), confusion {classes, counts [C][C + 1]}: see `confusion_matrix`.
+      `score_classes`), confusion {classes, counts [C][C + 1]}: see `confusion_matrix`, and
+      other_answers (prediction that is none of the classes -> how often, the most frequent ones).
     """
     known = [label.strip() for label in classes]
     known += sorted({gold.strip() for gold in golds} - {*known})
     counts = confusion_matrix(golds, predictions, known)
     scores = score_classes(counts)
+    others = Counter(text.strip() for text in predictions if text.strip() not in known)
     defined = [score["f1"] for score in scores if score["f1"] is not None]
     return {
         "macro_f1": sum(defined) / len(defined),
         "by_class": dict(zip(known, scores, strict=True)),
         "confusion": {"classes": known, "counts": counts.tolist()},
+        "other_answers": dict(others.most_common(_MOST_OTHERS)),
     }

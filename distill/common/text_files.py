@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import stat
@@ -12,7 +13,7 @@ from typing import Any
 from etils import epath
 
 from distill.common.atomic import is_local
-from distill.errors import UserError, closest
+from distill.errors import UserError
 
 
 def read_bytes(path: epath.Path, fix: str = "") -> bytes:
@@ -56,14 +57,7 @@ def _check_file(path: epath.Path, fix: str) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder, expected a file. {fix}".strip())
     if not path.exists():
-        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        if names:
-            hint = f"closest in its folder: {', '.join(closest(path.name, names))}"
-        elif path.parent.is_dir():
-            hint = "its folder is empty"
-        else:
-            hint = f"there is no folder {path.parent}"
-        raise UserError(f"no file {path}; {hint}. {fix}".strip())
+        raise UserError(f"no file {path}; {_what_is_there(path)}. {fix}".strip())
     if is_local(path) and not stat.S_ISREG(os.stat(path).st_mode):
         raise UserError(
             f"{path} is a pipe or a device, expected a file, which may be read more than once: "
@@ -71,6 +65,24 @@ def _check_file(path: epath.Path, fix: str) -> None:
         )
     with path.open("rb") as file:
         file.read(1)
+
+
+def _what_is_there(path: epath.Path) -> str:
+    """What there is in the place of a missing file, or of the first missing folder above it."""
+    missing, folder = path, path.parent
+    while folder != folder.parent and not folder.exists():
+        missing, folder = folder, folder.parent
+    if not folder.is_dir():
+        return f"{folder} is a file, expected a folder"
+    start = "" if missing == path else f"there is no folder {missing}; "
+    names = [each.name for each in folder.iterdir()]
+    if not names:
+        return f"{start}its folder is empty"
+    near = difflib.get_close_matches(missing.name, names, cutoff=0.5)
+    place = "its folder" if missing == path else folder
+    if not near:
+        return f"{start}nothing in {place} has a name like it"
+    return f"{start}closest in {place}: {', '.join(near)}"
 
 
 def parse_json(content: bytes | str) -> Any:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Literal, overload
 
-from distill.errors import UserError, check_types, unknown
+from distill.errors import NotSet, UserError, check_types, unknown
 
 METHODS = ("finetune", "distill_labels", "step_by_step", "single_task")
 LABEL_SOURCES = ("gold", "teacher")
@@ -86,7 +86,7 @@ class DataSpec:
                     f"{MOST_TOKENS:,}: attention takes memory with the square of the length"
                 )
         if self.vocabulary == "sentencepiece" and not self.vocabulary_path:
-            raise UserError(
+            raise NotSet(
                 "VOCABULARY = 'sentencepiece' needs VOCABULARY_PATH, the T5 model file "
                 "(cc_all.32000.100extra.model); set it with --gin.VOCABULARY_PATH=..."
             )

@@ -23,7 +23,7 @@ from distill.config.run import RunConfig
 from distill.config.student import T5Config
 from distill.config.train import TrainConfig
 from distill.config.weighting import Weighting
-from distill.errors import UserError
+from distill.errors import NotSet, UserError
 
 COMMON = "gin/engines/common.gin"
 REQUIRED = dataclasses.MISSING
@@ -101,7 +101,7 @@ def build_run(values: Mapping[str, object]) -> RunConfig:
         if binding.macro in values:
             arguments[binding.part][binding.field] = values[binding.macro]
         elif binding.default is REQUIRED:
-            raise UserError(f"macro {binding.macro} must be set: --gin.{binding.macro}=...")
+            raise NotSet(f"macro {binding.macro} must be set: --gin.{binding.macro}=...")
     return RunConfig(
         data=DataSpec(**arguments["DataSpec"]),
         weighting=Weighting(**arguments["Weighting"]),
@@ -110,6 +110,43 @@ def build_run(values: Mapping[str, object]) -> RunConfig:
         train=TrainConfig(**arguments["TrainConfig"]),
         **arguments["RunConfig"],
     )
+
+
+def build_parts(values: Mapping[str, object]) -> tuple[dict[str, object], list[UserError]]:
+    """The parts of a RunConfig one by one, and all that is wrong with them.
+
+    Args:
+      values: literals by macro; those that are not set are absent.
+
+    Returns:
+      The parts that can be built, by the names of their dataclasses, RunConfig among them if all
+      others are; the errors, NotSet for macros that a part needs.
+    """
+    arguments: dict[str, dict[str, object]] = {part: {} for part in _PARTS}
+    errors: dict[str, UserError] = {}
+    absent: set[str] = set()
+    for binding in bindings():
+        if binding.macro in values:
+            arguments[binding.part][binding.field] = values[binding.macro]
+        elif binding.default is REQUIRED:
+            absent.add(binding.part)
+            message = f"macro {binding.macro} must be set: --gin.{binding.macro}=..."
+            errors.setdefault(message, NotSet(message))
+    built: dict[str, object] = {}
+    names = {DataSpec: "data", Weighting: "weighting", T5Config: "student"}
+    names |= {OptimizerConfig: "optimizer", TrainConfig: "train"}
+    for part, kind in sorted(_PARTS.items(), key=lambda item: item[1] is RunConfig):
+        own = arguments[part]
+        if kind is RunConfig:
+            if len(built) < len(names):
+                break
+            own = own | {name: built[each.__name__] for each, name in names.items()}
+        if part not in absent:
+            try:
+                built[part] = kind(**own)
+            except UserError as error:
+                errors.setdefault(str(error), error)
+    return built, list(errors.values())
 
 
 def is_path(macro: str) -> bool:

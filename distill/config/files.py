@@ -9,6 +9,7 @@ carries the same files.
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from etils import epath
@@ -60,6 +61,17 @@ def resolve_path(name: str, where: str = "--gin_file") -> str:
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"gin file {name[:200]!r} (from {where}): {reason}") from error
-    names = list_gin_files()
-    hint = ", ".join(closest(suffixed if "/" in name else f"gin/experiments/{suffixed}", names))
+    shipped = closest(suffixed if "/" in name else f"gin/experiments/{suffixed}", list_gin_files())
+    hint = ", ".join([*_near_files(suffixed), *shipped])
     raise UserError(f"gin file {name!r} not found (from {where}); closest: {hint}")
+
+
+def _near_files(name: str) -> list[str]:
+    """Gin files of the folder that `name` is in whose names are much like it."""
+    path = Path(name)
+    try:
+        found = [each.name for each in path.parent.glob("*.gin")]
+    except OSError:
+        return []
+    near = difflib.get_close_matches(path.name, found, n=2, cutoff=0.7)
+    return [str(path.parent / each) for each in near]

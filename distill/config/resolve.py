@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import os
 import re
@@ -12,8 +13,9 @@ from etils import epath
 
 from distill.common.atomic import is_local
 from distill.config import fields, files, macros, stored
+from distill.config.data import DataSpec
 from distill.config.run import RunConfig
-from distill.errors import UserError, unknown
+from distill.errors import NotSet, UserError, check_all, unknown
 
 ENGINES = ("native", "t5x")
 _RUN_OWN = frozenset({"MODEL_DIR"})  # follows from the run folder, so it is not stored in it
@@ -56,7 +58,8 @@ def read_macros(
     Raises:
       UserError: see `macros.read_gin`; an unknown engine.
     """
-    paths = tuple(files.resolve_path(name) for name in gin_files)
+    find = (functools.partial(files.resolve_path, name) for name in gin_files)
+    paths = tuple(check_all(find))
     for name, path in zip(gin_files, paths, strict=True):
         if epath.Path(path).resolve().parent == files.gin_root() / "gin" / "engines":
             raise UserError(
@@ -94,7 +97,7 @@ def resolve(
     values = read.values()
     for name, value in values.items():
         if value == macros.REQUIRED:
-            raise UserError(f"macro {name} must be set: --gin.{name}=...")
+            raise NotSet(f"macro {name} must be set: --gin.{name}=...")
     import_tasks()
     import_modules(read.imports)
     if engine == "native" and read.bindings:
@@ -167,7 +170,19 @@ def build(read: macros.Macros, values: Mapping[str, object]) -> RunConfig:
     try:
         return fields.build_run(values)
     except UserError as error:
-        raise UserError(_in_given_names(read, str(error))) from error
+        raise type(error)(_in_given_names(read, str(error))) from error
+
+
+def find_faults(read: macros.Macros) -> tuple[DataSpec | None, list[UserError]]:
+    """All that a run of these macros would be refused for before its data are read.
+
+    Returns:
+      The settings of the data, if they are sound, and the errors: NotSet for what is not set yet.
+    """
+    values = {n: v for n, v in read.values().items() if v != macros.REQUIRED}
+    parts, errors = fields.build_parts(values)
+    named = [type(error)(_in_given_names(read, str(error))) for error in errors]
+    return parts.get("DataSpec"), named
 
 
 def _in_given_names(read: macros.Macros, message: str) -> str:

@@ -151,7 +151,7 @@ def split_budget(
 
 
 def hold_out(
-    rows: Sequence[Example], fraction: float, seed: int
+    rows: Sequence[Example], fraction: float, seed: int, label_source: str = "gold"
 ) -> tuple[Sequence[Example], Sequence[Example]]:
     """Holds test rows out of a user's rows; equal inputs lie on one side.
 
@@ -162,6 +162,7 @@ def hold_out(
       rows: N rows.
       fraction: expected share of test inputs, between 0 and 1.
       seed: seeds the sides.
+      label_source: of the run, for the error message.
 
     Returns:
       Training and test rows in their order; those of a `RowFile` stay on disk.
@@ -169,10 +170,10 @@ def hold_out(
     Raises:
       UserError: a fraction outside (0, 1), an empty side, or no test row with a gold label.
     """
-    if not 0 < fraction < 1:
-        raise UserError(f"got TEST_FRACTION = {fraction}, expected more than 0, less than 1")
-    is_test, labeled = np.zeros(len(rows), bool), 0
+    check_fraction(fraction)
+    is_test, labeled, gold = np.zeros(len(rows), bool), 0, 0
     for index, row in enumerate(rows):
+        gold += row.label is not None
         if uniform("test", seed, " ".join(row.input.casefold().split())) < fraction:
             is_test[index] = True
             labeled += row.label is not None
@@ -183,12 +184,26 @@ def hold_out(
             "on both sides; give more rows, or a TEST_FILE"
         )
     if not labeled:
+        found = f"{gold:,} of all {len(rows):,} rows have one" if gold else "no other row either"
+        teacher = "" if label_source == "teacher" else "--gin.LABEL_SOURCE=teacher and "
         raise UserError(
-            f"TEST_FRACTION = {fraction} holds {count} rows out for the test, and none has a gold "
-            "label to be scored by: set TEST_FRACTION to 0 and LABEL_SOURCE to 'teacher' to train "
-            "without a score"
+            f"TEST_FRACTION = {fraction} holds {count} of {len(rows)} rows out for the test, which "
+            f"is scored by gold labels (the field `label`), and none of the {count} has one "
+            f"({found}). To train on the teacher's labels without a test: {teacher}"
+            "--gin.TEST_FRACTION=0. To be scored: write `label` into rows, or name rows that have "
+            "it with TEST_FILE"
         )
     return take(rows, np.flatnonzero(~is_test)), take(rows, np.flatnonzero(is_test))
+
+
+def check_fraction(fraction: float) -> None:
+    """Refuses a TEST_FRACTION outside (0, 1).
+
+    Raises:
+      UserError: names the macro.
+    """
+    if not 0 < fraction < 1:
+        raise UserError(f"got TEST_FRACTION = {fraction}, expected more than 0, less than 1")
 
 
 def label_of(row: Example, label_source: str) -> str | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from distill.config.data import DataSpec
 from distill.data.cache_meta import CacheMeta, Survey
 from distill.data.sequence_counts import SequenceCounts
 
 WARN_FROM = 0.01  # share of rows or of tokens; more than this is a warning
-_BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 writes every text"
+_BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can write every text"
 
 
 class DataSummary(Survey):
@@ -56,43 +56,21 @@ def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
 def data_lines(spec: DataSpec, summary: DataSummary) -> list[str]:
     """The line that is shown before training, and after it the warnings.
 
+    What concerns more than WARN_FROM is a warning, and not in the line.
+
     Args:
       spec: the run's data.
       summary: of `summarize_data`.
     """
-    rows, pool, dropped = summary["rows"], summary["pool"], sum(summary["dropped"].values())
-    chosen = rows["train"] + rows["validation"]
-    sequences = {name: SequenceCounts(**c) for name, c in summary["sequences"].items()}
+    rows = summary["rows"]
     parts = [
-        f"data: {rows['train']:,} training rows, {rows['validation']:,} for validation, "
-        f"{rows['test']:,} for the test"
+        f"data: {_rows(rows['train'], 'training row')}, {_some(rows['validation'])} for "
+        f"validation, {_some(rows['test'])} for the test"
     ]
-    if dropped:
-        reasons = ", ".join(f"{reason} {n:,}" for reason, n in summary["dropped"].items())
-        parts.append(f"{dropped:,} of {pool:,} dropped ({reasons})")
-    else:
-        parts.append("none dropped")
-    if summary["outside_budget"]:
-        parts.append(f"{summary['outside_budget']:,} not in NUM_LABELS")
-    if summary["unscored"]:
-        parts.append(f"{summary['unscored']:,} without a gold label not tested")
-    needs_rationales = spec.method in ("step_by_step", "single_task")
-    if needs_rationales:
-        parts.append(f"{summary['without_rationale']:,} without a rationale")
-    lines = ["; ".join([*parts, *_token_parts(spec, sequences)])]
-    if dropped > WARN_FROM * pool:
-        lines.append(
-            f"warning: {_share(dropped, pool)} training rows have no label that LABEL_SOURCE = "
-            f"{spec.label_source!r} can use and are left out: {reasons}"
-        )
-    missing = summary["without_rationale"]
-    if needs_rationales and missing > WARN_FROM * chosen:
-        lines.append(
-            f"warning: {_share(missing, chosen)} training rows have no rationale: METHOD = "
-            f"{spec.method!r} trains on their label alone"
-        )
-    lines += _token_warnings(spec, sequences)
-    return lines + _row_warnings(summary, chosen)
+    if left := summary["outside_budget"]:
+        parts.append(f"{_rows(left, 'row')} outside of NUM_LABELS = {spec.num_labels}")
+    sequences = {name: SequenceCounts(**c) for name, c in summary["sequences"].items()}
+    return _lines(parts, [*_row_facts(spec, summary), *_sequence_facts(spec, sequences)])
 
 
 def input_lines(
@@ -100,6 +78,8 @@ def input_lines(
     counts: SequenceCounts,
     without_label: int | None = None,
     missing_choices: int = 0,
+    source: str = "",
+    blank_lines: int = 0,
 ) -> list[str]:
     """The line of rows that a student answers, and its warnings.
 
@@ -108,92 +88,130 @@ def input_lines(
       counts: of the rows' inputs.
       without_label: rows that are not scored for lack of a label; None where nothing is scored.
       missing_choices: rows without the choices that the student's inputs list.
+      source: where the rows are from and how they were read.
+      blank_lines: lines without a text, which are no rows.
     """
-    parts = [f"data: {counts.sequences:,} {'row' if counts.sequences == 1 else 'rows'} answered"]
+    parts = [f"data: {_rows(counts.sequences, 'row')} answered"]
+    if source:
+        parts[0] += f", from {source}"
+    if blank_lines:
+        parts.append(f"{_rows(blank_lines, 'blank line')} skipped")
     if without_label is not None:
-        parts.append(f"{without_label:,} without a label not scored")
-    sequences = {"input": counts}
-    lines = ["; ".join([*parts, *_token_parts(spec, sequences)])]
-    lines += _token_warnings(spec, sequences, trained=True)
+        parts.append(f"{_rows(without_label, 'row')} without a label, not scored")
+    facts = [*_sequence_facts(spec, {"input": counts}, " (a new training run)")]
     if missing_choices:
-        lines.append(
-            f"warning: {_share(missing_choices, counts.sequences)} rows have no `choices`, which "
-            "every input had that this student was trained on: give them in the rows"
-        )
-    return lines
+        share = _of(missing_choices, counts.sequences, "row")
+        warning = f"{share} {_have(missing_choices)} no `choices`, which every input had that this "
+        facts.append((True, f"{warning}student was trained on: give them in the rows"))
+    return _lines(parts, facts)
 
 
-def _token_parts(spec: DataSpec, sequences: Mapping[str, SequenceCounts]) -> Iterable[str]:
-    """Sequences that were cut, and shares of unknown tokens."""
-    inputs = sequences["input"]
-    yield f"inputs cut: {_cut(inputs, 'INPUT_LENGTH')}"
-    if targets := [s for name, s in sequences.items() if name != "input"]:
-        total = SequenceCounts(
-            sum(s.sequences for s in targets),
-            sum(s.cut for s in targets),
-            max(s.longest for s in targets),
-        )
-        yield f"targets cut: {_cut(total, 'TARGET_LENGTH')}"
-    if spec.vocabulary != "bytes":
-        shares = (f"{s.unknown / s.tokens:.1%} of {n}s" for n, s in sequences.items() if s.unknown)
-        yield f"unknown tokens: {', '.join(shares) or 'none'}"
+_Fact = tuple[bool, str]  # whether it is a warning, and what is told; "" for nothing
 
 
-def _token_warnings(
-    spec: DataSpec, sequences: Mapping[str, SequenceCounts], trained: bool = False
-) -> list[str]:
-    """What was cut or is unknown in more than WARN_FROM; no macro helps a student that is
-    trained already."""
-    lines = []
+def _fact(part: int, whole: int, fact: str, warning: str) -> _Fact:
+    """A warning if the part is more than WARN_FROM of the whole, else a part of the line."""
+    is_warning = part > WARN_FROM * whole
+    return is_warning, warning if is_warning else fact
+
+
+def _row_facts(spec: DataSpec, summary: DataSummary) -> Iterator[_Fact]:
+    """What is wrong with the rows themselves."""
+    rows, pool, dropped = summary["rows"], summary["pool"], sum(summary["dropped"].values())
+    chosen = rows["train"] + rows["validation"]
+    reasons = ", ".join(f"{reason}: {n:,}" for reason, n in summary["dropped"].items())
+    share = _of(dropped, pool, "row")
+    fact = f"{share} left out ({reasons})" if dropped else "no row left out"
+    warning = f"{share} {_have(dropped)} no label for LABEL_SOURCE = {spec.label_source!r} and "
+    yield _fact(dropped, pool, fact, f"{warning}{_are(dropped)} left out ({reasons})")
+    unscored = summary["unscored"]
+    share = _of(unscored, rows["test"] + unscored, "test row")
+    fact = f"{share} without a gold label, left out" if unscored else ""
+    warning = f"{share} {_have(unscored)} no gold label and {_are(unscored)} left out of the test"
+    yield _fact(unscored, rows["test"] + unscored, fact, warning)
+    if spec.method in ("step_by_step", "single_task"):
+        missing = summary["without_rationale"]
+        share = _of(missing, chosen, "labeled row")
+        fact = f"{share} without a rationale" if missing else "no row without a rationale"
+        warning = f"{share} {_have(missing)} no rationale: METHOD = {spec.method!r} trains on "
+        warning += f"{'its' if missing == 1 else 'their'} label alone"
+        yield _fact(missing, chosen, fact, warning)
+    seen = summary["test_inputs_in_training"]
+    warning = f"{_of(seen, rows['test'], 'test input')} {_are(seen)} also among "
+    warning += "the training rows: the test accuracy says less about new rows"
+    yield _fact(seen, rows["test"], "", warning)
+    if summary["classes"] == 1 and chosen > 1:
+        yield True, f"all {chosen:,} labeled rows have the same label"
+    count = summary["contradicting_rows"]
+    warning = f"{_of(count, chosen, 'labeled row')} {_have(count)} an input that also occurs with "
+    yield _fact(count, chosen, "", f"{warning}another label")
+
+
+def _sequence_facts(
+    spec: DataSpec, sequences: Mapping[str, SequenceCounts], how: str = ""
+) -> Iterator[_Fact]:
+    """Sequences that are cut, and tokens that are unknown.
+
+    Args:
+      spec: what the student is trained with.
+      sequences: counts by name: "input", and what the targets are.
+      how: where a macro has to be set, if not for the run that is about to start.
+    """
+    if whole := [name for name, counts in sequences.items() if not counts.cut]:
+        yield False, f"no {_or(whole)} cut"
     for name, counts in sequences.items():
+        if not counts.cut:
+            continue
         macro = "INPUT_LENGTH" if name == "input" else "TARGET_LENGTH"
         limit = spec.input_length if name == "input" else spec.target_length
-        if counts.cut > WARN_FROM * counts.sequences:
-            text = f"warning: {_share(counts.cut, counts.sequences)} {name}s are longer than "
-            text += f"{macro} = {limit} and are cut"
-            if name == "target":
-                text += ", which loses their label at the end"
-            text += f"; {macro} = {counts.longest} would hold all"
-            lines.append(text + (" (a new training run)" if trained else ""))
-        if counts.unknown > WARN_FROM * counts.tokens:
-            text = (
-                f"warning: {counts.unknown / counts.tokens:.1%} of {name} tokens are unknown to "
-                f"VOCABULARY = {spec.vocabulary!r} and are read as one and the same"
-            )
-            lines.append(f"{text}; {_BYTES_FIX}" + (" (a new training run)" if trained else ""))
-    return lines
+        share, fix = _of(counts.cut, counts.sequences, name), f"{macro} = {counts.longest}"
+        warning = f"{share} {_are(counts.cut)} longer than {macro} = {limit} tokens and "
+        warning += f"{_are(counts.cut)} cut"
+        if name == "target":
+            warning += ", which loses the label at the end"
+        fact = f"{share} cut, {fix} would hold all"
+        yield _fact(counts.cut, counts.sequences, fact, f"{warning}; {fix} would hold all{how}")
+    if spec.vocabulary == "bytes":
+        return
+    if known := [name for name, counts in sequences.items() if not counts.unknown]:
+        yield False, f"no unknown token in {_or(known, 's')}"
+    for name, counts in sequences.items():
+        if not counts.unknown:
+            continue
+        share = f"{counts.unknown / counts.tokens:.1%} of {name} tokens"
+        warning = f"{share} are not in VOCABULARY = {spec.vocabulary!r} and are all read as one "
+        warning += f"unknown token; {_BYTES_FIX}{how}"
+        yield _fact(counts.unknown, counts.tokens, f"{share} unknown", warning)
 
 
-def _row_warnings(summary: DataSummary, chosen: int) -> list[str]:
-    lines, test = [], summary["rows"]["test"]
-    if summary["unscored"] > WARN_FROM * (test + summary["unscored"]):
-        lines.append(
-            f"warning: {_share(summary['unscored'], test + summary['unscored'])} test rows have no "
-            "gold label and are not scored"
-        )
-    seen = summary["test_inputs_in_training"]
-    if seen > WARN_FROM * test:
-        lines.append(
-            f"warning: {_share(seen, test)} test inputs also occur among the training rows: the "
-            "test accuracy says less about new rows"
-        )
-    if summary["classes"] == 1 and chosen > 1:
-        lines.append(f"warning: all {chosen:,} training rows have the same label")
-    contradicting = summary["contradicting_rows"]
-    if contradicting > WARN_FROM * chosen:
-        lines.append(
-            f"warning: {_share(contradicting, chosen)} training rows have an input that occurs "
-            "with another label too"
-        )
-    return lines
+def _lines(parts: list[str], facts: Iterable[_Fact]) -> list[str]:
+    """The line of all parts, and after it the warnings."""
+    told = [(is_warning, text) for is_warning, text in facts if text]
+    line = "; ".join([*parts, *(text for is_warning, text in told if not is_warning)])
+    return [line, *(f"warning: {text}" for is_warning, text in told if is_warning)]
 
 
-def _cut(counts: SequenceCounts, macro: str) -> str:
-    if not counts.cut:
-        return "none"
-    share = f"{counts.cut:,} ({counts.cut / counts.sequences:.1%})"
-    return f"{share}, {macro} = {counts.longest} holds all"
+def _or(names: list[str], plural: str = "") -> str:
+    *first, last = (name + plural for name in names)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{part:,} of {whole:,} ({part / whole:.1%})"
+def _rows(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _some(count: int) -> str:
+    return f"{count:,}" if count else "none"
+
+
+def _of(part: int, whole: int, noun: str) -> str:
+    share = part / whole if whole else 0
+    return f"{part:,} of {_rows(whole, noun)} ({share:.1%})"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

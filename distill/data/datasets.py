@@ -7,6 +7,7 @@ files of `tasks/` register them. Everything after `load_splits` is the same for 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -21,7 +22,7 @@ from distill.data import budget
 from distill.data.examples import Example
 from distill.data.input_forms import PLAIN
 from distill.data.row_file import take
-from distill.errors import UserError, unknown
+from distill.errors import UserError, check_all, unknown
 
 
 def _nothing(spec: DataSpec) -> tuple[str, ...]:
@@ -46,6 +47,7 @@ class Dataset:
         are independent.
       input_form: how choices become part of an input (`distill.data.input_forms`).
       eos_mark: the text within inputs that stands for the EOS token; "" where there is none.
+      check: refuses settings that no data can make good; reads no file.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Dataset:
     correct: Callable[[str, str], bool] = matches_exactly
     group: Callable[[Example], str] | None = None
     eos_mark: Callable[[DataSpec], str] = lambda spec: ""
+    check: Callable[[DataSpec], object] = lambda spec: None
     input_form: str = PLAIN
 
 
@@ -82,6 +85,16 @@ def get(name: str) -> Dataset:
     if name not in _DATASETS:
         raise unknown("dataset", name, _DATASETS, "macro DATASET")
     return _DATASETS[name]
+
+
+def check_settings(spec: DataSpec) -> None:
+    """Refuses settings of the run's dataset before any file is read.
+
+    Raises:
+      UserError: an unknown dataset; a value that no data can make good, naming its macro.
+      NotSet: a macro that the dataset needs is not set.
+    """
+    get(spec.dataset).check(spec)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,16 +185,13 @@ def file_digests(spec: DataSpec) -> dict[str, str]:
     """Path and hex sha256 of each file behind the rows and the vocabulary; the vocabulary last.
 
     Raises:
-      UserError: a file is missing.
+      UserError: files are missing; names all of them.
     """
     paths = [*get(spec.dataset).files(spec)]
     if spec.vocabulary == "sentencepiece":
         paths.append(spec.vocabulary_path)
-    digests = {}
-    for path in paths:
-        check_file(epath.Path(path))
-        digests[str(path)] = sha256(path)
-    return digests
+    check_all(functools.partial(check_file, epath.Path(path)) for path in paths)
+    return {str(path): sha256(path) for path in paths}
 
 
 def content_digest(spec: DataSpec) -> str:

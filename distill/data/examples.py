@@ -82,7 +82,8 @@ class Example:
         label outside them is an error.
 
         Args:
-          fields: JSON object of one row; `id` and `input` are required.
+          fields: JSON object of one row; `id` and `input` are required. An id may be a whole
+            number, and becomes a text: 7 is "7".
           where: what an error message calls the row, e.g. "train.jsonl:7".
 
         Raises:
@@ -92,7 +93,7 @@ class Example:
         for name in extra:
             check_name(name, where, "field")
         row = cls(
-            id=_required_text(fields, "id", where),
+            id=_id(fields, where),
             input=_required_text(fields, "input", where),
             label=_text(fields, "label", where),
             teacher_label=_text(fields, "teacher_label", where, blank_is_none=True),
@@ -247,7 +248,9 @@ def _required_text(fields: Mapping[str, object], name: str, where: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
         got = "nothing" if value is None else f"{value!r}"
-        raise UserError(f"{where}: got {got} for `{name}`, expected a text (a JSON string)")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        kind = f'"{value}"' if is_number else "a JSON string"
+        raise UserError(f"{where}: got {got} for `{name}`, expected a text ({kind})")
     if not value.strip():
         raise UserError(f"{where}: `{name}` is blank, expected a text")
     try:
@@ -258,6 +261,16 @@ def _required_text(fields: Mapping[str, object], name: str, where: str) -> str:
             "text does; write the character itself"
         ) from error
     return value
+
+
+def _id(fields: Mapping[str, object], where: str) -> str:
+    """The id of a row; a whole number is taken as its digits."""
+    value = fields.get("id")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{where}: got {value!r} for `id`, expected a text or a whole number")
+    return _required_text(fields, "id", where)
 
 
 def _failure(fields: Mapping[str, object], where: str) -> Failure | None:

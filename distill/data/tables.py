@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 
 from etils import epath
@@ -58,15 +59,23 @@ def read_csv(
       UserError: a missing file, a bad header or a bad row, named by `file:line`.
     """
     path = epath.Path(path)
-    examples = assemble(path, _records(path), split, labels)
+    examples = assemble(path, csv_records(str(path), read_bytes(path)), split, labels)
     if not examples:
         raise UserError(f"{path} has no rows; expected a header line and one row a line")
     return examples
 
 
-def _records(path: epath.Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """Line number (from 1) and fields of each row below the header."""
-    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+def csv_records(path: str, content: bytes) -> Iterator[tuple[int, dict[str, object]]]:
+    """Line number (from 1) and fields of each row below the header.
+
+    Args:
+      path: what error messages call the file.
+      content: of the file.
+
+    Raises:
+      UserError: a bad header or line, named by `file:line`.
+    """
+    content = content.removeprefix(b"\xef\xbb\xbf")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -89,7 +98,7 @@ def _records(path: epath.Path) -> Iterator[tuple[int, dict[str, object]]]:
         yield line, fields
 
 
-def _lines(path: epath.Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: str, text: str) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row that is not blank, the header among them."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
@@ -105,6 +114,16 @@ def _lines(path: epath.Path, text: str) -> Iterator[tuple[int, list[str]]]:
             return
         if any(cell.strip() for cell in cells):
             yield line, cells
+
+
+def is_header(line: bytes) -> bool:
+    """Whether a line is the header of a CSV file of rows: names with commas, `input` among them."""
+    try:
+        cells = next(csv.reader([line.decode("utf-8")], strict=True), [])
+    except (UnicodeDecodeError, csv.Error):
+        return False
+    names = [cell.strip() for cell in cells]
+    return "input" in names and all(re.fullmatch(r"[\w-]+( [\w-]+)?", name) for name in names)
 
 
 def _header(cells: list[str], where: str) -> list[str]:

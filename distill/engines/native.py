@@ -115,7 +115,6 @@ def _train(
     if hosts.is_host0():
         with disk_errors(folder, run_folder.RESUMES):
             results.write_results(folder, described, scores, predictions)
-    results.say(scores, progress)
     return scores
 
 

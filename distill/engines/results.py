@@ -110,5 +110,6 @@ def say(results: Results, progress: Callable[[str], None]) -> None:
         return
     low, high = results["interval"]
     progress(
-        f"test accuracy {results['accuracy']:.3f} [{low:.3f}, {high:.3f}], n {results['n_test']}"
+        f"test accuracy {results['accuracy']:.3f} [{low:.3f}, {high:.3f}] on "
+        f"{results['n_test']:,} test {'row' if results['n_test'] == 1 else 'rows'}"
     )

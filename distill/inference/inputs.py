@@ -11,12 +11,14 @@ from etils import epath
 from distill.common.digests import sha256
 from distill.common.hashing import digest64
 from distill.common.text_files import check_file, json_object
-from distill.data.examples import Example, same_id
-from distill.data.tables import open_table
+from distill.data.examples import Example, assemble, same_id
+from distill.data.row_file import index_jsonl
+from distill.data.tables import csv_records, is_header, read_csv
 from distill.errors import UserError
 from distill.tfds import rows as tfds_rows
 
-_TABLES = (".csv", ".jsonl", ".json")  # names of files that are read as what they say
+FORMATS = {"csv": "CSV", "jsonl": "JSONL", "text": "a text a line"}
+_BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,107 +29,165 @@ class RowSource:
       rows: the rows, to be read once.
       total: how many there are; None if that shows only at their end.
       described: what tells these rows from others, as JSON.
+      name: where they are from and how they were read, for people.
+      blank_lines: numbers of lines that were skipped so far because they are blank.
     """
 
     rows: Iterable[Example]
     total: int | None
     described: Mapping[str, object]
+    name: str
+    blank_lines: list[int] = dataclasses.field(default_factory=list)
 
 
 def of_texts(texts: Sequence[str]) -> RowSource:
-    """Each text is a row, `text/0` and so on."""
+    """Each text is a row, `text/0` and so on.
+
+    Raises:
+      UserError: a blank text, or one that is not UTF-8; several texts of one word each, which are
+        mostly one text without its quotes.
+    """
     for index, text in enumerate(texts):
         if not text.strip():
             raise UserError(f"text {index + 1} of the command line is blank, expected a text")
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise UserError(f"text {index + 1} of the command line is not UTF-8")
+    if len(texts) > 1 and all(len(text.split()) == 1 for text in texts):
+        raise UserError(
+            f"got {len(texts)} texts of one word each: put quotes around a text of several words, "
+            f'"{" ".join(texts)}"; texts that are one word long go into a file, a text a line '
+            "(--input=FILE, or --input=- for stdin)"
+        )
     rows = [Example(id=f"text/{index}", input=text) for index, text in enumerate(texts)]
-    return RowSource(rows, len(rows), {"texts": len(rows)})
+    return RowSource(rows, len(rows), {"texts": len(rows)}, "the command line")
 
 
-def of_file(path: str) -> RowSource:
+def of_file(path: str, kind: str | None = None) -> RowSource:
     """Rows of a JSONL file, which stay on disk, of a CSV file, which are held in memory, or texts.
 
-    `.csv`, `.jsonl` and `.json` say what a file is; any other is read as stdin is, JSONL if its
-    first line that is not blank starts with `{`, else a text a line. All rows are checked before
-    the first is answered.
+    `.csv`, `.jsonl` and `.json` say what a file is; any other is told by its first line, as stdin
+    is. All rows are checked before the first is answered.
+
+    Args:
+      path: the file.
+      kind: one of FORMATS, which overrides all that.
 
     Raises:
       UserError: see `distill.data.tables.read_table`; a file of texts that is empty or not UTF-8.
     """
     file = epath.Path(path)
-    if file.suffix.lower() not in _TABLES:
+    kind = kind or _BY_SUFFIX.get(file.suffix.lower())
+    if kind is None:
         check_file(file)
         with file.open("rb") as lines:
-            first = next(_not_blank(lines), None)
+            first = next(_not_blank(lines, []), None)
         if first is None:
             raise UserError(f"{path} is empty; expected JSON objects or texts, one a line")
-        if not _is_json(first[1]):
-            total = sum(1 for _ in _texts_of(file))  # the check of all lines
-            described = {"sha256": sha256(path), "file": "texts"}
-            return RowSource(_texts_of(file), total, described)
-    rows = open_table(path, "test")
-    return RowSource(rows, len(rows), {"sha256": sha256(path)})
+        kind = _kind_of(first[1])
+    name = f"{path} ({FORMATS[kind]})"
+    if kind == "text":
+        check_file(file)
+        total = sum(1 for _ in _texts_of(file, []))  # the check of all lines
+        if not total:
+            raise UserError(f"{path} has no texts; expected a text a line")
+        blank: list[int] = []
+        described = {"sha256": sha256(path), "file": "texts"}
+        return RowSource(_texts_of(file, blank), total, described, name, blank)
+    rows = (read_csv if kind == "csv" else index_jsonl)(path, "test")
+    return RowSource(rows, len(rows), {"sha256": sha256(path)}, name)
 
 
-def of_stdin(lines: Iterable[bytes]) -> RowSource:
-    """Rows of a stream, JSONL if its first line that is not blank starts with `{`, else texts.
+def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
+    """Rows of a stream.
 
-    Lines are read as they are needed. Rows without an id get `stdin/<row>`, from 0.
+    Its first line that is not blank tells what it is: JSONL if it starts with `{`, CSV if it is a
+    header with a column `input`, else texts. Lines are read as they are needed, those of CSV at
+    once. Rows without an id get `stdin/<row>`, from 0, and texts `stdin:<line>`, from 1.
+
+    Args:
+      lines: of the stream.
+      kind: one of FORMATS, whatever the first line is.
 
     Raises:
       UserError: no rows (at once), or a bad line (when it is reached).
     """
-    numbered = _not_blank(lines)
+    blank: list[int] = []
+    numbered = _not_blank(lines, blank)
     first = next(numbered, None)
     if first is None:
         raise UserError("stdin is empty; expected JSON objects or texts, one a line")
-    if not first[1].strip():
-        raise UserError("stdin is empty but for a byte order mark; expected a row a line")
-    is_json = _is_json(first[1])
-    rows = _parsed(itertools.chain([first], numbered), is_json, "stdin", "stdin")
-    return RowSource(rows, None, {"stdin": "jsonl" if is_json else "texts"})
+    kind = kind or _kind_of(first[1])
+    name, described = f"stdin ({FORMATS[kind]})", {"stdin": "texts" if kind == "text" else kind}
+    if kind == "csv":
+        content = b"\n" * (first[0] - 1) + first[1] + b"".join(lines)
+        rows = _csv_rows(content)
+        return RowSource(rows, len(rows), described, name)
+    read = _json_rows if kind == "jsonl" else _text_rows
+    rows = read(itertools.chain([first], numbered), "stdin")
+    return RowSource(rows, None, described, name, blank if kind == "text" else [])
 
 
-def _not_blank(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Numbers (from 1) and contents of the lines that are not blank, without a byte order mark."""
+def _kind_of(line: bytes) -> str:
+    """What rows are whose first line is this: a name of FORMATS."""
+    if line.lstrip().startswith(b"{"):
+        return "jsonl"
+    return "csv" if is_header(line) else "text"
+
+
+def _not_blank(lines: Iterable[bytes], blank: list[int]) -> Iterator[tuple[int, bytes]]:
+    """Numbers (from 1) and contents of the lines that are not blank, without a byte order mark.
+
+    The numbers of the others go into `blank`.
+    """
     for number, line in enumerate(lines, start=1):
         text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         if text.strip():
             yield number, text
+        else:
+            blank.append(number)
 
 
-def _is_json(line: bytes) -> bool:
-    return line.lstrip().startswith(b"{")
+def _csv_rows(content: bytes) -> list[Example]:
+    """Rows of CSV from stdin."""
+    records = (
+        (line, {"id": f"stdin/{index}"} | fields)
+        for index, (line, fields) in enumerate(csv_records("stdin", content))
+    )
+    if rows := assemble(epath.Path("stdin"), records, "test", None):
+        return rows
+    raise UserError("stdin has no rows; expected a header line and one row a line")
 
 
-def _texts_of(file: epath.Path) -> Iterator[Example]:
+def _texts_of(file: epath.Path, blank: list[int]) -> Iterator[Example]:
     with file.open("rb") as lines:
-        yield from _parsed(_not_blank(lines), False, str(file), file.stem)
+        for row in _text_rows(_not_blank(lines, blank), str(file)):
+            yield dataclasses.replace(row, id=f"{file.name}:{row.id.rpartition(':')[2]}")
 
 
-def _parsed(
-    numbered: Iterable[tuple[int, bytes]], is_json: bool, name: str, stem: str
-) -> Iterator[Example]:
+def _json_rows(numbered: Iterable[tuple[int, bytes]], name: str) -> Iterator[Example]:
     lines: dict[int, int] = {}  # of each id, by its hash
     for index, (number, line) in enumerate(numbered):
         where = f"{name}:{number}"
-        if is_json:
-            fields = json_object(line, where)
-            fields.setdefault("id", f"{stem}/{index}")
-            row = Example.from_dict(fields, where)
-            if (key := digest64(row.id)) in lines:
-                raise same_id(where, row.id, lines[key])
-            lines[key] = number
-            yield row
-            continue
+        fields = json_object(line, where)
+        fields.setdefault("id", f"{name}/{index}")
+        row = Example.from_dict(fields, where)
+        if (key := digest64(row.id)) in lines:
+            raise same_id(where, row.id, lines[key])
+        lines[key] = number
+        yield row
+
+
+def _text_rows(numbered: Iterable[tuple[int, bytes]], name: str) -> Iterator[Example]:
+    """A row a line; its id is `<name>:<line>`."""
+    for number, line in numbered:
+        where = f"{name}:{number}"
         try:
             text = line.decode("utf-8").strip()
         except UnicodeDecodeError as error:
             raise UserError(f"{where}: not UTF-8 ({error.reason}); save it as UTF-8") from error
         if not text:
             raise UserError(f"{where}: the line is blank, expected a text")
-        yield Example(id=f"{stem}/{index}", input=text)
+        yield Example(id=where, input=text)
 
 
 def of_tfds(
@@ -147,4 +207,4 @@ def of_tfds(
     """
     rows = tfds_rows.open_tfds(name, split, mapping, data_dir)
     described = {"tfds": rows.full_name, "split": split, "fields": dict(mapping or {})}
-    return RowSource(rows.rows, rows.total, described)
+    return RowSource(rows.rows, rows.total, described, f"TFDS {rows.full_name}, {split}")

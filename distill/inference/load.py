@@ -14,12 +14,13 @@ from etils import epath
 from distill.common.accuracy import ClassScore, Confusion, describe_classes
 from distill.common.devices import check_devices
 from distill.common.progress import Stage, loading_tensorflow, to_stderr
+from distill.config.data import DataSpec
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.data_line import input_lines
 from distill.data.examples import Example
-from distill.errors import UserError
+from distill.errors import UserError, check_all
 from distill.inference import t5x_run
 from distill.inference.evaluator import Evaluator, Prediction, Scores, summarize_predictions
 from distill.inference.inputs import of_file
@@ -136,9 +137,10 @@ def evaluate(run_dir: epath.PathLike, split: str) -> tuple[Evaluation, list[Pred
       UserError: see `load_run`; data that are not there or have changed since training; a split
         without rows.
     """
-    run = load_run(run_dir)
+    spec = run_folder.read_config(run_dir).data
     with Stage("reading the digests of the data"):
-        digests = datasets.file_digests(run.config.data)
+        digests = _digests(run_dir, spec)
+    run = load_run(run_dir)
     provenance.check_files(run.folder, digests)
     cache = caches.load_cache(run.config.data, digests)
     provenance.check_rows(run.folder, cache.meta)
@@ -149,6 +151,18 @@ def evaluate(run_dir: epath.PathLike, split: str) -> tuple[Evaluation, list[Pred
     predictions = run.evaluator().split(run.params, cache, split)
     scores: Evaluation = {"split": split, **summarize_predictions(predictions)}
     return _with_classes(scores, run, cache.rows[split], predictions), predictions
+
+
+def _digests(run_dir: epath.PathLike, spec: DataSpec) -> dict[str, str]:
+    """Digests of the files that a run was trained on."""
+    try:
+        return datasets.file_digests(spec)
+    except UserError as error:
+        raise UserError(
+            f"{error}. A split is read from the files that {run_dir} was trained on: put them "
+            "back where they were. `distill evaluate --input=FILE`, with rows that have a `label`, "
+            "needs only the run folder"
+        ) from error
 
 
 def evaluate_file(
@@ -169,20 +183,26 @@ def evaluate_file(
       UserError: see `load_run`; a bad file; no row with a gold label; an answer rule that is
         not known here.
     """
+    source, _ = check_all((lambda: of_file(path), lambda: run_folder.read_config(run_dir)))
     run = load_run(run_dir)
     if run.assets.correct(run.config.data.dataset) is None:
         raise UserError(
             f"the answers of {run_dir} count by {run.assets.rule}, which is not known here: give "
             "the --gin_file whose import registers its dataset"
         )
-    rows = list(of_file(path).rows)
+    rows = list(source.rows)
     labeled = [row for row in rows if row.label is not None]
     if not labeled:
         raise UserError(f"{path}: none of {len(rows):,} rows has a `label`, so nothing is scored")
     evaluator, without_label = run.evaluator(), len(rows) - len(labeled)
     predictions = evaluator.texts(run.params, labeled)
     for line in input_lines(
-        run.config.data, evaluator.input_counts, without_label, evaluator.missing_choices
+        run.config.data,
+        evaluator.input_counts,
+        without_label,
+        evaluator.missing_choices,
+        source.name,
+        len(source.blank_lines),
     ):
         progress(line)
     scores: Evaluation = {"input": path, **summarize_predictions(predictions)}

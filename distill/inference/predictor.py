@@ -90,11 +90,19 @@ class Predictor:
                 self._progress("more rows hold words that are not in the vocabulary")
         return self._evaluator.texts(self._params, rows, self._rationale)
 
-    def data_lines(self) -> list[str]:
-        """What became of the inputs of all rows so far: a line, and warnings."""
-        counts = self._evaluator.input_counts
+    def data_lines(self, source: str = "", blank_lines: int = 0) -> list[str]:
+        """What became of the inputs of all rows so far: a line, and warnings.
+
+        Args:
+          source: where the rows are from and how they were read.
+          blank_lines: lines that were skipped.
+        """
         return input_lines(
-            self._config.data, counts, missing_choices=self._evaluator.missing_choices
+            self._config.data,
+            self._evaluator.input_counts,
+            missing_choices=self._evaluator.missing_choices,
+            source=source,
+            blank_lines=blank_lines,
         )
 
 

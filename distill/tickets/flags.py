@@ -32,6 +32,7 @@ class TicketFlags:
         """
         from distill.tickets import generator  # loads numpy
 
+        generator.policy(self.policy, "--policy")
         return generator.generate(self.policy, self.rows, self.seed, split)
 
     def annotate(self, rows: Sequence[Example]) -> list[Example]:

@@ -129,14 +129,18 @@ SPLITS: Mapping[str, tuple[int, int]] = {
 }
 
 
-def policy(name: str) -> Mapping[Classes, str]:
+def policy(name: str, where: str = "macro POLICY") -> Mapping[Classes, str]:
     """The label of each of the 12 cells under the policy `name`.
+
+    Args:
+      name: of the policy.
+      where: the macro or flag that set it, for the error message.
 
     Raises:
       UserError: no such policy.
     """
     if name not in POLICIES:
-        raise unknown("policy", name, POLICIES, "macro POLICY")
+        raise unknown("policy", name, POLICIES, where)
     return POLICIES[name]
 
 

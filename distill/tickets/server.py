@@ -23,6 +23,7 @@ from typing import cast
 
 from distill.data.examples import Example
 from distill.errors import UserError
+from distill.tickets import generator
 from distill.tickets import teacher as simulated
 from distill.tickets.faults import FaultPlan, read_plan
 
@@ -273,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serves until it is stopped; the first line on stdout is the base URL."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--policy", default="natural")
+    parser.add_argument("--policy", default="natural", choices=sorted(generator.POLICIES))
     parser.add_argument("--accuracy", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer")

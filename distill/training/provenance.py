@@ -134,9 +134,11 @@ def check_files(folder: epath.PathLike, digests: Mapping[str, str]) -> None:
         raise _changed(folder, f"its files were {', '.join(old)}, and are {', '.join(digests)} now")
     for before, (path, digest) in zip(old.items(), digests.items(), strict=True):
         if before[1] != digest:
-            was = "" if before[0] == path else f" (then {before[0]})"
+            digests = f"sha256 {before[1][:12]} then, {digest[:12]} now"
+            if before[0] == path:
+                raise _changed(folder, f"{path} has changed ({digests})")
             raise _changed(
-                folder, f"{path}{was} has changed: sha256 {before[1][:12]} then, {digest[:12]} now"
+                folder, f"{path} is not the file it was trained on, {before[0]} ({digests})"
             )
 
 
@@ -213,8 +215,8 @@ def _read_run(folder: epath.PathLike) -> dict[str, Any]:
 
 def _changed(folder: epath.PathLike, change: str) -> UserError:
     return UserError(
-        f"{folder} was trained on other data: {change}; restore the data, or choose another "
-        "--run_dir"
+        f"{folder} was trained on other data: {change}; give the data it was trained on, or choose "
+        "another --run_dir"
     )
 
 

@@ -58,10 +58,10 @@ def test_scores_of_classes_are_those_computed_by_hand():
     counts = confusion_matrix(GOLDS, ANSWERS, ["a", "b", "c", "d"])
     assert counts.tolist() == [[4, 1, 0, 0, 1], [1, 2, 0, 0, 0], [0, 1, 0, 0, 0], [0] * 5]
     a, b, c, d = score_classes(counts)
-    assert a == {"precision": 4 / 5, "recall": 4 / 6, "f1": 8 / 11, "support": 6}
-    assert b == {"precision": 2 / 4, "recall": 2 / 3, "f1": 4 / 7, "support": 3}
-    assert c == {"precision": None, "recall": 0, "f1": 0, "support": 1}
-    assert d == {"precision": None, "recall": None, "f1": None, "support": 0}
+    assert a == {"precision": 4 / 5, "recall": 4 / 6, "f1": 8 / 11, "support": 6, "predicted": 5}
+    assert b == {"precision": 2 / 4, "recall": 2 / 3, "f1": 4 / 7, "support": 3, "predicted": 4}
+    assert c == {"precision": None, "recall": 0, "f1": 0, "support": 1, "predicted": 0}
+    assert d == {"precision": None, "recall": None, "f1": None, "support": 0, "predicted": 0}
 
 
 def test_macro_f1_is_the_mean_over_classes_that_occur():
@@ -70,5 +70,6 @@ def test_macro_f1_is_the_mean_over_classes_that_occur():
     assert list(found["by_class"]) == found["confusion"]["classes"] == ["d", "b", "a", "c"]
     assert sum(map(sum, found["confusion"]["counts"])) == 10
     assert found["confusion"]["counts"][3] == [0, 1, 0, 0, 0]
+    assert found["other_answers"] == {"?": 1}
     with pytest.raises(ValueError, match="'c' is none of the classes"):
         confusion_matrix(GOLDS, ANSWERS, ["a", "b"])

@@ -54,19 +54,22 @@ def test_every_fault_is_told_with_its_numbers(tmp_path):
     # "[rationale] row 00" and 100 letters, and EOS
     longest = len("[rationale] row 00") + 100 + 1
     assert line == (
-        "data: 29 training rows, 3 for validation, 2 for the test; 8 of 40 dropped (no_answer 6, "
-        "no teacher label 2); 1 without a gold label not tested; 16 without a rationale; "
-        f"inputs cut: 4 (11.8%), INPUT_LENGTH = {longest} holds all; targets cut: none"
+        "data: 29 training rows, 3 for validation, 2 for the test; no label or rationale cut"
     )
-    for text in (
-        "8 of 40 (20.0%) training rows have no label that LABEL_SOURCE = 'teacher' can use",
-        "16 of 32 (50.0%) training rows have no rationale: METHOD = 'step_by_step'",
-        f"longer than INPUT_LENGTH = 64 and are cut; INPUT_LENGTH = {longest} would hold all",
-        "1 of 3 (33.3%) test rows have no gold label",
-        "1 of 2 (50.0%) test inputs also occur among the training rows",
-    ):
-        assert sum(text in warning for warning in warnings) == 1, text
-    assert len(warnings) == 5 and all(w.startswith("warning: ") for w in warnings)
+    assert warnings == [
+        f"warning: {text}"
+        for text in (
+            "8 of 40 rows (20.0%) have no label for LABEL_SOURCE = 'teacher' and are left out "
+            "(no_answer: 6, no teacher label: 2)",
+            "1 of 3 test rows (33.3%) has no gold label and is left out of the test",
+            "16 of 32 labeled rows (50.0%) have no rationale: METHOD = 'step_by_step' trains on "
+            "their label alone",
+            "1 of 2 test inputs (50.0%) is also among the training rows: the test accuracy says "
+            "less about new rows",
+            "4 of 34 inputs (11.8%) are longer than INPUT_LENGTH = 64 tokens and are cut; "
+            f"INPUT_LENGTH = {longest} would hold all",
+        )
+    ]
     held, _ = _told(_spec(tmp_path, train, test, label_source="teacher", input_length=longest))
     assert held["sequences"]["input"]["cut"] == 0 < summary["sequences"]["input"]["cut"]
 
@@ -75,8 +78,8 @@ def test_sound_data_gets_one_line_and_no_warning(tmp_path):
     rows = [{"input": f"row {i}", "label": "ab"[i % 2], "rationale": "so"} for i in range(20)]
     _, lines = _told(_spec(tmp_path, rows[:16], rows[16:]))
     assert lines == [
-        "data: 15 training rows, 1 for validation, 4 for the test; none dropped; 0 without a "
-        "rationale; inputs cut: none; targets cut: none"
+        "data: 15 training rows, 1 for validation, 4 for the test; no row left out; no row without "
+        "a rationale; no input, label or rationale cut"
     ]
 
 
@@ -91,10 +94,10 @@ def test_unknown_pieces_are_counted_by_field(tmp_path, shared_dir):
     found = summary["sequences"]
     assert found["input"]["unknown"] == found["label"]["unknown"] == 0
     share = found["rationale"]["unknown"] / found["rationale"]["tokens"]
-    assert 0.2 < share < 1 and f"unknown tokens: {share:.1%} of rationales" in line
+    assert 0.2 < share < 1 and line.endswith("no unknown token in inputs or labels")
     (told,) = (w for w in warnings if "unknown" in w)
-    assert "rationale tokens are unknown to VOCABULARY = 'sentencepiece'" in told
-    assert told.endswith("VOCABULARY = 'bytes' with VOCAB_SIZE = 264 writes every text")
+    assert f"{share:.1%} of rationale tokens are not in VOCABULARY = 'sentencepiece'" in told
+    assert told.endswith("VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can write every text")
 
 
 def test_copies_contradictions_and_classes_are_counted():
@@ -116,13 +119,27 @@ def test_one_class_and_contradicting_copies_are_warned_of(tmp_path):
     _, (_, *warnings) = _told(
         _spec(tmp_path, rows, [{"input": "x", "label": "a"}], method="finetune")
     )
-    assert warnings == ["warning: all 10 training rows have the same label"]
+    assert warnings == ["warning: all 10 labeled rows have the same label"]
     rows += [row | {"label": "b"} for row in rows]
     _, (_, *warnings) = _told(
         _spec(tmp_path, rows, [{"input": "x", "label": "a"}], method="finetune")
     )
     assert warnings == [
-        "warning: 20 of 20 (100.0%) training rows have an input that occurs with another label too"
+        "warning: 20 of 20 labeled rows (100.0%) have an input that also occurs with another label"
+    ]
+
+
+def test_few_faults_are_told_in_the_line_and_not_twice(tmp_path):
+    """200 rows, one of each fault: half a percent, in the line; each number is told once."""
+    rows = [{"input": f"row {i:03}", "label": "ab"[i % 2], "rationale": "so"} for i in range(200)]
+    rows[0] |= {"input": "x" * 100}
+    rows[1].pop("rationale")
+    rows[2].pop("label")
+    _, lines = _told(_spec(tmp_path, rows, [rows[3] | {"input": "new"}], input_length=64))
+    assert lines == [
+        "data: 180 training rows, 19 for validation, 1 for the test; 1 of 200 rows (0.5%) left out "
+        "(no gold label: 1); 1 of 199 labeled rows (0.5%) without a rationale; no label or "
+        "rationale cut; 1 of 200 inputs (0.5%) cut, INPUT_LENGTH = 113 would hold all"
     ]
 
 
@@ -148,7 +165,12 @@ def test_held_out_rows_are_a_function_of_their_input(tmp_path):
         ({"test_fraction": 1}, "gold", "got TEST_FRACTION = 1.0, expected more than 0"),
         ({"test_fraction": "few"}, "gold", "got TEST_FRACTION = 'few', expected a number"),
         ({"test_fraction": 1e-9}, "gold", "gave 0 test rows"),
-        ({"test_fraction": 0.5}, "teacher", "none has a gold label"),
+        ({"test_fraction": 2}, "teacher", "got TEST_FRACTION = 2.0, expected more than 0"),
+        (
+            {"test_fraction": 0.5},
+            "teacher",
+            r"none of the \d+ has one .*without a test: --gin.TEST_FRACTION=0\. To be scored: write",
+        ),
     ],
 )
 def test_a_test_that_cannot_be_made_is_refused(options, source, message, tmp_path):

@@ -96,6 +96,15 @@ def test_blank_teacher_fields_count_as_missing(tmp_path, blank):
     assert row.teacher_label is None and row.rationale is None
 
 
+def test_whole_numbers_as_ids_become_texts(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"id": 7, "input": "a"}\n{"id": "x", "input": "b"}\n{"id": 0, "input": "c"}')
+    assert [row.id for row in read_jsonl(file, "train")] == ["7", "x", "0"]
+    file.write_text('{"id": 7, "input": "a"}\n{"id": "7", "input": "b"}')
+    with pytest.raises(UserError, match=r":2: id '7' is already used in line 1"):
+        read_jsonl(file, "train")
+
+
 GOOD = '{"id": "x", "input": "a"}'
 BAD_LINES = {
     "misspelled field": (
@@ -103,9 +112,11 @@ BAD_LINES = {
         "unknown field 'ratoinale'",
         "rationale",
     ),
+    "an id that is no number of a row": ('{"id": 1.5, "input": "a"}', "got 1.5 for `id`", "whole"),
+    "a truth value as id": ('{"id": true, "input": "a"}', "got True for `id`", "whole number"),
     "no input": ('{"id": "a"}', "nothing for `input`", "expected a text"),
     "blank input": ('{"input": " "}', "`input` is blank", "expected a text"),
-    "number as label": ('{"input": "a", "label": 1}', "got 1 for `label`", "JSON string"),
+    "number as label": ('{"input": "a", "label": 1}', "got 1 for `label`", 'expected a text ("1")'),
     "blank label": ('{"input": "a", "label": ""}', "`label` is blank", "expected a text"),
     "gold outside": ('{"input": "a", "label": "maybe"}', "gold label 'maybe'", "yes, no"),
     "broken JSON": ('{"input": "a"', "not JSON", "column"),

@@ -6,6 +6,8 @@ import json
 from collections import Counter
 
 from distill import cli
+from distill.commands import evaluate
+from distill.common.accuracy import describe_classes
 
 
 def test_scores_of_each_class_add_up_and_are_written(run_dir, tmp_path, capsys):
@@ -23,9 +25,9 @@ def test_scores_of_each_class_add_up_and_are_written(run_dir, tmp_path, capsys):
     predicted = Counter(row["prediction"] for row in answers)
     for place, label in enumerate(confusion["classes"]):
         assert sum(row[place] for row in confusion["counts"]) == predicted[label]
-    assert f"macro-F1 {scores['macro_f1']:.3f}" in shown and "none of these" in shown
+    assert f"macro-F1 {scores['macro_f1']:.3f}" in shown and "(other)" in shown
     table = [line.split() for line in shown.splitlines()]
-    assert ["class", "precision", "recall", "F1", "support"] in table
+    assert ["class", "precision", "recall", "F1", "support", "predicted"] in table
     assert all(any(line[:1] == [label] for line in table) for label in by_class)
     assert set(run_dir.rglob("*")) == before
 
@@ -37,4 +39,20 @@ def test_rows_of_a_file_are_told_of(run_dir, tmp_path, capsys):
     assert cli.main(argv) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["by_class"]["repair"]["support"] == 1
-    assert "data: 1 row answered; 1 without a label not scored; inputs cut: none" in err
+    assert (
+        f"data: 1 row answered, from {tmp_path}/rows.jsonl (JSONL); 1 row without a label, not "
+        "scored; no input cut" in err
+    )
+
+
+def test_answers_outside_the_closed_set_are_a_row_and_a_line(capsys):
+    golds, answers = ["yes", "no", "no", "yes"], ["yes", "nope", "", "nope"]
+    by_class = describe_classes(golds, answers, ["yes", "no"])
+    evaluate.show({"accuracy": 0.25, "interval": [0, 1], "n": 4, "split": "test", **by_class})
+    lines = capsys.readouterr().out.splitlines()
+    assert ["(other)", "-", "-", "-", "0", "3"] in [line.split() for line in lines]
+    line = "(other): 3 of 4 answers are none of the classes and count as wrong: 'nope' 2, '' 1"
+    assert line in lines
+    by_class = describe_classes(golds, golds, ["yes", "no"])
+    evaluate.show({"accuracy": 1.0, "interval": [0, 1], "n": 4, "split": "test", **by_class})
+    assert "(other):" not in capsys.readouterr().out

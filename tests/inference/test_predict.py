@@ -80,14 +80,25 @@ def test_texts_and_json_from_stdin(predict, refusal, tested, monkeypatch):
     texts = [row["input"] for row in tested[:3]]
     _stdin(monkeypatch, "\n\n".join(texts).encode())
     found, said = predict("--input=-")
-    assert [row["id"] for row in found["predictions"]] == ["stdin/0", "stdin/1", "stdin/2"]
+    assert [row["id"] for row in found["predictions"]] == ["stdin:1", "stdin:3", "stdin:5"]
     expected = [row["prediction"] for row in tested[:3]]
     assert [row["prediction"] for row in found["predictions"]] == expected
     assert "3 rows" in said and "ETA" not in said
+    assert "3 rows answered, from stdin (a text a line); 2 blank lines skipped; no input" in said
     _stdin(monkeypatch, b'{"input": "a"}\n{"id": "b", "input": "a", "label": "x"}\n{"input": "a"}')
     found, _ = predict("--input=-")
     assert [row["id"] for row in found["predictions"]] == ["stdin/0", "b", "stdin/2"]
     assert found["predictions"][1]["correct"] is False
+    _stdin(monkeypatch, b'\ninput,customer\n"my fan, and\n mine",ann\nmy kettle,\n')
+    found, said = predict("--input=-")
+    rows = [(row["id"], row["input"], row.get("customer")) for row in found["predictions"]]
+    assert rows == [("stdin/0", "my fan, and\n mine", "ann"), ("stdin/1", "my kettle", None)]
+    assert "2 rows answered, from stdin (CSV); no input cut" in said
+    _stdin(monkeypatch, b"input,customer\nmy fan,ann\n")
+    found, said = predict("--input=-", "--format=text")
+    assert [row["input"] for row in found["predictions"]] == ["input,customer", "my fan,ann"]
+    _stdin(monkeypatch, b"id,input\n1,my fan\n1,my fan\n")
+    assert "stdin:3: id '1' is already used in line 2" in refusal("--input=-")
     _stdin(monkeypatch, b" \n\n")
     assert "stdin is empty" in refusal("--input=-")
     _stdin(monkeypatch, b'{"input": "a"}\n{"inptu": "b"}')
@@ -218,8 +229,13 @@ def test_a_file_of_texts_is_answered_line_by_line(predict, refusal, tested, tmp_
     path.write_bytes(b"\xef\xbb\xbf\n" + "\n\n".join(texts).encode())
     found, said = predict(f"--input={path}")
     assert [row["input"] for row in found["predictions"]] == texts
-    assert [row["id"] for row in found["predictions"]] == ["texts/0", "texts/1", "texts/2"]
-    assert "data: 3 rows answered; inputs cut: none; unknown tokens: none" in said
+    assert [row["id"] for row in found["predictions"]] == [
+        "texts.txt:2",
+        "texts.txt:4",
+        "texts.txt:6",
+    ]
+    line = f"data: 3 rows answered, from {path} (a text a line); 3 blank lines skipped; "
+    assert f"{line}no input cut; no unknown token in inputs" in said
     path.write_bytes(b"one\ncaf\xe9\n")
     assert "texts.txt:2: not UTF-8" in refusal(f"--input={path}")
     path.write_bytes(b" \n")
@@ -231,7 +247,15 @@ def test_a_file_of_texts_is_answered_line_by_line(predict, refusal, tested, tmp_
 def test_inputs_that_are_cut_or_unknown_are_said(predict):
     long = "my fan seems burnt . " * 40
     _, said = predict(long, "my fan", "seems wrapt wrapt")
-    assert "data: 3 rows answered; inputs cut: 1 (33.3%), INPUT_LENGTH = 202 holds all" in said
-    assert "warning: 1 of 3 (33.3%) inputs are longer than INPUT_LENGTH = 64" in said
+    line = "data: 3 rows answered, from the command line; 0.9% of input tokens unknown"
+    assert line in said.splitlines()
+    assert "warning: 1 of 3 inputs (33.3%) is longer than INPUT_LENGTH = 64 tokens and is" in said
     assert "INPUT_LENGTH = 202 would hold all (a new training run)" in said
-    assert "warning: 0.9% of input" not in said and "unknown tokens: 0.9% of inputs" in said
+    assert said.count("INPUT_LENGTH = 202") == 1 and "warning: 0.9%" not in said
+
+
+def test_words_without_quotes_are_refused(refusal, tmp_path):
+    message = refusal("my", "kettle", "seems", "warped")
+    assert "got 4 texts of one word each" in message and '"my kettle seems warped"' in message
+    both = refusal("--input=nowhere.txt", run_dir=tmp_path / "none")
+    assert "no file nowhere.txt" in both and "none is not a run folder" in both

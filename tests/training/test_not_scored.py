@@ -38,7 +38,7 @@ def test_a_run_without_gold_labels_is_not_scored(trained, capsys):
     assert cli.main(argv) == 0
     out, err = capsys.readouterr()
     assert out == "not scored: there are no test rows with gold labels\n"
-    assert "data: 18 training rows, 2 for validation, 0 for the test; none dropped" in err
+    assert "data: 18 training rows, 2 for validation, none for the test; no row left out" in err
     results = json.loads((run_dir / "results.json").read_text())
     assert results["accuracy"] is results["interval"] is results["ranked_accuracy"] is None
     assert results["n_test"] == 0

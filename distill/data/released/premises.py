@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from distill.common.hashing import uniform
+from distill.data.budget import check_fraction
 from distill.data.examples import Example
 from distill.errors import UserError
 
@@ -54,8 +55,7 @@ def split_by_premise(
     Raises:
       UserError: a fraction outside (0, 1), a row of another form, or an empty side.
     """
-    if not 0 < test_fraction < 1:
-        raise UserError(f"got TEST_FRACTION = {test_fraction}, expected more than 0, less than 1")
+    check_fraction(test_fraction)
     train: list[Example] = []
     test: list[Example] = []
     for row in examples:
@@ -66,7 +66,7 @@ def split_by_premise(
     if not train or not test:
         raise UserError(
             f"{len(examples)} rows split by premise gave {len(train)} training and {len(test)} "
-            f"test rows, expected some of both; give more rows, or another test_fraction than "
+            f"test rows, expected some of both; give more rows, or another TEST_FRACTION than "
             f"{test_fraction}"
         )
     return train, test

@@ -20,10 +20,10 @@ from typing import TypedDict
 from etils import epath
 
 from distill.common.accuracy import matches_exactly
-from distill.common.text_files import json_lines, parse_json, read_bytes
+from distill.common.text_files import check_file, json_lines, parse_json, read_bytes
 from distill.data.examples import Example, teacher_accuracy
 from distill.data.released.rows import KINDS, Parser
-from distill.errors import UserError, closest, unknown
+from distill.errors import UserError, unknown
 
 TEACHERS = ("palm", "gpt-neox")
 _FIX = (
@@ -189,10 +189,7 @@ def _parts(folder: epath.Path, split: str) -> dict[int, epath.Path]:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     parts = {int(m.group(1)): folder / m.string for m in map(name.fullmatch, names) if m}
     if not parts:
-        hint = (
-            f"closest there: {', '.join(closest(f'{split}_CoT_0.json', names))}. " if names else ""
-        )
-        raise UserError(f"no file {folder / f'{split}_CoT_0.json'}; {hint}{_FIX}")
+        check_file(folder / f"{split}_CoT_0.json", _FIX)  # raises: it would be a part
     return parts
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from distill.config.data import DataSpec
 from distill.data import datasets
+from distill.data.budget import check_fraction
 from distill.data.examples import Example
 from distill.data.released import premises, reader
 from distill.data.released.completions import NLI_LABELS
 from distill.data.released.rows import KINDS
-from distill.errors import UserError, unknown
+from distill.errors import NotSet, UserError, unknown
 
 # The test premises are the same for every seed of a run.
 SPLIT_SEED = 0
@@ -21,13 +22,13 @@ def raw_dir(spec: DataSpec) -> str:
     """The folder of the released data.
 
     Raises:
-      UserError: macro RAW_DIR is not set.
+      NotSet: macro RAW_DIR is not set.
     """
     folder = spec.option("raw_dir", "")
     if not isinstance(folder, str | os.PathLike):
         raise UserError(f"got RAW_DIR = {folder!r}, expected the name of a folder")
     if not folder:
-        raise UserError(
+        raise NotSet(
             "macro RAW_DIR is not set: give the folder of the data that the paper's authors "
             "released with --raw_dir=... (see docs/data.md)"
         )
@@ -67,8 +68,15 @@ def nli(name: str) -> datasets.Dataset:
             train_rows, test_rows = premises.split_by_premise(train_rows, fraction, SPLIT_SEED)
         return [form(row) for row in train_rows], [form(row) for row in test_rows]
 
+    def check(spec: DataSpec) -> None:
+        _form(spec)
+        if not _splits(spec, name)[1]:
+            check_fraction(float(spec.number("test_fraction")))
+        raw_dir(spec)
+
     return datasets.Dataset(
         name=name,
+        check=check,
         load=load,
         labels=lambda spec: NLI_LABELS,
         files=lambda spec: files(spec, *((name, split) for split in _splits(spec, name) if split)),

@@ -152,7 +152,6 @@ def _train(
     predictions = t5x_run.read_predictions(output, step, cache.rows["test"], correct)
     scores = results.score(config, "t5x", predictions, step, time.monotonic() - began)
     results.write_results(folder, described, scores, predictions)
-    results.say(scores, progress)
     return scores
 
 
