@@ -101,6 +101,10 @@ def _runs(folder):
     for name, (file, content) in contents.items():
         (folder / name).mkdir()
         (folder / name / file).write_text(content)
+    (folder / "moved").mkdir()
+    settings = ("TRAIN_FILE=/gone/t.jsonl", "TEST_FRACTION=0.2")
+    text = resolve.resolve(["jsonl_step_by_step"], settings).text
+    (folder / "moved/config.gin").write_text(text)
     (folder / "torn/results.json").write_text('{"accuracy": ')
     (folder / "half/student.json").write_text(json.dumps(STUDENT | {"answer_rule": "exact_match"}))
     (folder / "half/checkpoints/4.orbax-checkpoint-tmp-1").mkdir(parents=True)
@@ -298,7 +302,7 @@ CASES = {
     ),
     "annotate: an unknown policy": (
         ["annotate", "--policy=hrd", "--output={dir}/o.jsonl"],
-        "closest: hard",
+        "unknown policy .hrd. .set by --policy.; closest: hard",
     ),
     "annotate: an accuracy above 1": (
         ["annotate", "--teacher_accuracy=1.5", "--output={dir}/o.jsonl"],
@@ -315,7 +319,36 @@ CASES = {
         "closest: LABEL_WEIGHT",
     ),
     "config show: an unknown macro": (["config", "show", TICKETS, "--gin.SED=1"], "closest: SEED"),
-    "an unknown command": (["trian"], "trian.*train"),
+    "config show: bad values": (
+        ["config", "show", TICKETS, "--gin.BATCH_SIZE=-1", "--gin.POLICY=natual"],
+        "`distill train` refuses this: got BATCH_SIZE = -1, .*; also: unknown policy 'natual'",
+    ),
+    "config show: a share": (
+        ["config", "show", "--gin_file=jsonl_step_by_step", "--gin.TEST_FRACTION=2"],
+        "refuses this: got TEST_FRACTION = 2.0, expected more than 0, less than 1",
+    ),
+    "a share, before rows are read": (
+        [*_own(train="broken.jsonl")[:4], "--gin.TEST_FRACTION=2"],
+        "got TEST_FRACTION = 2.0, expected more than 0",
+    ),
+    "two missing files": (
+        _own(train="god.jsonl", test="lng.jsonl"),
+        "no file .*/god.jsonl; .*: good.jsonl.*; also: no file .*/lng.jsonl; .*: long.jsonl",
+    ),
+    "two missing gin files": (
+        ["train", "--gin_file=nowhere", "--gin_file={dir}/brokn.gin"],
+        "'nowhere' not found .*; also: .*brokn.gin' not found .*; closest: .*/broken.gin, ",
+    ),
+    "a misspelled raw folder": (
+        _raws("whol"),
+        "there is no folder .*/whol; closest in .*: whole.* Set --raw_dir to",
+    ),
+    "a file as raw folder": (_raws("good.jsonl"), "/good.jsonl is a file, expected a folder"),
+    "evaluate: the data are gone": (
+        ["evaluate", "--run_dir={dir}/moved", "--split=test"],
+        "no file /gone/t.jsonl; .*A split is read from the files .* `distill evaluate --i",
+    ),
+    "an unknown command": (["trian"], "unknown command 'trian'; did you mean train"),
 }
 for setting, text in MACROS.items():
     CASES[setting] = (

@@ -1,5 +1,6 @@
 """Flags that a command does not have, --help, --vocabulary_path, and faults of the program."""
 
+import json
 import os
 import re
 import stat
@@ -106,3 +107,16 @@ def test_nobody_reads_stdout(tmp_path):
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert done.returncode == 141 and not done.stderr
+
+
+def test_config_show_tells_what_is_still_to_be_set(capsys):
+    assert cli.main(["config", "show", "--gin_file=jsonl_step_by_step"]) == 0
+    out, err = capsys.readouterr()
+    assert "TRAIN_FILE           ''" in out
+    assert "to be set before a run: macro TRAIN_FILE is not set" in err
+    assert cli.main(["config", "show", "--gin_file=tickets_step_by_step", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["not_set"] == [] and "to be set" not in err
+    assert cli.main(["config", "show", "--gin_file=tickets_step_by_step", "--gin.SEED=-1"]) == 2
+    out, err = capsys.readouterr()
+    assert "SEED                 -1" in out and "refuses this: got SEED = -1" in err

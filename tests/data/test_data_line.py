@@ -169,7 +169,7 @@ def test_held_out_rows_are_a_function_of_their_input(tmp_path):
         (
             {"test_fraction": 0.5},
             "teacher",
-            r"none of the \d+ has one .*without a test: --gin.TEST_FRACTION=0\. To be scored: write",
+            r"none of the \d+ has one .*without a test: --gin.TEST_FRACTION=0\. To be",
         ),
     ],
 )

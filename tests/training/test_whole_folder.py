@@ -156,7 +156,9 @@ def test_changed_data_are_refused(name, micro, copy, capsys):
     (copy / "run" / "results.json").unlink()
     before = (copy / "run" / "run.json").read_bytes()
     _change_a_row(copy / "data" / name)
-    with pytest.raises(UserError, match=rf"trained on other data: .*/data/{name} is not the file it was"):
+    with pytest.raises(
+        UserError, match=rf"trained on other data: .*/data/{name} is not the file it was"
+    ):
         _train(_resolve(micro, "words", f"{copy}/data/"), copy / "run")
     assert (copy / "run" / "run.json").read_bytes() == before
     assert not (copy / "run" / "results.json").exists()
@@ -223,7 +225,9 @@ def test_a_finished_run_does_not_speak_for_changed_data(micro, copy):
     run, resolved = copy / "run", _resolve(micro, "words", f"{copy}/data/")
     assert _train(resolved, run)["n_test"] == 10
     _change_a_row(copy / "data" / "train.jsonl")
-    with pytest.raises(UserError, match=r"train\.jsonl is not the file it was trained on, .*train\.jsonl"):
+    with pytest.raises(
+        UserError, match=r"train\.jsonl is not the file it was trained on, .*train\.jsonl"
+    ):
         _train(resolved, run)
     (copy / "data" / "train.jsonl").unlink()
     lines: list[str] = []
