@@ -74,7 +74,8 @@ def _run(given: Sequence[str]) -> int:
         _say(unknown_flag(rest[0], options, _flags_of(parser, options)))
         return 2
     if overrides and not hasattr(options, "engine"):
-        _say(f"{options.command} takes no --gin.NAME")
+        reason = ": a run folder holds its own settings" if hasattr(options, "run_dir") else ""
+        _say(f"{options.command} takes no --gin.NAME{reason}")
         return 2
     refusal = ""
     try:

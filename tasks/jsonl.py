@@ -49,8 +49,10 @@ def _fraction(spec: DataSpec) -> float:
 def _labels(spec: DataSpec) -> tuple[str, ...]:
     labels = spec.option("labels", ())
     if isinstance(labels, str):
+        parts = tuple(part.strip() for part in labels.split(",") if part.strip())
+        several = f'--gin.LABELS="{parts}" for {len(parts)} labels, ' if len(parts) > 1 else ""
         raise UserError(
-            f"got LABELS = {labels!r}, which is one text, expected a tuple of texts: "
+            f"got LABELS = {labels!r}, which is one text, expected a tuple of texts: {several}"
             f"({labels!r},) with a comma for a set of one label, () for free text"
         )
     if (

@@ -294,6 +294,14 @@ CASES = {
     "evaluate: a garbled config": (["evaluate", "--run_dir={dir}/garbled"], "config.gin"),
     "evaluate: a setting": (["evaluate", "--run_dir=x", "--gin.SEED=1"], "takes no --gin.NAME"),
     "evaluate: no such split": (["evaluate", "--run_dir=x", "--split=tset"], "'tset'.*test"),
+    "predict: no run of that name": (
+        ["predict", "--run_dir={dir}/hafl", "x"],
+        r"hafl is not a run folder \(closest: .*/half\)",
+    ),
+    "predict: the folder of the runs": (
+        ["predict", "--run_dir={dir}", "x"],
+        r"is not a run folder \(it holds the runs .*/garbled, .*/half, .*/moved\)",
+    ),
     "predict: no run": (["predict", "--run_dir={dir}/none", "x"], "is not a run folder"),
     "predict: nothing": (["predict", "--run_dir={dir}/half"], "nothing to label|no checkpoint"),
     "predict: a missing file": (

@@ -48,6 +48,10 @@ COMMANDS = {
         ["train", *JSONL[:1], *GOOD, "--gin.LABELS=('shipping')"],
         r"got LABELS = 'shipping', which is one text.*\('shipping',\) with a comma",
     ),
+    "labels with a comma": (
+        ["train", *JSONL[:1], *GOOD, "--gin.LABELS=a, b"],
+        r"""got LABELS = 'a, b', .* --gin.LABELS="\('a', 'b'\)" for 2 labels, """,
+    ),
     "labels that are no texts": (["train", *JSONL[:1], *GOOD, "--gin.LABELS=(1, 2)"], "got LABELS"),
     "a file that is no text": (["train", *JSONL, "--gin.TRAIN_FILE=5"], "got TRAIN_FILE = 5"),
     "deep JSON": (["train", *JSONL, "--gin.TRAIN_FILE={dir}/deep.jsonl"], "deep.jsonl:2: not JSON"),

@@ -177,6 +177,10 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
     """
     command = " ".join(filter(None, (options.command, getattr(options, "action", None))))
     if not argument.startswith("-"):
+        suffix = argument.rpartition(".")[2]
+        if hasattr(options, "engine") and suffix in ("gin", "jsonl", "csv"):
+            flag = "--gin_file" if suffix == "gin" else "--gin.TRAIN_FILE"
+            return f"{command} does not take {argument!r}; did you mean {flag}={argument}?"
         return f"{command} does not take {argument!r}; see distill {command} --help"
     flag, equals, value = argument.partition("=")
     macro = flag.lstrip("-").upper().replace("-", "_")

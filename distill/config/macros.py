@@ -221,6 +221,8 @@ def _read_text(
             line = getattr(error, "lineno", None) or 1
             reason = str(error.args[0] if error.args else "").strip() or "nested too deeply"
             where = label if label.startswith("--") else f"{label}:{line}"
+            if not label.startswith("--") and not label.endswith(".gin"):
+                reason += "; expected a gin file: rows are named by --gin.TRAIN_FILE=FILE"
             raise UserError(f"{where}: not a gin statement: {reason[:_SHOWN]}") from None
         line = statement.location.line_num
         where = label if label.startswith("--") else f"{label}:{line}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from etils import epath
@@ -52,6 +53,8 @@ def of_texts(texts: Sequence[str]) -> RowSource:
             raise UserError(f"text {index + 1} of the command line is blank, expected a text")
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise UserError(f"text {index + 1} of the command line is not UTF-8")
+        if os.path.isfile(text):
+            raise UserError(f"{text} is a file, expected a text: --input={text} reads its rows")
     if len(texts) > 1 and all(len(text.split()) == 1 for text in texts):
         raise UserError(
             f"got {len(texts)} texts of one word each: put quotes around a text of several words, "

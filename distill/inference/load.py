@@ -184,16 +184,16 @@ def evaluate_file(
         not known here.
     """
     source, _ = check_all((lambda: of_file(path), lambda: run_folder.read_config(run_dir)))
+    rows = list(source.rows)
+    labeled = [row for row in rows if row.label is not None]
+    if not labeled:
+        raise UserError(f"{path}: none of {len(rows):,} rows has a `label`, so nothing is scored")
     run = load_run(run_dir)
     if run.assets.correct(run.config.data.dataset) is None:
         raise UserError(
             f"the answers of {run_dir} count by {run.assets.rule}, which is not known here: give "
             "the --gin_file whose import registers its dataset"
         )
-    rows = list(source.rows)
-    labeled = [row for row in rows if row.label is not None]
-    if not labeled:
-        raise UserError(f"{path}: none of {len(rows):,} rows has a `label`, so nothing is scored")
     evaluator, without_label = run.evaluator(), len(rows) - len(labeled)
     predictions = evaluator.texts(run.params, labeled)
     for line in input_lines(

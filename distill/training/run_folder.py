@@ -23,6 +23,7 @@ SECURITY.md. Paths in it are absolute, or names within it.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import os
@@ -138,12 +139,27 @@ def read_config(run_dir: epath.PathLike) -> RunConfig:
     check_entries(run_dir, writes=False)
     path = epath.Path(run_dir) / CONFIG
     if not path.exists():
-        raise UserError(f"no file {path}: {run_dir} is not a run folder (see distill train)")
+        hint = _near_runs(epath.Path(run_dir)) or "see distill train"
+        raise UserError(f"no file {path}: {run_dir} is not a run folder ({hint})")
     values = stored.load_stored(path.read_bytes(), str(path))
     try:
         return fields.build_run(values)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _near_runs(folder: epath.Path) -> str:
+    """Run folders in the folder, or with a name like its name; "" if there are none."""
+    if not is_local(folder):
+        return ""
+    inside, parent = folder.is_dir(), folder if folder.is_dir() else folder.parent
+    try:
+        names = [each.name for each in parent.iterdir() if (each / CONFIG).exists()]
+    except OSError:
+        return ""
+    near = sorted(names)[:3] if inside else difflib.get_close_matches(folder.name, names)
+    where = "it holds the runs" if inside else "closest:"
+    return f"{where} {', '.join(str(parent / name) for name in near)}" if near else ""
 
 
 def open_run(run_dir: epath.PathLike, config_text: str) -> epath.Path:

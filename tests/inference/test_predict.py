@@ -257,5 +257,8 @@ def test_inputs_that_are_cut_or_unknown_are_said(predict):
 def test_words_without_quotes_are_refused(refusal, tmp_path):
     message = refusal("my", "kettle", "seems", "warped")
     assert "got 4 texts of one word each" in message and '"my kettle seems warped"' in message
+    (tmp_path / "texts.txt").write_text("my kettle\n")
+    named = refusal(tmp_path / "texts.txt")
+    assert f"texts.txt is a file, expected a text: --input={tmp_path}/texts.txt" in named
     both = refusal("--input=nowhere.txt", run_dir=tmp_path / "none")
     assert "no file nowhere.txt" in both and "none is not a run folder" in both

@@ -126,7 +126,7 @@ def broken(folder: pathlib.Path, change: str) -> tuple[str, str]:
 
 BROKEN = {
     "no rows file": r"no file .*esnli_train\.json; closest.* --raw_dir",
-    "no part at all": r"no file .*test_CoT_0\.json; closest there: .* --raw_dir",
+    "no part at all": r"no file .*test_CoT_0\.json; closest in its folder: .* --raw_dir",
     "middle part": r"no file .*valid_CoT_3\.json; .* --raw_dir",
     "last part": r"esnli_valid\.json has 12 rows, .*valid_CoT_\*\.json has 11 completions",
     "part is no list": r"valid_CoT_3\.json: expected a JSON list of texts",
