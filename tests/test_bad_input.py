@@ -385,6 +385,7 @@ def test_bad_input_exits_with_2_and_one_message(case, files, tmp_path, capsys):
     assert code == 2
     err = capsys.readouterr().err
     lines = [line for line in err.splitlines() if line.startswith("distill")]
+    lines = [line for line in lines if " is at work ... " not in line]
     assert len(lines) == 1 and "Traceback" not in err
     assert re.search(message, lines[0]), lines[0]
     assert not run_dir.exists(), "a refused run must not leave a folder behind"

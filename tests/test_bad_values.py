@@ -124,7 +124,7 @@ def test_a_value_out_of_bounds_is_one_message(case, files, tmp_path, capsys, mon
         argv += [f"--gin.TEST_FILE={files}/deep.jsonl"] if JSONL[0] in argv else []
         argv.append(f"--run_dir={tmp_path}/run")
     assert cli.main(argv) == 2
-    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("distill")]
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("distill:")]
     assert len(lines) == 1 and re.search(message, lines[0]), lines
     assert len(lines[0]) < 1000
 

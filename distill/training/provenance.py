@@ -233,7 +233,7 @@ def write_card(folder: epath.Path, described: RunDescription, results: Results) 
         low, high = results["interval"]
         accuracy = (
             f"{results['accuracy']:.3f}, 95% interval [{low:.3f}, {high:.3f}], "
-            f"{results['n_test']} rows with gold labels"
+            f"{results['n_test']:,} test rows with gold labels"
         )
     write_text(
         folder / CARD,
@@ -243,10 +243,11 @@ def write_card(folder: epath.Path, described: RunDescription, results: Results) 
 |---|---|
 | test accuracy | {accuracy} |
 | parameters | {results["parameters"]:,}, T5 v1.1 |
-| trained on | {rows["train"]} rows, labels: {results["label_source"]}; {rows["validation"]} more \
-for validation |
-| objective | label weight {results["label_weight"]}, {results["normalization"]} |
-| training | {results["steps"]} steps ({described["epochs"]:.1f} epochs), seed {results["seed"]}, \
+| trained on | {rows["train"]:,} rows (LABEL_SOURCE = {results["label_source"]!r}); \
+{rows["validation"]:,} more for validation |
+| objective | LABEL_WEIGHT = {results["label_weight"]}, NORMALIZATION = \
+{results["normalization"]!r} |
+| training | {results["steps"]:,} steps ({described["epochs"]:.1f} epochs), seed {results["seed"]}, \
 checkpoint of step {results["checkpoint_step"]} |
 | made with | distill {described["versions"]["distill"]}, jax {described["versions"]["jax"]}, \
 commit {described["git_commit"] or "unknown"} |
