@@ -247,8 +247,8 @@ def write_card(folder: epath.Path, described: RunDescription, results: Results) 
 {rows["validation"]:,} more for validation |
 | objective | LABEL_WEIGHT = {results["label_weight"]}, NORMALIZATION = \
 {results["normalization"]!r} |
-| training | {results["steps"]:,} steps ({described["epochs"]:.1f} epochs), seed {results["seed"]}, \
-checkpoint of step {results["checkpoint_step"]} |
+| training | {results["steps"]:,} steps ({described["epochs"]:.1f} epochs), \
+SEED = {results["seed"]}, checkpoint of step {results["checkpoint_step"]} |
 | made with | distill {described["versions"]["distill"]}, jax {described["versions"]["jax"]}, \
 commit {described["git_commit"] or "unknown"} |
 

@@ -20,7 +20,7 @@ def test_a_run_folder_says_what_it_was_made_of(micro, tmp_path):
     assert set(run["tasks"]) == {"label", "rationale"}
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert f"{results['accuracy']:.3f}" in card and f"{results['parameters']:,}" in card
-    assert "54 rows, labels: gold; 6 more" in card and "checkpoint of step 12" in card
+    assert "54 rows (LABEL_SOURCE = 'gold'); 6 more" in card and "checkpoint of step 12" in card
 
 
 def test_the_data_digest_follows_the_files(micro, tmp_path):
