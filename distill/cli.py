@@ -68,7 +68,7 @@ def _run(given: Sequence[str]) -> int:
             _say(f"got the argument {text!r}, which holds a NUL character: leave it out")
             return 2
     arguments, overrides = _split_overrides(given)
-    parser = _parser()
+    parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
     if rest:
         _say(unknown_flag(rest[0], options, _flags_of(parser, options)))
@@ -146,7 +146,8 @@ def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return rest, overrides
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands, without `--gin.NAME=value`, which `main` takes out first."""
     parser = Parser(
         prog="distill",
         description="Distilling step-by-step (arXiv 2305.02301): train small students on an "

@@ -22,19 +22,20 @@ class DataSpec:
     """What is trained on; each field is set by the macro of the same name in capitals.
 
     Attributes:
-      dataset: name of a registered dataset (`distill.data.datasets`).
-      method: one of METHODS (rows of the paper's tables).
-      label_source: "gold" or "teacher": whose labels train and validate.
-      num_labels: label budget (training and validation rows together); 0 takes all.
+      dataset: name of a registered dataset: tickets, jsonl, esnli, anli1, cqa, svamp, or your own.
+      method: training method, a row of the paper's tables (one of METHODS).
+      label_source: whose labels the student is trained and validated on (one of
+        LABEL_SOURCES).
+      num_labels: label budget: training and validation rows together; 0 takes all rows.
       validation_fraction: share of the budget that is held out for validation.
-      data_seed: seeds the order that budgets are cut from (and generated data).
-      vocabulary: one of VOCABULARIES.
-      vocabulary_path: SentencePiece model, for "sentencepiece".
-      input_length: tokens of an encoder row, EOS included.
-      target_length: tokens of a decoder row, EOS included.
-      label_prefix: put before the input of the label task.
-      rationale_prefix: put before the input of the rationale task.
-      dataset_options: settings of the dataset itself, e.g. policy, raw_dir.
+      data_seed: seed of the order that budgets are cut from, and of generated data.
+      vocabulary: kind of vocabulary (one of VOCABULARIES).
+      vocabulary_path: SentencePiece model file; required with VOCABULARY = 'sentencepiece'.
+      input_length: tokens per encoder row, EOS included.
+      target_length: tokens per decoder row, EOS included.
+      label_prefix: text in front of the input of the label task.
+      rationale_prefix: text in front of the input of the rationale task.
+      dataset_options: settings of the dataset itself; the macros under "Datasets" fill it.
 
     Raises:
       UserError: a value outside its range, naming its macro.

@@ -27,7 +27,7 @@ from distill.errors import NotSet, UserError
 
 COMMON = "gin/engines/common.gin"
 REQUIRED = dataclasses.MISSING
-_PARTS = {
+PARTS = {
     part.__name__: part
     for part in (RunConfig, DataSpec, Weighting, T5Config, OptimizerConfig, TrainConfig)
 }
@@ -95,7 +95,7 @@ def build_run(values: Mapping[str, object]) -> RunConfig:
       UserError: a required macro is missing; whatever the dataclasses refuse, naming the macro.
     """
     # Any: each dataclass checks the types of what a configuration gives it.
-    arguments: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}
+    arguments: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     _check_paths(values)
     for binding in bindings():
         if binding.macro in values:
@@ -181,7 +181,7 @@ def _statements() -> tuple[object, ...]:
 
 
 def _default(part: str, macro: str, statement: config_parser.BindingStatement) -> object:
-    fields = {field.name: field for field in dataclasses.fields(_PARTS[part])}
+    fields = {field.name: field for field in dataclasses.fields(PARTS[part])}
     field = fields[statement.arg_name]
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()

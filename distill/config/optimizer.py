@@ -15,14 +15,17 @@ class OptimizerConfig:
     """The optimizer's settings; each is set by the macro in brackets.
 
     Attributes:
-      learning_rate: peak learning rate; the numerator with 'rsqrt' [LEARNING_RATE].
-      warmup_steps: steps of linear warm-up from 0; level ones with 'rsqrt' [WARMUP_STEPS].
-      total_steps: step at which cosine and line reach 0 [TRAIN_STEPS].
-      schedule: what follows the warm-up, one of SCHEDULES [SCHEDULE].
-      b1, b2: decay of AdamW's first and second moment [ADAM_B1, ADAM_B2].
-      weight_decay: decoupled decay, on all parameters, times the rate [WEIGHT_DECAY].
-      clip_norm: largest global gradient norm, 0 for none [CLIP_NORM].
-      name: one of OPTIMIZERS [OPTIMIZER].
+      learning_rate: peak learning rate; with SCHEDULE = 'rsqrt' the numerator of the rate
+        [LEARNING_RATE].
+      warmup_steps: steps of linear warm-up from 0, fewer than TRAIN_STEPS; with SCHEDULE = 'rsqrt'
+        steps of constant rate [WARMUP_STEPS].
+      total_steps: step at which the schedules 'cosine' and 'linear' reach 0 [TRAIN_STEPS].
+      schedule: course of the rate after the warm-up (one of SCHEDULES) [SCHEDULE].
+      b1: decay rate of AdamW's first moment [ADAM_B1].
+      b2: decay rate of AdamW's second moment [ADAM_B2].
+      weight_decay: decoupled weight decay of all parameters, multiplied by the rate [WEIGHT_DECAY].
+      clip_norm: largest global gradient norm; 0 turns clipping off [CLIP_NORM].
+      name: update rule (one of OPTIMIZERS) [OPTIMIZER].
 
     Raises:
       UserError: a value outside its range, naming its macro.

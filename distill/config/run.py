@@ -22,7 +22,7 @@ class RunConfig:
       student: the network.
       optimizer: AdamW or Adafactor, and the schedule.
       train: steps, periods, batch, mesh.
-      z_loss: weight of log(Z)^2 of each target token in the loss [Z_LOSS].
+      z_loss: weight of log(Z)^2 of each target token in the loss; T5 v1.1 used 0.0001 [Z_LOSS].
 
     Raises:
       UserError: parts that do not go together, naming the macros.

@@ -28,34 +28,31 @@ class T5Config:
     Hashable, so it can be a static argument of `jax.jit`.
 
     Attributes:
-      vocab_size: rows of the embedding and columns of the logits (V); ids 0 and 1
-        are padding and end of sequence, so at least 2.
+      vocab_size: rows of the embedding and columns of the logits (V); ids 0 and 1 are padding and
+        EOS.
       embed_dim: width of the residual stream (D).
       num_heads: attention heads (H).
       head_dim: width of one head (K); H * K need not be D.
       mlp_dim: hidden width of a feed-forward block (F).
       num_encoder_layers: layers of the encoder.
       num_decoder_layers: layers of the decoder.
-      dropout_rate: probability of a zero, in [0, 1), at T5X's places.
-      mlp_activations: one name of ACTIVATIONS per input projection of the
-        feed-forward block; their outputs are multiplied. ("gelu", "linear") is
-        v1.1's gated GELU (Shazeer 2020, arXiv:2002.05202), ("relu",) is v1.0's.
-      tie_embeddings: the output layer is the embedding, scaled by 1/sqrt(D)
-        (T5X's `logits_via_embedding`), instead of a matrix of its own.
+      dropout_rate: dropout probability, at the places where T5X applies dropout.
+      mlp_activations: an activation (one of ACTIVATIONS) per input projection of the feed-forward
+        block; the outputs are multiplied. ('gelu', 'linear') is the gated GELU of T5 v1.1
+        (arXiv:2002.05202), ('relu',) is T5 v1.0.
+      tie_embeddings: use the embedding, scaled by 1/sqrt(D), as the output layer (T5X's
+        `logits_via_embedding`) instead of a matrix of its own.
       embed_init: standard deviation of the initial embedding (T5X: 1.0).
-      direction_init: what the encoder's initial position bias adds on one side of a token
-        and takes off on the other, in nats (T5X: 0). Even heads start looking at what stands
-        before the token, odd heads at what stands after it. A student from scratch then tells
-        the parts of its input apart from the first step on (`layers.RelativeBias`).
-      dtype: one of DTYPES, what activations are computed in; parameters, the
-        softmaxes and the logits stay float32. "float64", where all but the parameters is
-        float64, is for tests of exactness: jax has it with JAX_ENABLE_X64 alone.
-      remat: what a layer's backward pass computes again instead of keeping it:
-        "none", "minimal" (all but products with parameters) or "full" (everything).
-        It changes memory and time, never a number.
-      scan_layers: the layers of a stack run as a scan over stacked parameters, so that
-        compiling takes as long for many layers as for few. The same function of other
-        arrays (`distill.student.params.stack_layers`); initial values differ.
+      direction_init: size, in nats, of an initial bias in the encoder's attention: even heads
+        favor tokens before a position, odd heads tokens after it (T5X: 0). It helps a student
+        that is trained from random parameters (`distill.student.layers.RelativeBias`).
+      dtype: type of the activations; parameters, softmaxes and logits stay float32. 'float64' is
+        for tests, with JAX_ENABLE_X64 (one of DTYPES).
+      remat: what the backward pass recomputes instead of storing: nothing, all but products with
+        parameters, or everything. It changes memory and time, never a result (one of REMATS).
+      scan_layers: run the layers of a stack as a scan over stacked parameters, so that compile
+        time does not grow with depth. Same function, other initial values
+        (`distill.student.params.stack_layers`).
 
     Raises:
       UserError: a value outside its range, naming its macro.

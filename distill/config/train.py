@@ -18,23 +18,24 @@ class TrainConfig:
 
     Attributes:
       train_steps: optimizer steps of the whole run.
-      batch_size: rows a step; with two tasks each row is a pair of sequences.
-      seed: seeds initialization, dropout and the order of rows.
-      eval_period: steps between evaluations on the validation rows, 0 for none.
-      save_period: steps between checkpoints. The last step is always saved, and with checkpoint
-        "best" every evaluation that is the best so far.
-      log_period: steps between lines of metrics.
-      keep_checkpoints: how many of the newest checkpoints stay; with checkpoint "best" that of
-        the best evaluation stays too.
-      eval_batch_size: rows a decoding batch.
-      model_parallel: devices that share one copy of the parameters; the rest of
-        the devices split the batch.
-      microbatches: parts that a batch is computed in, one after the other.
-      parameter_sharding: "replicated", or "zero": parameters and optimizer state are split
-        over the devices that split the batch (`distill.training.mesh`).
-      checkpoint: which checkpoint is scored on the test split and answers: "last", or
-        "best", that of the evaluation with the highest validation accuracy (of equals,
-        the latest).
+      batch_size: rows per step; with two tasks a row is a pair of sequences.
+      seed: seed of initialization, dropout and row order.
+      eval_period: steps between evaluations on the validation rows; 0 turns them off.
+      save_period: steps between checkpoints. The last step is always saved; with CHECKPOINT =
+        'best' every new best evaluation is saved too.
+      log_period: steps between lines of metrics. EVAL_PERIOD and SAVE_PERIOD are multiples of it.
+      keep_checkpoints: how many of the newest checkpoints are kept; with CHECKPOINT = 'best' that
+        of the best evaluation is kept too.
+      eval_batch_size: rows per decoding batch.
+      model_parallel: devices that share one copy of the parameters; the batch is split over the
+        rest.
+      microbatches: parts of a batch that are computed one after the other.
+      checkpoint: checkpoint that is scored on the test split and used by predict: the last one, or
+        that of the evaluation with the highest validation accuracy (one of
+        CHECKPOINTS); of equals, the latest.
+      parameter_sharding: 'zero' splits parameters and optimizer state over the devices that split
+        the batch (one of PARAMETER_SHARDINGS); see
+        `distill.training.mesh`.
     """
 
     train_steps: int

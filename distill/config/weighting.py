@@ -37,10 +37,12 @@ class Weighting:
     """The objective that the user asked for.
 
     Attributes:
-      label_weight: weight of L_label, in [0, 1].
-      rationale_weight: weight of L_rationale; the two sum to 1.
-      normalization: one of NORMALIZATIONS.
-      scheme: one of SCHEMES; the engines' files set its default.
+      label_weight: weight of the label loss.
+      rationale_weight: weight of the rationale loss; LABEL_WEIGHT + RATIONALE_WEIGHT = 1.
+      normalization: what a task's loss is the mean of (one of NORMALIZATIONS). See
+        docs/weighting.md.
+      scheme: how the weights are implemented (one of SCHEMES). gin/engines/t5x.gin sets
+        'mixture_rates'.
 
     Raises:
       UserError: a value outside its range, naming its macro.
