@@ -1,0 +1,172 @@
+"""Bash for the blocks of the pages, whose `distill` commands this process answers.
+
+A process of its own for each command would load jax and TensorFlow each time. Here `distill` is a
+small client: it sends its arguments to this process, which calls the command line's functions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import pathlib
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+
+from shell_blocks import ROOT
+
+from distill import cli
+from distill.commands import arguments
+from distill.config import files, macros, resolve
+
+_CLIENT = """\
+import json, os, socket, sys
+stdin = sys.stdin.read() if "--input=-" in sys.argv else ""
+server = socket.socket(socket.AF_UNIX)
+server.connect(sys.argv[1])
+server.sendall(json.dumps([sys.argv[2:], os.getcwd(), stdin]).encode())
+server.shutdown(socket.SHUT_WR)
+code, out, err = json.loads(server.makefile("rb").read())
+sys.stdout.write(out), sys.stderr.write(err)
+sys.exit(code)
+"""
+Answer = Callable[[Sequence[str]], int]
+
+
+def run_bash(script: str, folder: pathlib.Path, answer: Answer, dry: bool) -> list[str]:
+    """Runs a script of bash, and answers its commands.
+
+    Args:
+      script: the block.
+      folder: where it runs.
+      answer: gets the words of each command, prints, and returns its exit code.
+      dry: whether every program is sent to `answer`, and none is run; else `distill` alone.
+
+    Returns:
+      The commands that were answered.
+
+    Raises:
+      AssertionError: the script failed; with all that was printed.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="sh") as scratch,
+        socket.socket(socket.AF_UNIX) as server,
+    ):
+        place = pathlib.Path(scratch)
+        server.bind(str(place / "socket"))
+        server.listen()
+        server.settimeout(0.05)
+        (place / "client.py").write_text(_CLIENT)
+        client = shlex.join([sys.executable, "-S", "-E", f"{place}/client.py", f"{place}/socket"])
+        prelude = f'distill() {{ {client} distill "$@"; }}\n'
+        if dry:
+            prelude += f'command_not_found_handle() {{ {client} "$@"; }}\n'
+            prelude += "cd() { :; }\nsource() { :; }\n"
+            script = re.sub(r"(?<!\S)[\w.~-]+/bin/(?=\w)", "", script)
+        path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+        env = {**os.environ, "PATH": str(place / "empty") if dry else path}
+        command = ["/bin/bash", "-e", "-o", "pipefail", "-c", f"{prelude}{script}\nwait\n"]
+        with open(place / "out", "w+") as out:
+            process = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out)
+            answered = _serve(server, process, answer)
+            out.seek(0)
+            said = out.read()
+    assert process.returncode == 0, f"exit code {process.returncode} of\n{script}\n\n{said}"
+    return answered
+
+
+def _serve(server: socket.socket, process: subprocess.Popen, answer: Answer) -> list[str]:
+    answered = []
+    while process.poll() is None:
+        try:
+            connection, _ = server.accept()
+        except TimeoutError:
+            continue
+        with connection:
+            words, folder, stdin = json.loads(connection.makefile("rb").read())
+            answered.append(shlex.join(words))
+            connection.sendall(json.dumps(_captured(answer, words, folder, stdin)).encode())
+    return answered
+
+
+def _captured(
+    answer: Answer, words: Sequence[str], folder: str, stdin: str
+) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    before, stdin_before = os.getcwd(), sys.stdin
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            os.chdir(folder)
+            sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode()))
+            code = answer(words)
+        except SystemExit as stop:  # argparse
+            code = stop.code if isinstance(stop.code, int) else 1
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}", file=err)
+            code = 1
+        finally:
+            os.chdir(before)
+            sys.stdin = stdin_before
+    return code, out.getvalue(), err.getvalue()
+
+
+def run_command(words: Sequence[str], micro: Sequence[str]) -> int:
+    """Runs a `distill` command, a command that trains with settings for a tiny student.
+
+    Args:
+      words: `distill` and its arguments.
+      micro: `NAME=value` texts; those whose macro the configuration has are appended.
+    """
+    argv = list(words[1:])
+    if argv[0] in ("train", "loss-weights"):
+        options, overrides = _options(argv)
+        names = arguments.gin_files(options)
+        declared = resolve.read_macros(names, overrides, options.engine)[0].history
+        argv += [f"--gin.{text}" for text in micro if text.partition("=")[0] in declared]
+    return cli.main(argv)
+
+
+def check_command(words: Sequence[str]) -> int:
+    """Checks a command without running it.
+
+    `distill`: its arguments are parsed, and its gin files and overrides resolved. T5X's own
+    scripts: their gin files and macros. `make`: the target. `python`: the file or module.
+    """
+    name, *argv = words
+    if name == "distill":
+        options, overrides = _options(argv)
+        if getattr(options, "gin_file", None) and hasattr(options, "engine"):
+            overrides += arguments.shorthands(options, overrides)
+            resolve.resolve(arguments.gin_files(options), overrides, options.engine)
+    elif name == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(argv) <= set(targets), f"no target {argv}"
+    elif name in ("python", "python3") and argv[:1] == ["-m"]:
+        _check_module(argv[1], argv[2:])
+    elif name in ("python", "python3", "bash") and argv and not argv[0].startswith("-"):
+        assert (ROOT / argv[0]).is_file(), f"no file {argv[0]}"
+    return 0
+
+
+def _options(argv: Sequence[str]):
+    given, overrides = cli._split_overrides(argv)
+    options, rest = cli.make_parser().parse_known_args(given)
+    assert not rest, f"arguments that {options.command} does not take: {rest}"
+    return options, overrides
+
+
+def _check_module(module: str, argv: Sequence[str]) -> None:
+    if module.startswith("t5x."):
+        given, overrides = cli._split_overrides(argv)
+        names = [text.partition("=")[2] for text in given if text.startswith("--gin_file=")]
+        assert names, f"{module} needs gin files"
+        macros.read_gin([files.resolve_path(name) for name in names], overrides).check()
+    elif module.startswith("distill."):
+        assert importlib.util.find_spec(module) is not None, f"no module {module}"
