@@ -13,9 +13,6 @@ from distill.teacher.samples import PendingRow, answer_records
 
 FILES = (ROOT / "docs/reference/files.md").read_text()
 GLOSSARY = (ROOT / "docs/glossary.md").read_text()
-_KEYS = {  # files whose keys are named by the data, below these
-    "tasks": {"rows", "mean_target_tokens", "max_target_tokens", "labels_not_covered"},
-}
 
 
 def _section(title: str) -> str:
@@ -40,11 +37,15 @@ def test_every_file_of_a_run_folder_has_a_row(run_dir):
 @pytest.mark.parametrize("name", ["student.json", "run.json", "results.json", "metrics.jsonl"])
 def test_every_key_of_a_run_folders_files_has_a_row(run_dir, name):
     named = _named(_section(name)) | {"loss_label", "loss_rationale"}
-    for line in (run_dir / name).read_text().splitlines() if name.endswith("l") else [""]:
-        content = json.loads(line or (run_dir / name).read_text())
+    text = (run_dir / name).read_text()
+    for line in text.splitlines() if name.endswith(".jsonl") else [text]:
+        content = json.loads(line)
         assert content.keys() <= named, content.keys() - named
-        for key, keys in (("data", None), ("counts", None), ("vocabulary", None)):
-            assert set(content.get(key, {})) <= named, (key, keys)
+        for key in ("data", "counts", "vocabulary"):
+            assert content.get(key, {}).keys() <= named, key
+        for statistics in content.get("tasks", {}).values():
+            known = _named(FILES)
+            assert statistics.keys() | statistics["inputs"].keys() <= known
 
 
 def test_every_key_of_predictions_and_of_the_cache_has_a_row(run_dir, resolved):
