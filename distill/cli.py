@@ -94,10 +94,10 @@ def _run(given: Sequence[str]) -> int:
         _say(str(stopped))
         return 128 + stopped.number
     except Exception as error:
-        reason = _storage_failure(error, given)
-        if reason is None:
+        told = _storage_failure(error, given)
+        if told is None:
             raise
-        _say(reason)
+        _say(told)
         return 2
     if options.json:
         print(terminal.json_line(result))

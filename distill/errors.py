@@ -8,12 +8,13 @@ import functools
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _Result = TypeVar("_Result")
+_Other = TypeVar("_Other")
 MOST = 2**31 - 1  # of a whole number: jax computes with 32 bits
 
 
@@ -154,6 +155,15 @@ def check_all(checks: Iterable[Callable[[], _Result]]) -> list[_Result]:
     if messages:
         raise UserError("; also: ".join(dict.fromkeys(each.rstrip(".") for each in messages)))
     return results
+
+
+def check_both(
+    first: Callable[[], _Result], second: Callable[[], _Other]
+) -> tuple[_Result, _Other]:
+    """`check_all` of two checks whose results differ in type."""
+    checks: tuple[Callable[[], object], ...] = (first, second)
+    one, two = check_all(checks)
+    return cast(_Result, one), cast(_Other, two)
 
 
 def check_types(config: DataclassInstance, macros: Mapping[str, str] | None = None) -> None:

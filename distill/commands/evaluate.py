@@ -88,11 +88,11 @@ def show(scores: Evaluation) -> None:
 
 
 def _class_table(by_class: Mapping[str, ClassScore], other: int) -> str:
-    names = ("precision", "recall", "f1")
     rows = []
     for label, score in by_class.items():
-        numbers = ("-" if score[name] is None else f"{score[name]:.3f}" for name in names)
-        counts = (f"{score[name]:,}" for name in ("support", "predicted"))
+        values = score["precision"], score["recall"], score["f1"]
+        numbers = ("-" if value is None else f"{value:.3f}" for value in values)
+        counts = f"{score['support']:,}", f"{score['predicted']:,}"
         rows.append((printable(label, keep=""), *numbers, *counts))
     if other:
         rows.append((_OTHER, "-", "-", "-", "0", f"{other:,}"))

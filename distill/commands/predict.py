@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.terminal import printable
-from distill.errors import UserError, check_all
+from distill.errors import UserError, check_both
 
 _OWN = ("id", "input", "gold", "prediction", "correct", "ranked_label", "score", "rationale")
 
@@ -83,8 +83,9 @@ def run(options: argparse.Namespace) -> Answers | Written:
         raise UserError(f"got --block_rows {options.block_rows}, expected 1 or more")
     from distill.training import run_folder
 
-    checks = (lambda: _source(options), lambda: run_folder.read_config(options.run_dir))
-    source = check_all(checks)[0]
+    source, _ = check_both(
+        lambda: _source(options), lambda: run_folder.read_config(options.run_dir)
+    )
     from distill.common.progress import Progress, to_stderr
     from distill.inference import predictions
     from distill.inference.predictor import Predictor

@@ -85,10 +85,11 @@ def describe_failure(error: BaseException, given: Iterable[str]) -> str | None:
     Returns:
       The message; None for an error that does not come from the disk or from a bucket.
     """
-    is_named = isinstance(error, OSError) and error.filename is not None
-    if is_named or (isinstance(error, OSError) and error.errno in (*_ERRNOS, errno.EINVAL)):
-        path = os.fsdecode(error.filename) if is_named else "a file"
-        return f"{path} cannot be read or written: {os.strerror(error.errno)}"
+    if isinstance(error, OSError):
+        is_named = error.filename is not None
+        if is_named or error.errno in (*_ERRNOS, errno.EINVAL):
+            path = os.fsdecode(error.filename) if is_named else "a file"
+            return f"{path} cannot be read or written: {os.strerror(error.errno or 0)}"
     places = [text for text in given if is_bucket(text)]
     if not places or not _is_of_bucket(error):
         return None

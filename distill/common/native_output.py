@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 # Level INFO of absl's log, and its remark on where the log goes before it is set up. TensorFlow
 # says so that it has no GPU and that oneDNN rounds in another way; TF_CPP_MIN_LOG_LEVEL does not
@@ -69,7 +69,7 @@ class _Stream(io.TextIOBase):
         return self.target.fileno()
 
 
-def _descriptor(stream: object) -> int | None:
+def _descriptor(stream: Any) -> int | None:  # whatever stands in the place of sys.stderr
     """The file descriptor of a stream; None if it has none."""
     try:
         return stream.fileno()

@@ -122,7 +122,8 @@ def build_parts(values: Mapping[str, object]) -> tuple[dict[str, object], list[U
       The parts that can be built, by the names of their dataclasses, RunConfig among them if all
       others are; the errors, NotSet for macros that a part needs.
     """
-    arguments: dict[str, dict[str, object]] = {part: {} for part in _PARTS}
+    # Any: each dataclass checks the types of what a configuration gives it.
+    arguments: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     errors: dict[str, UserError] = {}
     absent: set[str] = set()
     for binding in bindings():
@@ -132,10 +133,14 @@ def build_parts(values: Mapping[str, object]) -> tuple[dict[str, object], list[U
             absent.add(binding.part)
             message = f"macro {binding.macro} must be set: --gin.{binding.macro}=..."
             errors.setdefault(message, NotSet(message))
+    try:
+        _check_paths(values)
+    except UserError as error:
+        errors.setdefault(str(error), error)
     built: dict[str, object] = {}
     names = {DataSpec: "data", Weighting: "weighting", T5Config: "student"}
     names |= {OptimizerConfig: "optimizer", TrainConfig: "train"}
-    for part, kind in sorted(_PARTS.items(), key=lambda item: item[1] is RunConfig):
+    for part, kind in sorted(PARTS.items(), key=lambda item: item[1] is RunConfig):
         own = arguments[part]
         if kind is RunConfig:
             if len(built) < len(names):

@@ -182,7 +182,8 @@ def find_faults(read: macros.Macros) -> tuple[DataSpec | None, list[UserError]]:
     values = {n: v for n, v in read.values().items() if v != macros.REQUIRED}
     parts, errors = fields.build_parts(values)
     named = [type(error)(_in_given_names(read, str(error))) for error in errors]
-    return parts.get("DataSpec"), named
+    spec = parts.get("DataSpec")
+    return spec if isinstance(spec, DataSpec) else None, named
 
 
 def _in_given_names(read: macros.Macros, message: str) -> str:

@@ -123,8 +123,8 @@ def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
     name, described = f"stdin ({FORMATS[kind]})", {"stdin": "texts" if kind == "text" else kind}
     if kind == "csv":
         content = b"\n" * (first[0] - 1) + first[1] + b"".join(lines)
-        rows = _csv_rows(content)
-        return RowSource(rows, len(rows), described, name)
+        table = _csv_rows(content)
+        return RowSource(table, len(table), described, name)
     read = _json_rows if kind == "jsonl" else _text_rows
     rows = read(itertools.chain([first], numbered), "stdin")
     return RowSource(rows, None, described, name, blank if kind == "text" else [])

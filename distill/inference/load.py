@@ -20,7 +20,7 @@ from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.data_line import input_lines
 from distill.data.examples import Example
-from distill.errors import UserError, check_all
+from distill.errors import UserError, check_both
 from distill.inference import t5x_run
 from distill.inference.evaluator import Evaluator, Prediction, Scores, summarize_predictions
 from distill.inference.inputs import of_file
@@ -128,6 +128,7 @@ class Evaluation(Scores):
     macro_f1: NotRequired[float]
     by_class: NotRequired[dict[str, ClassScore]]
     confusion: NotRequired[Confusion]
+    other_answers: NotRequired[dict[str, int]]
 
 
 def evaluate(run_dir: epath.PathLike, split: str) -> tuple[Evaluation, list[Prediction]]:
@@ -183,7 +184,7 @@ def evaluate_file(
       UserError: see `load_run`; a bad file; no row with a gold label; an answer rule that is
         not known here.
     """
-    source, _ = check_all((lambda: of_file(path), lambda: run_folder.read_config(run_dir)))
+    source, _ = check_both(lambda: of_file(path), lambda: run_folder.read_config(run_dir))
     rows = list(source.rows)
     labeled = [row for row in rows if row.label is not None]
     if not labeled:

@@ -49,6 +49,9 @@ def interval(macro: str, kind: str) -> str:
       macro: name of a bound macro.
       kind: "int" or "float".
     """
+    inside: float
+    low: float
+    high: float
     if kind == "int":
         inside, low, high = 2, -MOST, MOST
     else:

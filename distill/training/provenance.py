@@ -134,11 +134,11 @@ def check_files(folder: epath.PathLike, digests: Mapping[str, str]) -> None:
         raise _changed(folder, f"its files were {', '.join(old)}, and are {', '.join(digests)} now")
     for before, (path, digest) in zip(old.items(), digests.items(), strict=True):
         if before[1] != digest:
-            digests = f"sha256 {before[1][:12]} then, {digest[:12]} now"
+            both = f"sha256 {before[1][:12]} then, {digest[:12]} now"
             if before[0] == path:
-                raise _changed(folder, f"{path} has changed ({digests})")
+                raise _changed(folder, f"{path} has changed ({both})")
             raise _changed(
-                folder, f"{path} is not the file it was trained on, {before[0]} ({digests})"
+                folder, f"{path} is not the file it was trained on, {before[0]} ({both})"
             )
 
 
