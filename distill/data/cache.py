@@ -25,7 +25,6 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from etils import epath
 
@@ -42,9 +41,7 @@ from distill.data.examples import Example
 from distill.data.ragged import FEATURES, Ragged, offsets_path
 from distill.data.row_file import open_array, open_row_file, write_row_file
 from distill.data.survey import RowSurvey
-
-if TYPE_CHECKING:
-    import seqio
+from distill.data.vocabularies import Vocabulary, make_vocabulary
 
 FORMAT = 8
 _OWN_DIGEST = "digest"  # of the rest of meta.json
@@ -126,11 +123,8 @@ def stored_words(spec: DataSpec) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def vocabulary_of(spec: DataSpec) -> seqio.Vocabulary:
+def vocabulary_of(spec: DataSpec) -> Vocabulary:
     """The vocabulary that `spec` asks for; words are those of the cache if it is there."""
-    with loading_tensorflow():
-        from distill.data.vocabularies import make_vocabulary
-
     words: Sequence[str] = ()
     if spec.vocabulary == "words":
         words = stored_words(spec) or datasets.vocabulary_words(spec)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import seqio
 import tensorflow as tf
 
-from distill.data.vocabularies import encode_input_tf
+from distill.data.seqio_vocabularies import encode_input_tf
 
 
 def to_label_task(dataset: tf.data.Dataset, prefix: str) -> tf.data.Dataset:

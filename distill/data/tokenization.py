@@ -20,8 +20,9 @@ from distill.data.cache_meta import TaskTokens
 from distill.data.examples import Example
 from distill.data.ragged import FEATURES, RaggedWriter
 from distill.data.seqio_tasks import forget, register_seqio_tasks
+from distill.data.seqio_vocabularies import to_seqio
 from distill.data.sequence_counts import SequenceCounts
-from distill.data.vocabularies import make_vocabulary, uncovered
+from distill.data.vocabularies import Vocabulary, make_vocabulary
 from distill.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _BATCH = 1024  # rows that come out of TensorFlow at once
 
 def tokenize(
     spec: DataSpec, folder: epath.Path
-) -> tuple[datasets.Splits, seqio.Vocabulary, dict[str, TaskTokens]]:
+) -> tuple[datasets.Splits, Vocabulary, dict[str, TaskTokens]]:
     """Writes tokens of every split and task, cut to the spec's lengths with EOS kept.
 
     Args:
@@ -54,7 +55,7 @@ def tokenize(
     with Stage("checking that the vocabulary covers the rows"):
         words = _vocabulary(spec)
         uncovered_labels = _check_coverage(spec, splits, words)
-    names = register_seqio_tasks(spec, splits, words)
+    names = register_seqio_tasks(spec, splits, to_seqio(words))
     statistics: dict[str, TaskTokens] = {}
     for task, name in names.items():
         counts = {feature: SequenceCounts() for feature in FEATURES}
@@ -77,7 +78,7 @@ def _write_split(
     rows: Sequence[Example],
     folder: epath.Path,
     counts: Mapping[str, SequenceCounts],
-    words: seqio.Vocabulary,
+    words: Vocabulary,
 ) -> np.ndarray:
     """Writes both sides of a task's split, counts them, and gives the target lengths [N]."""
     limits = {"inputs": spec.input_length, "targets": spec.target_length}
@@ -146,7 +147,7 @@ def _statistics(lengths: np.ndarray, counts: Mapping[str, SequenceCounts]) -> Ta
     }
 
 
-def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabulary) -> int:
+def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: Vocabulary) -> int:
     """Every label must be writable; with VOCABULARY = 'words' every training text.
 
     A SentencePiece model lacks some letters of real text. Up to MAX_UNCOVERED of the labels
@@ -164,7 +165,7 @@ def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabu
         if spec.vocabulary == "words":
             texts |= {"input": datasets.without_mark(row.input, mark), "rationale": row.rationale}
         for field, text in texts.items():
-            missing = uncovered(words, text) if text else None
+            missing = words.uncovered(text) if text else None
             if missing is not None:
                 error = UserError(
                     f"row {row.id}: the vocabulary (VOCABULARY = {spec.vocabulary!r}) does not "
@@ -182,7 +183,7 @@ def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: seqio.Vocabu
     return len(errors)
 
 
-def _vocabulary(spec: DataSpec) -> seqio.Vocabulary:
+def _vocabulary(spec: DataSpec) -> Vocabulary:
     """The vocabulary of a cache that is not made yet."""
     words = datasets.vocabulary_words(spec) if spec.vocabulary == "words" else ()
     return make_vocabulary(spec.vocabulary, spec.vocabulary_path, words)

@@ -1,14 +1,15 @@
 """Vocabularies: T5's SentencePiece, bytes, and plain words for the embedded dataset.
 
-Importing this module imports seqio and with it TensorFlow (several seconds).
+Nothing here imports TensorFlow; `distill.data.seqio_vocabularies` gives the SeqIO vocabularies of
+the same ids, which the SeqIO tasks need.
 """
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterable, Sequence
 
-import seqio
-import tensorflow as tf
+import sentencepiece
 from etils import epath
 
 from distill.common.text_files import read_bytes
@@ -19,10 +20,41 @@ _T5_PIECES = 32_100
 _T5_SENTENCE = "translate English to German: That is good."
 _T5_IDS = [13959, 1566, 12, 2968, 10, 466, 19, 207, 5]
 _UNK_WORD = "<unk>"
+_NUM_SPECIAL = 3  # pad, EOS, unknown
 
 
-def make_vocabulary(kind: str, path: str = "", words: Iterable[str] = ()) -> seqio.Vocabulary:
-    """The vocabulary that a run reads and writes with; pad id 0, EOS id 1 in each.
+class Vocabulary(abc.ABC):
+    """Text to ids and back; pad id 0, EOS id 1, unknown id 2."""
+
+    pad_id = 0
+    eos_id = 1
+    unk_id = 2
+
+    @property
+    @abc.abstractmethod
+    def vocab_size(self) -> int:
+        """Number of ids."""
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without EOS."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids up to the first EOS; ids outside the vocabulary count as unknown."""
+        known = [id_ if id_ < self.vocab_size else self.unk_id for id_ in ids]
+        return self._decode(known[: known.index(self.eos_id)] if self.eos_id in known else known)
+
+    @abc.abstractmethod
+    def _decode(self, ids: Sequence[int]) -> str:
+        """The text of ids that are all known and hold no EOS."""
+
+    @abc.abstractmethod
+    def uncovered(self, text: str) -> str | None:
+        """The first word or piece of `text` that can only be written as unknown, or None."""
+
+
+def make_vocabulary(kind: str, path: str = "", words: Iterable[str] = ()) -> Vocabulary:
+    """The vocabulary that a run reads and writes with.
 
     Args:
       kind: "sentencepiece", "bytes" or "words".
@@ -35,13 +67,40 @@ def make_vocabulary(kind: str, path: str = "", words: Iterable[str] = ()) -> seq
     if kind not in VOCABULARIES:
         raise unknown("vocabulary", kind, VOCABULARIES, "macro VOCABULARY")
     if kind == "bytes":
-        return seqio.ByteVocabulary()
+        return ByteVocabulary()
     if kind == "words":
         return WordVocabulary(words)
     return _t5_vocabulary(path)
 
 
-class WordVocabulary(seqio.Vocabulary):
+class ByteVocabulary(Vocabulary):
+    """One id per byte of UTF-8, from 3, as in ByT5 (arXiv 2105.13626)."""
+
+    @property
+    def vocab_size(self) -> int:
+        """259."""
+        return _NUM_SPECIAL + 256
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without EOS."""
+        return [byte + _NUM_SPECIAL for byte in text.encode()]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        content = bytes(id_ - _NUM_SPECIAL for id_ in ids if id_ >= _NUM_SPECIAL)
+        return content.decode(errors="ignore")
+
+    def uncovered(self, text: str) -> None:
+        """None: bytes cover every text."""
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByteVocabulary)
+
+    def __hash__(self) -> int:
+        return hash(ByteVocabulary)
+
+
+class WordVocabulary(Vocabulary):
     """One id for each blank-separated word: 0 pad, 1 EOS, 2 unknown, then sorted words."""
 
     def __init__(self, words: Iterable[str]) -> None:
@@ -53,7 +112,6 @@ class WordVocabulary(seqio.Vocabulary):
         Raises:
           UserError: no words, or one that is blank or holds a blank.
         """
-        super().__init__(extra_ids=0)
         known = sorted(set(words))
         if not known:
             raise UserError(
@@ -64,64 +122,33 @@ class WordVocabulary(seqio.Vocabulary):
             if word.split() != [word]:
                 raise UserError(f"got {word!r} as a word, expected a text without blanks")
         self._words = ("", "", _UNK_WORD, *known)
-        self._ids = {word: id_ for id_, word in enumerate(self._words) if id_ > 2}
-        self._table: tf.lookup.StaticHashTable | None = None
-
-    def __getstate__(self) -> dict[str, object]:
-        """What copies and other processes get: all but the TensorFlow table."""
-        return self.__dict__ | {"_table": None}
+        self.ids = {word: _NUM_SPECIAL + index for index, word in enumerate(known)}
 
     @property
-    def bos_id(self) -> None:
-        """There is no start id."""
-        return None
-
-    @property
-    def eos_id(self) -> int:
-        """Ends a sequence."""
-        return 1
-
-    @property
-    def unk_id(self) -> int:
-        """Stands for every word that is not in the vocabulary."""
-        return 2
+    def vocab_size(self) -> int:
+        """Number of words, and 3."""
+        return len(self._words)
 
     @property
     def words(self) -> tuple[str, ...]:
         """The words, in the order of their ids (from 3)."""
-        return self._words[3:]
+        return self._words[_NUM_SPECIAL:]
 
     @property
-    def _base_vocab_size(self) -> int:
-        return len(self._words)
+    def texts(self) -> tuple[str, ...]:
+        """What each id is decoded to."""
+        return self._words
 
-    def __contains__(self, word: str) -> bool:
-        return word in self._ids
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without EOS."""
+        return [self.ids.get(word, self.unk_id) for word in text.split()]
 
-    def _encode(self, s: str) -> list[int]:
-        return [self._ids.get(word, self.unk_id) for word in s.split()]
-
-    def _decode(self, ids: Iterable[int]) -> str:
+    def _decode(self, ids: Sequence[int]) -> str:
         return " ".join(self._words[id_] for id_ in ids if id_ > self.eos_id)
 
-    def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        if self._table is None:
-            # Kept, because TensorFlow frees a table with the last Python name for it, and
-            # made outside the traced function, so that it serves every pipeline.
-            with tf.init_scope():
-                self._table = tf.lookup.StaticHashTable(
-                    tf.lookup.KeyValueTensorInitializer(
-                        list(self._ids), list(self._ids.values()), tf.string, tf.int32
-                    ),
-                    default_value=self.unk_id,
-                )
-        return self._table.lookup(tf.strings.split(s))
-
-    def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
-        ids = tf.convert_to_tensor(ids)
-        kept = tf.ragged.boolean_mask(ids, ids > self.eos_id)
-        words = tf.ragged.map_flat_values(lambda i: tf.gather(self._words, i), kept)
-        return tf.strings.reduce_join(words, axis=-1, separator=" ")
+    def uncovered(self, text: str) -> str | None:
+        """The first word that is not in the vocabulary, or None."""
+        return next((word for word in text.split() if word not in self.ids), None)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, WordVocabulary) and self._words == other._words
@@ -130,7 +157,45 @@ class WordVocabulary(seqio.Vocabulary):
         return hash(self._words)
 
 
-def encode_input(vocabulary: seqio.Vocabulary, text: str, mark: str = "") -> list[int]:
+class PieceVocabulary(Vocabulary):
+    """The pieces of a SentencePiece model with pad, EOS and unknown at 0, 1 and 2."""
+
+    def __init__(self, path: str, fix: str = "") -> None:
+        """Reads the model.
+
+        Args:
+          path: its file.
+          fix: what an error message advises.
+
+        Raises:
+          UserError: no such file, or no SentencePiece model.
+        """
+        self.path = path
+        content = read_bytes(epath.Path(path), fix)
+        try:
+            self.processor = sentencepiece.SentencePieceProcessor(model_proto=content)
+        except Exception as error:  # the loader's errors differ from version to version
+            raise UserError(f"{path} is not a SentencePiece model ({error}). {fix}") from error
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces."""
+        return self.processor.GetPieceSize()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without EOS."""
+        return self.processor.EncodeAsIds(text)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.processor.DecodeIds(list(map(int, ids)))
+
+    def uncovered(self, text: str) -> str | None:
+        """The first piece that the model does not have, or None."""
+        pairs = zip(self.processor.EncodeAsPieces(text), self.encode(text), strict=True)
+        return next((piece for piece, id_ in pairs if id_ == self.unk_id), None)
+
+
+def encode_input(vocabulary: Vocabulary, text: str, mark: str = "") -> list[int]:
     """Ids of an input, EOS at its end.
 
     Args:
@@ -144,38 +209,6 @@ def encode_input(vocabulary: seqio.Vocabulary, text: str, mark: str = "") -> lis
     return [id_ for part in parts for id_ in (*vocabulary.encode(part), vocabulary.eos_id)]
 
 
-def encode_input_tf(vocabulary: seqio.Vocabulary, text: tf.Tensor, mark: str) -> tf.Tensor:
-    """Ids [T] of a scalar text: those of `encode_input`, but for the last EOS."""
-
-    def encode(part: tf.Tensor) -> tf.Tensor:
-        return tf.concat([tf.cast(vocabulary.encode_tf(part), tf.int32), [vocabulary.eos_id]], 0)
-
-    ragged = tf.RaggedTensorSpec([None], tf.int32)
-    parts = tf.strings.split(text, mark)
-    return tf.map_fn(encode, parts, fn_output_signature=ragged).values[:-1]
-
-
-def uncovered(vocabulary: seqio.Vocabulary, text: str) -> str | None:
-    """The first word or piece of `text` that the vocabulary can only write as unknown.
-
-    Args:
-      vocabulary: one made by `make_vocabulary`.
-      text: what it would have to write, e.g. a label.
-
-    Returns:
-      The word (words), the piece (sentencepiece), or None: all is covered. Bytes cover
-      every text.
-    """
-    if isinstance(vocabulary, WordVocabulary):
-        return next((word for word in text.split() if word not in vocabulary), None)
-    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-        pieces = vocabulary.tokenizer.EncodeAsPieces(text)
-        ids = vocabulary.tokenizer.EncodeAsIds(text)
-        pairs = zip(pieces, ids, strict=True)
-        return next((piece for piece, id_ in pairs if id_ == vocabulary.unk_id), None)
-    return None
-
-
 def padded_size(n: int) -> int:
     """Rows of the embedding table for `n` ids: what the hardware divides well.
 
@@ -186,25 +219,19 @@ def padded_size(n: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _t5_vocabulary(path: str) -> seqio.SentencePieceVocabulary:
+def _t5_vocabulary(path: str) -> PieceVocabulary:
     """The SentencePiece model at `path`, once it is known to have T5's ids."""
     fix = "Set VOCABULARY_PATH to T5's model, cc_all.32000.100extra.model"
     if not path:
         raise UserError(f"VOCABULARY = 'sentencepiece' needs a model file. {fix}")
-    read_bytes(epath.Path(path), fix)
-    # The file holds its 100 sentinels already: extra_ids would add another hundred.
-    vocabulary = seqio.SentencePieceVocabulary(path, extra_ids=0)
-    try:
-        vocabulary.load_model()
-    except Exception as error:  # the loader's errors differ from version to version
-        raise UserError(f"{path} is not a SentencePiece model ({error}). {fix}") from error
-    tokenizer = vocabulary.tokenizer
-    special = [tokenizer.pad_id(), tokenizer.eos_id(), tokenizer.unk_id()]
-    got: Sequence[int] = tokenizer.EncodeAsIds(_T5_SENTENCE)
-    if special != [0, 1, 2] or list(got) != _T5_IDS or vocabulary.vocab_size != _T5_PIECES:
+    vocabulary = PieceVocabulary(path, fix)
+    processor = vocabulary.processor
+    special = [processor.pad_id(), processor.eos_id(), processor.unk_id()]
+    got = vocabulary.encode(_T5_SENTENCE)
+    if special != [0, 1, 2] or got != _T5_IDS or vocabulary.vocab_size != _T5_PIECES:
         raise UserError(
             f"{path} does not have T5's ids: it has {vocabulary.vocab_size} pieces, pad, EOS and "
-            f"unknown ids {special}, and writes {_T5_SENTENCE!r} as {list(got)}; expected "
+            f"unknown ids {special}, and writes {_T5_SENTENCE!r} as {got}; expected "
             f"{_T5_PIECES}, [0, 1, 2] and {_T5_IDS}. Copies circulate with an extra <s> at id 2, "
             f"in which every later id is off by one. {fix} with 32,100 pieces"
         )

@@ -18,6 +18,7 @@ from distill.data.cache import TokenCache
 from distill.data.examples import Example
 from distill.data.ragged import Ragged
 from distill.data.sequence_counts import SequenceCounts
+from distill.data.vocabularies import encode_input
 from distill.student.beam import LENGTH_PENALTY, beam_search, check_beam
 from distill.student.decoding import greedy, score_labels
 from distill.training.assets import Assets
@@ -90,7 +91,7 @@ class Evaluator:
         beam: int = 1,
         length_penalty: float = LENGTH_PENALTY,
     ) -> None:
-        """Prepares the vocabulary (loads tensorflow).
+        """Prepares the vocabulary.
 
         Args:
           spec: lengths, prefixes.
@@ -282,8 +283,6 @@ class Evaluator:
                 bar.update(len(indices))
 
     def _encode(self, text: str) -> list[int]:
-        from distill.data.vocabularies import encode_input  # loads tensorflow
-
         return encode_input(self.vocabulary, text, self.eos_mark)
 
 

@@ -13,13 +13,14 @@ from etils import epath
 
 from distill.common.accuracy import ClassScore, Confusion, describe_classes
 from distill.common.devices import check_devices
-from distill.common.progress import Stage, loading_tensorflow, to_stderr
+from distill.common.progress import Stage, to_stderr
 from distill.config.data import DataSpec
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.data_line import input_lines
 from distill.data.examples import Example
+from distill.data.vocabularies import padded_size
 from distill.errors import UserError, check_both
 from distill.inference import t5x_run
 from distill.inference.evaluator import Evaluator, Prediction, Scores, summarize_predictions
@@ -74,9 +75,6 @@ def make_evaluator(
     Raises:
       UserError: VOCAB_SIZE is too small; see also `Evaluator`.
     """
-    with loading_tensorflow():
-        from distill.data.vocabularies import padded_size
-
     batch_size = config.train.eval_batch_size
     evaluator = Evaluator(config.data, config.student, assets, batch_size, beam, length_penalty)
     size = evaluator.vocabulary.vocab_size

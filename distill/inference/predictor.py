@@ -11,6 +11,7 @@ from etils import epath
 
 from distill.common.progress import to_stderr
 from distill.data.data_line import input_lines
+from distill.data.datasets import without_mark
 from distill.data.examples import Example
 from distill.data.input_forms import PLAIN
 from distill.errors import UserError
@@ -74,12 +75,9 @@ class Predictor:
         A word that the vocabulary does not have is read as unknown; `progress` is told the
         first such word of each of the first rows.
         """
-        from distill.data.datasets import without_mark
-        from distill.data.vocabularies import uncovered  # loads tensorflow
-
         for row in rows:
             text = without_mark(self._evaluator.input_of(row), self._evaluator.eos_mark)
-            word = uncovered(self._evaluator.vocabulary, text)
+            word = self._evaluator.vocabulary.uncovered(text)
             if word is None:
                 continue
             self._unknown += 1

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etils import epath
 
 from distill.common.atomic import write_bytes, write_json
 from distill.common.digests import sha256
-from distill.common.progress import loading_tensorflow
 from distill.common.text_files import parse_json
 from distill.config.data import VOCABULARIES, DataSpec
 from distill.data import datasets
 from distill.data.input_forms import FORMS, PLAIN
+from distill.data.vocabularies import Vocabulary, make_vocabulary
 from distill.errors import UserError
 from distill.training import answer_rules
 from distill.training.run_folder import STUDENT
-
-if TYPE_CHECKING:
-    import seqio
 
 VOCABULARY = "vocabulary"
 FORMAT = 1
@@ -54,15 +51,12 @@ class Assets:
     eos_mark: str
     input_form: str = PLAIN
 
-    def vocabulary(self) -> seqio.Vocabulary:
-        """The vocabulary (loads tensorflow).
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary.
 
         Raises:
           UserError: see `vocabularies.make_vocabulary`.
         """
-        with loading_tensorflow():
-            from distill.data.vocabularies import make_vocabulary
-
         return make_vocabulary(self.kind, self.path, self.words)
 
     def correct(self, dataset: str) -> Callable[[str, str], bool] | None:

@@ -24,6 +24,7 @@ from distill.common.text_files import parse_json
 from distill.data.download import addresses, unzip
 from distill.data.download.addresses import SOURCES, DownloadSource
 from distill.data.download.transfer import download
+from distill.data.vocabularies import make_vocabulary
 from distill.errors import UserError, unknown
 
 _RECORD = "fetched.json"
@@ -175,8 +176,6 @@ def _check(path: epath.Path, source: DownloadSource, digest: str | None) -> None
     elif source.git_blob:
         kind, got, expected = "git blob", git_blob(path), source.git_blob
     else:
-        from distill.data.vocabularies import make_vocabulary  # loads tensorflow
-
         try:
             make_vocabulary("sentencepiece", os.fspath(path))
         except UserError as error:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from etils import epath
 
-from distill.common.progress import loading_tensorflow
 from distill.common.table import render_columns
 from distill.data.examples import Example
 from distill.data.released import reader
 from distill.data.released.rows import KINDS
+from distill.data.vocabularies import Vocabulary, make_vocabulary
 from distill.errors import UserError, unknown
-
-if TYPE_CHECKING:
-    import seqio
 
 
 class TokenLengths(TypedDict):
@@ -65,9 +62,6 @@ def summarize_released(
     num_splits = 0
     vocabulary = None
     if vocabulary_path:
-        with loading_tensorflow():
-            from distill.data.vocabularies import make_vocabulary
-
         vocabulary = make_vocabulary("sentencepiece", vocabulary_path)
     for name, kind in KINDS.items():
         for split in kind.splits if dataset in (None, name) else ():
@@ -93,7 +87,7 @@ def summarize_released(
         )
 
 
-def token_lengths(rows: Sequence[Example], vocabulary: seqio.Vocabulary) -> dict[str, TokenLengths]:
+def token_lengths(rows: Sequence[Example], vocabulary: Vocabulary) -> dict[str, TokenLengths]:
     """Mean, 99th percentile and maximum of the tokens of each field, EOS included."""
     by_field: dict[str, TokenLengths] = {}
     for field in ("input", "label", "rationale"):

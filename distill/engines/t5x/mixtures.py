@@ -215,7 +215,9 @@ def decode_lengths(spec: DataSpec) -> dict[str, int]:
 
 def vocabulary(spec: DataSpec) -> seqio.Vocabulary:
     """The vocabulary of inputs and targets; T5X compares it with the tasks' own."""
-    return cache.vocabulary_of(spec)
+    from distill.data.seqio_vocabularies import to_seqio
+
+    return to_seqio(cache.vocabulary_of(spec))
 
 
 def eval_split(checkpoint: str) -> str:

@@ -46,14 +46,16 @@ def _vocabularies():
 
 
 def test_graph_and_python_give_the_same_ids():
-    from distill.data.vocabularies import encode_input, encode_input_tf
+    from distill.data.seqio_vocabularies import encode_input_tf, to_seqio
+    from distill.data.vocabularies import encode_input
 
     texts = ("a man", "[label] a man</s>a man sleeps", "</s>a</s></s>man", "")
     for vocabulary in _vocabularies().values():
         for text in texts:
             ids = encode_input(vocabulary, text, mark="</s>")
             assert ids.count(1) == text.count("</s>") + 1
-            assert encode_input_tf(vocabulary, text, "</s>").numpy().tolist() == ids[:-1]
+            found = encode_input_tf(to_seqio(vocabulary), text, "</s>")
+            assert found.numpy().tolist() == ids[:-1]
 
 
 def test_without_the_setting_a_mark_is_text():
@@ -64,7 +66,8 @@ def test_without_the_setting_a_mark_is_text():
 
 
 def test_sentencepiece_parts_are_those_of_the_parts_alone(shared_dir):
-    from distill.data.vocabularies import encode_input, encode_input_tf, make_vocabulary
+    from distill.data.seqio_vocabularies import encode_input_tf, to_seqio
+    from distill.data.vocabularies import encode_input, make_vocabulary
 
     (model,) = (
         list(shared_dir.rglob("*100extra*model*"))[:1] or list(shared_dir.rglob("*.model"))[:1]
@@ -74,7 +77,7 @@ def test_sentencepiece_parts_are_those_of_the_parts_alone(shared_dir):
     parts = [vocabulary.encode(text) for text in (f"predict: {PREMISE}", HYPOTHESIS)]
     assert ids == [*parts[0], 1, *parts[1], 1]
     text = f"predict: {PREMISE}</s>{HYPOTHESIS}"
-    assert encode_input_tf(vocabulary, text, "</s>").numpy().tolist() == ids[:-1]
+    assert encode_input_tf(to_seqio(vocabulary), text, "</s>").numpy().tolist() == ids[:-1]
 
 
 def test_tokens_of_both_tasks_hold_the_eos_and_so_does_prediction(spec):
