@@ -26,12 +26,11 @@ from distill.inference import t5x_run
 from distill.inference.evaluator import Evaluator, Prediction, Scores, summarize_predictions
 from distill.inference.inputs import of_file
 from distill.student.beam import LENGTH_PENALTY
+from distill.student.params import init_params
 from distill.training import assets as run_assets
 from distill.training import provenance, run_folder
 from distill.training.assets import Assets
 from distill.training.checkpoints import SavedCheckpoints
-from distill.training.optimizer import make_optimizer
-from distill.training.step import init_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,14 +106,13 @@ def load_run(run_dir: epath.PathLike) -> LoadedRun:
 def _read_params(run_dir: epath.PathLike, config: RunConfig) -> dict:
     if (epath.Path(run_dir) / t5x_run.MODEL_DIR).exists():
         return t5x_run.load_params(run_dir, config)
-    optimizer = make_optimizer(config.optimizer)
-    shapes = jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed))
+    shapes = jax.eval_shape(lambda: init_params(config.student, jax.random.key(0)))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     template = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
     )
     best = config.train.checkpoint == "best"
-    return SavedCheckpoints(run_dir).restore(template, best).params
+    return SavedCheckpoints(run_dir).restore_params(template, best)
 
 
 class Evaluation(Scores):

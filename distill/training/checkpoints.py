@@ -6,7 +6,8 @@ import contextlib
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orbax.checkpoint as ocp
 from etils import epath
@@ -18,7 +19,9 @@ from distill.training import hosts
 from distill.training.intact import SealedPath, find_checkpoint_damage
 from distill.training.quiet import quiet_checkpoint_errors
 from distill.training.shapes import check_same_shapes
-from distill.training.step import TrainState
+
+if TYPE_CHECKING:
+    from distill.training.step import TrainState  # imports optax, which readers do not need
 
 FOLDER, DAMAGED = "checkpoints", "damaged_checkpoints"
 _STATE, _METRICS = "default", "metrics/metrics"  # within a checkpoint, as Orbax names them
@@ -26,6 +29,13 @@ _DIGITS = 10  # of a step
 # What Orbax and TensorStore raise for files of another content
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError)
 quiet_checkpoint_errors()
+
+Params = dict[str, Any]  # a tree of arrays, or of their shapes
+Saved = TypeVar("Saved")
+
+
+class _Unreadable(Exception):
+    """Why the files of a checkpoint do not read."""
 
 
 def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
@@ -75,6 +85,43 @@ class SavedCheckpoints:
         Raises:
           UserError: no checkpoint, none that is intact, or one of another size.
         """
+
+        def read(path: epath.Path) -> TrainState:
+            with ocp.StandardCheckpointer() as checkpointer:
+                state: TrainState = checkpointer.restore(path, template)
+                return state
+
+        return self._restore(template.params, read, best)
+
+    def restore_params(self, template: Params, best: bool = False) -> Params:
+        """The parameters of a saved state; the optimizer's state, twice their size, is not read.
+
+        Args:
+          template: shapes, types and shardings of the parameters.
+          best: as of `restore`.
+
+        Returns:
+          The parameters.
+
+        Raises:
+          UserError: see `restore`.
+        """
+        arguments = jax.tree.map(
+            lambda leaf: ocp.ArrayRestoreArgs(sharding=leaf.sharding, dtype=leaf.dtype), template
+        )
+
+        def read(path: epath.Path) -> Params:
+            wanted = ocp.args.PyTreeRestore(
+                {"params": template}, restore_args={"params": arguments}, partial_restore=True
+            )
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                params: Params = checkpointer.restore(path, args=wanted)["params"]
+                return params
+
+        return self._restore(template, read, best)
+
+    def _restore(self, params: Params, read: Callable[[epath.Path], Saved], best: bool) -> Saved:
+        """What `read` makes of the newest, or best, intact checkpoint of these shapes."""
         steps = self._steps()
         damaged: dict[int, str] = {}
         if not steps:
@@ -84,11 +131,12 @@ class SavedCheckpoints:
             step = max(steps) if step is None else step
             reason = self._damage(step)
             if reason is None:
-                state = self._read(step, template)
-                if isinstance(state, TrainState):
+                try:
+                    result = self._read(step, params, read)
                     self._leave_out(damaged, step)
-                    return state
-                reason = state
+                    return result
+                except _Unreadable as error:
+                    reason = str(error)
             damaged[step] = reason
             steps.remove(step)
         raise self._none_intact(damaged)
@@ -132,22 +180,21 @@ class SavedCheckpoints:
             return reason or "see the first host"
         return None
 
-    def _read(self, step: int, template: TrainState) -> TrainState | str:
-        """The state, or why it does not read."""
+    def _read(self, step: int, params: Params, read: Callable[[epath.Path], Saved]) -> Saved:
+        """What `read` makes of a checkpoint of these shapes; raises _Unreadable."""
         path = self._folder / str(step) / _STATE
         try:
             with ocp.StandardCheckpointer() as checkpointer:
                 saved = checkpointer.metadata(path).item_metadata
-                check_same_shapes(saved, template, f"{self._folder}/{step}")
-                state: TrainState = checkpointer.restore(path, template)
-                return state
+                check_same_shapes(saved, params, f"{self._folder}/{step}")
+            return read(path)
         except _UNREADABLE as error:
             if isinstance(error, PermissionError):
                 raise UserError(f"{error.filename or path} cannot be read: {error.strerror}") from (
                     error
                 )
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            return f"it does not read: {lines[0][:200]}"
+            raise _Unreadable(f"it does not read: {lines[0][:200]}") from error
 
     def _leave_out(self, damaged: Mapping[int, str], step: int) -> None:
         """Says which checkpoints are damaged, now that `step` has been read instead."""

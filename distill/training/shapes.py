@@ -7,15 +7,14 @@ from typing import Any
 import jax
 
 from distill.errors import UserError
-from distill.training.step import TrainState
 
 
-def check_same_shapes(saved: object, template: TrainState, checkpoint: str) -> None:
+def check_same_shapes(saved: object, params: object, checkpoint: str) -> None:
     """Refuses a checkpoint whose parameters have other shapes than those of the run.
 
     Args:
       saved: Orbax's metadata of the state.
-      template: arrays, or their shapes.
+      params: the parameters of the run, or their shapes.
       checkpoint: its folder, for the message.
 
     Raises:
@@ -23,7 +22,7 @@ def check_same_shapes(saved: object, template: TrainState, checkpoint: str) -> N
     """
     tree: Any = getattr(saved, "tree", saved)
     saved_shapes = _shapes(tree["params"] if isinstance(tree, dict) else tree.params)
-    expected_shapes = _shapes(template.params)
+    expected_shapes = _shapes(params)
     for name in sorted(saved_shapes.keys() | expected_shapes.keys()):
         if saved_shapes.get(name) != expected_shapes.get(name):
             raise UserError(

@@ -67,7 +67,8 @@ def _kept(folder) -> dict[str, dict[str, float] | None]:
 
 def _restored(folder, best: bool) -> int:
     state = SavedCheckpoints(folder).restore(_state(0), best)
-    assert float(state.params["kernel"][0]) == int(state.step)
+    params = SavedCheckpoints(folder).restore_params(_state(0).params, best)
+    assert float(state.params["kernel"][0]) == float(params["kernel"][0]) == int(state.step)
     return int(state.step)
 
 

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -59,11 +60,16 @@ DAMAGES = {
 
 def _restore(folder: pathlib.Path, best: bool = False) -> tuple[int, list[str]]:
     lines: list[str] = []
-    state = SavedCheckpoints(folder, lines.append).restore(_state(0), best)
+    saved = SavedCheckpoints(folder, lines.append)
+    state = saved.restore(_state(0), best)
+    said = list(lines)
+    params = saved.restore_params(jax.tree.map(jnp.asarray, _state(0).params), best)
+    assert lines == [*said, *said]
     step = int(state.step)
     for name, array in _state(step).params.items():  # to the bit
         assert state.params[name].tobytes() == array.tobytes()
-    return step, lines
+        assert np.asarray(params[name]).tobytes() == array.tobytes()
+    return step, said
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
