@@ -41,6 +41,8 @@ class Prediction:
         None for open answers.
       score: of the decoded label, by `beam_search`; None for greedy answers.
       rationale: the decoded rationale, where it was asked for.
+      probabilities: of each label of the closed set, where they were asked for
+        (`closed_set_probabilities`); files of predictions do not hold them.
       extra: of the row: its fields that are not ours.
     """
 
@@ -53,6 +55,17 @@ class Prediction:
     score: float | None = None
     rationale: str | None = None
     extra: Mapping[str, object] = dataclasses.field(default_factory=dict, hash=False)
+    probabilities: Mapping[str, float] | None = dataclasses.field(default=None, hash=False)
+
+
+def closed_set_probabilities(scores_C: np.ndarray) -> np.ndarray:
+    """P(label | input, the answer is in the closed set), float64 [C], which sums to 1.
+
+    Args:
+      scores_C: log P(label | input) of each label in nats, as from `score_labels`.
+    """
+    shifted_C = np.exp(scores_C.astype(np.float64) - scores_C.max())
+    return shifted_C / shifted_C.sum()
 
 
 class Scores(TypedDict):
@@ -120,7 +133,11 @@ class Evaluator:
         return self.rows(params, cache.rows[split], inputs, source, f"scoring {split}")
 
     def texts(
-        self, params: dict, examples: Sequence[Example], rationale: bool = False
+        self,
+        params: dict,
+        examples: Sequence[Example],
+        rationale: bool = False,
+        probabilities: bool = False,
     ) -> list[Prediction]:
         """Predictions for new rows, which are tokenized here.
 
@@ -131,11 +148,12 @@ class Evaluator:
           params: parameters of the student.
           examples: the rows.
           rationale: whether to decode the rationale task as well.
+          probabilities: whether to give those of the closed set.
         """
         for row in examples:
             self.missing_choices += input_forms.needs_choices(self._form, self.input_of(row))
         inputs = self._inputs(self._spec.label_prefix, examples, self.input_counts)
-        predictions = self.rows(params, examples, inputs, "gold")
+        predictions = self.rows(params, examples, inputs, "gold", probabilities=probabilities)
         if not rationale:
             return predictions
         texts = [""] * len(examples)
@@ -156,6 +174,7 @@ class Evaluator:
         inputs: Ragged,
         label_source: str,
         description: str = "decoding labels",
+        probabilities: bool = False,
     ) -> list[Prediction]:
         """Predictions for rows whose inputs are tokens already.
 
@@ -165,6 +184,7 @@ class Evaluator:
           inputs: their tokens.
           label_source: "gold" or "teacher", of the label that is to be met.
           description: what the progress is called.
+          probabilities: whether to give those of the closed set.
         """
         predictions: dict[int, Prediction] = {}
         choices = [self._choices(row) for row in examples]
@@ -181,16 +201,21 @@ class Evaluator:
                 for slot, index in enumerate(indices):
                     for position, label in enumerate(choices[index]):
                         labels_BxCxT[slot, position, : len(tokens_of[label])] = tokens_of[label]
-                best_B = self._most_probable(params, tokens_BxI, labels_BxCxT)
+                label_scores_BxC = self._score_labels(params, tokens_BxI, labels_BxCxT)
             for slot, index in enumerate(indices):
                 row_choices = choices[index]
-                predictions[index] = self._prediction(
+                prediction = self._prediction(
                     examples[index],
                     decoded_BxT[slot],
-                    row_choices[best_B[slot]] if row_choices else None,
+                    row_choices[label_scores_BxC[slot].argmax()] if row_choices else None,
                     None if scores_B is None else round(float(scores_B[slot]), 6),
                     label_source,
                 )
+                if probabilities and row_choices:
+                    shares_C = closed_set_probabilities(label_scores_BxC[slot, : len(row_choices)])
+                    by_label = dict(zip(row_choices, shares_C.tolist(), strict=True))
+                    prediction = dataclasses.replace(prediction, probabilities=by_label)
+                predictions[index] = prediction
         return [predictions[index] for index in range(len(examples))]
 
     def input_of(self, row: Example) -> str:
@@ -213,11 +238,11 @@ class Evaluator:
         )
         return to_host(decoded_BxT), to_host(scores_B)
 
-    def _most_probable(
+    def _score_labels(
         self, params: dict, tokens_BxI: np.ndarray, labels_BxCxT: np.ndarray
     ) -> np.ndarray:
-        """The place [B] of the label with the highest probability, so many rows at once that
-        their logits fit into memory."""
+        """log P(label | input), float32 [B, C], of as many rows at once as their logits fit
+        into memory."""
         logits = labels_BxCxT[0].size * self._config.vocab_size
         rows = max(1, _LOGITS_AT_ONCE // logits)
         parts = []
@@ -227,7 +252,7 @@ class Evaluator:
                 for array in (tokens_BxI, labels_BxCxT)
             )
             parts.append(score_labels(params, self._config, *chunk))
-        return np.concatenate([to_host(scores_BxC).argmax(axis=1) for scores_BxC in parts])
+        return np.concatenate([to_host(scores_BxC) for scores_BxC in parts])
 
     def _prediction(
         self,
@@ -298,7 +323,7 @@ def to_prediction_record(prediction: Prediction) -> Mapping[str, object]:
     its name.
     """
     fields = dataclasses.asdict(prediction)
-    extra = fields.pop("extra")
+    extra, _ = fields.pop("extra"), fields.pop("probabilities")
     record = {name: value for name, value in fields.items() if value is not None}
     for name, value in extra.items():
         while name in fields or (name.startswith("row_") and name in record):

@@ -65,6 +65,29 @@ def of_texts(texts: Sequence[str]) -> RowSource:
     return RowSource(rows, len(rows), {"texts": len(rows)}, "the command line")
 
 
+def of_objects(rows: Iterable[str | Mapping[str, object] | Example]) -> list[Example]:
+    """Texts, mappings with the fields of a row, and Examples, as Examples.
+
+    A row without an id gets `row/<index>`, from 0.
+
+    Raises:
+      UserError: a blank text, a bad field, or an object of another kind, by its index.
+    """
+    examples = []
+    for index, row in enumerate(rows):
+        if isinstance(row, str):
+            row = {"input": row}
+        if isinstance(row, Mapping):
+            row = Example.from_dict({"id": f"row/{index}", **row}, f"row {index}")
+        if not isinstance(row, Example):
+            raise UserError(
+                f"row {index}: got {type(row).__name__}, expected a text, a mapping with the "
+                "field `input`, or an Example"
+            )
+        examples.append(row)
+    return examples
+
+
 def of_file(path: str, kind: str | None = None) -> RowSource:
     """Rows of a JSONL file, which stay on disk, of a CSV file, which are held in memory, or texts.
 

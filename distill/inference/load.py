@@ -24,7 +24,7 @@ from distill.data.vocabularies import padded_size
 from distill.errors import UserError, check_both
 from distill.inference import t5x_run
 from distill.inference.evaluator import Evaluator, Prediction, Scores, summarize_predictions
-from distill.inference.inputs import of_file
+from distill.inference.inputs import RowSource, of_file
 from distill.student.beam import LENGTH_PENALTY
 from distill.student.params import init_params
 from distill.training import assets as run_assets
@@ -134,16 +134,22 @@ def evaluate(run_dir: epath.PathLike, split: str) -> tuple[Evaluation, list[Pred
       UserError: see `load_run`; data that are not there or have changed since training; a split
         without rows.
     """
-    spec = run_folder.read_config(run_dir).data
-    with Stage("reading the digests of the data"):
-        digests = _digests(run_dir, spec)
-    run = load_run(run_dir)
+    digests = _digests(run_dir, run_folder.read_config(run_dir).data)
+    return score_split(load_run(run_dir), split, digests)
+
+
+def score_split(
+    run: LoadedRun, split: str, digests: Mapping[str, str] | None = None
+) -> tuple[Evaluation, list[Prediction]]:
+    """As `evaluate`, of a run that is loaded; `digests` are those of its data, if known."""
+    if digests is None:
+        digests = _digests(run.folder, run.config.data)
     provenance.check_files(run.folder, digests)
     cache = caches.load_cache(run.config.data, digests)
     provenance.check_rows(run.folder, cache.meta)
     if not cache.rows[split]:
         raise UserError(
-            f"split {split!r} of {run_dir} has no rows with labels: give some with --input=FILE"
+            f"split {split!r} of {run.folder} has no rows with labels: give some with --input=FILE"
         )
     predictions = run.evaluator().split(run.params, cache, split)
     scores: Evaluation = {"split": split, **summarize_predictions(predictions)}
@@ -153,7 +159,8 @@ def evaluate(run_dir: epath.PathLike, split: str) -> tuple[Evaluation, list[Pred
 def _digests(run_dir: epath.PathLike, spec: DataSpec) -> dict[str, str]:
     """Digests of the files that a run was trained on."""
     try:
-        return datasets.file_digests(spec)
+        with Stage("reading the digests of the data"):
+            return datasets.file_digests(spec)
     except UserError as error:
         raise UserError(
             f"{error}. A split is read from the files that {run_dir} was trained on: put them "
@@ -182,15 +189,55 @@ def evaluate_file(
     """
     source, _ = check_both(lambda: of_file(path), lambda: run_folder.read_config(run_dir))
     rows = list(source.rows)
-    labeled = [row for row in rows if row.label is not None]
-    if not labeled:
-        raise UserError(f"{path}: none of {len(rows):,} rows has a `label`, so nothing is scored")
+    check_labeled(rows, path)
     run = load_run(run_dir)
+    return score_rows(run, rows, path, progress, source)[0]
+
+
+
+def check_labeled(rows: Sequence[Example], name: str) -> None:
+    """Refuses rows of which none has a gold label.
+
+    Args:
+      rows: the rows.
+      name: of their file, or what else they are called.
+
+    Raises:
+      UserError: no row has a label.
+    """
+    if all(row.label is None for row in rows):
+        raise UserError(f"{name}: none of {len(rows):,} rows has a `label`, so nothing is scored")
+
+
+def score_rows(
+    run: LoadedRun,
+    rows: Sequence[Example],
+    name: str,
+    progress: Callable[[str], None] = to_stderr,
+    source: RowSource | None = None,
+) -> tuple[Evaluation, list[Prediction]]:
+    """Scores a trained run on those of some rows that have a gold label.
+
+    Args:
+      run: the run.
+      rows: the rows.
+      name: of their file, or what else they are called.
+      progress: as of `evaluate_file`.
+      source: where the rows are from, if they are from a file.
+
+    Returns:
+      What `evaluate_file` does, and the answers to the rows with a label.
+
+    Raises:
+      UserError: see `evaluate_file`.
+    """
     if run.assets.correct(run.config.data.dataset) is None:
         raise UserError(
-            f"the answers of {run_dir} count by {run.assets.rule}, which is not known here: give "
-            "the --gin_file whose import registers its dataset"
+            f"the answers of {run.folder} count by {run.assets.rule}, which is not known here: "
+            "give the --gin_file whose import registers its dataset"
         )
+    check_labeled(rows, name)
+    labeled = [row for row in rows if row.label is not None]
     evaluator, without_label = run.evaluator(), len(rows) - len(labeled)
     predictions = evaluator.texts(run.params, labeled)
     for line in input_lines(
@@ -198,14 +245,14 @@ def evaluate_file(
         evaluator.input_counts,
         without_label,
         evaluator.missing_choices,
-        source.name,
-        len(source.blank_lines),
+        source.name if source else "",
+        len(source.blank_lines) if source else 0,
     ):
         progress(line)
-    scores: Evaluation = {"input": path, **summarize_predictions(predictions)}
+    scores: Evaluation = {"input": name, **summarize_predictions(predictions)}
     scores = _with_classes(scores, run, labeled, predictions)
     scores["without_label"] = without_label
-    return scores
+    return scores, predictions
 
 
 def _with_classes(

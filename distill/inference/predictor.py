@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 
@@ -16,7 +17,7 @@ from distill.data.examples import Example
 from distill.data.input_forms import PLAIN
 from distill.errors import UserError
 from distill.inference.evaluator import Prediction
-from distill.inference.load import load_run
+from distill.inference.load import LoadedRun, load_run
 from distill.student.beam import LENGTH_PENALTY, check_beam
 from distill.training import run_folder
 
@@ -28,46 +29,57 @@ class Predictor:
 
     def __init__(
         self,
-        run_dir: epath.PathLike,
+        run: epath.PathLike | LoadedRun,
         beam: int = 1,
         length_penalty: float = LENGTH_PENALTY,
         rationale: bool = False,
         progress: Callable[[str], None] = to_stderr,
+        probabilities: bool = False,
     ) -> None:
         """Loads the chosen checkpoint of a run.
 
         Args:
-          run_dir: the run folder, local or gs://.
+          run: the run folder, local or gs://, or what `load_run` made of it.
           beam: prefixes of a beam search; 1 decodes greedily.
           length_penalty: of the beam search.
           rationale: whether to decode the rationale task as well.
           progress: takes lines of text.
+          probabilities: whether to give those of the closed set.
 
         Raises:
           UserError: see `load.load_run` and `check_beam`; a rationale of a student that
             was not trained on the rationale task.
         """
         check_beam(beam, length_penalty)
-        run = load_run(run_dir)
+        run = run if isinstance(run, LoadedRun) else load_run(run)
+        self._folder = run.folder
         self._config, self._params = run.config, run.params
         method = self._config.data.method
         if rationale and "rationale" not in self._config.data.tasks:
             raise UserError(
-                f"--rationale: the student of {run_dir} was trained with METHOD = {method!r}, "
+                f"--rationale: the student of {run.folder} was trained with METHOD = {method!r}, "
                 "which has no rationale task; expected a run of 'step_by_step'"
             )
-        self._rationale, self._progress, self._unknown = rationale, progress, 0
+        self._rationale, self._probabilities = rationale, probabilities
+        self._progress, self._unknown = progress, 0
         self._evaluator = run.evaluator(beam, length_penalty)
-        configuration = (epath.Path(run_dir) / run_folder.CONFIG).read_bytes()
-        self.made_by = {
-            "parameters": _digest(self._params),
-            "configuration": hashlib.sha256(configuration).hexdigest()[:16],
+        self._settings: dict[str, object] = {
             "beam": beam,
             "length_penalty": length_penalty if beam > 1 else None,
             "rationale": rationale,
         }
         if run.assets.input_form != PLAIN:
-            self.made_by["input_form"] = run.assets.input_form
+            self._settings["input_form"] = run.assets.input_form
+
+    @functools.cached_property
+    def made_by(self) -> dict[str, object]:
+        """What decides the answers: parameters and configuration, by digest, and the settings."""
+        configuration = (self._folder / run_folder.CONFIG).read_bytes()
+        return {
+            "parameters": _digest(self._params),
+            "configuration": hashlib.sha256(configuration).hexdigest()[:16],
+            **self._settings,
+        }
 
     def __call__(self, rows: Sequence[Example]) -> list[Prediction]:
         """Answers in the rows' order; no teacher is asked.
@@ -86,7 +98,7 @@ class Predictor:
                 self._progress(text)
             elif self._unknown == _NAMED_AT_MOST + 1:
                 self._progress("more rows hold words that are not in the vocabulary")
-        return self._evaluator.texts(self._params, rows, self._rationale)
+        return self._evaluator.texts(self._params, rows, self._rationale, self._probabilities)
 
     def data_lines(self, source: str = "", blank_lines: int = 0) -> list[str]:
         """What became of the inputs of all rows so far: a line, and warnings.

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,6 +58,10 @@ class Assets:
         Raises:
           UserError: see `vocabularies.make_vocabulary`.
         """
+        return self._vocabulary
+
+    @functools.cached_property
+    def _vocabulary(self) -> Vocabulary:
         return make_vocabulary(self.kind, self.path, self.words)
 
     def correct(self, dataset: str) -> Callable[[str, str], bool] | None:

@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from distill.commands.train import default_run_dir
 from distill.config import resolve
+from distill.config.run_name import default_run_dir
 from distill.errors import UserError
 from distill.training import loop, run_folder
 

@@ -1,0 +1,347 @@
+"""The Python API: what `import distill` offers (docs/api.md).
+
+Importing this module loads neither jax nor tensorflow; its functions do, when they are called.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.config.run import RunConfig
+    from distill.data.examples import Example
+    from distill.inference import evaluator
+    from distill.inference.load import LoadedRun
+
+    Row = str | Mapping[str, object] | Example
+
+_PathLike = str | os.PathLike[str]
+_Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """A student's answer to one row.
+
+    Attributes:
+      id: of the row; `row/<index>` if it has none.
+      input: of the row.
+      label: the decoded label; open answers and rare mistakes are outside of a closed set.
+      probabilities: P(label | input, the answer is in the closed set) by label, in the set's
+        order; they sum to 1. None for open answers and for METHOD = 'single_task'.
+      rationale: the decoded rationale; None unless it was asked for.
+      score: of the label by the beam search; None for greedy decoding.
+      gold: the row's own `label`, or None.
+      correct: whether the decoded label counts as the gold one; None without a gold label.
+      extra: the row's other fields.
+    """
+
+    id: str
+    input: str
+    label: str
+    probabilities: Mapping[str, float] | None = None
+    rationale: str | None = None
+    score: float | None = None
+    gold: str | None = None
+    correct: bool | None = None
+    extra: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
+
+    Attributes:
+      run_dir: the run folder; `load` takes it.
+      accuracy: on the test rows, from 0 to 1; None if the run has no test rows.
+      interval: the 95% Wilson interval of the accuracy; None without test rows.
+      ranked_accuracy: accuracy of the most probable label; None without a closed set.
+      n_test: number of test rows.
+      checkpoint_step: training step of the checkpoint that was scored.
+      seconds: the time that the last start of the run took.
+      results: the content of results.json.
+    """
+
+    run_dir: str
+    accuracy: float | None
+    interval: tuple[float, float] | None
+    ranked_accuracy: float | None
+    n_test: int
+    checkpoint_step: int
+    seconds: float
+    results: Mapping[str, object] = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How a student scores on labeled rows.
+
+    Attributes:
+      accuracy: share of the rows whose decoded label is correct.
+      interval: the 95% Wilson interval of the accuracy.
+      n: number of scored rows.
+      ranked_accuracy: accuracy of the most probable label; None without a closed set.
+      macro_f1: mean F1 of the classes; None without a closed set.
+      by_class: precision, recall, f1 and support of each class; None without a closed set.
+      confusion: {classes, counts}; a row of counts per gold label, a column per prediction, the
+        last column for answers outside of the set. None without a closed set.
+      without_label: number of rows that were not scored, because they have no gold label.
+      predictions: the answers to the scored rows, in their order, without probabilities.
+    """
+
+    accuracy: float
+    interval: tuple[float, float]
+    n: int
+    ranked_accuracy: float | None
+    macro_f1: float | None
+    by_class: Mapping[str, Mapping[str, float | int | None]] | None
+    confusion: Mapping[str, Any] | None
+    without_label: int
+    predictions: Sequence[Prediction] = dataclasses.field(repr=False)
+
+
+class Student:
+    """A trained student in memory; `load` makes one."""
+
+    def __init__(self, run: LoadedRun, progress: _Say | None = None) -> None:
+        """Wraps a loaded run; see `load`."""
+        self._run, self._progress = run, _say(progress)
+
+    def __repr__(self) -> str:
+        data = self.config.data
+        return f"Student({self.run_dir!r}, dataset={data.dataset!r}, method={data.method!r})"
+
+    @property
+    def run_dir(self) -> str:
+        """The run folder."""
+        return os.fspath(self._run.folder)
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration of the run."""
+        return self._run.config
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The closed label set; () for open answers, and if each row has its own `choices`."""
+        return self._run.assets.labels
+
+    def predict(
+        self,
+        rows: Row | Iterable[Row],
+        *,
+        rationales: bool = False,
+        beam: int = 1,
+        length_penalty: float = 0.6,
+    ) -> list[Prediction]:
+        """Answers rows; no language model is asked.
+
+        Args:
+          rows: texts, mappings with the field `input` (and `id`, `label`, `choices`, as in
+            `distill predict --input`), or Examples. A single one counts as a list of one.
+          rationales: whether to decode rationales too; needs METHOD = 'step_by_step'.
+          beam: number of prefixes of the beam search; 1 decodes greedily.
+          length_penalty: of the beam search, T5X's alpha.
+
+        Returns:
+          A prediction per row, in the order of the rows.
+
+        Raises:
+          UserError: a row with a bad field, by its index; bad settings of the beam search;
+            rationales of a student without that task.
+        """
+        from distill.inference import inputs
+        from distill.inference.predictor import Predictor
+
+        predictor = Predictor(
+            self._run, beam, length_penalty, rationales, self._progress, probabilities=True
+        )
+        examples = inputs.of_objects([rows] if _is_row(rows) else rows)
+        predictions = predictor(examples) if examples else []
+        for warning in predictor.data_lines()[1:]:
+            self._progress(warning)
+        return [_to_prediction(prediction) for prediction in predictions]
+
+
+def load(run_dir: _PathLike, progress: _Say | None = None) -> Student:
+    """Loads a trained student, of either engine, from its run folder.
+
+    The student answers with the newest checkpoint or, if the run was trained with CHECKPOINT =
+    'best', with the best one.
+
+    Args:
+      run_dir: the run folder, local or gs://.
+      progress: takes lines of text, such as warnings about rows; None prints them on stderr.
+
+    Raises:
+      UserError: no run folder, or one that is damaged or not complete.
+    """
+    from distill.inference.load import load_run
+
+    return Student(load_run(run_dir), progress)
+
+
+def train(
+    gin_files: str | Sequence[str],
+    overrides: Mapping[str, object] | Sequence[str] = (),
+    *,
+    run_dir: _PathLike | None = None,
+    engine: str | None = None,
+    profile: bool = False,
+    progress: _Say | None = None,
+) -> TrainResult:
+    """Trains a student, or resumes a run, and scores it on its test rows.
+
+    Args:
+      gin_files: an experiment, and other gin files on top of it: paths, or names in gin/, such as
+        "tickets_step_by_step". Later files win.
+      overrides: values by macro, e.g. {"TRAIN_STEPS": 500}, or texts "NAME=value" as after --gin.
+      run_dir: the run folder; None takes `runs/<experiment>-<overrides>`. A run that was
+        interrupted is resumed; the results of a finished one are read.
+      engine: "native" or "t5x"; None takes the macro ENGINE.
+      profile: whether to trace a few steps into <run_dir>/profile (native engine).
+      progress: takes lines of text; None prints them on stderr.
+
+    Returns:
+      The results.
+
+    Raises:
+      UserError: bad input of any kind: names the file and line, the macro or the row.
+    """
+    from distill.config import files
+    from distill.config.resolve import resolve
+    from distill.config.run_name import default_run_dir
+
+    names = [gin_files] if isinstance(gin_files, str | os.PathLike) else list(gin_files)
+    names = [os.fspath(name) for name in names]
+    if not names:
+        listed = ", ".join(files.list_gin_files("experiments"))
+        raise UserError(f"got no gin files, expected an experiment; there are: {listed}")
+    texts = _override_texts(overrides)
+    resolved = resolve(names, texts, engine)
+    folder = os.fspath(default_run_dir(names, texts, engine) if run_dir is None else run_dir)
+    if resolved.engine == "t5x":
+        from distill.engines.t5x import train as t5x_train
+
+        if profile:
+            raise UserError("profile=True works with the native engine only; T5X has its own")
+        results = t5x_train.train(resolved, folder, _say(progress))
+    else:
+        from distill.engines import native
+
+        results = native.train(resolved, folder, _say(progress), profile)
+    return _to_result(folder, results)
+
+
+def evaluate(
+    run: _PathLike | Student,
+    *,
+    rows: _PathLike | Iterable[Mapping[str, object] | Example] | None = None,
+    split: str | None = None,
+    progress: _Say | None = None,
+) -> Evaluation:
+    """Scores a trained student.
+
+    Args:
+      run: the run folder, or a loaded student.
+      rows: labeled rows, or the path of a JSONL or CSV file of such; None scores a split.
+      split: "test" (the default) or "validation" of the run's own data, which are read again.
+      progress: takes lines of text; None prints them on stderr.
+
+    Raises:
+      UserError: rows and a split; no row with a gold label; data that have changed since the run
+        was trained.
+    """
+    from distill.config import resolve
+    from distill.inference import inputs, load
+
+    if rows is not None and split is not None:
+        raise UserError("got rows and split, expected one of them")
+    if split not in (None, "test", "validation"):
+        raise UserError(f"got split={split!r}, expected 'test' or 'validation'")
+    resolve.import_tasks()
+    loaded = run._run if isinstance(run, Student) else load.load_run(run)
+    if rows is None:
+        scores, predictions = load.score_split(loaded, split or "test")
+    else:
+        is_file = isinstance(rows, str | os.PathLike)
+        examples = (
+            list(inputs.of_file(os.fspath(rows)).rows) if is_file else inputs.of_objects(rows)
+        )
+        name = os.fspath(rows) if is_file else "rows"
+        scores, predictions = load.score_rows(loaded, examples, name, _say(progress))
+    return _to_evaluation(scores, predictions)
+
+
+def _say(progress: _Say | None) -> _Say:
+    from distill.common.progress import to_stderr
+
+    return progress or to_stderr
+
+
+def _is_row(rows: object) -> bool:
+    """Whether this is one row rather than several."""
+    from distill.data.examples import Example
+
+    return isinstance(rows, str | Mapping | Example)
+
+
+def _override_texts(overrides: Mapping[str, object] | Sequence[str]) -> list[str]:
+    """`NAME=value` texts."""
+    if isinstance(overrides, str):
+        return [overrides]
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    return [
+        f"{name}={os.fspath(value) if isinstance(value, os.PathLike) else value!r}"
+        for name, value in overrides.items()
+    ]
+
+
+def _to_prediction(found: evaluator.Prediction) -> Prediction:
+    return Prediction(
+        id=found.id,
+        input=found.input,
+        label=found.prediction,
+        probabilities=found.probabilities,
+        rationale=found.rationale,
+        score=found.score,
+        gold=found.gold,
+        correct=found.correct,
+        extra=found.extra,
+    )
+
+
+def _to_result(run_dir: str, results: Mapping[str, Any]) -> TrainResult:
+    interval = results["interval"]
+    return TrainResult(
+        run_dir=run_dir,
+        accuracy=results["accuracy"],
+        interval=None if interval is None else tuple(interval),
+        ranked_accuracy=results.get("ranked_accuracy"),
+        n_test=results["n_test"],
+        checkpoint_step=results["checkpoint_step"],
+        seconds=results["seconds"],
+        results=results,
+    )
+
+
+def _to_evaluation(
+    scores: Mapping[str, Any], predictions: Sequence[evaluator.Prediction]
+) -> Evaluation:
+    return Evaluation(
+        accuracy=scores["accuracy"],
+        interval=tuple(scores["interval"]),
+        n=scores["n"],
+        ranked_accuracy=scores.get("ranked_accuracy"),
+        macro_f1=scores.get("macro_f1"),
+        by_class=scores.get("by_class"),
+        confusion=scores.get("confusion"),
+        without_label=scores.get("without_label", 0),
+        predictions=[_to_prediction(prediction) for prediction in predictions],
+    )
