@@ -155,13 +155,16 @@ class Student:
           UserError: a row with a bad field, by its index; bad settings of the beam search;
             rationales of a student without that task.
         """
+        from distill.data.examples import Example
         from distill.inference import inputs
         from distill.inference.predictor import Predictor
 
+        if isinstance(rows, str | Mapping | Example):
+            rows = [rows]
         predictor = Predictor(
             self._run, beam, length_penalty, rationales, self._progress, probabilities=True
         )
-        examples = inputs.of_objects([rows] if _is_row(rows) else rows)
+        examples = inputs.of_objects(rows)
         predictions = predictor(examples) if examples else []
         for warning in predictor.data_lines()[1:]:
             self._progress(warning)
@@ -268,13 +271,13 @@ def evaluate(
     loaded = run._run if isinstance(run, Student) else load.load_run(run)
     if rows is None:
         scores, predictions = load.score_split(loaded, split or "test")
+    elif isinstance(rows, str | os.PathLike):
+        path = os.fspath(rows)
+        found = list(inputs.of_file(path).rows)
+        scores, predictions = load.score_rows(loaded, found, path, _say(progress))
     else:
-        is_file = isinstance(rows, str | os.PathLike)
-        examples = (
-            list(inputs.of_file(os.fspath(rows)).rows) if is_file else inputs.of_objects(rows)
-        )
-        name = os.fspath(rows) if is_file else "rows"
-        scores, predictions = load.score_rows(loaded, examples, name, _say(progress))
+        found = inputs.of_objects(rows)
+        scores, predictions = load.score_rows(loaded, found, "rows", _say(progress))
     return _to_evaluation(scores, predictions)
 
 
@@ -282,13 +285,6 @@ def _say(progress: _Say | None) -> _Say:
     from distill.common.progress import to_stderr
 
     return progress or to_stderr
-
-
-def _is_row(rows: object) -> bool:
-    """Whether this is one row rather than several."""
-    from distill.data.examples import Example
-
-    return isinstance(rows, str | Mapping | Example)
 
 
 def _override_texts(overrides: Mapping[str, object] | Sequence[str]) -> list[str]:
