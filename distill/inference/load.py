@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NotRequired
 
 import jax
@@ -192,7 +192,6 @@ def evaluate_file(
     check_labeled(rows, path)
     run = load_run(run_dir)
     return score_rows(run, rows, path, progress, source)[0]
-
 
 
 def check_labeled(rows: Sequence[Example], name: str) -> None:
