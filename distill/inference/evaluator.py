@@ -284,9 +284,9 @@ class Evaluator:
             self._encode(prefix + self.input_of(row)) for row in examples
         ]
         limit = self._spec.input_length
-        for ids in tokens if counts is not None else ():
-            assert counts is not None
-            counts.add(ids, limit, self.vocabulary.unk_id)
+        if counts is not None:
+            for ids in tokens:
+                counts.add(ids, limit, self.vocabulary.unk_id)
         return Ragged.of([t if len(t) <= limit else [*t[: limit - 1], t[-1]] for t in tokens])
 
     def _batches(self, inputs: Ragged, description: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distill.student.decoding import _encode
+from distill.student.decoding import encode
 from distill.student.network import T5, empty_cache
 
 FOLDER = pathlib.Path(__file__).parent
@@ -51,7 +51,7 @@ def main(checkout: str) -> None:
     params = params | {"decoder": params["decoder"] | {"logits_dense": {"kernel": kernel}}}
     tokens = rng.integers(2, config.vocab_size, (12, 9))
     tokens = np.where(np.arange(9) < rng.integers(2, 10, (12, 1)), tokens, 0).astype(np.int32)
-    keys_values, cross_mask = _encode(params, config, tokens)
+    keys_values, cross_mask = encode(params, config, tokens)
     empty = empty_cache(config, len(tokens), LENGTH)
     leaves, tree = jax.tree.flatten(empty)
 
