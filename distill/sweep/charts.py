@@ -92,18 +92,20 @@ def make_charts(groups: Sequence[Group], teacher: float | None) -> list[Chart]:
 
 
 def figure(charts: Sequence[Chart]) -> str:
-    """All charts below each other, as a file that stands alone."""
-    parts, top = [], 0
-    for chart in charts:
+    """All charts side by side, as a file that stands alone."""
+    parts = []
+    for place, chart in enumerate(charts):
+        left = place * WIDTH
         parts.append(
-            f"<text x='{WIDTH / 2:g}' y='{top + 23}' text-anchor='middle' font-weight='600'>"
-            f"{html.escape(chart.title)}</text><svg y='{top + _TITLE_HEIGHT}' width='{WIDTH}' "
-            f"height='{chart.height}'>{chart.body}</svg>"
+            f"<text x='{left + WIDTH / 2:g}' y='23' text-anchor='middle' font-weight='600'>"
+            f"{html.escape(chart.title)}</text><svg x='{left}' y='{_TITLE_HEIGHT}' "
+            f"width='{WIDTH}' height='{chart.height}'>{chart.body}</svg>"
         )
-        top += _TITLE_HEIGHT + chart.height
+    width = WIDTH * len(charts)
+    height = _TITLE_HEIGHT + max((chart.height for chart in charts), default=0)
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' class='chart' viewBox='0 0 {WIDTH} {top}' "
-        f"width='{WIDTH}' height='{top}'><style>{STYLE}</style>{''.join(parts)}</svg>\n"
+        f"<svg xmlns='http://www.w3.org/2000/svg' class='chart' viewBox='0 0 {width} {height}' "
+        f"width='{width}' height='{height}'><style>{STYLE}</style>{''.join(parts)}</svg>\n"
     )
 
 
