@@ -33,7 +33,7 @@ def _refused(argv: list[str], capsys) -> str:
 def test_every_flag_that_takes_a_path_is_checked():
     named = {
         action.dest
-        for command in _commands(cli._parser())
+        for command in _commands(cli.make_parser())
         for action in command._actions
         if action.option_strings
         and (

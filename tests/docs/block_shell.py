@@ -65,7 +65,8 @@ def run_bash(script: str, folder: pathlib.Path, answer: Answer, dry: bool) -> li
         server.settimeout(0.05)
         (place / "client.py").write_text(_CLIENT)
         client = shlex.join([sys.executable, "-S", "-E", f"{place}/client.py", f"{place}/socket"])
-        prelude = f'distill() {{ {client} distill "$@"; }}\n'
+        prelude = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
+        prelude += f'distill() {{ {client} distill "$@"; }}\n'
         if dry:
             prelude += f'command_not_found_handle() {{ {client} "$@"; }}\n'
             prelude += "cd() { :; }\nsource() { :; }\n"

@@ -11,12 +11,7 @@ PAGES = sorted(
     path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))
 )
 LANGUAGES = {"bash", "text", "json", "gin", "python", "toml", "csv"}
-TAGS = {"slow", "network", "tpu"}
-# Pages whose blocks are still indented; a page leaves the list when it is converted.
-UNCONVERTED = {
-    f"docs/{name}.md"
-    for name in ("annotate", "data", "hosts", "predict", "preflight", "speed", "t5x")
-}
+TAGS = {"slow", "network", "tpu", "t5x"}
 _FENCE = re.compile(r"^ *```(.*)$")
 _COMMAND = re.compile(
     r"^    ([A-Z_]+=\S+ )*(distill|make|python3?|pip|git|export|curl|uv|bash|cat|for|taskset)\s"
@@ -73,8 +68,8 @@ def blocks_of(page: str, text: str | None = None) -> list[Block]:
                 end += 1
             code = [line[4:] for line in lines[index:end]]
             if any(_COMMAND.match(line) for line in lines[index:end]):
-                tags = frozenset({"slow"})
-                blocks.append(Block(page, start, "bash", tags, "\n".join(code), indented=True))
+                text_of_block = "\n".join(code)
+                blocks.append(Block(page, start, "bash", frozenset(), text_of_block, indented=True))
             index = end
         else:
             index += 1

@@ -6,14 +6,13 @@ FILES.
 
 - Untagged blocks are run. MICRO is appended to the arguments of `distill train` and
   `distill loss-weights` (`--gin.TRAIN_STEPS=4` and so on), so that training takes seconds.
-- Blocks tagged slow, network or tpu are interpreted by bash, but no program is run. The arguments
-  of each `distill` command are parsed, and the gin files and macros of a command that has a
+- Blocks tagged slow, network, tpu or t5x are interpreted by bash, but no program is run. The
+  arguments of each `distill` command are parsed, and the gin files and macros of a command that has a
   configuration are resolved as for a run, without reading data. `block_shell.check_command` says
   what is checked of other programs.
 
 REPLACED lists what stands for something else in the text of blocks, PLACEHOLDERS the names in
-capitals. Indented blocks are checked like tagged ones, on the pages of `shell_blocks.UNCONVERTED`;
-elsewhere they fail.
+capitals. A page whose shell commands have no fence fails.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import shutil
 import jax
 import pytest
 from block_shell import check_command, run_bash, run_command
-from shell_blocks import LANGUAGES, PAGES, ROOT, TAGS, UNCONVERTED, blocks_of
+from shell_blocks import LANGUAGES, PAGES, ROOT, TAGS, blocks_of
 
 from distill.config import fields
 
@@ -61,8 +60,8 @@ FILES = {
     "test.jsonl": json.dumps(_ROW) + "\n",
     "texts.txt": _ROW["input"] + "\n",
 }
-# The page whose untagged blocks are run by `make test`; those of the others by `make test-long`.
-FAST = ("README.md",)
+# Pages whose untagged blocks are run by `make test`; those of the others by `make test-long`.
+FAST = ("README.md", "docs/data.md")
 _CAPITALS = re.compile(r"(?<![\w$.%{\"'-])[A-Z][A-Z0-9_]+\b(?![\w=.(])")
 
 
@@ -141,10 +140,7 @@ def test_blocks_have_fences_that_say_what_they_are(page):
             unknown = set(_CAPITALS.findall(code)) - PLACEHOLDERS - fields.defaults().keys()
             assert not unknown, f"{block.where}: {unknown} is neither a placeholder nor a macro"
     indented = [block.where for block in blocks if block.indented]
-    if page in UNCONVERTED:
-        assert indented, f"{page} is converted: take it out of shell_blocks.UNCONVERTED"
-    else:
-        assert not indented, f"{indented}: put ```bash and ``` around shell commands"
+    assert not indented, f"{indented}: put ```bash and ``` around shell commands"
 
 
 PAGE = """\
