@@ -7,9 +7,9 @@ FILES.
 - Untagged blocks are run. MICRO is appended to the arguments of `distill train` and
   `distill loss-weights` (`--gin.TRAIN_STEPS=4` and so on), so that training takes seconds.
 - Blocks tagged slow, network, tpu or t5x are interpreted by bash, but no program is run. The
-  arguments of each `distill` command are parsed, and the gin files and macros of a command that has a
-  configuration are resolved as for a run, without reading data. `block_shell.check_command` says
-  what is checked of other programs.
+  arguments of each `distill` command are parsed, and the gin files and macros of a command that
+  has a configuration are resolved as for a run, without reading data. `block_shell.check_command`
+  says what is checked of other programs.
 
 REPLACED lists what stands for something else in the text of blocks, PLACEHOLDERS the names in
 capitals. A page whose shell commands have no fence fails.
@@ -60,8 +60,8 @@ FILES = {
     "test.jsonl": json.dumps(_ROW) + "\n",
     "texts.txt": _ROW["input"] + "\n",
 }
-# Pages whose untagged blocks are run by `make test`; those of the others by `make test-long`.
-FAST = ("README.md", "docs/data.md")
+# Pages whose untagged blocks are run by `make test-long`; those of the others by `make test`.
+SLOW = ("docs/predict.md", "docs/tutorial.md")
 _CAPITALS = re.compile(r"(?<![\w$.%{\"'-])[A-Z][A-Z0-9_]+\b(?![\w=.(])")
 
 
@@ -81,7 +81,7 @@ def _is_run(block) -> bool:
 
 
 def _marks(page):
-    return [] if page in FAST else [pytest.mark.slow]
+    return [pytest.mark.slow] if page in SLOW else []
 
 
 WITH_RUN = [page for page in PAGES if any(map(_is_run, _shell(page)))]
