@@ -49,8 +49,13 @@ def interval(macro: str, kind: str) -> str:
       macro: name of a bound macro.
       kind: "int" or "float".
     """
-    inside: float = 2 if kind == "int" else 0.5
-    low, high = (-MOST, MOST) if kind == "int" else (-_FAR, _FAR)
+    inside: float
+    low: float
+    high: float
+    if kind == "int":
+        inside, low, high = 2, -MOST, MOST
+    else:
+        inside, low, high = 0.5, -_FAR, _FAR
     if not accepts(macro, inside):
         raise ValueError(f"{macro} does not take {inside}: change _FREE")
     least, opens = _end(macro, inside, low)
