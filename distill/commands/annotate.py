@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.flags import add_flags, from_options
 from distill.teacher.settings import Options
+
+if TYPE_CHECKING:
+    from distill.teacher import summary
 
 TEXT = "write labels and rationales with any OpenAI-compatible endpoint, or simulate a teacher"
 EPILOG = """\
@@ -38,13 +41,13 @@ def _no_key(_: str) -> str:
     )
 
 
-def _run(options: argparse.Namespace) -> Mapping[str, object]:
+def _run(options: argparse.Namespace) -> summary.Result:
     from distill.teacher import pipeline
 
     return pipeline.run_annotate(from_options(Options, options))
 
 
-def _show(result: dict[str, object]) -> None:
-    from distill.teacher import summary
+def _show(result: summary.Result) -> None:
+    from distill.teacher.summary import text
 
-    print(summary.text(result))
+    print(text(result))

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypedDict
 
 from etils import epath
 
@@ -33,6 +34,21 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
 
 
+class BatchFiles(TypedDict):
+    """What `write_requests` gives."""
+
+    requests: int
+    files: list[str]
+
+
+class BatchResults(TypedDict):
+    """What `read_results` gives."""
+
+    stored: int
+    failed: list[dict[str, str]]
+    unasked: int
+
+
 def write_requests(
     path: epath.PathLike,
     missing: Iterable[PendingRow | None],
@@ -40,7 +56,7 @@ def write_requests(
     sampling: Sampling,
     max_requests: int = MAX_REQUESTS,
     max_bytes: int = MAX_BYTES,
-) -> dict[str, object]:
+) -> BatchFiles:
     """Writes a request for each row with samples that are not stored.
 
     Args:
@@ -86,7 +102,7 @@ def read_results(
     sampling: Sampling,
     store: Store,
     any_model: bool = False,
-) -> dict[str, object]:
+) -> BatchResults:
     """Stores the answers of result files, in any order.
 
     Results of samples that are stored already are passed over, so files may be read again.

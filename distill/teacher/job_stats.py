@@ -5,10 +5,22 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
+from typing import TypedDict
 
 from distill.teacher.prices import Price
 
 CHARACTERS_PER_TOKEN = 4.0  # a rough value for English, until the server says how many
+
+
+class Spent(TypedDict):
+    """What a run did, whatever earlier ones stored."""
+
+    asked: int
+    requests: int
+    retries: dict[str, int]
+    tokens: dict[str, int]
+    cost: float | None
+    seconds: float
 
 
 @dataclasses.dataclass
@@ -54,7 +66,7 @@ class JobStats:
         per_token = self.characters / self.tokens_in if measured else CHARACTERS_PER_TOKEN
         return max(1, round(characters / max(1.0, per_token)))
 
-    def spent(self) -> dict[str, object]:
+    def spent(self) -> Spent:
         """What this run did, whatever earlier ones stored."""
         return {
             "asked": self.asked,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
 
@@ -13,7 +13,7 @@ from distill.common.atomic import write_json
 from distill.data import examples
 from distill.data.examples import Example, write_jsonl
 from distill.errors import UserError
-from distill.teacher import aggregate, annotate, batch_files, lint, prompts, sources
+from distill.teacher import aggregate, annotate, batch_files, lint, prompts, sources, summary
 from distill.teacher.client import Client, check_url, read_key
 from distill.teacher.export import check_released, write_released
 from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
@@ -27,7 +27,7 @@ from distill.tickets.flags import TicketFlags
 OPENAI = "https://api.openai.com/v1"
 
 
-def run_annotate(options: Options) -> Mapping[str, object]:
+def run_annotate(options: Options) -> summary.Result:
     """Does what the flags say.
 
     Raises:
@@ -63,7 +63,7 @@ def rows_of_options(inputs: Inputs, tickets: TicketFlags) -> Sequence[Example]:
     return tickets.generate(inputs.split)
 
 
-def _check(options: Options, name: str) -> dict[str, object]:
+def _check(options: Options, name: str) -> summary.Checked:
     rows = rows_of_options(options.inputs, options.tickets) if options.inputs.has_rows else ()
     report = lint.lint_prompt(prompts.load_prompt(name), rows)
     if report["problems"]:
@@ -71,7 +71,7 @@ def _check(options: Options, name: str) -> dict[str, object]:
     return {"mode": "check", **report}
 
 
-def _simulated(options: Options) -> dict[str, object]:
+def _simulated(options: Options) -> summary.Simulated:
     """Tickets with what the simulated teacher says, made in this process."""
     output, tickets = options.outputs.output, options.tickets
     if not output:
@@ -123,7 +123,7 @@ class _Pipeline:
         output = epath.Path(self.outputs.output)
         return output.parent / f"{output.stem}.store"
 
-    def run(self) -> dict[str, object]:
+    def run(self) -> summary.Result:
         self._check_rows()
         mode, folder = self.mode, self.folder
         if mode.dry_run:
@@ -150,7 +150,7 @@ class _Pipeline:
                     f"no row was answered: {reasons}, the last with {job.last_failure}; "
                     "--retry_failed asks for them again"
                 )
-            return self._aggregate(store) | stats.spent() | {"stopped": job.stopped}
+            return {**self._aggregate(store), **stats.spent(), "stopped": job.stopped}
 
     def _check_rows(self) -> None:
         """Refuses, before anything is asked, rows that cannot be asked or written.
@@ -171,7 +171,7 @@ class _Pipeline:
         """The dataset whose released layout is written."""
         return self.inputs.dataset or self.prompt.name
 
-    def _offline(self, store: Store) -> dict[str, object]:
+    def _offline(self, store: Store) -> summary.BatchWritten | summary.Annotated:
         mode = self.mode
         if mode.reparse:
             self._check_answered(store)
@@ -182,7 +182,7 @@ class _Pipeline:
             written = batch_files.write_requests(
                 mode.batch_write, allowed, self.prompt, self.sampling
             )
-            return {"mode": "batch_write"} | written
+            return {"mode": "batch_write", **written}
         # What a batch answered is taken, though the row may have failed elsewhere.
         pending = self._missing(store, retry_failed=True)
         any_model = self.connection.any_model
@@ -190,7 +190,7 @@ class _Pipeline:
             mode.batch_read, pending, self.prompt, self.sampling, store, any_model
         )
         store.sync()
-        return self._aggregate(store) | {"batch": read}
+        return {**self._aggregate(store), "batch": read}
 
     def _missing(self, store: Store | None, retry_failed: bool) -> Iterator[PendingRow | None]:
         samples = self.settings.samples
@@ -239,7 +239,7 @@ class _Pipeline:
         written = self.sampling.longest * sum(len(task.samples) for task in tasks)
         return round(characters / CHARACTERS_PER_TOKEN), written
 
-    def _dry_run(self) -> dict[str, object]:
+    def _dry_run(self) -> summary.DryRun:
         """The first prompt and the estimate of what is left to ask; no endpoint, no new store."""
         settings = self.settings
         exists = self.folder and self.folder.exists()
@@ -263,7 +263,7 @@ class _Pipeline:
             "cost_at_most": self.price.of(tokens_in, tokens_out) if self.price else None,
         }
 
-    def _aggregate(self, store: Store) -> dict[str, object]:
+    def _aggregate(self, store: Store) -> summary.Annotated:
         """Reads the answers, writes rows and the teacher's accuracy."""
         outputs, totals = self.outputs, aggregate.Totals()
         samples = self.settings.samples

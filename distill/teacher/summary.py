@@ -3,29 +3,104 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Literal, NotRequired, TypedDict, final
 
 from distill.common.terminal import printable
+from distill.teacher.aggregate import TeacherAccuracy, WrittenRows
+from distill.teacher.batch_files import BatchFiles, BatchResults
+from distill.teacher.job_stats import Spent
+from distill.teacher.lint import LintReport
 
 
-def text(result: dict[str, Any]) -> str:
+class Simulated(TypedDict):
+    """Tickets that the simulated teacher annotated."""
+
+    mode: Literal["simulated"]
+    output: str
+    rows: int
+    teacher_accuracy: float
+
+
+class Checked(LintReport):
+    """A prompt that was checked."""
+
+    mode: Literal["check"]
+
+
+class BatchWritten(BatchFiles):
+    """Requests that were written for a batch."""
+
+    mode: Literal["batch_write"]
+
+
+class DryRun(TypedDict):
+    """What would be asked."""
+
+    mode: Literal["dry_run"]
+    first_prompt: str
+    request: dict[str, object]
+    rows: int
+    rows_to_ask: int
+    tokens_in: int
+    tokens_out_at_most: int
+    cost_at_most: float | None
+
+
+class JobRows(WrittenRows):
+    """A job's rows: what the store holds of them, and what was written.
+
+    Attributes:
+      batch: of a run that read a batch's results.
+    """
+
+    mode: Literal["annotate"]
+    output: str | None
+    store: str
+    rows: int
+    answered: int
+    failed: int
+    pending: int
+    failed_by_reason: dict[str, int]
+    parsed: int
+    cut_off: int
+    parse_failures: dict[str, int]
+    stored_tokens: dict[str, int]
+    teacher: TeacherAccuracy | None
+    batch: NotRequired[BatchResults]
+
+
+@final
+class Annotated(JobRows):
+    """A run that asked nothing: it read the store again, or the results of a batch."""
+
+
+@final
+class Asked(JobRows, Spent):
+    """A run that asked; `stopped` is the flag that ended it before its rows did."""
+
+    stopped: str | None
+
+
+Result = Simulated | Checked | BatchWritten | DryRun | Annotated | Asked
+
+
+def text(result: Result) -> str:
     """The result for people."""
-    mode = result["mode"]
-    if mode == "simulated":
+    if result["mode"] == "simulated":
         return (
             f"{result['output']}: {result['rows']} rows, teacher right on "
             f"{result['teacher_accuracy']:.1%}"
         )
-    if mode == "check":
+    if result["mode"] == "check":
         lines = [f"warning: {printable(text)}" for text in result["warnings"]]
         compared = result["rows_compared"]
         rows = f"compared with {compared:,} rows" if compared else "not compared with any rows"
         return "\n".join(
             [*lines, f"prompt {result['prompt']}: {result['exemplars']} exemplars good, {rows}"]
         )
-    if mode == "batch_write":
+    if result["mode"] == "batch_write":
         return f"{result['requests']:,} requests in {', '.join(result['files']) or 'no file'}"
-    if mode == "dry_run":
+    if result["mode"] == "dry_run":
         cost = result["cost_at_most"]
         price = "no price known (--prices)" if cost is None else f"at most ${cost:.4f}"
         return (
@@ -37,7 +112,7 @@ def text(result: dict[str, Any]) -> str:
     return _summary(result)
 
 
-def _summary(result: dict[str, Any]) -> str:
+def _summary(result: Annotated | Asked) -> str:
     lines = [
         f"{result['output'] or result['store']}: {result['rows']:,} rows, {result['answered']:,} "
         f"answered, {result['failed']:,} failed, {result['pending']:,} not asked"
@@ -60,8 +135,8 @@ def _summary(result: dict[str, Any]) -> str:
             f"this run: {result['requests']:,} requests, {tokens['in']:,} tokens in, "
             f"{tokens['out']:,} out{cost}, {result['seconds']:.1f} s"
         )
-    if result.get("stopped"):
-        lines.append(f"stopped by --{result['stopped']}; the same command resumes the job")
+        if result["stopped"]:
+            lines.append(f"stopped by --{result['stopped']}; the same command resumes the job")
     if "batch" in result:
         batch = result["batch"]
         lines.append(
