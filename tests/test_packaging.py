@@ -26,10 +26,7 @@ NOT_DECLARED = {
     "_typeshed",  # of type checkers
 }
 # Declared, and not imported by name: distribution -> what needs it.
-NOT_IMPORTED = {
-    "importlib-resources": "tensorflow-datasets imports it without declaring it",
-    "sentencepiece": "seqio's SentencePiece vocabulary",
-}
+NOT_IMPORTED = {"importlib-resources": "tensorflow-datasets imports it without declaring it"}
 
 
 def normalized(requirement: str) -> str:
