@@ -50,18 +50,19 @@ def untrained(micro, tmp_path):
     return make
 
 
-def _answers(code, folder):
+def _answers(code, folder, text=TEXT):
     program = code + CHECK.format(heavy=HEAVY)
-    arguments = [sys.executable, "-c", program, str(folder), TEXT]
+    arguments = [sys.executable, "-c", program, str(folder), text]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (answer,) = json.loads(done.stdout)["predictions"]
-    assert answer["input"] == TEXT
+    assert answer["input"] == text
     return answer["prediction"]
 
 
 def test_words(run_dir):
-    assert _answers(COMMAND, run_dir) == _answers(API, run_dir)
+    tested = json.loads((run_dir / "predictions_test.jsonl").open().readline())
+    assert _answers(COMMAND, run_dir, tested["input"]) == tested["prediction"]
 
 
 def test_sentencepiece(untrained, shared_dir):
@@ -75,6 +76,11 @@ def test_sentencepiece(untrained, shared_dir):
 @pytest.mark.slow
 def test_bytes(untrained):
     _answers(COMMAND, untrained("VOCABULARY='bytes'", "VOCAB_SIZE=264", "INPUT_LENGTH=256"))
+
+
+@pytest.mark.slow
+def test_the_api(run_dir):
+    assert _answers(API, run_dir) == _answers(COMMAND, run_dir)
 
 
 @pytest.mark.slow
