@@ -5,9 +5,10 @@ Importing this module loads neither jax nor tensorflow; its functions do, when t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distill.errors import UserError
@@ -186,7 +187,9 @@ def load(run_dir: _PathLike, progress: _Say | None = None) -> Student:
     """
     from distill.inference.load import load_run
 
-    return Student(load_run(run_dir), progress)
+    folder = _place(run_dir, "run_dir")
+    with _storage_errors(folder):
+        return Student(load_run(folder), progress)
 
 
 def train(
@@ -227,17 +230,19 @@ def train(
         raise UserError(f"got no gin files, expected an experiment; there are: {listed}")
     texts = _override_texts(overrides)
     resolved = resolve(names, texts, engine)
-    folder = os.fspath(default_run_dir(names, texts, engine) if run_dir is None else run_dir)
-    if resolved.engine == "t5x":
-        from distill.engines.t5x import train as t5x_train
+    folder = default_run_dir(names, texts, engine) if run_dir is None else run_dir
+    folder = _place(folder, "run_dir")
+    with _storage_errors(folder, *map(str, resolved.macros.values())):
+        if resolved.engine == "t5x":
+            from distill.engines.t5x import train as t5x_train
 
-        if profile:
-            raise UserError("profile=True works with the native engine only; T5X has its own")
-        results = t5x_train.train(resolved, folder, _say(progress))
-    else:
-        from distill.engines import native
+            if profile:
+                raise UserError("profile=True works with the native engine only; T5X has its own")
+            results = t5x_train.train(resolved, folder, _say(progress))
+        else:
+            from distill.engines import native
 
-        results = native.train(resolved, folder, _say(progress), profile)
+            results = native.train(resolved, folder, _say(progress), profile)
     return _to_result(folder, results)
 
 
@@ -261,23 +266,26 @@ def evaluate(
         was trained.
     """
     from distill.config import resolve
-    from distill.inference import inputs, load
+    from distill.inference import inputs
+    from distill.inference.load import score_rows, score_split
 
     if rows is not None and split is not None:
         raise UserError("got rows and split, expected one of them")
     if split not in (None, "test", "validation"):
         raise UserError(f"got split={split!r}, expected 'test' or 'validation'")
     resolve.import_tasks()
-    loaded = run._run if isinstance(run, Student) else load.load_run(run)
+    student = run if isinstance(run, Student) else load(run)
     if rows is None:
-        scores, predictions = load.score_split(loaded, split or "test")
+        with _storage_errors():
+            scores, predictions = score_split(student._run, split or "test")
     elif isinstance(rows, str | os.PathLike):
-        path = os.fspath(rows)
-        found = list(inputs.of_file(path).rows)
-        scores, predictions = load.score_rows(loaded, found, path, _say(progress))
+        path = _place(rows, "rows")
+        with _storage_errors(path):
+            examples = list(inputs.of_file(path).rows)
+        scores, predictions = score_rows(student._run, examples, path, _say(progress))
     else:
-        found = inputs.of_objects(rows)
-        scores, predictions = load.score_rows(loaded, found, "rows", _say(progress))
+        examples = inputs.of_objects(rows)
+        scores, predictions = score_rows(student._run, examples, "rows", _say(progress))
     return _to_evaluation(scores, predictions)
 
 
@@ -285,6 +293,29 @@ def _say(progress: _Say | None) -> _Say:
     from distill.common.progress import to_stderr
 
     return progress or to_stderr
+
+
+def _place(path: _PathLike, name: str) -> str:
+    """A path that a user gave, `~` expanded; `name` is that of its argument."""
+    from distill.common.paths import check_path
+
+    text = os.path.expanduser(os.fspath(path))
+    check_path(text, name)
+    return text
+
+
+@contextlib.contextmanager
+def _storage_errors(*places: str) -> Iterator[None]:
+    """Turns what a disk or a bucket refuses into a UserError; `places` are the paths in use."""
+    from distill.common.disk import describe_failure
+
+    try:
+        yield
+    except Exception as error:
+        told = describe_failure(error, places)
+        if told is None:
+            raise
+        raise UserError(told) from error
 
 
 def _override_texts(overrides: Mapping[str, object] | Sequence[str]) -> list[str]:

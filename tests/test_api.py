@@ -145,6 +145,7 @@ def test_labeled_rows_are_scored(student, run_dir, tested, tmp_path):
         (lambda s: distill.evaluate(s, rows=[], split="test"), r"rows and split"),
         (lambda s: distill.evaluate(s, split="train"), r"split='train', expected 'test' or"),
         (lambda s: distill.load("no_such_run"), r"no_such_run is not a run folder"),
+        (lambda s: distill.load("http://a/b"), r"run_dir 'http://a/b', expected a local path"),
         (lambda s: distill.train([]), r"no gin files, expected an experiment; .*tickets_step"),
         (lambda s: distill.train("tickets_step_by_step", {"STEPS": 1}), r"STEPS.*TRAIN_STEPS"),
         (lambda s: distill.train("tickets_step_by_step", {"SEED": "a"}), r"SEED = 'a', expected"),
@@ -153,6 +154,22 @@ def test_labeled_rows_are_scored(student, run_dir, tested, tmp_path):
 def test_bad_input_is_a_user_error(student, call, message):
     with pytest.raises(UserError, match=message):
         call(student)
+
+
+def test_paths_are_those_of_a_shell(run_dir, monkeypatch):
+    monkeypatch.setenv("HOME", str(run_dir.parent))
+    assert distill.load(f"~/{run_dir.name}").run_dir == str(run_dir)
+
+
+def test_a_bucket_out_of_reach_is_a_user_error(monkeypatch):
+    from distill.inference import load
+
+    def refuse(folder):
+        raise OSError("could not resolve host")  # without a number, as those of fsspec
+
+    monkeypatch.setattr(load, "load_run", refuse)
+    with pytest.raises(UserError, match=r"gs://b/run cannot be read or written: could not resolve"):
+        distill.load("gs://b/run")
 
 
 def test_overrides_are_those_of_the_command_line(run_dir, resolved):
