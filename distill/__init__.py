@@ -10,7 +10,8 @@ Importing this package loads neither jax nor tensorflow; its functions do, when 
 docs/api.md for the API and docs/architecture.md for the subpackages.
 """
 
-from distill.api import Evaluation, Prediction, Student, TrainResult, evaluate, load, train
+from distill.api import Student, evaluate, load, train
+from distill.api_results import Evaluation, Prediction, TrainResult
 from distill.errors import UserError
 
 __version__ = "0.1.0"
