@@ -152,7 +152,7 @@ def train(
     names = [os.fspath(name) for name in names]
     if not names:
         listed = ", ".join(files.list_gin_files("experiments"))
-        raise UserError(f"got no gin files, expected an experiment; there are: {listed}")
+        raise UserError(f"got no gin files, expected an experiment; available: {listed}")
     texts = _override_texts(overrides)
     resolved = resolve(names, texts, engine)
     folder = default_run_dir(names, texts, engine) if run_dir is None else run_dir
@@ -162,7 +162,9 @@ def train(
             from distill.engines.t5x import train as t5x_train
 
             if profile:
-                raise UserError("profile=True works with the native engine only; T5X has its own")
+                raise UserError(
+                    "profile=True works only with the native engine; T5X has its own profiler"
+                )
             results = t5x_train.train(resolved, folder, _say(progress))
         else:
             from distill.engines import native
@@ -195,7 +197,7 @@ def evaluate(
     from distill.inference.load import score_rows, score_split
 
     if rows is not None and split is not None:
-        raise UserError("got rows and split, expected one of them")
+        raise UserError("got both rows and split, expected only one of them")
     if split not in (None, "test", "validation"):
         raise UserError(f"got split={split!r}, expected 'test' or 'validation'")
     resolve.import_tasks()

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        _say(f"internal error, a fault of distill: {internal_errors.write(error, given)}")
+        _say(f"internal error in distill: {internal_errors.write(error, given)}")
         return internal_errors.EXIT_CODE
 
 
@@ -65,7 +65,7 @@ def _run(given: Sequence[str]) -> int:
     """Reads the arguments and runs the command that they name; see `main`."""
     for text in given:
         if "\0" in text:
-            _say(f"got the argument {text!r}, which holds a NUL character: leave it out")
+            _say(f"argument {text!r} contains a NUL character: remove it")
             return 2
     arguments, overrides = _split_overrides(given)
     parser = make_parser()
@@ -74,8 +74,8 @@ def _run(given: Sequence[str]) -> int:
         _say(unknown_flag(rest[0], options, _flags_of(parser, options)))
         return 2
     if overrides and not hasattr(options, "engine"):
-        reason = ": a run folder holds its own settings" if hasattr(options, "run_dir") else ""
-        _say(f"{options.command} takes no --gin.NAME{reason}")
+        reason = ": the settings come from the run folder" if hasattr(options, "run_dir") else ""
+        _say(f"{options.command} does not take --gin.NAME{reason}")
         return 2
     refusal = ""
     try:
@@ -83,7 +83,7 @@ def _run(given: Sequence[str]) -> int:
         if getattr(options, "cache_dir", None):
             os.environ["DISTILL_CACHE_DIR"] = options.cache_dir
         options.overrides = [*overrides, *shorthands(options, overrides)]
-        with Stage(f"distill {options.command} is at work", delay=PERIOD):
+        with Stage(f"distill {options.command} is running", delay=PERIOD):
             result = options.run(options)
     except CheckFailed as failure:
         result, refusal = failure.result, str(failure)

@@ -178,9 +178,9 @@ def check_types(config: DataclassInstance, macros: Mapping[str, str] | None = No
         number that is not finite, or a whole number above MOST, which jax does not hold.
     """
     expected: dict[str, tuple[type | tuple[type, ...], str]] = {
-        "int": (int, "a whole number"),
+        "int": (int, "an integer"),
         "float": ((int, float), "a number"),
-        "str": (str, "a text"),
+        "str": (str, "a string"),
         "bool": (bool, "True or False"),
     }
     for field in dataclasses.fields(config):
@@ -193,6 +193,6 @@ def check_types(config: DataclassInstance, macros: Mapping[str, str] | None = No
         if not is_of_kind or (isinstance(value, bool) and field.type != "bool"):
             raise UserError(f"got {macro} = {value!r}, expected {text}")
         if field.type == "int" and abs(value) > MOST:
-            raise UserError(f"got {macro} = {value}, expected a whole number of at most {MOST:,}")
+            raise UserError(f"got {macro} = {value}, expected an integer of at most {MOST:,}")
         if field.type == "float" and not abs(value) <= sys.float_info.max:
             raise UserError(f"got {macro} = {value}, expected a finite number")

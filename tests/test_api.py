@@ -138,7 +138,7 @@ def test_labeled_rows_are_scored(student, run_dir, tested, tmp_path):
     ("call", "message"),
     [
         (lambda s: s.predict(["a", " "]), r"row 1: `input` is blank"),
-        (lambda s: s.predict(["a", 3]), r"row 1: got int, expected a text, a mapping"),
+        (lambda s: s.predict(["a", 3]), r"row 1: got int, expected a string, a mapping"),
         (lambda s: s.predict([{"inptu": "a"}]), r"row 0: unknown field 'inptu'; closest: input"),
         (lambda s: s.predict(["a"], beam=0), r"expected 1 \(greedy\) or more"),
         (lambda s: distill.evaluate(s, rows=["a"]), r"rows: none of 1 rows has a `label`"),

@@ -94,9 +94,9 @@ def test_macros_with_paths_are_checked_too(capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["evaluate", "--run_dir=a\0b"], r"the argument '--run_dir=a\x00b', which holds a NUL"),
-        (["predict", "--run_dir=x", "a\0b"], "which holds a NUL character: leave it out"),
-        (["train", TICKETS, "--gin.DATASET='a\\0b'"], r"DATASET = 'a\x00b', which holds a NUL"),
+        (["evaluate", "--run_dir=a\0b"], r"argument '--run_dir=a\x00b' contains a NUL"),
+        (["predict", "--run_dir=x", "a\0b"], "contains a NUL character: remove it"),
+        (["train", TICKETS, "--gin.DATASET='a\\0b'"], r"DATASET = 'a\x00b', which contains a NUL"),
     ],
 )
 def test_a_nul_character_is_refused(argv, message, capsys):
@@ -116,7 +116,10 @@ def test_a_nul_character_is_refused(argv, message, capsys):
 def test_a_folder_is_no_file_to_write(argv, flag, tmp_path, capsys):
     for folder in ("/", str(tmp_path), f"{tmp_path}/new/"):
         said = _refused([*argv, f"--{flag}={folder}"], capsys)
-        assert said == f"distill: got --{flag} {folder!r}, a folder; expected the name of a file"
+        assert (
+            said
+            == f"distill: got --{flag} {folder!r}, which is a folder; expected the name of a file"
+        )
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert "a pipe or a device; expected" in _refused([*argv, f"--{flag}={pipe}"], capsys)
@@ -141,7 +144,7 @@ def test_a_file_that_the_system_does_not_read_is_named(capsys):
 def test_a_pipe_is_no_file(tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe")
     said = _refused([*ROWS, f"--input={tmp_path}/pipe"], capsys)
-    assert f"{tmp_path}/pipe is a pipe or a device, expected a file" in said
+    assert f"{tmp_path}/pipe is a pipe or a device, expected a regular file" in said
 
 
 def test_what_the_file_system_refuses_names_the_file():
@@ -159,7 +162,7 @@ def test_a_bucket_that_is_out_of_reach_is_named(monkeypatch, capsys):
     said = _refused(["predict", "--run_dir=gs://bucket/run", "hello"], capsys)
     assert said == (
         "distill: gs://bucket/run cannot be read or written: Could not resolve host: "
-        "storage.googleapis.com; check the name, the network and your credentials, or give a local "
+        "storage.googleapis.com; check the name, the network and your credentials, or use a local "
         "path"
     )
 

@@ -24,29 +24,29 @@ ANNOTATE = ["annotate", "--model=m", "--prompt=tickets", "--output={dir}/o.jsonl
 
 # `!` stands for the macro's name.
 MACROS = {
-    "SEED=4294967296": "got ! = 4294967296, expected a whole number of at most 2,147,483,647",
-    "SEED=0x" + "f" * 6000: "got a whole number of 24,000 bits for !",
-    f"SEED={DIGITS}": r"got ! = '9+\.\.\. \(6,0.. characters\) expected a whole number",
+    "SEED=4294967296": "got ! = 4294967296, expected an integer of at most 2,147,483,647",
+    "SEED=0x" + "f" * 6000: "got an integer of 24,000 bits for !",
+    f"SEED={DIGITS}": r"got ! = '9+\.\.\. \(6,0.. characters\) expected an integer",
     f"SEED={DEEP}": "--gin.!: not a gin statement",
-    "SEED=-1": "got ! = -1, expected a whole number from 0",
+    "SEED=-1": "got ! = -1, expected an integer >= 0",
     "LEARNING_RATE=1e999": "got ! = inf, expected a finite number",
     "TRAIN_STEPS=0": "got ! = 0, expected 1 or more",
-    "TRAIN_STEPS=50": "got ! = 50 with WARMUP_STEPS = 100, expected more steps",
-    "OPTIMIZER=3": "got ! = 3, expected a text",
-    "LABEL_PREFIX=5": "got ! = 5, expected a text",
+    "TRAIN_STEPS=50": "got ! = 50 with WARMUP_STEPS = 100, expected TRAIN_STEPS > WARMUP_STEPS",
+    "OPTIMIZER=3": "got ! = 3, expected a string",
+    "LABEL_PREFIX=5": "got ! = 5, expected a string",
     "DATASET_OPTIONS=5": "got ! = 5, expected a dict",
-    "INPUT_LENGTH=1e11": "got ! = 100000000000.0, expected a whole number",
+    "INPUT_LENGTH=1e11": "got ! = 100000000000.0, expected an integer",
     "INPUT_LENGTH=100000": "got ! = 100000, expected at most 65,536",
     "BATCH_SIZE=1000000000": "got ! = 1000000000, expected at most 65,536",
-    "BATCH_SIZE=True": "got ! = True, expected a whole number",
-    "EMBED_DIM=1000000000": "got 1000000000, expected at most 1,048,576, set by macro !",
+    "BATCH_SIZE=True": "got ! = True, expected an integer",
+    "EMBED_DIM=1000000000": "got ! = 1000000000, expected at most 1,048,576",
     "NUM_ROWS=1000000000": r"got ! = 1000000000, expected 1 to \d+ tickets",
     "learning_rate=1": "closest: LEARNING_RATE",
 }
 COMMANDS = {
     "labels that are one text": (
         ["train", *JSONL[:1], *GOOD, "--gin.LABELS=('shipping')"],
-        r"got LABELS = 'shipping', which is one text.*\('shipping',\) with a comma",
+        r"got LABELS = 'shipping', which is one string.*\('shipping',\) with a comma",
     ),
     "labels with a comma": (
         ["train", *JSONL[:1], *GOOD, "--gin.LABELS=a, b"],
@@ -60,23 +60,32 @@ COMMANDS = {
     "CSV of many digits": (["train", *JSONL, "--gin.TRAIN_FILE={dir}/digits.csv"], "digits.csv:2"),
     "a name that is too long": (
         ["train", *JSONL, "--gin.TRAIN_FILE=" + "x" * 300],
-        "no file .*xxx",
+        "xxx does not exist",
     ),
     "a gin file that is not UTF-8": (["train", "--gin_file={dir}/latin.gin"], "latin.gin:2: not U"),
     "a gin file of brackets": (["train", "--gin_file={dir}/deep.gin"], r"deep.gin:\d: not a gin"),
     "a topology": (["preflight", TICKETS, "--topology=v5e:99999999999x2"], "at most 16,384 chips"),
     "a topology of digits": (["preflight", TICKETS, f"--topology=v5e:{DIGITS}x2"], "16,384 chips"),
     "a text that is blank": (["predict", "--run_dir=x", "a", " "], "text 2 .* is blank"),
-    "no text": (["predict", "--run_dir=x", ""], "text 1 of the command line is blank"),
-    "temperature nan": ([*ANNOTATE, "--temperature=nan"], "--temperature nan, expected 0 to 100"),
-    "temperature inf": ([*ANNOTATE, "--temperature=inf"], "--temperature inf, expected 0 to 100"),
-    "top_p": ([*ANNOTATE, "--top_p=nan"], "--top_p nan, expected 0 to 1"),
-    "timeout": ([*ANNOTATE, "--timeout=1e300"], "--timeout 1e.300, expected 0.001 to 86400"),
+    "no text": (["predict", "--run_dir=x", ""], "text 1 on the command line is blank"),
+    "temperature nan": (
+        [*ANNOTATE, "--temperature=nan"],
+        "--temperature nan, expected between 0 and 100",
+    ),
+    "temperature inf": (
+        [*ANNOTATE, "--temperature=inf"],
+        "--temperature inf, expected between 0 and 100",
+    ),
+    "top_p": ([*ANNOTATE, "--top_p=nan"], "--top_p nan, expected between 0 and 1"),
+    "timeout": (
+        [*ANNOTATE, "--timeout=1e300"],
+        "--timeout 1e.300, expected between 0.001 and 86400",
+    ),
     "concurrency": (
         [*ANNOTATE, "--concurrency=100000000"],
-        "--concurrency .*, expected 1 to 10000",
+        "--concurrency .*, expected between 1 and 10000",
     ),
-    "samples": ([*ANNOTATE, "--samples=100000000"], "--samples .*, expected 1 to 10000"),
+    "samples": ([*ANNOTATE, "--samples=100000000"], "--samples .*, expected between 1 and 10000"),
     "tokens": (
         [*ANNOTATE, "--tokens_per_minute=1e-300"],
         "--tokens_per_minute 1e-300, expected at",
@@ -138,7 +147,7 @@ def test_rows_of_stdin_have_ids_of_their_own():
     from distill.inference import inputs
 
     lines = [b'{"id": "a", "input": "x"}\n', b'{"input": "y"}\n', b'{"id": "a", "input": "z"}\n']
-    with pytest.raises(UserError, match="stdin:3: id 'a' is already used in line 1"):
+    with pytest.raises(UserError, match="stdin:3: duplicate id 'a', already used in line 1"):
         list(inputs.of_stdin(lines).rows)
 
 
@@ -162,8 +171,11 @@ def _record(key, rest='"id": "a", "completion": "x"'):
         (_record(KEYS[1], '"id": "a", "completion": "x'), "not JSON"),
         (_record(KEYS[1], f'"id": {DEEP}'), "not JSON .*nested too deeply"),
         (_record(KEYS[1], f'"id": {DIGITS}'), "not JSON .*digits"),
-        (_record(KEYS[1], '"id": "a", "completion": 3'), "no text for 'completion'"),
-        (_record(KEYS[1], '"id": "a", "completion": "x", "usage": {"in": "3"}'), "no numbers"),
+        (_record(KEYS[1], '"id": "a", "completion": 3'), "'completion' is not a string"),
+        (
+            _record(KEYS[1], '"id": "a", "completion": "x", "usage": {"in": "3"}'),
+            "the values of 'usage' are not numbers",
+        ),
     ],
 )
 def test_a_damaged_record_in_the_middle_is_named(tmp_path, damaged, said):
@@ -203,14 +215,14 @@ def test_a_zip_with_a_file_where_a_folder_is_unpacks_nothing(tmp_path):
     from etils import epath
 
     path = epath.Path(_zip(tmp_path / "x.zip", "datasets/a/b", "datasets/a"))
-    with pytest.raises(UserError, match="'datasets/a' as a file and as a folder"):
+    with pytest.raises(UserError, match="'datasets/a' both as a file and as a folder"):
         unzip.unpack(path, epath.Path(tmp_path / "out"), "x")
     assert not (tmp_path / "out").exists()
     locked = bytearray(_zip(tmp_path / "y.zip", "datasets/a").read_bytes())
     place = locked.index(b"PK\x01\x02")
     locked[place + 8] |= 1  # the bit that says: encrypted
     (tmp_path / "y.zip").write_bytes(bytes(locked))
-    with pytest.raises(UserError, match="locked by a password"):
+    with pytest.raises(UserError, match="protected by a password"):
         unzip.unpack(epath.Path(tmp_path / "y.zip"), epath.Path(tmp_path / "out"), "x")
 
 
@@ -230,4 +242,4 @@ def test_a_content_length_that_is_no_number_is_refused(tmp_path, capsys):
         source = f"--source=http://127.0.0.1:{server.server_port}"
         code = cli.main(["data", "fetch", f"--output={tmp_path}/d", source])
         server.shutdown()
-    assert code == 2 and "announces 'many' as its Content-Length" in capsys.readouterr().err
+    assert code == 2 and "sent 'many' as its Content-Length" in capsys.readouterr().err

@@ -26,7 +26,10 @@ FLAGS = {
     "--bem=3": (["predict", "--run_dir=x", "a"], "predict has no flag --bem; closest: --beam"),
     "--lamda=3": (["loss-weights", TICKETS], "no flag --lamda; closest: --lambda"),
     "--raw_dri=x": (["data", "summary", "--raw_dir=x"], "data summary has no flag .*: --raw_dir"),
-    "--batch_size=8": (["evaluate", "--run_dir=x"], "takes no macros, so BATCH_SIZE is not set"),
+    "--batch_size=8": (
+        ["evaluate", "--run_dir=x"],
+        "does not take macros, so BATCH_SIZE cannot be set",
+    ),
     "surplus": (["evaluate", "--run_dir=x"], "evaluate does not take 'surplus'"),
 }
 
@@ -94,7 +97,7 @@ def test_a_fault_of_the_program_is_an_internal_error(capsys, monkeypatch, tmp_pa
     monkeypatch.setattr(config.arguments, "gin_files", fail)
     assert cli.main(["config", "show", TICKETS]) == 70
     (line,) = capsys.readouterr().err.splitlines()
-    assert "internal error" in line and "KeyError" in line and "report" in line
+    assert "internal error" in line and "KeyError" in line and "please open an issue" in line
     assert "\x1b" not in line
     (log,) = tmp_path.glob("distill-error-*.log")
     assert str(log) in line and stat.S_IMODE(log.stat().st_mode) == 0o600
@@ -115,10 +118,10 @@ def test_config_show_tells_what_is_still_to_be_set(capsys):
     assert cli.main(["config", "show", "--gin_file=jsonl_step_by_step"]) == 0
     out, err = capsys.readouterr()
     assert "TRAIN_FILE           ''" in out
-    assert "to be set before a run: macro TRAIN_FILE is not set" in err
+    assert "must be set before a run: macro TRAIN_FILE is not set" in err
     assert cli.main(["config", "show", "--gin_file=tickets_step_by_step", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["not_set"] == [] and "to be set" not in err
     assert cli.main(["config", "show", "--gin_file=tickets_step_by_step", "--gin.SEED=-1"]) == 2
     out, err = capsys.readouterr()
-    assert "SEED                 -1" in out and "refuses this: got SEED = -1" in err
+    assert "SEED                 -1" in out and "rejects this configuration: got SEED = -1" in err

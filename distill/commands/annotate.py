@@ -36,8 +36,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _no_key(_: str) -> str:
     raise argparse.ArgumentTypeError(
-        "a key is never given as an argument, where every process can read it; put it in the "
-        "environment (see --key_env)"
+        "API keys are not accepted as arguments, which every process on this machine can read; put "
+        "the key into the environment (see --key_env)"
     )
 
 

@@ -30,9 +30,9 @@ class Parser(argparse.ArgumentParser):
         choices = [str(choice) for choice in action.choices]
         near = difflib.get_close_matches(str(value).casefold(), choices, n=1, cutoff=0.6)
         kind = "command" if isinstance(action, argparse._SubParsersAction) else "value"
-        meant = f"did you mean {near[0]}? " if near else ""
+        meant = f"; did you mean {near[0]}?" if near else ""
         raise argparse.ArgumentError(
-            action, f"unknown {kind} {value!r}; {meant}It takes one of {', '.join(choices)}"
+            action, f"unknown {kind} {value!r}, expected one of {', '.join(choices)}{meant}"
         )
 
 
@@ -157,7 +157,7 @@ def _vocabulary_settings(options: argparse.Namespace, overrides: Sequence[str]) 
     if by_user["VOCABULARY"]:
         to_stderr(
             f"--vocabulary_path={options.vocabulary_path} is ignored: VOCABULARY = {value!r}, set "
-            f"by {where}, reads no model"
+            f"by {where}, does not use a SentencePiece model"
         )
         return []
     settings = ["VOCABULARY='sentencepiece'"]
@@ -186,7 +186,10 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
     macro = flag.lstrip("-").upper().replace("-", "_")
     if macro in _macro_names():
         if not hasattr(options, "engine"):
-            return f"{command} has no flag {flag} and takes no macros, so {macro} is not set here"
+            return (
+                f"{command} has no flag {flag} and does not take macros, so {macro} cannot be set "
+                "here"
+            )
         shown = value if equals else "value"
         return f"{command} has no flag {flag}; did you mean --gin.{macro}={shown}?"
     near = ", ".join(closest(flag, known))
@@ -229,7 +232,7 @@ def gin_files(options: argparse.Namespace) -> list[str]:
     names = list(options.gin_file)
     if not names:
         listed = ", ".join(files.list_gin_files("experiments"))
-        raise UserError(f"give an experiment with --gin_file; there are: {listed}")
+        raise UserError(f"give an experiment with --gin_file; available: {listed}")
     if options.size:
         sizes = [name.split("/")[-1].removesuffix(".gin") for name in files.list_gin_files("sizes")]
         if options.size not in sizes:

@@ -52,11 +52,12 @@ def add(commands: argparse._SubParsersAction) -> None:
             result = {"engine": engine, "macros": settings, "not_set": absent}
             if refused:
                 raise CheckFailed(
-                    f"`distill train` refuses this: {'; also: '.join(refused)}", result
+                    f"`distill train` rejects this configuration: {'; also: '.join(refused)}",
+                    result,
                 )
             return result
         if not options.name:
-            raise UserError("distill config explain NAME: give the macro to explain")
+            raise UserError("give the macro to explain: distill config explain NAME")
         history = macros.explain(options.name)
         return {
             "name": options.name,
@@ -70,11 +71,11 @@ def add(commands: argparse._SubParsersAction) -> None:
             for name, setting in result["macros"].items():
                 print(f"{name:{width}}  {setting['value']!r}  # {setting['where']}")
             for message in result["not_set"]:
-                to_stderr(f"to be set before a run: {message}")
+                to_stderr(f"must be set before a run: {message}")
             return
         print(f"{result['name']} = {result['value']!r}")
         for index, setting in enumerate(reversed(result["settings"])):
-            verb = "set by" if index == 0 else "which overrode"
+            verb = "set by" if index == 0 else "overrides"
             print(f"  {verb} {setting['where']}: {setting['value']!r}")
 
     command.set_defaults(run=run, show=show)

@@ -51,7 +51,10 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     from distill.config.resolve import resolve
 
     if options.source == options.target:
-        raise UserError(f"got --from and --to {options.source}, expected two engines")
+        raise UserError(
+            f"got both --from={options.source} and --to={options.source}, expected two different "
+            "engines"
+        )
     _check_unused_options(options)
     check_devices()
     if options.source == "native":
@@ -78,11 +81,13 @@ def show(result: dict[str, object]) -> None:
 def _check_unused_options(options: argparse.Namespace) -> None:
     if options.source == "native":
         if not options.output:
-            raise UserError("--from=native needs --output, the folder for checkpoint_<step>")
+            raise UserError(
+                "--from=native needs --output, the folder to write checkpoint_<step> into"
+            )
         unused = {"--checkpoint": options.checkpoint, "--parameters_only": options.parameters_only}
     else:
         if not options.checkpoint:
-            raise UserError("--from=t5x needs --checkpoint, T5X's checkpoint_<step>")
+            raise UserError("--from=t5x needs --checkpoint, a checkpoint_<step> folder of T5X")
         unused = {
             "--output": options.output,
             "--layout": options.layout != "zarr",
@@ -91,4 +96,4 @@ def _check_unused_options(options: argparse.Namespace) -> None:
         }
     for flag, is_given in unused.items():
         if is_given:
-            raise UserError(f"{flag} does not go with --from={options.source}")
+            raise UserError(f"{flag} does not work with --from={options.source}")

@@ -64,7 +64,7 @@ def _add_fetch(actions: argparse._SubParsersAction) -> None:
 
     def show(result: Fetched) -> None:
         for file in result["files"]:
-            status = "is there" if file["was_there"] else "fetched"
+            status = "already exists" if file["was_there"] else "fetched"
             print(
                 f"{file['file']} {status}: {file['bytes']:,} bytes, sha256 {file['sha256']}, "
                 f"checked by {file['checked']}"
@@ -138,7 +138,7 @@ def _add_build(actions: argparse._SubParsersAction) -> None:
         )
 
     def show(result: Built) -> None:
-        status = "is there, from the same source" if result["was_there"] else "built"
+        status = "already exists, built from the same source" if result["was_there"] else "built"
         rows = ", ".join(f"{split} {rows:,}" for split, rows in result["splits"].items())
         print(f"{result['tfds_name']} {status}: {rows} rows in {result['path']}")
 

@@ -45,7 +45,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
     def run(options: argparse.Namespace) -> Evaluation:
         if options.input and options.split:
-            raise UserError("got --input and --split, expected one of them")
+            raise UserError("got both --input and --split, expected only one of them")
         from distill.config import files, macros, resolve
         from distill.inference import load
 
@@ -105,7 +105,7 @@ def _other_line(other: int, total: int, answers: Mapping[str, int]) -> str:
     texts = (f"{text[:_LONGEST]}..." if len(text) > _LONGEST else text for text in answers)
     counts = [*answers.values()][:_MOST_SHOWN]
     shown = [f"{printable(t, keep='')!r} {n:,}" for t, n in zip(texts, counts, strict=False)]
-    verb, times = ("is", "counts") if other == 1 else ("are", "count")
+    verb, times = ("matches", "counts") if other == 1 else ("match", "count")
     more = ", ..." if sum(counts) < other else ""
     return (
         f"{_OTHER}: {other:,} of {total:,} answers {verb} none of the classes and {times} as "
@@ -116,8 +116,11 @@ def _other_line(other: int, total: int, answers: Mapping[str, int]) -> str:
 def _confusion_table(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """A row a gold class, a column a predicted one; the last for answers that are no class."""
     if len(classes) > _MOST_COLUMNS:
-        return f"confusion matrix of {len(classes)} classes: in --json and --output=FILE"
+        return (
+            f"the confusion matrix has {len(classes)} classes: use --json or --output=FILE to get "
+            "it"
+        )
     shown = [printable(label, keep="") for label in classes]
     rows = [(label, *map(str, row)) for label, row in zip(shown, counts, strict=True)]
-    header = ("gold, then predicted:", *shown, _OTHER)
+    header = ("gold \\ predicted", *shown, _OTHER)
     return render_columns(header, rows, "<" + ">" * (len(shown) + 1))

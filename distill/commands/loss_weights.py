@@ -52,11 +52,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         config = resolve(arguments.gin_files(options), options.overrides, options.engine).run
         if len(config.data.tasks) < 2:
             raise UserError(
-                f"got METHOD = {config.data.method!r}, which trains one task: there is nothing to "
-                "weigh; expected 'step_by_step'"
+                f"got METHOD = {config.data.method!r}, which trains one task and has no loss "
+                "weights; expected 'step_by_step'"
             )
         if options.pairs < 0 or options.pairs == 1:
-            raise UserError(f"got --pairs {options.pairs}, expected 0, or 2 and more")
+            raise UserError(f"got --pairs {options.pairs}, expected 0 or at least 2")
         check_devices()
         result = describe_weights(config, cache.load_cache(config.data), options.pairs)
         if options.rationale_lambda is not None:
@@ -202,8 +202,8 @@ def _small(student: T5Config) -> tuple[T5Config, str]:
     )
     return (
         small,
-        "a student of width 128 and 2 + 2 layers at its initial parameters, as the configured one "
-        "is large",
+        "a student of width 128 with 2 + 2 layers at its initial parameters, because the "
+        "configured student is large",
     )
 
 
@@ -212,8 +212,8 @@ def _warnings(result: LossWeights, share: float) -> list[str]:
     naive, intended = result["naive_label_weight"], result["weights"]["label"]
     if naive < min(_STARVED, 0.8 * intended):
         warnings.append(
-            f"a 1:1 mixture with pooled tokens would weigh the label {naive:.3f} where "
-            f"{intended:g} is meant: do not replace the rates by 1:1 in T5X or SeqIO"
+            f"a 1:1 mixture with pooled tokens would give the label task weight {naive:.3f} "
+            f"instead of {intended:g}: do not replace the mixture rates with 1:1 in T5X or SeqIO"
         )
     if share < 0.95 and result["weighting"] == "paired_batches":
         warnings.append(
@@ -229,8 +229,8 @@ def _warnings(result: LossWeights, share: float) -> list[str]:
     if result["weighting"] == "mixture_rates" and max(many.values()) > 3 * min(many.values()) > 0:
         warnings.append(
             f"the tasks' epochs differ: label {many['label']:.1f}, rationale "
-            f"{many['rationale']:.1f}; WEIGHTING = 'paired_batches' sees every row once an epoch "
-            "in both"
+            f"{many['rationale']:.1f}; WEIGHTING = 'paired_batches' sees every row of both tasks "
+            "once per epoch"
         )
     if result["weights"]["label"] == 0:
         warnings.append("LABEL_WEIGHT is 0: the student will not learn to answer")
@@ -256,7 +256,7 @@ def render_weights(result: LossWeights) -> str:
     ]
     label_weights = [
         ("effective label weight", f"{result['effective_label_weight']:.3f}"),
-        ("of a 1:1 mixture, pooled tokens", f"{result['naive_label_weight']:.3f}"),
+        ("label weight of a 1:1 mixture, pooled tokens", f"{result['naive_label_weight']:.3f}"),
     ]
     weights = result["weights"]
     lines = [

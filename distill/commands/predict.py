@@ -80,7 +80,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> Answers | Written:
     """Answers the rows: {"predictions": [...]}, or with --output what the file holds."""
     if options.block_rows < 1:
-        raise UserError(f"got --block_rows {options.block_rows}, expected 1 or more")
+        raise UserError(f"got --block_rows {options.block_rows}, expected at least 1")
     from distill.training import run_folder
 
     source, _ = check_both(
@@ -124,7 +124,7 @@ def show(result: Answers | Written) -> None:
         return
     text = f"{result['output']}: {result['rows']:,} rows"
     if result["resumed_at"]:
-        text += f", {result['resumed_at']:,} of them from before"
+        text += f", {result['resumed_at']:,} of them from an earlier run"
     if result["labeled"]:
         text += f"; {result['correct'] / result['labeled']:.3f} of {result['labeled']:,} correct"
     print(text)
@@ -147,11 +147,11 @@ def _source(options: argparse.Namespace) -> RowSource:
     if not given_flags:
         raise UserError("nothing to label: give a text, --input=FILE (or -), or --tfds=NAME")
     if len(given_flags) > 1:
-        raise UserError(f"got rows from {' and '.join(given_flags)}, expected one of them")
+        raise UserError(f"got rows from {' and '.join(given_flags)}, expected only one of them")
     if options.format and not options.input:
-        raise UserError(f"got --format={options.format} without --input, whose rows it tells of")
+        raise UserError(f"--format={options.format} needs --input: it is the format of that file")
     if options.field and not options.tfds:
-        raise UserError("--field maps features of --tfds; a file has the field `input`")
+        raise UserError("--field works only with --tfds; the rows of a file need the field `input`")
     from distill.inference import inputs
     from distill.tfds import rows as tfds_rows
 

@@ -74,7 +74,9 @@ def preflight(options: argparse.Namespace, names: list[str]) -> Report:
     if not topologies:
         raise UserError(f"give a slice with --topology=CHIP:SIDES; chips: {', '.join(CHIPS)}")
     if len(topologies) > 1 and not options.search:
-        raise UserError("got several --topology, expected one; --search compares slices")
+        raise UserError(
+            "got several --topology flags, expected one; use --search to compare slices"
+        )
     for flag, value in (("--rows", options.rows), ("--price", options.price)):
         if value is not None and not value > 0:
             raise UserError(f"got {flag} {value}, expected more than 0")
@@ -84,13 +86,13 @@ def preflight(options: argparse.Namespace, names: list[str]) -> Report:
     resolved = resolve(names, options.overrides, options.engine)
     if resolved.engine != "native":
         raise UserError(
-            f"got engine {resolved.engine!r}, expected 'native': preflight compiles the native "
-            "engine's step; T5X's is another program"
+            f"got engine {resolved.engine!r}, expected 'native': preflight compiles only the "
+            "native engine's training step"
         )
     config, compiling = resolved.run, not options.estimate
     if compiling and not has_libtpu():
         compiling = False
-        _say(f"libtpu is not installed ({INSTALL}): what follows is an estimate from shapes")
+        _say(f"libtpu is not installed ({INSTALL}): the report below is an estimate from shapes")
     if options.search:
         result = _search(options, config, topologies, compiling)
     else:
@@ -98,7 +100,7 @@ def preflight(options: argparse.Namespace, names: list[str]) -> Report:
     if not result["fits"]:
         raise CheckFailed(f"the run does not fit: {report.suggest(result)}", result)
     if "decoding" in result and not result["decoding"]["fits"]:
-        raise CheckFailed("decoding does not fit: take a smaller EVAL_BATCH_SIZE", result)
+        raise CheckFailed("decoding does not fit: lower EVAL_BATCH_SIZE", result)
     return result
 
 
@@ -111,12 +113,12 @@ def _inspect(
     if compiling:
         decoding_note = " and decoding" if decoding else ""
         _say(
-            f"compiling the training step{decoding_note} for {topology.name}; large students take "
-            "minutes"
+            f"compiling the training step{decoding_note} for {topology.name}; this takes minutes "
+            "for large students"
         )
     result = report.inspect(config, topology, compiling, options.rows, options.price, decoding)
     if not result["fits"]:
-        _say("it does not fit: looking for the nearest case that does")
+        _say("the run does not fit: searching for the nearest configuration that does")
         result["nearest"] = search.nearest(config, topology, compiling, options.rows)
     return result
 

@@ -55,11 +55,14 @@ def add(commands: argparse._SubParsersAction) -> None:
             from distill.engines.t5x import train as t5x_train
 
             if options.profile:
-                raise UserError("--profile is of the native engine; T5X has its own (see its docs)")
+                raise UserError(
+                    "--profile works only with the native engine; T5X has its own profiler (see "
+                    "its documentation)"
+                )
             if distributed:
                 raise UserError(
-                    "--distributed and its like are of the native engine; T5X finds the hosts of "
-                    "a TPU slice by itself, see docs/t5x.md"
+                    "--distributed and its related flags work only with the native engine; T5X "
+                    "finds the hosts of a TPU slice itself (docs/t5x.md)"
                 )
             return t5x_train.train(resolved, run_dir)
         if distributed:

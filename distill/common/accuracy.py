@@ -60,7 +60,7 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     if n < 1:
         raise UserError(f"got {n} test rows, expected at least 1 for an interval")
     if not 0 <= correct <= n:
-        raise UserError(f"got {correct} hits of {n} test rows, expected 0 to {n}")
+        raise UserError(f"got {correct} correct of {n} test rows, expected between 0 and {n}")
     p, z = correct / n, _Z95
     shrink = 1 / (1 + z * z / n)
     center = (p + z * z / (2 * n)) * shrink
@@ -90,7 +90,7 @@ def confusion_matrix(
     counts = np.zeros((len(classes), len(classes) + 1), int)
     for gold, prediction in zip(golds, predictions, strict=True):
         if gold.strip() not in places:
-            raise ValueError(f"gold label {gold!r} is none of the classes")
+            raise ValueError(f"gold label {gold!r} is not one of the classes")
         counts[places[gold.strip()], places.get(prediction.strip(), len(classes))] += 1
     return counts
 

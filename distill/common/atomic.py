@@ -71,7 +71,7 @@ def _check_target(path: epath.Path) -> None:
         return
     if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
-        raise UserError(f"{path} is {kind}, expected a file or a new name to write to")
+        raise UserError(f"{path} is {kind}, expected a file or a path that does not exist")
 
 
 @contextlib.contextmanager

@@ -26,15 +26,15 @@ def check_devices() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # jax asserts that a platform was found
-        reason = str(error).strip().partition("\n")[0] or "none of its platforms is here"
+        reason = str(error).strip().partition("\n")[0] or "none of its platforms is available"
         wanted = os.environ.get("JAX_PLATFORMS")
         fix = (
-            f"the environment variable JAX_PLATFORMS is {wanted!r}: unset it to take the devices "
-            "that are there, or install the jax and the driver of that device"
+            f"the environment variable JAX_PLATFORMS is {wanted!r}: unset it to use the devices of "
+            "this machine, or install the jax build and the driver for that device"
             if wanted
-            else "set JAX_PLATFORMS=cpu to compute on the processor"
+            else "set JAX_PLATFORMS=cpu to run on the CPU"
         )
-        raise UserError(f"jax finds no device ({reason}); {fix}") from error
+        raise UserError(f"jax found no device ({reason}); {fix}") from error
 
 
 def quiet_libtpu(pci_devices: str = "/sys/bus/pci/devices") -> None:

@@ -86,15 +86,15 @@ def find_damage(
     if contents is None:
         contents = is_local(folder)
     if not isinstance(described, Mapping):
-        return "the list of its files is not readable"
+        return "its list of files cannot be parsed"
     for name, expected in described.items():
         try:
             size, digest = int(expected["bytes"]), str(expected["sha256"])
         except (KeyError, TypeError, ValueError, OverflowError):
-            return "the list of its files is not readable"
+            return "its list of files cannot be parsed"
         parts = pathlib.PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts or "\0" in name:
-            return f"the list of its files names {name!r}, which is not within the folder"
+            return f"its list of files names {name!r}, which is outside the folder"
         path = folder / name
         if not path.is_file():
             return f"file {name} is missing"

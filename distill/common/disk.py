@@ -96,7 +96,7 @@ def describe_failure(error: BaseException, given: Iterable[str]) -> str | None:
     reason = str(getattr(error, "message", None) or error).strip().partition("\n")[0]
     return (
         f"{' or '.join(places)} cannot be read or written: {reason[:_SHOWN]}; check the name, the "
-        "network and your credentials, or give a local path"
+        "network and your credentials, or use a local path"
     )
 
 

@@ -129,7 +129,7 @@ def check_bounds(settings: DataclassInstance) -> None:
         if above is not None and not above < value < float("inf"):
             expected = f"more than {above}"
         elif (least is not None and not value >= least) or (most is not None and not value <= most):
-            expected = f"at least {least}" if most is None else f"{least} to {most}"
+            expected = f"at least {least}" if most is None else f"between {least} and {most}"
         elif not finite:
             expected = "a finite number"
         else:

@@ -39,6 +39,6 @@ def write(error: BaseException, arguments: Sequence[str]) -> str:
     except OSError as failed:
         return f"{name}. Its traceback could not be written ({failed}):\n{content}"
     return (
-        f"{name}. The traceback is in {path}: please report it with that file as an issue of the "
-        "project; it holds the command line, and no data"
+        f"{name}. The traceback is in {path}: please open an issue and attach this file, which "
+        "contains the command line but no data"
     )

@@ -21,7 +21,7 @@ def check_path(path: str, where: str, buckets: bool = True) -> None:
       UserError: a URL of another kind, a NUL character.
     """
     if "\0" in path:
-        raise UserError(f"got {where} {path!r}, which holds a NUL character: no path has one")
+        raise UserError(f"got {where} {path!r}, which contains a NUL character: no path can")
     scheme, is_url, _ = path.partition("://")
     if is_url and not (buckets and scheme in _BUCKETS):
         expected = "a local path"
@@ -48,7 +48,7 @@ def check_output_file(path: str, where: str) -> None:
     elif os.path.exists(target) and not os.path.isfile(target):
         kind = "a pipe or a device"
     if kind:
-        raise UserError(f"got {where} {path!r}, {kind}; expected the name of a file")
+        raise UserError(f"got {where} {path!r}, which is {kind}; expected the name of a file")
 
 
 def is_bucket(text: str) -> bool:

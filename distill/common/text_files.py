@@ -57,11 +57,11 @@ def _check_file(path: epath.Path, fix: str) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder, expected a file. {fix}".strip())
     if not path.exists():
-        raise UserError(f"no file {path}; {_what_is_there(path)}. {fix}".strip())
+        raise UserError(f"{path} does not exist; {_what_is_there(path)}. {fix}".strip())
     if is_local(path) and not stat.S_ISREG(os.stat(path).st_mode):
         raise UserError(
-            f"{path} is a pipe or a device, expected a file, which may be read more than once: "
-            f"save its content to a file first. {fix}".strip()
+            f"{path} is a pipe or a device, expected a regular file, because it is read more than "
+            f"once: save its content to a file first. {fix}".strip()
         )
     with path.open("rb") as file:
         file.read(1)
@@ -74,14 +74,14 @@ def _what_is_there(path: epath.Path) -> str:
         missing, folder = folder, folder.parent
     if not folder.is_dir():
         return f"{folder} is a file, expected a folder"
-    start = "" if missing == path else f"there is no folder {missing}; "
+    start = "" if missing == path else f"the folder {missing} does not exist; "
     names = [each.name for each in folder.iterdir()]
     if not names:
         return f"{start}its folder is empty"
     near = difflib.get_close_matches(missing.name, names, cutoff=0.5)
     place = "its folder" if missing == path else folder
     if not near:
-        return f"{start}nothing in {place} has a name like it"
+        return f"{start}no similar name in {place}"
     return f"{start}closest in {place}: {', '.join(near)}"
 
 
@@ -124,10 +124,13 @@ def json_object(line: bytes, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{where}: not JSON ({error.msg}, column {error.colno}); expected one object a line"
+            f"{where}: not JSON ({error.msg}, column {error.colno}); expected one JSON object per "
+            "line"
         ) from error
     except ValueError as error:
-        raise UserError(f"{where}: not JSON ({error}); expected one object a line") from error
+        raise UserError(
+            f"{where}: not JSON ({error}); expected one JSON object per line"
+        ) from error
     if not isinstance(fields, dict):
         raise UserError(f"{where}: got a JSON {type(fields).__name__}, expected an object")
     return fields
@@ -162,7 +165,7 @@ def read_json(path: epath.PathLike) -> dict[str, Any]:
     try:
         content = json.loads(epath.Path(path).read_bytes())
     except OSError:
-        raise UserError(f"no file {path}: is this a run folder?") from None
+        raise UserError(f"{path} does not exist: is this a run folder?") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(content, dict):

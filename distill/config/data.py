@@ -59,7 +59,7 @@ class DataSpec:
         check_types(self)
         options = self.dataset_options
         if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
-            raise UserError(f"got DATASET_OPTIONS = {options!r}, expected a dict with text keys")
+            raise UserError(f"got DATASET_OPTIONS = {options!r}, expected a dict with string keys")
         for value, names, kind in (
             (self.method, METHODS, "method"),
             (self.label_source, LABEL_SOURCES, "label source"),
@@ -70,10 +70,11 @@ class DataSpec:
         if self.num_labels < 0:
             raise UserError(f"got NUM_LABELS = {self.num_labels}, expected 0 (all rows) or more")
         if self.data_seed < 0:
-            raise UserError(f"got DATA_SEED = {self.data_seed}, expected a whole number from 0")
+            raise UserError(f"got DATA_SEED = {self.data_seed}, expected an integer >= 0")
         if not 0 <= self.validation_fraction < 1:
             raise UserError(
-                f"got VALIDATION_FRACTION = {self.validation_fraction}, expected [0, 1)"
+                f"got VALIDATION_FRACTION = {self.validation_fraction}, expected a number >= 0 and "
+                "< 1"
             )
         for macro in ("input_length", "target_length"):
             if getattr(self, macro) < 2:
@@ -84,7 +85,7 @@ class DataSpec:
             if getattr(self, macro) > MOST_TOKENS:
                 raise UserError(
                     f"got {macro.upper()} = {getattr(self, macro)}, expected at most "
-                    f"{MOST_TOKENS:,}: attention takes memory with the square of the length"
+                    f"{MOST_TOKENS:,}: attention memory grows with the square of the length"
                 )
         if self.vocabulary == "sentencepiece" and not self.vocabulary_path:
             raise NotSet(
@@ -125,7 +126,7 @@ class DataSpec:
             or not isinstance(value, int | float)
             or (whole and not isinstance(value, int))
         ):
-            kind = "a whole number" if whole else "a number"
+            kind = "an integer" if whole else "a number"
             raise UserError(f"got {name.upper()} = {value!r}, expected {kind}")
         return value
 

@@ -27,8 +27,8 @@ def gin_root() -> Path:
     if (_PACKAGE / "gin" / "engines").is_dir():
         return _PACKAGE
     raise UserError(
-        f"no gin/ folder beside or inside {_PACKAGE}: the installation is incomplete; "
-        "install the project again with pip"
+        f"no gin/ folder beside or inside {_PACKAGE}: the installation is incomplete; reinstall "
+        "the project with pip"
     )
 
 

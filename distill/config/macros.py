@@ -109,7 +109,7 @@ class Macros:
         if name not in self.history:
             raise self.undeclared(name, seen[-1] if seen else "the command line")
         if name in seen:
-            raise UserError(f"macros refer to each other in a circle: {' -> '.join([*seen, name])}")
+            raise UserError(f"macros refer to each other in a cycle: {' -> '.join([*seen, name])}")
 
         def follow(value: Any) -> Any:
             if value == REQUIRED:
@@ -203,7 +203,7 @@ def read_gin(gin_files: Iterable[str], overrides: Sequence[str] = ()) -> Macros:
 
 def _read_file(path: str, macros: Macros, delegate: _Delegate, parents: tuple[str, ...]) -> None:
     if path in parents:
-        raise UserError(f"gin files include each other: {' -> '.join([*parents, path])}")
+        raise UserError(f"gin files include each other in a cycle: {' -> '.join([*parents, path])}")
     text = read_text(epath.Path(path))
     _read_text(text, _short(path), macros, delegate, (*parents, path))
 
@@ -222,7 +222,9 @@ def _read_text(
             reason = str(error.args[0] if error.args else "").strip() or "nested too deeply"
             where = label if label.startswith("--") else f"{label}:{line}"
             if not label.startswith("--") and not label.endswith(".gin"):
-                reason += "; expected a gin file: rows are named by --gin.TRAIN_FILE=FILE"
+                reason += (
+                    "; expected a gin file (to train on a file of rows use --gin.TRAIN_FILE=FILE)"
+                )
             raise UserError(f"{where}: not a gin statement: {reason[:_SHOWN]}") from None
         line = statement.location.line_num
         where = label if label.startswith("--") else f"{label}:{line}"
@@ -258,18 +260,18 @@ def _check_literal(name: str, value: Any, where: str, depth: int = 0) -> None:
     """
     place = "" if where.startswith("--") else f"{where}: "
     if depth > _DEEPEST:
-        raise UserError(f"{place}{name} holds more than {_DEEPEST} lists in one another")
+        raise UserError(f"{place}{name} nests lists more than {_DEEPEST} deep")
     if isinstance(value, int) and abs(value) > _LARGEST:
         raise UserError(
-            f"{place}got a whole number of {value.bit_length():,} bits for {name}, expected at "
-            f"most {_LARGEST}"
+            f"{place}got an integer of {value.bit_length():,} bits for {name}, expected at most "
+            f"{_LARGEST}"
         )
     if isinstance(value, float) and not abs(value) <= sys.float_info.max:
         raise UserError(f"{place}got {name} = {value}, expected a finite number")
     if isinstance(value, str) and not value.isascii() and not _is_utf8(value):
-        raise UserError(f"{place}got {name} = {value!r}, which holds half of a surrogate pair")
+        raise UserError(f"{place}got {name} = {value!r}, which contains an unpaired surrogate")
     if isinstance(value, str) and "\0" in value:
-        raise UserError(f"{place}got {name} = {value!r}, which holds a NUL character")
+        raise UserError(f"{place}got {name} = {value!r}, which contains a NUL character")
     items = value.items() if isinstance(value, dict) else ()
     for item in (*(each for pair in items for each in pair), *_elements(value)):
         _check_literal(name, item, where, depth + 1)

@@ -64,12 +64,11 @@ class OptimizerConfig:
         if self.warmup_steps >= self.total_steps:
             raise UserError(
                 f"got TRAIN_STEPS = {self.total_steps} with WARMUP_STEPS = {self.warmup_steps}, "
-                "expected more steps than those of the warm-up: raise TRAIN_STEPS, or lower "
-                "WARMUP_STEPS"
+                "expected TRAIN_STEPS > WARMUP_STEPS: raise TRAIN_STEPS or lower WARMUP_STEPS"
             )
         for macro, value in (("ADAM_B1", self.b1), ("ADAM_B2", self.b2)):
             if not 0 <= value < 1:
-                raise UserError(f"got {macro} = {value}, expected [0, 1)")
+                raise UserError(f"got {macro} = {value}, expected a number >= 0 and < 1")
         for macro, value in (("WEIGHT_DECAY", self.weight_decay), ("CLIP_NORM", self.clip_norm)):
             if value < 0:
                 raise UserError(f"got {macro} = {value}, expected 0 or more")

@@ -63,8 +63,8 @@ def read_macros(
     for name, path in zip(gin_files, paths, strict=True):
         if epath.Path(path).resolve().parent == files.gin_root() / "gin" / "engines":
             raise UserError(
-                f"got --gin_file={name}, which is for T5X's own scripts (docs/t5x.md); expected "
-                "files of the other layers: --engine says which engine's file is added"
+                f"got --gin_file={name}, which is for T5X's own scripts (docs/t5x.md); expected a "
+                "file outside gin/engines: --engine selects the engine's file"
             )
     if engine is None:
         settings = macros.read_gin(paths).history.get("ENGINE")
@@ -103,8 +103,8 @@ def resolve(
     if engine == "native" and read.bindings:
         name, setting = next(iter(read.bindings.items()))
         raise UserError(
-            f"{setting.where}: got a binding of {name}, which the native engine would not read, "
-            "expected macros alone: `distill config show` lists them"
+            f"{setting.where}: got a binding of {name}, which the native engine does not read; "
+            "expected only macros: `distill config show` lists them"
         )
     absolute = {name: _absolute(name, value) for name, value in values.items()}
     moved = [f"{name}={absolute[name]!r}" for name in values if absolute[name] != values[name]]
@@ -132,8 +132,8 @@ def import_tasks() -> None:
         if not getattr(module, "REGISTERS_DISTILL_DATASETS", False):
             raise UserError(
                 f"the package {name!r} at {getattr(module, '__file__', None) or module.__path__} "
-                "is not the one that belongs to distill: take its folder off PYTHONPATH, start "
-                "from another working directory, or uninstall it"
+                "is not distill's own: remove its folder from PYTHONPATH, start from another "
+                "working directory, or uninstall it"
             )
 
 
@@ -151,7 +151,7 @@ def import_modules(imports: Mapping[str, str]) -> None:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             raise UserError(
-                f"{where}: no module named {error.name!r}: install it, or put its folder on "
+                f"{where}: no module named {error.name!r}: install it, or add its folder to "
                 "PYTHONPATH"
             ) from None
 

@@ -38,9 +38,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_types(self)
         if not 0 <= self.z_loss < float("inf"):
-            raise UserError(
-                f"got Z_LOSS = {self.z_loss}, expected a number from 0 (T5 v1.1: 0.0001)"
-            )
+            raise UserError(f"got Z_LOSS = {self.z_loss}, expected a number >= 0 (T5 v1.1: 0.0001)")
         self.weighting.task_weights(self.data.tasks)
         if self.data.method == "distill_labels" and self.data.label_source != "teacher":
             raise UserError(

@@ -34,7 +34,7 @@ def dump(values: Mapping[str, object], notes: Iterable[str] = ()) -> str:
         line = f"{name} = {value!r}"
         if not _is_literal(value) or _parse(name, repr(value), name) != value:
             raise UserError(
-                f"got {line}, expected a text, a finite number, True, False, None, or a list, "
+                f"got {line}, expected a string, a finite number, True, False, None, or a list, "
                 "tuple or dict of these"
             )
         lines.append(line)
@@ -53,7 +53,7 @@ def load_stored(content: bytes, where: str) -> dict[str, object]:
       UserError: a line of any other form, with file and line.
     """
     if len(content) > _MAX_BYTES:
-        raise UserError(f"{where}: {len(content):,} bytes, expected at most {_MAX_BYTES:,}")
+        raise UserError(f"{where}: got {len(content):,} bytes, expected at most {_MAX_BYTES:,}")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -81,7 +81,7 @@ def _parse(name: str, text: str, where: str) -> object:
         value = object()
     if not _is_literal(value):
         raise UserError(
-            f"{where}: got {name} = {text[:80]}, expected a literal: a text, a number, True, "
+            f"{where}: got {name} = {text[:80]}, expected a literal: a string, a number, True, "
             "False, None, or a list, tuple or dict of these"
         )
     return value

@@ -80,17 +80,15 @@ class T5Config:
             value = getattr(self, field)
             most = _MOST_LAYERS if field.endswith("layers") else _MOST_SIZE
             if not _is_int(value) or value < least:
-                raise _wrong(value, f"a whole number of at least {least}", field)
+                raise _wrong(value, f"an integer >= {least}", field)
             if value > most:
                 raise _wrong(value, f"at most {most:,}", field)
         if not _is_number(self.dropout_rate) or not 0 <= self.dropout_rate < 1:
-            raise _wrong(
-                self.dropout_rate, "a number from 0 up to, but not including, 1", "dropout_rate"
-            )
+            raise _wrong(self.dropout_rate, "a number >= 0 and < 1", "dropout_rate")
         if not _is_number(self.embed_init) or not 0 < self.embed_init < float("inf"):
-            raise _wrong(self.embed_init, "a number above 0", "embed_init")
+            raise _wrong(self.embed_init, "a number > 0", "embed_init")
         if not _is_number(self.direction_init) or not 0 <= self.direction_init < float("inf"):
-            raise _wrong(self.direction_init, "a number of at least 0", "direction_init")
+            raise _wrong(self.direction_init, "a number >= 0", "direction_init")
         for field in ("tie_embeddings", "scan_layers"):
             if not isinstance(getattr(self, field), bool):
                 raise _wrong(getattr(self, field), "True or False", field)
@@ -103,7 +101,7 @@ class T5Config:
     def _check_activations(self) -> None:
         """Makes a tuple of the list that gin may give, and checks its names."""
         names = self.mlp_activations
-        expected = f"a non-empty tuple of names out of {', '.join(ACTIVATIONS)}"
+        expected = f"a non-empty tuple of names from {', '.join(ACTIVATIONS)}"
         if not isinstance(names, tuple | list) or not names:
             raise _wrong(names, expected, "mlp_activations")
         if any(name not in ACTIVATIONS for name in names):
@@ -127,6 +125,6 @@ def _is_number(value: object) -> bool:
 def _wrong(got: object, expected: str, field: str) -> UserError:
     macro = field.upper()
     return UserError(
-        f"got {got!r}, expected {expected}, set by macro {macro} "
-        f"(a size file, an experiment, or --gin.{macro}=...)"
+        f"got {macro} = {got!r}, expected {expected} (set in a size file, an experiment, or with "
+        f"--gin.{macro}=...)"
     )

@@ -57,8 +57,8 @@ class TrainConfig:
             raise unknown("checkpoint", self.checkpoint, CHECKPOINTS, "macro CHECKPOINT")
         if self.checkpoint == "best" and not self.eval_period:
             raise UserError(
-                "got CHECKPOINT = 'best' with EVAL_PERIOD = 0, expected evaluations to choose "
-                "from: set EVAL_PERIOD"
+                "got CHECKPOINT = 'best' with EVAL_PERIOD = 0, expected EVAL_PERIOD > 0: "
+                "evaluations choose the best checkpoint"
             )
         if self.parameter_sharding not in PARAMETER_SHARDINGS:
             raise unknown(
@@ -74,16 +74,16 @@ class TrainConfig:
             least = 0 if field.name in ("seed", "eval_period") else 1
             if value < least:
                 raise UserError(
-                    f"got {field.name.upper()} = {value!r}, expected a whole number from {least}"
+                    f"got {field.name.upper()} = {value!r}, expected an integer >= {least}"
                 )
             if field.name in _BATCHES and value > MOST_ROWS:
                 raise UserError(
-                    f"got {field.name.upper()} = {value}, expected at most {MOST_ROWS:,}: the rows "
+                    f"got {field.name.upper()} = {value}, expected at most {MOST_ROWS:,}: all rows "
                     "of a batch are in memory at once"
                 )
         for macro, period in (("SAVE_PERIOD", self.save_period), ("EVAL_PERIOD", self.eval_period)):
             if period % self.log_period and period < self.train_steps:
                 raise UserError(
                     f"got {macro} = {period}, expected a multiple of LOG_PERIOD = "
-                    f"{self.log_period}: a resumed run then logs the same lines"
+                    f"{self.log_period}, so that a resumed run logs the same lines"
                 )

@@ -63,12 +63,15 @@ class Weighting:
             raise unknown("weighting", self.scheme, SCHEMES, "macro WEIGHTING")
         for macro in ("label_weight", "rationale_weight"):
             if not 0 <= getattr(self, macro) <= 1:
-                raise UserError(f"got {macro.upper()} = {getattr(self, macro)}, expected [0, 1]")
+                raise UserError(
+                    f"got {macro.upper()} = {getattr(self, macro)}, expected a number between 0 "
+                    "and 1"
+                )
         if self.normalization == "per_token_batch" and self.scheme == "mixture_rates":
             raise UserError(
-                "got NORMALIZATION = 'per_token_batch' with WEIGHTING = 'mixture_rates', expected "
-                "'per_token': no rate stands for a mean that each batch takes anew; or set "
-                "WEIGHTING = 'paired_batches' (native engine)"
+                "NORMALIZATION = 'per_token_batch' does not work with mixture rates: fixed "
+                "sampling rates cannot reproduce a per-batch mean. Use 'per_token', or WEIGHTING = "
+                "'paired_batches' (native engine)"
             )
         total = self.label_weight + self.rationale_weight
         if abs(total - 1) > 1e-6:
@@ -102,7 +105,7 @@ def weights_from_lambda(rationale_lambda: float) -> tuple[float, float]:
       UserError: lambda is negative or not finite.
     """
     if not 0 <= rationale_lambda < math.inf:
-        raise UserError(f"got lambda = {rationale_lambda}, expected a number of 0 or more")
+        raise UserError(f"got lambda = {rationale_lambda}, expected a number >= 0")
     return 1.0 / (1.0 + rationale_lambda), rationale_lambda / (1.0 + rationale_lambda)
 
 
@@ -124,8 +127,8 @@ def token_weight(length: int, normalization: str, mean_target_tokens: float) -> 
     """
     if length < 1 or not mean_target_tokens > 0:
         raise UserError(
-            f"got a target of {length} tokens (T_task = {mean_target_tokens:g}), expected at "
-            "least 1, its EOS"
+            f"got a target of {length} tokens (T_task = {mean_target_tokens:g}), expected at least "
+            "1 (its EOS)"
         )
     return 1.0 / (length if normalization == "per_sequence" else mean_target_tokens)
 
@@ -201,4 +204,6 @@ def _shares(values: Mapping[str, float]) -> dict[str, float]:
 def _check_means(mean_target_tokens: Mapping[str, float]) -> None:
     for task, mean in mean_target_tokens.items():
         if not mean > 0:
-            raise UserError(f"the {task} task has {mean:g} target tokens a row, expected over 0")
+            raise UserError(
+                f"the {task} task has {mean:g} target tokens per row, expected more than 0"
+            )

@@ -48,14 +48,16 @@ def test_text_and_lambda(capsys, overrides):
     shown = capsys.readouterr().out
     assert "LABEL_WEIGHT = 0.5, RATIONALE_WEIGHT = 0.5" in shown
     assert "mixture_rates / paired_batches = " in shown
-    assert "warning: a 1:1 mixture with pooled tokens would weigh the label 0.222" in shown
+    assert (
+        "warning: a 1:1 mixture with pooled tokens would give the label task weight 0.222" in shown
+    )
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--gin_file=tickets_finetune"], "trains one task: there is nothing to weigh"),
-        ([TICKETS, "--pairs=1"], "expected 0, or 2 and more"),
+        (["--gin_file=tickets_finetune"], "trains one task and has no loss weights"),
+        ([TICKETS, "--pairs=1"], "expected 0 or at least 2"),
         ([TICKETS, "--lambda=-2", "--pairs=0"], "got lambda = -2.0"),
         ([TICKETS, "--gin.LABEL_WEIGHT=0.5"], "set both macros"),
     ],

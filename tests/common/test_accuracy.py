@@ -28,7 +28,7 @@ def test_unequal_lengths_and_no_rows_are_refused():
         exact_match(["a"], [])
     with pytest.raises(UserError, match="0 test rows"):
         wilson_interval(0, 0)
-    with pytest.raises(UserError, match="4 hits of 3"):
+    with pytest.raises(UserError, match="4 correct of 3"):
         wilson_interval(4, 3)
 
 
@@ -71,5 +71,5 @@ def test_macro_f1_is_the_mean_over_classes_that_occur():
     assert sum(map(sum, found["confusion"]["counts"])) == 10
     assert found["confusion"]["counts"][3] == [0, 1, 0, 0, 0]
     assert found["other_answers"] == {"?": 1}
-    with pytest.raises(ValueError, match="'c' is none of the classes"):
+    with pytest.raises(ValueError, match="'c' is not one of the classes"):
         confusion_matrix(GOLDS, ANSWERS, ["a", "b"])

@@ -65,7 +65,9 @@ def test_a_pipe_or_a_folder_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
-        with pytest.raises(UserError, match=f"{name} is a .*, expected a file or a new name"):
+        with pytest.raises(
+            UserError, match=f"{name} is a .*, expected a file or a path that does not"
+        ):
             atomic.write_text(tmp_path / name, "new")
     assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
     assert {path.name for path in tmp_path.iterdir()} == {"pipe", "folder"}

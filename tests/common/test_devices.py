@@ -22,7 +22,7 @@ def test_a_platform_that_is_not_here_is_one_message(platform, tmp_path):
     said = done.stdout.decode()
     if not said:
         pytest.skip(f"this machine has {platform}")
-    assert said.startswith("jax finds no device") and f"JAX_PLATFORMS is '{platform}'" in said
+    assert said.startswith("jax found no device") and f"JAX_PLATFORMS is '{platform}'" in said
     assert len(said.splitlines()) == 1 and b"Traceback" not in done.stderr
 
 

@@ -74,8 +74,8 @@ def test_what_argparse_refuses_exits_with_2(argv, capsys):
         ("--wait_seconds=0", r"got --wait_seconds 0\.0, expected more than 0"),
         ("--wait_seconds=inf", r"got --wait_seconds inf, expected more than 0"),
         ("--wait_seconds=nan", r"got --wait_seconds nan, expected more than 0"),
-        ("--share=1.5", r"got --share 1\.5, expected 0 to 1"),
-        ("--share=nan", r"got --share nan, expected 0 to 1"),
+        ("--share=1.5", r"got --share 1\.5, expected between 0 and 1"),
+        ("--share=nan", r"got --share nan, expected between 0 and 1"),
     ],
 )
 def test_numbers_out_of_bounds_name_their_flag(argv, message):

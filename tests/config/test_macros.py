@@ -29,7 +29,7 @@ def test_later_settings_win_and_are_remembered(tmp_path):
         ("A = 1\nf.x = %A\n", "AA=2", "no gin file declares the macro AA .*closest: A"),
         ("LENGTH = 1\nf.x = %LENGHT\n", None, r"the macro LENGHT .*m.gin:2.*closest: LENGTH"),
         ("LENGTH = 1\nLENGHT = 2\nf.x = %LENGTH\n", None, r"m.gin:2: macro LENGHT is set, but"),
-        ("A = %B\nB = %A\nf.x = %A\n", None, "circle"),
+        ("A = %B\nB = %A\nf.x = %A\n", None, "cycle"),
         ("A = 1\nf.x = \n", None, r"m.gin:2: not a gin statement"),
         ("include 'gin/sizes/tinny.gin'\n", None, r"m.gin:1\); closest: gin/sizes/tiny.gin"),
         ("A = 1\nf.x = %A\n", "A", "expected --gin.NAME=value"),

@@ -47,8 +47,8 @@ def test_wrong_values_name_got_expected_and_macro(field, value):
     with pytest.raises(UserError) as error:
         T5Config(**SIZES | {field: value})
     message = str(error.value)
-    assert f"got {value!r}, expected " in message
-    assert f"set by macro {field.upper()}" in message
+    assert f"got {field.upper()} = {value!r}, expected " in message
+    assert f"--gin.{field.upper()}=..." in message
 
 
 def test_equal_settings_are_one_jit_key():

@@ -19,5 +19,5 @@ def test_another_package_of_that_name_is_named(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 2, done.stderr
-    message = f"the package 'tasks' at {tmp_path}/tasks/__init__.py is not the one"
+    message = f"the package 'tasks' at {tmp_path}/tasks/__init__.py is not distill's own"
     assert message in done.stderr and "Traceback" not in done.stderr
