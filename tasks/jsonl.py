@@ -27,12 +27,12 @@ def _files(spec: DataSpec) -> tuple[str, ...]:
         raise NotSet("macro TRAIN_FILE is not set: --gin.TRAIN_FILE=rows.jsonl")
     if test and fraction:
         raise UserError(
-            f"got TEST_FILE = {test!r} and TEST_FRACTION = {fraction}, expected one of them"
+            f"got TEST_FILE = {test!r} and TEST_FRACTION = {fraction}, expected only one of them"
         )
     if not test and not fraction and spec.label_source == "gold":
         raise NotSet(
             "macro TEST_FILE is not set: --gin.TEST_FILE=rows.jsonl, or --gin.TEST_FRACTION=0.2 to "
-            "hold out rows of TRAIN_FILE; with LABEL_SOURCE = 'teacher' a run may do without a test"
+            "hold out rows of TRAIN_FILE; a run with LABEL_SOURCE = 'teacher' needs no test"
         )
     return (str(train), str(test)) if test else (str(train),)
 
@@ -52,7 +52,7 @@ def _labels(spec: DataSpec) -> tuple[str, ...]:
         parts = tuple(part.strip() for part in labels.split(",") if part.strip())
         several = f'--gin.LABELS="{parts}" for {len(parts)} labels, ' if len(parts) > 1 else ""
         raise UserError(
-            f"got LABELS = {labels!r}, which is one text, expected a tuple of texts: {several}"
+            f"got LABELS = {labels!r}, which is one string, expected a tuple of strings: {several}"
             f"({labels!r},) with a comma for a set of one label, () for free text"
         )
     if (
@@ -61,7 +61,7 @@ def _labels(spec: DataSpec) -> tuple[str, ...]:
         or len(set(labels)) < len(labels)
     ):
         raise UserError(
-            f"got LABELS = {labels!r}, expected a tuple of different texts such as "
+            f"got LABELS = {labels!r}, expected a tuple of distinct strings such as "
             "('yes', 'no'), or () for free text"
         )
     return tuple(labels)

@@ -73,8 +73,8 @@ def _write_native(
         step, params, opt_state = _whole_state(checkpoint, config)
     if step > config.train.train_steps:
         raise UserError(
-            f"got TRAIN_STEPS = {config.train.train_steps}, but the checkpoint is of step {step}: "
-            "set a larger TRAIN_STEPS, or --parameters_only to begin at step 0"
+            f"got TRAIN_STEPS = {config.train.train_steps}, but the checkpoint is at step {step}: "
+            "raise TRAIN_STEPS, or use --parameters_only to start at step 0"
         )
     key = jax.random.split(jax.random.key(config.train.seed))[1]  # as in init_state
     state = TrainState(jnp.int32(step), params, opt_state, jax.random.key_data(key))
@@ -84,8 +84,8 @@ def _write_native(
     with Checkpoints(folder, keep=1) as checkpoints:
         if checkpoints.latest_step is not None:
             raise UserError(
-                f"{folder / FOLDER} has a checkpoint of step {checkpoints.latest_step}: choose "
-                "another --run_dir"
+                f"{folder / FOLDER} already has a checkpoint of step {checkpoints.latest_step}: "
+                "choose another --run_dir"
             )
         checkpoints.save(state)
     run_folder.open_run(folder, resolved.text)
@@ -97,15 +97,18 @@ def _whole_state(checkpoint: epath.PathLike, config: RunConfig) -> tuple[int, Pa
     saved = t5x_files.read_checkpoint(checkpoint)
     if layers.is_stacked(saved["target"]):
         raise UserError(
-            f"{checkpoint} is of T5X's scanned network (scalable_t5), whose optimizer treats the "
-            "layers' relative biases apart: --parameters_only takes its parameters"
+            f"{checkpoint} is a checkpoint of T5X's scanned network (scalable_t5), whose optimizer "
+            "treats the relative biases of the layers separately: use --parameters_only to convert "
+            "only the parameters"
         )
     try:
         return from_t5x(saved, config.student, config.optimizer)
     except UserError as error:
         if "param_states" not in str(error):
             raise
-        raise UserError(f"{error}; or take the parameters alone, --parameters_only") from None
+        raise UserError(
+            f"{error}; or use --parameters_only to convert only the parameters"
+        ) from None
 
 
 def t5x_params(checkpoint: epath.PathLike, student: T5Config) -> Params:
@@ -144,7 +147,7 @@ def native_to_t5x(
     config, state = _read_native(run_dir, best)
     target = absolute(output) / f"checkpoint_{int(state.step)}"
     if target.exists():
-        raise UserError(f"{target} is there already: choose another --output")
+        raise UserError(f"{target} already exists: choose another --output")
     tree = to_t5x(int(state.step), state.params, state.opt_state, config.optimizer)
     if scanned:
         parameters = jax.tree.map(np.asarray, layers.to_scalable(tree["target"]))
@@ -160,8 +163,8 @@ def _read_native(run_dir: epath.PathLike, best: bool) -> tuple[RunConfig, TrainS
     if best and config.train.checkpoint != "best":
         raise UserError(
             f"{epath.Path(run_dir) / run_folder.CONFIG} has CHECKPOINT = "
-            f"{config.train.checkpoint!r}, so no best checkpoint was kept: leave --best out to "
-            "take the newest"
+            f"{config.train.checkpoint!r}, so no best checkpoint was kept: omit --best to convert "
+            "the newest"
         )
     optimizer = make_optimizer(config.optimizer)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -55,9 +55,9 @@ def from_scalable(params: Mapping) -> dict:
         tables = [np.asarray(bias["rel_embedding"]) for bias in biases]
         if any(not np.array_equal(table, tables[0]) for table in tables):
             raise UserError(
-                f"{stack}/{STACKS[stack]}/{_BIAS}: the layers' relative biases differ, expected "
-                "equal ones: a scanned T5X run has trained them apart, and the student has one "
-                "for all layers"
+                f"{stack}/{STACKS[stack]}/{_BIAS}: the relative biases of the layers differ, "
+                "expected equal ones: a scanned T5X run trained them separately, but all layers of "
+                "the student share one"
             )
         unstacked[stack] = {**layers, _BIAS: biases[0]}
     return unstacked

@@ -100,8 +100,8 @@ def _filled(template: object, stored: Mapping[str, Any], where: str) -> Any:
     for path in sorted(leaves ^ stored.keys()):
         verb = "is" if path in stored else "is not"
         raise UserError(
-            f"{where}/{path} {verb} in the checkpoint, unlike in the configuration's student and "
-            "optimizer: set the size macros and OPTIMIZER to those of the checkpoint"
+            f"{where}/{path} {verb} in the checkpoint, which does not match the configured student "
+            "and optimizer: set the size macros and OPTIMIZER to those of the checkpoint"
         )
     for path in sorted(leaves):
         if tuple(np.shape(stored[path])) != tuple(expected[path].shape):

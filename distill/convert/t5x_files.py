@@ -51,8 +51,8 @@ def find_checkpoint(checkpoint: epath.PathLike) -> epath.Path:
     complete = steps(path)
     if not complete:
         raise UserError(
-            f"{checkpoint} holds no T5X checkpoint (checkpoint_<step> with a folder `state` or a "
-            "file `checkpoint`)"
+            f"{checkpoint} contains no T5X checkpoint (checkpoint_<step> with a folder `state` or "
+            "a file `checkpoint`)"
         )
     return path / f"checkpoint_{complete[-1]}"
 
@@ -84,8 +84,8 @@ def read_checkpoint(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) ->
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
-            f"{path} does not read as a T5X checkpoint, or is damaged ({reason}): copy it again, "
-            "or name an earlier checkpoint_<step>"
+            f"{path} cannot be read as a T5X checkpoint ({reason}) and may be damaged: copy it "
+            "again, or use an earlier checkpoint_<step>"
         ) from error
     for part in parts:
         if not isinstance(tree.get(part), Mapping):
@@ -127,7 +127,7 @@ def _check_names(tree: Mapping) -> None:
     """Raises ValueError where a name is no text, as in a file that T5X did not write."""
     for name, value in tree.items():
         if not isinstance(name, str):
-            raise ValueError(f"got {name!r} as a name, expected a text")
+            raise ValueError(f"got {name!r} as a name, expected a string")
         if isinstance(value, Mapping):
             _check_names(value)
 
@@ -142,7 +142,7 @@ def _array_spec(path: epath.Path, stored: Mapping) -> dict:
     name = stored.get("path") or stored["kvstore"]["path"]  # before and since tensorstore 0.1.14
     name = name.strip("/")
     if "/" in name or name in ("", ".", ".."):
-        raise ValueError(f"the array {name!r} is not in the checkpoint's own folder")
+        raise ValueError(f"the array {name!r} is outside the checkpoint's folder")
     spec: dict[str, object] = {"driver": "zarr", "kvstore": _store(path / name)}
     if name.startswith("target."):
         # A missing part would read as zeros. No parameter starts or ends so; moments do, and

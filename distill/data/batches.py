@@ -65,7 +65,7 @@ class BatchStream:
         self._targets = [np.asarray(targets.lengths) for _, targets in self._tokens]
         if not self._targets[0].all():
             row = cache.rows["train"][int(np.argmin(self._targets[0]))]
-            raise UserError(f"row {row.id}: its label has no tokens, expected at least 1, its EOS")
+            raise UserError(f"row {row.id}: its label has no tokens, expected at least 1 (its EOS)")
         self._normalization = weighting.normalization
         self._means = [cache.mean_target_tokens(task) for task in spec.tasks]
         self._permutation = functools.lru_cache(maxsize=2)(

@@ -106,7 +106,9 @@ def split_budget(
     if label_source not in LABEL_SOURCES:
         raise unknown("label source", label_source, LABEL_SOURCES, "macro LABEL_SOURCE")
     if not 0 <= validation_fraction < 1:
-        raise UserError(f"got VALIDATION_FRACTION = {validation_fraction}, expected [0, 1)")
+        raise UserError(
+            f"got VALIDATION_FRACTION = {validation_fraction}, expected a number >= 0 and < 1"
+        )
     if num_labels < 0:
         raise UserError(f"got NUM_LABELS = {num_labels}, expected 0 (all rows) or more")
     reasons: Counter[str] = Counter()
@@ -123,8 +125,8 @@ def split_budget(
     without = f" ({dropped} of {len(examples)} have no {label_source} label)" if dropped else ""
     if num_labels > len(usable):
         raise UserError(
-            f"got NUM_LABELS = {num_labels}, but there are only {len(usable)} rows{without}; "
-            f"set NUM_LABELS to at most {len(usable)}, or to 0 for all of them"
+            f"got NUM_LABELS = {num_labels}, but there are only {len(usable)} rows{without}; set "
+            f"NUM_LABELS to at most {len(usable)}, or to 0 to use all of them"
         )
     chosen = usable[: num_labels or None]
     if group:
@@ -180,18 +182,17 @@ def hold_out(
     count = int(is_test.sum())
     if not 0 < count < len(rows):
         raise UserError(
-            f"TEST_FRACTION = {fraction} of {len(rows)} rows gave {count} test rows, expected some "
-            "on both sides; give more rows, or a TEST_FILE"
+            f"TEST_FRACTION = {fraction} of {len(rows)} rows gave {count} test rows, expected at "
+            "least one training row and one test row; give more rows, or a TEST_FILE"
         )
     if not labeled:
-        found = f"{gold:,} of all {len(rows):,} rows have one" if gold else "no other row either"
+        found = f"{gold:,} of all {len(rows):,} rows have one" if gold else "no other row has one"
         teacher = "" if label_source == "teacher" else "--gin.LABEL_SOURCE=teacher and "
         raise UserError(
-            f"TEST_FRACTION = {fraction} holds {count} of {len(rows)} rows out for the test, which "
-            f"is scored by gold labels (the field `label`), and none of the {count} has one "
-            f"({found}). To train on the teacher's labels without a test: {teacher}"
-            "--gin.TEST_FRACTION=0. To be scored: write `label` into rows, or name rows that have "
-            "it with TEST_FILE"
+            f"TEST_FRACTION = {fraction} holds out {count} of {len(rows)} rows for the test, but "
+            f"none of them has a gold label (the field `label`) to be scored with ({found}). To "
+            f"train on the teacher's labels without a test, set {teacher}--gin.TEST_FRACTION=0. To "
+            "get a test score, add `label` to the rows, or set TEST_FILE to rows that have it"
         )
     return take(rows, np.flatnonzero(~is_test)), take(rows, np.flatnonzero(is_test))
 
@@ -203,7 +204,7 @@ def check_fraction(fraction: float) -> None:
       UserError: names the macro.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"got TEST_FRACTION = {fraction}, expected more than 0, less than 1")
+        raise UserError(f"got TEST_FRACTION = {fraction}, expected a number > 0 and < 1")
 
 
 def label_of(row: Example, label_source: str) -> str | None:

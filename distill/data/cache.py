@@ -45,7 +45,7 @@ from distill.data.vocabularies import Vocabulary, make_vocabulary
 
 FORMAT = 8
 _OWN_DIGEST = "digest"  # of the rest of meta.json
-_FIX = "free or choose another folder with --cache_dir"
+_FIX = "free some space, or choose another folder with --cache_dir"
 _META, _WORDS = "meta.json", "words.txt"
 _COMPARED: set[tuple[str, int]] = set()  # caches whose digests this process has compared
 
@@ -101,13 +101,13 @@ def load_cache(
         that cannot be written.
     """
     if digests is None:
-        with Stage("reading the digests of the data"):
+        with Stage("hashing the data files"):
             digests = datasets.file_digests(spec)
     folder = _folder(spec, digests)
     if (folder / _META).exists():
         damage = _damage(folder)
         if damage is not None:
-            say(f"the tokenized data in {folder} are damaged ({damage}): they are made again")
+            say(f"the tokenized data in {folder} is damaged ({damage}): rebuilding it")
             _remove(folder)
     if not (folder / _META).exists():
         _write(folder, spec, digests)
@@ -144,7 +144,7 @@ def _damage(folder: epath.Path) -> str | None:
         if own != _digest_of(meta):
             return f"the content of file {_META} has changed"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return f"file {_META} is not readable"
+        return f"file {_META} cannot be parsed"
     sizes = find_damage(folder, meta["contents"], contents=False)
     if sizes is not None or not is_local(folder):
         return sizes

@@ -9,7 +9,7 @@ from distill.data.cache_meta import CacheMeta, Survey
 from distill.data.sequence_counts import SequenceCounts
 
 WARN_FROM = 0.01  # share of rows or of tokens; more than this is a warning
-_BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can write every text"
+_BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can represent any text"
 
 
 class DataSummary(Survey):
@@ -68,7 +68,7 @@ def data_lines(spec: DataSpec, summary: DataSummary) -> list[str]:
         f"validation, {_some(rows['test'])} for the test"
     ]
     if left := summary["outside_budget"]:
-        parts.append(f"{_rows(left, 'row')} outside of NUM_LABELS = {spec.num_labels}")
+        parts.append(f"{_rows(left, 'row')} not used (NUM_LABELS = {spec.num_labels})")
     sequences = {name: SequenceCounts(**c) for name, c in summary["sequences"].items()}
     return _lines(parts, [*_row_facts(spec, summary), *_sequence_facts(spec, sequences)])
 
@@ -101,8 +101,10 @@ def input_lines(
     facts = [*_sequence_facts(spec, {"input": counts}, " (a new training run)")]
     if missing_choices:
         share = _of(missing_choices, counts.sequences, "row")
-        warning = f"{share} {_have(missing_choices)} no `choices`, which every input had that this "
-        facts.append((True, f"{warning}student was trained on: give them in the rows"))
+        warning = (
+            f"{share} {_have(missing_choices)} no `choices`, but every training input of this "
+        )
+        facts.append((True, f"{warning}student had them: add them to the rows"))
     return _lines(parts, facts)
 
 
@@ -134,11 +136,13 @@ def _row_facts(spec: DataSpec, summary: DataSummary) -> Iterator[_Fact]:
         share = _of(missing, chosen, "labeled row")
         fact = f"{share} without a rationale" if missing else "no row without a rationale"
         warning = f"{share} {_have(missing)} no rationale: METHOD = {spec.method!r} trains on "
-        warning += f"{'its' if missing == 1 else 'their'} label alone"
+        warning += f"only {'its' if missing == 1 else 'their'} label"
         yield _fact(missing, chosen, fact, warning)
     seen = summary["test_inputs_in_training"]
-    warning = f"{_of(seen, rows['test'], 'test input')} {_are(seen)} also among "
-    warning += "the training rows: the test accuracy says less about new rows"
+    warning = (
+        f"{_of(seen, rows['test'], 'test input')} also {'appears' if seen == 1 else 'appear'} "
+    )
+    warning += "in the training rows: test accuracy may overstate accuracy on new rows"
     yield _fact(seen, rows["test"], "", warning)
     if summary["classes"] == 1 and chosen > 1:
         yield True, f"all {chosen:,} labeled rows have the same label"
@@ -169,8 +173,8 @@ def _sequence_facts(
         warning += f"{_are(counts.cut)} cut"
         if name == "target":
             warning += ", which loses the label at the end"
-        fact = f"{share} cut, {fix} would hold all"
-        yield _fact(counts.cut, counts.sequences, fact, f"{warning}; {fix} would hold all{how}")
+        fact = f"{share} cut, {fix} would fit all"
+        yield _fact(counts.cut, counts.sequences, fact, f"{warning}; {fix} would fit all{how}")
     if spec.vocabulary == "bytes":
         return
     if known := [name for name, counts in sequences.items() if not counts.unknown]:
@@ -179,7 +183,7 @@ def _sequence_facts(
         if not counts.unknown:
             continue
         share = f"{counts.unknown / counts.tokens:.1%} of {name} tokens"
-        warning = f"{share} are not in VOCABULARY = {spec.vocabulary!r} and are all read as one "
+        warning = f"{share} are not in VOCABULARY = {spec.vocabulary!r} and are all encoded as the "
         warning += f"unknown token; {_BYTES_FIX}{how}"
         yield _fact(counts.unknown, counts.tokens, f"{share} unknown", warning)
 

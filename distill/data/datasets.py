@@ -145,8 +145,8 @@ def load_splits(spec: DataSpec) -> Splits:
     if not test and spec.label_source == "gold":
         raise UserError(
             f"none of {given} test rows of dataset {spec.dataset!r} has a gold label: accuracy "
-            "cannot be measured. Give test rows with a `label`; LABEL_SOURCE = 'teacher' trains "
-            "without a score"
+            "cannot be measured. Add `label` to the test rows, or train without a test score with "
+            "LABEL_SOURCE = 'teacher'"
         )
     train, validation, counts = budget.split_budget(
         rows,

@@ -150,7 +150,7 @@ def read_jsonl(
     path = epath.Path(path)
     examples = assemble(path, json_lines(path), split, labels)
     if not examples:
-        raise UserError(f"{path} has no rows; expected one JSON object a line")
+        raise UserError(f"{path} has no rows; expected one JSON object per line")
     return examples
 
 
@@ -201,8 +201,8 @@ def row_of(
     row = Example.from_dict(fields, where)
     if row.split != split:
         raise UserError(
-            f"{where}: the row says split {row.split!r} but the file is read as {split!r}; "
-            "name the right file, or correct the row's `split`"
+            f"{where}: the row has split {row.split!r}, but the file is read as {split!r}; give "
+            "the right file, or correct the row's `split`"
         )
     return row
 
@@ -210,7 +210,8 @@ def row_of(
 def same_id(where: str, row_id: str, line: int) -> UserError:
     """The error for an id that a file uses twice, first in `line`."""
     return UserError(
-        f"{where}: id {row_id!r} is already used in line {line}; ids must differ within a file"
+        f"{where}: duplicate id {row_id!r}, already used in line {line}; ids must be unique within "
+        "a file"
     )
 
 
@@ -250,15 +251,15 @@ def _required_text(fields: Mapping[str, object], name: str, where: str) -> str:
         got = "nothing" if value is None else f"{value!r}"
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         kind = f'"{value}"' if is_number else "a JSON string"
-        raise UserError(f"{where}: got {got} for `{name}`, expected a text ({kind})")
+        raise UserError(f"{where}: got {got} for `{name}`, expected a string ({kind})")
     if not value.strip():
-        raise UserError(f"{where}: `{name}` is blank, expected a text")
+        raise UserError(f"{where}: `{name}` is blank, expected text")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise UserError(
-            f"{where}: `{name}` holds half of a surrogate pair ({value[error.start]!r}), which no "
-            "text does; write the character itself"
+            f"{where}: `{name}` contains an unpaired surrogate ({value[error.start]!r}); write the "
+            "character itself"
         ) from error
     return value
 
@@ -269,7 +270,7 @@ def _id(fields: Mapping[str, object], where: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value is not None and not isinstance(value, str):
-        raise UserError(f"{where}: got {value!r} for `id`, expected a text or a whole number")
+        raise UserError(f"{where}: got {value!r} for `id`, expected a string or an integer")
     return _required_text(fields, "id", where)
 
 
@@ -292,9 +293,9 @@ def _choices(fields: Mapping[str, object], where: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(
         isinstance(c, str) and c.strip() for c in value
     ):
-        raise UserError(f"{where}: got {value!r} for `choices`, expected a list of texts")
+        raise UserError(f"{where}: got {value!r} for `choices`, expected a list of strings")
     if len(set(value)) < len(value):
-        raise UserError(f"{where}: `choices` names a label twice: {value!r}")
+        raise UserError(f"{where}: `choices` contains a duplicate: {value!r}")
     return _shared(tuple(value))
 
 
@@ -310,8 +311,8 @@ def _checked(row: Example, where: str) -> Example:
         return row
     if row.label is not None and row.label not in row.choices:
         raise UserError(
-            f"{where}: gold label {row.label!r} is not in the closed set "
-            f"{', '.join(row.choices)}; correct the label or the set"
+            f"{where}: gold label {row.label!r} is not one of `choices` "
+            f"({', '.join(row.choices)}); correct the label or the choices"
         )
     if row.teacher_label is not None and row.teacher_label not in row.choices:
         return dataclasses.replace(row, teacher_label=None, failure=Failure.LABEL_OUTSIDE_SET)

@@ -54,7 +54,7 @@ def complete(form: str, text: str, choices: Sequence[str], where: str = "row") -
         return text
     if len(choices) > _LETTERS:
         raise UserError(
-            f"{where}: got {len(choices)} `choices`, expected at most {_LETTERS}, the letters (a) "
-            "to (z) that this student's inputs list them by"
+            f"{where}: got {len(choices)} `choices`, expected at most {_LETTERS}: this student's "
+            "inputs list them as (a) to (z)"
         )
     return list_choices(text, choices)

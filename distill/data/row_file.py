@@ -135,7 +135,7 @@ def index_jsonl(path: epath.PathLike, split: str, labels: Sequence[str] | None =
                 lines.append(count)
             position += len(line)
     if not starts:
-        raise UserError(f"{path} has no rows; expected one JSON object a line")
+        raise UserError(f"{path} has no rows; expected one JSON object per line")
     rows = RowFile(path, np.array([*starts, position], np.int64), parse)
     _check_ids(rows, np.frombuffer(ids, np.uint64), lines)
     return rows

@@ -61,7 +61,7 @@ def read_csv(
     path = epath.Path(path)
     examples = assemble(path, csv_records(str(path), read_bytes(path)), split, labels)
     if not examples:
-        raise UserError(f"{path} has no rows; expected a header line and one row a line")
+        raise UserError(f"{path} has no rows; expected a header line and one row per line")
     return examples
 
 
@@ -89,8 +89,8 @@ def csv_records(path: str, content: bytes) -> Iterator[tuple[int, dict[str, obje
             continue
         if len(cells) != len(header):
             raise UserError(
-                f"{where}: got {len(cells)} cells, expected {len(header)} "
-                f"({', '.join(header)}); put texts with commas in double quotes"
+                f"{where}: got {len(cells)} cells, expected {len(header)} ({', '.join(header)}); "
+                "put cells that contain commas in double quotes"
             )
         fields: dict[str, object] = {n: c for n, c in zip(header, cells, strict=True) if c}
         if "choices" in fields:
@@ -107,8 +107,8 @@ def _lines(path: str, text: str) -> Iterator[tuple[int, list[str]]]:
             cells = next(reader, None)
         except csv.Error as error:
             raise UserError(
-                f"{path}:{line}: not CSV ({error}); close every double quote, and write one "
-                "inside a text twice"
+                f"{path}:{line}: not CSV ({error}); close every double quote, and double those "
+                "inside a cell"
             ) from error
         if cells is None:
             return
@@ -134,12 +134,12 @@ def _header(cells: list[str], where: str) -> list[str]:
         if not name:
             raise UserError(f"{where}: column {number} has no name; name it in the first line")
         if names.count(name) > 1:
-            raise UserError(f"{where}: two columns are named {name!r}; remove one")
+            raise UserError(f"{where}: duplicate column {name!r}; remove one")
     if "input" not in names:
         got = ", ".join(map(repr, names))
         raise UserError(
-            f"{where}: there is no column `input`; the first line names the columns, with commas "
-            f"between them, and has {got}"
+            f"{where}: no column `input`; the first line must name the columns, separated by "
+            f"commas, and has {got}"
         )
     return names
 
@@ -150,6 +150,6 @@ def _list(cell: str, where: str) -> object:
         return parse_json(cell)
     except ValueError as error:
         raise UserError(
-            f"{where}: got {cell!r} for `choices`, expected a JSON list of texts such as "
+            f"{where}: got {cell!r} for `choices`, expected a JSON list of strings such as "
             '["yes", "no"]'
         ) from error

@@ -179,7 +179,9 @@ def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: Vocabulary) 
     if len(errors) > allowed:
         raise errors[0]
     if errors:
-        log.warning("%d rows have a label that cannot be decoded right: %s", len(errors), errors[0])
+        log.warning(
+            "%d rows have a label that cannot be decoded correctly: %s", len(errors), errors[0]
+        )
     return len(errors)
 
 

@@ -115,12 +115,12 @@ class WordVocabulary(Vocabulary):
         known = sorted(set(words))
         if not known:
             raise UserError(
-                "got no words for VOCABULARY = 'words', expected those of the dataset; "
-                "set VOCABULARY to 'sentencepiece' or 'bytes' for a dataset of free text"
+                "VOCABULARY = 'words' needs the words of the dataset, got none; for a dataset of "
+                "free text set VOCABULARY to 'sentencepiece' or 'bytes'"
             )
         for word in known:
             if word.split() != [word]:
-                raise UserError(f"got {word!r} as a word, expected a text without blanks")
+                raise UserError(f"got {word!r} as a word, expected a string without spaces")
         self._words = ("", "", _UNK_WORD, *known)
         self.ids = {word: _NUM_SPECIAL + index for index, word in enumerate(known)}
 
@@ -231,8 +231,8 @@ def _t5_vocabulary(path: str) -> PieceVocabulary:
     if special != [0, 1, 2] or got != _T5_IDS or vocabulary.vocab_size != _T5_PIECES:
         raise UserError(
             f"{path} does not have T5's ids: it has {vocabulary.vocab_size} pieces, pad, EOS and "
-            f"unknown ids {special}, and writes {_T5_SENTENCE!r} as {got}; expected "
-            f"{_T5_PIECES}, [0, 1, 2] and {_T5_IDS}. Copies circulate with an extra <s> at id 2, "
-            f"in which every later id is off by one. {fix} with 32,100 pieces"
+            f"unknown ids {special}, and encodes {_T5_SENTENCE!r} as {got}; expected {_T5_PIECES}, "
+            f"[0, 1, 2] and {_T5_IDS}. Some copies have an extra <s> at id 2, which shifts every "
+            f"later id by one. {fix} with 32,100 pieces"
         )
     return vocabulary

@@ -64,7 +64,7 @@ def train(
         if finished is not None:
             compare_data(config.data, folder, progress)
     if hosts.broadcast_from_host0(finished is not None):
-        progress(f"{folder} is finished: its results are read, nothing is trained")
+        progress(f"{folder} is finished: reading its results without training")
         path = folder / run_folder.RESULTS
         return finished or results.check_results(read_json(path), str(path))
     hosts.check_connected()
@@ -129,7 +129,7 @@ def compare_data(spec: DataSpec, folder: epath.Path, say: Say) -> None:
     try:
         digests = datasets.file_digests(spec)
     except UserError as error:
-        say(f"the data of the finished run are not compared: {error}")
+        say(f"the data of the finished run was not checked: {error}")
         return
     provenance.check_files(folder, digests)
 
@@ -153,14 +153,14 @@ def read_finished(folder: epath.Path, say: Say) -> Results | None:
         return None
     if SavedCheckpoints(folder).latest_step is None:
         raise UserError(
-            f"{folder} is finished, but its checkpoints are gone: delete {path} to train it again, "
-            "or choose another --run_dir"
+            f"{folder} is finished, but its checkpoints are missing: delete {path} to train it "
+            "again, or choose another --run_dir"
         )
     try:
         found = results.check_results(read_json(path), str(path))
         results.check_predictions(folder, found["n_test"])
     except UserError as damage:
-        say(f"{damage}: the run is scored again")
+        say(f"{damage}: scoring the run again")
         return None
     return found
 
@@ -178,7 +178,7 @@ def load_data(
     Raises:
       UserError: data or vocabulary that the folder's run was not trained on; see `caches.load`.
     """
-    with Stage("reading the digests of the data"):
+    with Stage("hashing the data files"):
         digests = datasets.file_digests(config.data)
     provenance.check_files(folder, digests)
     cache = caches.load_cache(config.data, digests, say)
@@ -203,7 +203,7 @@ def _open(
             "the version of a package": str(described["versions"]),
         }
     )
-    with hosts.barrier("making the run folder"), disk_errors(folder, run_folder.RESUMES):
+    with hosts.barrier("creating the run folder"), disk_errors(folder, run_folder.RESUMES):
         if hosts.is_host0():
             folder.mkdir(parents=True, exist_ok=True)
             lock.take()

@@ -84,7 +84,7 @@ def check_results(results: dict[str, Any], where: str) -> Results:
         sound &= isinstance(results.get("accuracy"), int | float)
         sound &= isinstance(interval, list) and [type(x) for x in interval] == [float, float]
     if not sound:
-        raise UserError(f"{where} does not hold the results of a run")
+        raise UserError(f"{where} does not contain the results of a run")
     found: Any = dict(results)
     return cast(Results, found)  # what is read of it was checked
 

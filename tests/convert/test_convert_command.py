@@ -44,7 +44,7 @@ def test_there_and_back_is_the_same_state(layout, trained, micro, tmp_path, caps
     assert cli.main(back) == 2
     assert "has a checkpoint of step 12: choose another --run_dir" in capsys.readouterr().err
     assert cli.main([*argv, f"--output={tmp_path}/t5x"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_the_best_checkpoint_goes_over_on_request(trained, micro, tmp_path, capsys):
@@ -90,7 +90,7 @@ def there_and_back(trained, folder, overrides) -> list[str]:
 
 def test_a_run_that_is_to_end_before_the_checkpoint_is_refused(trained, micro, tmp_path, capsys):
     assert cli.main(there_and_back(trained, tmp_path, [*micro, "TRAIN_STEPS=8"])) == 2
-    assert "TRAIN_STEPS = 8, but the checkpoint is of step 12" in capsys.readouterr().err
+    assert "TRAIN_STEPS = 8, but the checkpoint is at step 12" in capsys.readouterr().err
     assert not (tmp_path / "back").exists()
 
 
@@ -104,14 +104,14 @@ def test_another_size_is_named(trained, micro, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--from=t5x", "--to=t5x"], "expected two engines"),
+        (["--from=t5x", "--to=t5x"], "expected two different engines"),
         (["--from=native", "--to=t5x"], "needs --output"),
         (["--from=t5x", "--to=native"], "needs --checkpoint"),
-        (["--from=t5x", "--to=native", "--checkpoint=/nowhere"], "holds no T5X checkpoint"),
+        (["--from=t5x", "--to=native", "--checkpoint=/nowhere"], "contains no T5X checkpoint"),
         (["--from=native", "--to=t5x", "--output=x"], "is not a run folder"),
-        (["--from=native", "--to=t5x", "--output=x", "--parameters_only"], "does not go with"),
-        (["--from=t5x", "--to=native", "--checkpoint=x", "--scanned"], "does not go with"),
-        (["--from=t5x", "--to=native", "--checkpoint=x", "--best"], "--best does not go with"),
+        (["--from=native", "--to=t5x", "--output=x", "--parameters_only"], "does not work with"),
+        (["--from=t5x", "--to=native", "--checkpoint=x", "--scanned"], "does not work with"),
+        (["--from=t5x", "--to=native", "--checkpoint=x", "--best"], "--best does not work with"),
     ],
 )
 def test_bad_input(argv, message, tmp_path, capsys):

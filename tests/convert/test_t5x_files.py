@@ -85,7 +85,7 @@ def test_an_array_outside_of_the_checkpoint_is_not_read(tmp_path):
     t5x_files.write_checkpoint({"target": {"a": np.ones(3)}}, epath.Path(tmp_path) / "checkpoint_1")
     path = tmp_path / "checkpoint_1" / "checkpoint"
     path.write_bytes(path.read_bytes().replace(b"target.a", b"../../aa"))
-    with pytest.raises(UserError, match=r"'\.\./\.\./aa' is not in the checkpoint's own folder"):
+    with pytest.raises(UserError, match=r"'\.\./\.\./aa' is outside the checkpoint's folder"):
         t5x_files.read_checkpoint(tmp_path, ("target",))
 
 
@@ -142,7 +142,9 @@ def test_scalable_t5_and_back():
     assert_equal(params_from_t5x(wide, parity.CONFIG), params)
     assert_equal(params_from_t5x(wide, SCANNED), layers.stack_layers(params))
     wide["decoder"]["decoder"]["relpos_bias"]["rel_embedding"][0, 1, 0] += 1
-    with pytest.raises(UserError, match="decoder/decoder/relpos_bias: the layers' relative biases"):
+    with pytest.raises(
+        UserError, match="decoder/decoder/relpos_bias: the relative biases of the layers differ"
+    ):
         params_from_t5x(wide, parity.CONFIG)
 
 
@@ -172,14 +174,14 @@ def test_a_damaged_checkpoint_is_one_message(layout, tmp_path):
         folder = tmp_path / f"checkpoint_{number}"
         shutil.copytree(whole, folder)
         (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
-        with pytest.raises(UserError, match=r"or is damaged \(.*copy it again") as caught:
+        with pytest.raises(UserError, match=r"\(.*\) and may be damaged: copy it again") as caught:
             t5x_files.read_checkpoint(folder, ("target",))
         assert len(str(caught.value)) < 600 and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("shape", "numbers, expected at most"), ("name", "as a name, expected a text")],
+    [("shape", "numbers, expected at most"), ("name", "as a name, expected a string")],
 )
 def test_what_no_t5_has_is_refused_before_it_is_read(change, message, tmp_path):
     """A shape that would take all memory, and a name that is no text."""

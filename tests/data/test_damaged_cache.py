@@ -62,8 +62,8 @@ def test_every_damage_of_every_file_is_seen_and_made_good(spec):
     lines: list[str] = []
     assert _content(caches.load_cache(spec, say=lines.append)) == wanted
     assert lines[0].endswith(
-        "are damaged (file train.label.inputs has 0 bytes, expected "
-        f"{first.meta['contents']['train.label.inputs']['bytes']:,}): they are made again"
+        "is damaged (file train.label.inputs has 0 bytes, expected "
+        f"{first.meta['contents']['train.label.inputs']['bytes']:,}): rebuilding it"
     )
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 

@@ -63,11 +63,11 @@ def test_every_fault_is_told_with_its_numbers(tmp_path):
             "(no_answer: 6, no teacher label: 2)",
             "1 of 3 test rows (33.3%) has no gold label and is left out of the test",
             "16 of 32 labeled rows (50.0%) have no rationale: METHOD = 'step_by_step' trains on "
-            "their label alone",
-            "1 of 2 test inputs (50.0%) is also among the training rows: the test accuracy says "
-            "less about new rows",
+            "only their label",
+            "1 of 2 test inputs (50.0%) also appears in the training rows: test accuracy may "
+            "overstate accuracy on new rows",
             "4 of 34 inputs (11.8%) are longer than INPUT_LENGTH = 64 tokens and are cut; "
-            f"INPUT_LENGTH = {longest} would hold all",
+            f"INPUT_LENGTH = {longest} would fit all",
         )
     ]
     held, _ = _told(_spec(tmp_path, train, test, label_source="teacher", input_length=longest))
@@ -97,7 +97,7 @@ def test_unknown_pieces_are_counted_by_field(tmp_path, shared_dir):
     assert 0.2 < share < 1 and line.endswith("no unknown token in inputs or labels")
     (told,) = (w for w in warnings if "unknown" in w)
     assert f"{share:.1%} of rationale tokens are not in VOCABULARY = 'sentencepiece'" in told
-    assert told.endswith("VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can write every text")
+    assert told.endswith("VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can represent any text")
 
 
 def test_copies_contradictions_and_classes_are_counted():
@@ -139,7 +139,7 @@ def test_few_faults_are_told_in_the_line_and_not_twice(tmp_path):
     assert lines == [
         "data: 180 training rows, 19 for validation, 1 for the test; 1 of 200 rows (0.5%) left out "
         "(no gold label: 1); 1 of 199 labeled rows (0.5%) without a rationale; no label or "
-        "rationale cut; 1 of 200 inputs (0.5%) cut, INPUT_LENGTH = 113 would hold all"
+        "rationale cut; 1 of 200 inputs (0.5%) cut, INPUT_LENGTH = 113 would fit all"
     ]
 
 
@@ -161,15 +161,15 @@ def test_held_out_rows_are_a_function_of_their_input(tmp_path):
     ("options", "source", "message"),
     [
         ({}, "gold", r"TEST_FILE is not set.*--gin.TEST_FRACTION=0.2.*LABEL_SOURCE = 'teacher'"),
-        ({"test_fraction": 0.2, "test_file": "x"}, "gold", "expected one of them"),
-        ({"test_fraction": 1}, "gold", "got TEST_FRACTION = 1.0, expected more than 0"),
+        ({"test_fraction": 0.2, "test_file": "x"}, "gold", "expected only one of them"),
+        ({"test_fraction": 1}, "gold", "got TEST_FRACTION = 1.0, expected a number > 0 and < 1"),
         ({"test_fraction": "few"}, "gold", "got TEST_FRACTION = 'few', expected a number"),
         ({"test_fraction": 1e-9}, "gold", "gave 0 test rows"),
-        ({"test_fraction": 2}, "teacher", "got TEST_FRACTION = 2.0, expected more than 0"),
+        ({"test_fraction": 2}, "teacher", "got TEST_FRACTION = 2.0, expected a number > 0 and < 1"),
         (
             {"test_fraction": 0.5},
             "teacher",
-            r"none of the \d+ has one .*without a test: --gin.TEST_FRACTION=0\. To be",
+            r"none of them has a gold label .*without a test, set --gin.TEST_FRACTION=0\. To get",
         ),
     ],
 )

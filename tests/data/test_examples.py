@@ -101,7 +101,7 @@ def test_whole_numbers_as_ids_become_texts(tmp_path):
     file.write_text('{"id": 7, "input": "a"}\n{"id": "x", "input": "b"}\n{"id": 0, "input": "c"}')
     assert [row.id for row in read_jsonl(file, "train")] == ["7", "x", "0"]
     file.write_text('{"id": 7, "input": "a"}\n{"id": "7", "input": "b"}')
-    with pytest.raises(UserError, match=r":2: id '7' is already used in line 1"):
+    with pytest.raises(UserError, match=r":2: duplicate id '7', already used in line 1"):
         read_jsonl(file, "train")
 
 
@@ -112,19 +112,23 @@ BAD_LINES = {
         "unknown field 'ratoinale'",
         "rationale",
     ),
-    "an id that is no number of a row": ('{"id": 1.5, "input": "a"}', "got 1.5 for `id`", "whole"),
-    "a truth value as id": ('{"id": true, "input": "a"}', "got True for `id`", "whole number"),
-    "no input": ('{"id": "a"}', "nothing for `input`", "expected a text"),
-    "blank input": ('{"input": " "}', "`input` is blank", "expected a text"),
-    "number as label": ('{"input": "a", "label": 1}', "got 1 for `label`", 'expected a text ("1")'),
-    "blank label": ('{"input": "a", "label": ""}', "`label` is blank", "expected a text"),
+    "an id that is no number of a row": ('{"id": 1.5, "input": "a"}', "got 1.5 for `id`", "integer"),
+    "a truth value as id": ('{"id": true, "input": "a"}', "got True for `id`", "integer"),
+    "no input": ('{"id": "a"}', "nothing for `input`", "expected a string"),
+    "blank input": ('{"input": " "}', "`input` is blank", "expected text"),
+    "number as label": (
+        '{"input": "a", "label": 1}',
+        "got 1 for `label`",
+        'expected a string ("1")',
+    ),
+    "blank label": ('{"input": "a", "label": ""}', "`label` is blank", "expected text"),
     "gold outside": ('{"input": "a", "label": "maybe"}', "gold label 'maybe'", "yes, no"),
     "broken JSON": ('{"input": "a"', "not JSON", "column"),
     "a list": ('["a"]', "JSON list", "expected an object"),
-    "choices text": ('{"input": "a", "choices": "ab"}', "'ab' for `choices`", "list of texts"),
-    "choices twice": ('{"input": "a", "choices": ["b", "b"]}', "names a label twice", "`choices`"),
+    "choices text": ('{"input": "a", "choices": "ab"}', "'ab' for `choices`", "list of strings"),
+    "choices twice": ('{"input": "a", "choices": ["b", "b"]}', "contains a duplicate", "`choices`"),
     "failure": ('{"input": "a", "failure": "no_anwser"}', "'no_anwser'", "no_answer"),
-    "same id": (GOOD, "id 'x' is already used in line 1", "ids must differ"),
+    "same id": (GOOD, "duplicate id 'x', already used in line 1", "ids must be unique"),
     "other split": ('{"input": "a", "split": "test"}', "split 'test'", "read as 'train'"),
 }
 
@@ -150,9 +154,13 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path):
 
 def test_missing_empty_and_folder_paths_say_what_is_there(tmp_path):
     (tmp_path / "train.jsonl").write_text("\n")
-    with pytest.raises(UserError, match=r"trian\.jsonl; closest in its folder: train\.jsonl"):
+    with pytest.raises(
+        UserError, match=r"trian\.jsonl does not exist; closest in its folder: train\.jsonl"
+    ):
         read_jsonl(tmp_path / "trian.jsonl", "train")
-    with pytest.raises(UserError, match=r"no file .*there is no folder"):
+    with pytest.raises(
+        UserError, match=r"a\.jsonl does not exist; the folder .*nowhere does not exist"
+    ):
         read_jsonl(tmp_path / "nowhere" / "a.jsonl", "train")
     with pytest.raises(UserError, match="has no rows"):
         read_jsonl(tmp_path / "train.jsonl", "train")

@@ -69,11 +69,11 @@ BAD = {
     "": r"rows\.csv has no rows",
     "input,label\n": r"rows\.csv has no rows",
     "inptu,label\na,b\n": r"rows\.csv:1: unknown column 'inptu'; closest: input",
-    "input;label\na;b\n": r"rows\.csv:1: there is no column `input`.*commas.*has 'input;label'",
+    "input;label\na;b\n": r"rows\.csv:1: no column `input`.*commas.*has 'input;label'",
     "input,label,\na,b,c\n": r"rows\.csv:1: column 3 has no name",
     "input,Teacher Label\na,b\n": r"unknown column 'Teacher Label'; closest: teacher_label",
-    "label,rationale\na,b\n": r"rows\.csv:1: there is no column `input`",
-    "input,input\na,b\n": r"rows\.csv:1: two columns are named 'input'",
+    "label,rationale\na,b\n": r"rows\.csv:1: no column `input`",
+    "input,input\na,b\n": r"rows\.csv:1: duplicate column 'input'",
     "input,label\na,b\nc,d,e\n": r"rows\.csv:3: got 3 cells, expected 2",
     "input,label\n\na\n": r"rows\.csv:3: got 1 cells, expected 2",
     'input,label\n"a\nb",c\n"d\ne"\n': r"rows\.csv:4: got 1 cells",
@@ -82,7 +82,7 @@ BAD = {
     "input,choices\na,yes|no\n": r"rows\.csv:2: got 'yes\|no' for `choices`, expected a JSON",
     'input,choices\na,"[1]"\n': r"rows\.csv:2: got \[1\] for `choices`",
     "input,label\n,b\n": r"rows\.csv:2: got nothing for `input`",
-    "id,input\n1,a\n1,b\n": r"rows\.csv:3: id '1' is already used in line 2",
+    "id,input\n1,a\n1,b\n": r"rows\.csv:3: duplicate id '1', already used in line 2",
     "input\na\n\xff\n": r"rows\.csv:3: not UTF-8",
 }
 

@@ -166,7 +166,7 @@ def test_the_best_checkpoint_is_that_of_the_highest_validation_accuracy(tmp_path
         t5x_run.chosen_step(folder, config)
     for step in (0, 4, 6, 8):
         (folder / "t5x" / f"checkpoint_{step}" / "state").mkdir(parents=True)
-    with pytest.raises(UserError, match="was scored on the validation split"):
+    with pytest.raises(UserError, match="has been scored on the validation split"):
         t5x_run.chosen_step(folder, config)
     written = folder / "t5x" / "inference_eval"
     written.mkdir()
@@ -271,7 +271,7 @@ def test_predictions_follow_the_rows_and_missing_ones_are_an_error(tmp_path):
     assert [p.correct for p in found] == [True, False, True]
     anything = t5x_run.read_predictions(output, 3, rows, lambda prediction, gold: gold is not None)
     assert [p.correct for p in anything] == [True] * 3
-    with pytest.raises(UserError, match="each of 2 test rows once"):
+    with pytest.raises(UserError, match="each of 2 test rows exactly once"):
         t5x_run.read_predictions(output, 3, rows[:2])
     with pytest.raises(UserError, match="got 0 files"):
         t5x_run.read_predictions(output, 4, rows)

@@ -33,7 +33,7 @@ def test_without_t5x_the_message_says_how_to_install_it(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["INITIAL_CHECKPOINT_PATH=/nowhere/checkpoint_1"], "holds no T5X checkpoint"),
+        (["INITIAL_CHECKPOINT_PATH=/nowhere/checkpoint_1"], "contains no T5X checkpoint"),
         (["INITIAL_CHECKPOINT_PATH=1"], "INITIAL_CHECKPOINT_PATH = 1, expected None or"),
         (
             ["WEIGHTING=paired_batches", "NORMALIZATION=per_token_batch"],
@@ -46,7 +46,7 @@ def test_without_t5x_the_message_says_how_to_install_it(monkeypatch, tmp_path):
         (["LOSS_NORMALIZING_FACTOR=0"], "expected more than 0"),
         (
             ["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE", "WEIGHTING=paired_batches"],
-            "with WEIGHTING = 'paired_batches', where tokens carry",
+            "with WEIGHTING = 'paired_batches', which puts the task weights on the tokens",
         ),
         (
             ["LOSS_NORMALIZING_FACTOR=NUM_REAL_TARGET_TOKENS"],
@@ -58,9 +58,9 @@ def test_without_t5x_the_message_says_how_to_install_it(monkeypatch, tmp_path):
         ),
         (
             ["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE", "MICROBATCHES=2"],
-            "adds them up, which is not the batch's gradient",
+            "adds them up, which is not the gradient of the batch",
         ),
-        (["LOSS_NORMALIZING_FACTOR=NUM_TOTAL_TARGET_TOKENS"], "divide by padding"),
+        (["LOSS_NORMALIZING_FACTOR=NUM_TOTAL_TARGET_TOKENS"], "count padding in the divisor"),
     ],
 )
 def test_what_t5x_would_not_do_is_refused(overrides, message, monkeypatch, tmp_path):

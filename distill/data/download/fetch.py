@@ -138,8 +138,8 @@ def _one(
         check(path)
         if previous and previous["sha256"] != sha256(path):
             raise UserError(
-                f"{path} changed since it was fetched (sha256 was {previous['sha256']}); remove it "
-                "and fetch again"
+                f"{path} has changed since it was fetched (its sha256 was {previous['sha256']}); "
+                "remove it and fetch it again"
             )
         url = str(previous.get("url", "put there by hand"))
     else:
@@ -183,9 +183,9 @@ def _check(path: epath.Path, source: DownloadSource, digest: str | None) -> None
         return
     if got != expected:
         raise UserError(
-            f"{source.file} is not the known file: got {kind} {got}, expected {expected}; it was "
-            "cut off or is another version. Fetch it from its origin, or say which one you want "
-            f"with --sha256={source.file}=DIGEST"
+            f"{source.file} is not the expected file: got {kind} {got}, expected {expected}; it is "
+            "truncated or another version. Fetch the original, or accept another version with "
+            f"--sha256={source.file}=DIGEST"
         )
 
 
@@ -196,7 +196,7 @@ def _read_records(output: epath.Path) -> dict[str, FileRecord]:
     try:
         records: dict[str, FileRecord] = parse_json(path.read_bytes())["files"]
         if any(not isinstance(record["sha256"], str) for record in records.values()):
-            raise TypeError("a sha256 that is no text")
+            raise TypeError("a sha256 that is not a string")
         return records
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it and run this again") from error

@@ -46,7 +46,9 @@ def download(url: str, path: epath.Path, check: Callable[[epath.Path], None], fi
                 raise UserError(f"{url} ended after {got} of {size} bytes; try again. {fix}")
             check(scratch)
     except (OSError, http.client.HTTPException) as error:  # the connection, or the disk
-        raise UserError(f"{url} broke off ({error}); run the command again. {fix}") from error
+        raise UserError(
+            f"{url}: the download failed ({error}); run the command again. {fix}"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -61,7 +63,7 @@ def _open(url: str, fix: str) -> Iterator[tuple[BinaryIO, int | None]]:
             )
         source = epath.Path(url)
         if not source.exists():
-            raise UserError(f"no file {url}. {fix}")
+            raise UserError(f"{url} does not exist. {fix}")
         with source.open("rb") as file:
             yield file, source.stat().length
         return
@@ -70,14 +72,14 @@ def _open(url: str, fix: str) -> Iterator[tuple[BinaryIO, int | None]]:
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        raise UserError(f"{url} answers {error.code} {error.reason}. {fix}") from error
+        raise UserError(f"{url} returned {error.code} {error.reason}. {fix}") from error
     except (OSError, http.client.HTTPException) as error:  # no name, no route, refused, too late
         reason = getattr(error, "reason", error)
         raise UserError(f"cannot reach {url} ({reason}). {fix}") from error
     with response:
         size = response.headers.get("Content-Length")
         if size and not re.fullmatch(r"[0-9]{1,18}", size):
-            raise UserError(f"{url} announces {size!r} as its Content-Length, no number. {fix}")
+            raise UserError(f"{url} sent {size!r} as its Content-Length, expected a number. {fix}")
         yield response, int(size) if size else None
 
 

@@ -41,8 +41,8 @@ def unpack(zip_path: epath.Path, folder: epath.Path, stamp: str) -> None:
         if mark.exists() and mark.read_text() == stamp:
             return
         raise UserError(
-            f"{folder} is there already, but was not made from this {zip_path.name}; move it "
-            "away, or give another --output"
+            f"{folder} already exists, but was not unpacked from this {zip_path.name}; move it "
+            "away, or choose another --output"
         )
     try:
         with zip_path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -52,7 +52,7 @@ def unpack(zip_path: epath.Path, folder: epath.Path, stamp: str) -> None:
                 (scratch / mark.name).write_text(stamp)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
         raise UserError(
-            f"{zip_path} is not a whole zip ({error}); remove it and fetch again"
+            f"{zip_path} is not a complete zip file ({error}); remove it and fetch it again"
         ) from error
 
 
@@ -65,19 +65,19 @@ def _members(
         parts = _safe_parts(info, zip_path)
         if info.flag_bits & _ENCRYPTED:
             raise UserError(
-                f"{zip_path} is locked by a password: this is not the released file; nothing was "
-                "unpacked"
+                f"{zip_path} is protected by a password: this is not the released file; nothing "
+                "was unpacked"
             )
         if parts and not info.is_dir() and not set(_IGNORED) & set(parts):
             members[parts] = info
     if not members:
-        raise UserError(f"{zip_path} holds no files; remove it and fetch again")
+        raise UserError(f"{zip_path} contains no files; remove it and fetch it again")
     for parts in members:
         above = next((parts[:n] for n in range(1, len(parts)) if parts[:n] in members), None)
         if above:
             raise UserError(
-                f"{zip_path} has {'/'.join(above)!r} as a file and as a folder: this is not the "
-                "released file; nothing was unpacked"
+                f"{zip_path} contains {'/'.join(above)!r} both as a file and as a folder: this is "
+                "not the released file; nothing was unpacked"
             )
     if {parts[0] for parts in members} == {FOLDER}:
         return {parts[1:]: info for parts, info in members.items()}
@@ -106,7 +106,7 @@ def _safe_parts(info: zipfile.ZipInfo, zip_path: epath.Path) -> tuple[str, ...]:
     outside = info.filename.startswith("/") or ".." in parts or re.search(r"[\\:\0]", info.filename)
     if outside or stat.S_ISLNK(info.external_attr >> 16):
         raise UserError(
-            f"{zip_path} has the member {info.filename!r}, a link or a path outside its folder; "
-            "this is not the released file: nothing was unpacked"
+            f"{zip_path} has the member {info.filename!r}, which is a link or lies outside its "
+            "folder: this is not the released file; nothing was unpacked"
         )
     return parts

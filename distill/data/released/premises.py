@@ -66,7 +66,7 @@ def split_by_premise(
     if not train or not test:
         raise UserError(
             f"{len(examples)} rows split by premise gave {len(train)} training and {len(test)} "
-            f"test rows, expected some of both; give more rows, or another TEST_FRACTION than "
+            "test rows, expected at least one of each; give more rows, or change TEST_FRACTION = "
             f"{test_fraction}"
         )
     return train, test

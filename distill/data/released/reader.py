@@ -59,7 +59,7 @@ def read_released(
         for row, (line, fields) in enumerate(json_lines(rows_file, _FIX))
     ]
     if not rows:
-        raise UserError(f"{rows_file} has no rows; expected one JSON object a line. {_FIX}")
+        raise UserError(f"{rows_file} has no rows; expected one JSON object per line. {_FIX}")
     if teacher == "palm":
         folder = epath.Path(raw_dir) / dataset / "llm"
         completions, source = read_completions(folder, split), f"{folder}/{split}_CoT_*.json"
@@ -68,9 +68,8 @@ def read_released(
         completions = _texts(source)
     if len(rows) != len(completions):
         raise UserError(
-            f"{rows_file} has {len(rows)} rows, but {source} "
-            f"has {len(completions)} completions; expected one for each row. Copy the released "
-            "files again"
+            f"{rows_file} has {len(rows)} rows, but {source} has {len(completions)} completions; "
+            "expected one completion per row. Copy the released files again"
         )
     pairs = zip(rows, completions, strict=True)
     return [_annotated(row, parse, text) for (row, parse), text in pairs]
@@ -175,7 +174,7 @@ def _texts(path: epath.Path) -> list[str]:
     except ValueError as error:  # bad UTF-8 or bad JSON
         raise UserError(f"{path}: not JSON ({error}); copy the released file again") from error
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{path}: expected a JSON list of texts; copy the released file again")
+        raise UserError(f"{path}: expected a JSON list of strings; copy the released file again")
     return texts
 
 

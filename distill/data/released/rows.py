@@ -82,7 +82,9 @@ def choice_row(fields: Fields, where: str, row_id: str, split: str) -> tuple[Exa
         or not all(isinstance(c, str) and c.strip() for c in listed)
         or not 2 <= len(listed) <= 26
     ):
-        raise UserError(f"{where}: got {listed!r} for `choices`, expected a list of 2 to 26 texts")
+        raise UserError(
+            f"{where}: got {listed!r} for `choices`, expected a list of 2 to 26 strings"
+        )
     choices = tuple(" ".join(choice.split()) for choice in listed)
     if answer not in choices:
         raise UserError(
@@ -142,7 +144,7 @@ def _lines(fields: Fields, name: str, where: str) -> str:
     """A text field that is not blank."""
     value = fields.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{where}: got {value!r} for `{name}`, expected a text")
+        raise UserError(f"{where}: got {value!r} for `{name}`, expected a string")
     return value.strip()
 
 

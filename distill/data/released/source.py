@@ -26,11 +26,11 @@ def raw_dir(spec: DataSpec) -> str:
     """
     folder = spec.option("raw_dir", "")
     if not isinstance(folder, str | os.PathLike):
-        raise UserError(f"got RAW_DIR = {folder!r}, expected the name of a folder")
+        raise UserError(f"got RAW_DIR = {folder!r}, expected the path of a folder")
     if not folder:
         raise NotSet(
-            "macro RAW_DIR is not set: give the folder of the data that the paper's authors "
-            "released with --raw_dir=... (see docs/data.md)"
+            "macro RAW_DIR is not set: give the folder of the paper's released data with "
+            "--raw_dir=... (docs/data.md)"
         )
     return str(folder)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from distill.config.run import RunConfig
 from distill.errors import UserError, unknown
 
-_OWN_FACTOR = "leave LOSS_NORMALIZING_FACTOR at None, the constant that the weighting needs"
+_OWN_FACTOR = "keep LOSS_NORMALIZING_FACTOR = None, the constant that the weighting needs"
 _POOLED = {"NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS"}
 _FACTORS = ("AVERAGE_PER_SEQUENCE", *sorted(_POOLED))
 
@@ -28,8 +28,8 @@ def check_t5x_run(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
     if config.weighting.normalization == "per_token_batch":
         raise UserError(
             "got NORMALIZATION = 'per_token_batch' with the t5x engine, expected 'per_sequence' or "
-            "'per_token': T5X divides by one number, not by each task's tokens in the batch; use "
-            "--engine=native"
+            "'per_token': T5X divides the loss by one number, not by each task's tokens in the "
+            "batch; or use --engine=native"
         )
     for macro in ("ACTIVATION_PARTITIONING_DIMS", "PARAMETER_PARTITIONING_DIMS"):
         if macros[macro] not in (1, 2):
@@ -44,14 +44,14 @@ def check_t5x_run(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
         or not all(isinstance(n, int) and n > 0 for n in submesh)
     ):
         raise UserError(
-            f"got MODEL_PARALLEL_SUBMESH = {submesh!r}, expected None or four whole numbers "
-            "such as (2, 2, 1, 1)"
+            f"got MODEL_PARALLEL_SUBMESH = {submesh!r}, expected None or four integers such as (2, "
+            "2, 1, 1)"
         )
     lines = _check_factor(config, macros["LOSS_NORMALIZING_FACTOR"], bool(macros["PACK"]))
     if config.student.scan_layers:
         lines.append(
-            "SCAN_LAYERS is the native engine's: T5X runs the same layers one by one, "
-            "which takes longer to compile"
+            "SCAN_LAYERS has no effect with T5X: it runs the same layers one by one, which takes "
+            "longer to compile"
         )
     return lines
 
@@ -70,27 +70,31 @@ def _check_factor(config: RunConfig, factor: object, pack: bool) -> list[str]:
     weighting = config.weighting
     if len(config.data.tasks) == 2 and weighting.scheme == "paired_batches":
         raise UserError(
-            f"{got} with WEIGHTING = 'paired_batches', where tokens carry the weights of their "
-            "tasks: T5X would divide by the sum of these weights, so that they cancel or vary from "
-            f"batch to batch; {_OWN_FACTOR}"
+            f"{got} with WEIGHTING = 'paired_batches', which puts the task weights on the tokens: "
+            "T5X would divide by the sum of these weights, so that they cancel or vary from batch "
+            f"to batch; {_OWN_FACTOR}"
         )
     if factor == "NUM_TOTAL_TARGET_TOKENS":
-        raise UserError(f"{got}: T5X would divide by padding too, a scale of no use; {_OWN_FACTOR}")
+        raise UserError(
+            f"{got}: T5X would count padding in the divisor, which gives the loss an arbitrary "
+            f"scale; {_OWN_FACTOR}"
+        )
     right = {"AVERAGE_PER_SEQUENCE": "per_sequence", "NUM_REAL_TARGET_TOKENS": "per_token"}[factor]
     if weighting.normalization != right:
         raise UserError(
-            f"{got} with NORMALIZATION = {weighting.normalization!r}, whose rates it does not go "
-            f"with: the tasks would get other weights than the macros say; {_OWN_FACTOR}"
+            f"{got} with NORMALIZATION = {weighting.normalization!r}, whose mixture rates need "
+            f"another divisor: the tasks would get other weights than configured; {_OWN_FACTOR}"
         )
     if config.train.microbatches > 1:
         raise UserError(
-            f"{got} with MICROBATCHES = {config.train.microbatches}: T5X divides each part by its "
-            f"own count and adds them up, which is not the batch's gradient; {_OWN_FACTOR}"
+            f"{got} with MICROBATCHES = {config.train.microbatches}: T5X divides each microbatch "
+            "by its own count and adds them up, which is not the gradient of the batch; "
+            f"{_OWN_FACTOR}"
         )
     if right == "per_sequence":
-        nearly = "nearly (within some .2%)" if pack else "exactly"
-        return [f"AVERAGE_PER_SEQUENCE is {nearly} the loss that was asked for"]
+        nearly = "nearly (within about 0.2%)" if pack else "exactly"
+        return [f"AVERAGE_PER_SEQUENCE is {nearly} the configured loss"]
     return [
-        "each batch is divided by its own tokens, which biases the gradient by some 2/B to 3/B "
-        "for B sequences a batch"
+        "each batch is divided by its own number of tokens, which biases the gradient by about 2/B "
+        "to 3/B for B sequences per batch"
     ]

@@ -20,8 +20,8 @@ _KNOWN = (
     (r"distill\.errors\.UserError: (?P<found>.+)", "{found}"),
     (
         r"ModuleNotFoundError: No module named '(?P<found>[^']+)'",
-        "T5X's process cannot import {found!r}: install it (docs/t5x.md), or, where it is a module "
-        "of your own, put its folder on PYTHONPATH",
+        "T5X's process cannot import {found!r}: install it (docs/t5x.md), or add its folder to "
+        "PYTHONPATH if it is your own module",
     ),
     (
         r"(?P<found>number of partitions on GPU must be a factor or multiple of .*"
@@ -29,8 +29,8 @@ _KNOWN = (
         r"|each dimension of the model parallel submesh .* must be a factor of .*"
         r"|to tile the mesh by hosts, .*)",
         "T5X has no mesh for MODEL_PARALLEL or MODEL_PARALLEL_SUBMESH on these devices ({found}): "
-        "set MODEL_PARALLEL to a divisor of their number, or give the four sides of a part of the "
-        "TPU in MODEL_PARALLEL_SUBMESH",
+        "set MODEL_PARALLEL to a divisor of their number, or set MODEL_PARALLEL_SUBMESH to the "
+        "four sides of a part of the TPU",
     ),
     (
         r"(?P<found>Batch size \(\d+\) must be divisible by .*"
@@ -40,12 +40,12 @@ _KNOWN = (
     (
         r"(?P<found>Model and Task vocabularies do not match)",
         "{found}: the model and the data of gin/engines/t5x.gin both follow VOCABULARY and "
-        "VOCABULARY_PATH; take bindings of a vocabulary out of your own gin file",
+        "VOCABULARY_PATH; remove vocabulary bindings from your own gin file",
     ),
     (
         r"Unexpected total_steps \((?P<steps>\d+)\) < checkpoint step +\((?P<found>\d+)\)",
-        "got TRAIN_STEPS = {steps}, but the run has a checkpoint of step {found}: set a larger "
-        "TRAIN_STEPS, or another --run_dir",
+        "got TRAIN_STEPS = {steps}, but the run has a checkpoint of step {found}: raise "
+        "TRAIN_STEPS, or choose another --run_dir",
     ),
     (
         r"(?P<found>RESOURCE_EXHAUSTED: .*)",
@@ -91,5 +91,5 @@ def check_steps(model_dir: epath.Path, initial: object, train: TrainConfig) -> N
     if max(steps, default=0) > train.train_steps:
         raise UserError(
             f"got TRAIN_STEPS = {train.train_steps}, but {source} has a checkpoint of step "
-            f"{max(steps)}: set a larger TRAIN_STEPS, or {fix}"
+            f"{max(steps)}: raise TRAIN_STEPS, or choose {fix}"
         )

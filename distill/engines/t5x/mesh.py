@@ -80,8 +80,8 @@ def neighbors(count: int, bounds: Sequence[int]) -> tuple[int, int, int, int]:
         rest //= sides[axis]
     if rest > 1:
         raise UserError(
-            f"got MODEL_PARALLEL = {count}, which no box of neighboring devices in a slice of "
-            f"{'x'.join(map(str, bounds[:3]))} chips with {bounds[3]} devices each has; set "
+            f"got MODEL_PARALLEL = {count}, but a slice of {'x'.join(map(str, bounds[:3]))} chips "
+            f"with {bounds[3]} devices each has no box of that many neighboring devices; set "
             "MODEL_PARALLEL_SUBMESH = (x, y, z, devices of a chip)"
         )
     return sides[0], sides[1], sides[2], cores

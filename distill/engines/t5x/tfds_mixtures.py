@@ -68,7 +68,7 @@ def label_task(name: str, spec: DataSpec) -> str:
             "data set",
             name,
             known,
-            "macro TFDS_TASKS; yours are registered by tasks.tfds.register_tfds_tasks",
+            "macro TFDS_TASKS; register your own with tasks.tfds.register_tfds_tasks",
         )
     return task
 
@@ -106,8 +106,8 @@ def batch_rows(
     _check(spec, weighting)
     if pack:
         raise UserError(
-            "got PACK = True with TFDS tasks, expected False: how many sequences a packed row "
-            "holds is not known beforehand; or train on rows (--raw_dir)"
+            "got PACK = True with TFDS tasks, expected False: the number of sequences per packed "
+            "row is not known in advance; or train on rows (--raw_dir)"
         )
     return -(-batch_size * len(spec.tasks) // multiple) * multiple
 
@@ -131,5 +131,5 @@ def _check(spec: DataSpec, weighting: Weighting) -> None:
         if value not in possible:
             raise UserError(
                 f"got {macro} = {value!r} with TFDS tasks, expected "
-                f"{' or '.join(map(repr, possible))}; rows (--raw_dir) can have the others"
+                f"{' or '.join(map(repr, possible))}; the other values need rows (--raw_dir)"
             )

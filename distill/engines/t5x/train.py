@@ -90,7 +90,7 @@ def train(
     run_folder.check_run(folder, resolved.text)
     path = folder / run_folder.RESULTS
     if path.exists():
-        progress(f"{folder} is finished: its results are read, nothing is trained")
+        progress(f"{folder} is finished: reading its results without training")
         native.compare_data(config.data, folder, progress)
         return results.check_results(read_json(path), str(path))
     check_steps(folder / MODEL_DIR, resolved.macros["INITIAL_CHECKPOINT_PATH"], config.train)
@@ -123,13 +123,13 @@ def _train(
     make_evaluator(config, assets)
     if config.train.checkpoint == "best" and not cache.rows["validation"]:
         raise UserError(
-            "got CHECKPOINT = 'best', but there are no validation rows to choose by: set "
-            "VALIDATION_FRACTION above 0, or CHECKPOINT = 'last'"
+            "got CHECKPOINT = 'best', but there are no validation rows: set VALIDATION_FRACTION "
+            "above 0, or CHECKPOINT = 'last'"
         )
     if not cache.rows["test"]:
         raise UserError(
-            "no test row has a gold label, and T5X decodes a test split: give TEST_FILE or "
-            "TEST_FRACTION, or use --engine=native, which trains without a score"
+            "no test row has a gold label, but T5X decodes a test split: set TEST_FILE or "
+            "TEST_FRACTION, or use --engine=native, which can train without a test score"
         )
     folder.mkdir(parents=True, exist_ok=True)
     lock.take()
@@ -146,7 +146,7 @@ def _train(
     step = t5x_run.chosen_step(folder, config)
     if config.train.checkpoint == "best":
         output = folder / TEST_DIR
-        progress(f"the best checkpoint is of step {step}")
+        progress(f"the best checkpoint is at step {step}")
         run_child(evaluate_command(resolved, folder, step), folder / TEST_LOG, steps, progress)
     correct = datasets.get(config.data.dataset).correct
     predictions = t5x_run.read_predictions(output, step, cache.rows["test"], correct)
@@ -172,8 +172,8 @@ def _check_one_host(resolved: Resolved, folder: epath.Path) -> None:
     if len(hosts) > 1:
         plain = shlex.join(["python", *command(resolved, folder)[1:]])
         raise UserError(
-            f"this is one of {len(hosts)} hosts (TPU_WORKER_HOSTNAMES): T5X joins them by itself, "
-            f"so start it on each, without distill train: {plain}"
+            f"this is one of {len(hosts)} hosts (TPU_WORKER_HOSTNAMES): T5X connects the hosts "
+            f"itself, so start T5X on each of them instead of distill train: {plain}"
         )
 
 
@@ -241,7 +241,7 @@ def run_child(
     Raises:
       UserError: it failed; the message has the last lines of its output.
     """
-    progress(f"T5X starts; its output goes to {log_path}")
+    progress(f"starting T5X; its output goes to {log_path}")
     tail: deque[str] = deque(maxlen=_TAIL)
     with (
         log_path.open("w") as log,
@@ -255,7 +255,7 @@ def run_child(
         ) as child,
     ):
         try:
-            with Stage(f"T5X is at work (its output goes to {log_path})", progress, delay=PERIOD):
+            with Stage(f"T5X is running (its output goes to {log_path})", progress, delay=PERIOD):
                 for line in child.stdout or ():
                     log.write(line)
                     log.flush()

@@ -115,9 +115,9 @@ def test_what_is_there_is_not_fetched_again(server, tmp_path, capsys):
     [
         ("good", "0" * 64, f"got sha256 {DIGEST}, expected 000"),
         ("good", "", f"got git blob .*, expected {addresses.RELEASED.git_blob}"),
-        ("short", DIGEST, r"(ended after|broke off).*try again|run the command again"),
-        ("endless", DIGEST, "is not the known file"),
-        ("none", DIGEST, "answers 404"),
+        ("short", DIGEST, r"(ended after|download failed).*try again|run the command again"),
+        ("endless", DIGEST, "is not the expected file"),
+        ("none", DIGEST, "returned 404"),
     ],
 )
 def test_a_wrong_file_leaves_nothing_behind(server, tmp_path, capsys, kind, digest, message):
@@ -150,7 +150,7 @@ def test_a_file_put_there_by_hand_is_checked_like_any_other(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["files"][0]["url"] == "put there by hand"
     (tmp_path / "datasets.zip").write_bytes(ZIP + b" ")
     assert fetch(tmp_path, "http://127.0.0.1:9") == 2
-    assert "is not the known file" in capsys.readouterr().err
+    assert "is not the expected file" in capsys.readouterr().err
 
 
 def test_a_folder_serves_as_source(tmp_path, capsys):
@@ -158,7 +158,7 @@ def test_a_folder_serves_as_source(tmp_path, capsys):
     (tmp_path / "mirror" / "datasets.zip").write_bytes(ZIP)
     assert fetch(tmp_path / "out", str(tmp_path / "mirror")) == 0
     assert fetch(tmp_path / "out2", str(tmp_path / "none")) == 2
-    assert "no file" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_a_shared_first_folder_is_left_out_and_other_layouts_are_kept(tmp_path):
 )
 def test_no_member_lies_outside(tmp_path, name):
     path = archive(tmp_path, "datasets/good", name)
-    with pytest.raises(UserError, match="a link or a path outside its folder"):
+    with pytest.raises(UserError, match="is a link or lies outside its folder"):
         unpack(path, epath.Path(tmp_path / "deep" / "out"), "")
     assert {p.name for p in tmp_path.iterdir()} == {"a.zip"}
 
@@ -40,7 +40,7 @@ def test_no_member_lies_outside(tmp_path, name):
 def test_links_are_refused(tmp_path):
     info = zipfile.ZipInfo("datasets/link")
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with pytest.raises(UserError, match="a link or a path"):
+    with pytest.raises(UserError, match="is a link or lies outside"):
         unpack(archive(tmp_path, info), epath.Path(tmp_path / "out"), "")
 
 
@@ -49,10 +49,10 @@ def test_a_damaged_zip_leaves_no_folder(tmp_path):
     content = path.read_bytes()
     for broken in (content[:-10], content.replace(b"text", b"tExt", 1), b""):
         path.write_bytes(broken)
-        with pytest.raises(UserError, match="is not a whole zip"):
+        with pytest.raises(UserError, match="is not a complete zip file"):
             unpack(path, epath.Path(tmp_path / "out"), "")
         assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="holds no files"):
+    with pytest.raises(UserError, match="contains no files"):
         unpack(archive(tmp_path, "__MACOSX/x"), epath.Path(tmp_path / "out"), "")
 
 
@@ -60,5 +60,5 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path):
     path, out = archive(tmp_path, "datasets/x"), epath.Path(tmp_path / "out")
     unpack(path, out, "one")
     unpack(path, out, "one")
-    with pytest.raises(UserError, match=r"was not made from this a\.zip"):
+    with pytest.raises(UserError, match=r"was not unpacked from this a\.zip"):
         unpack(path, out, "two")

@@ -84,7 +84,7 @@ def test_tokens_are_counted_with_a_vocabulary(raw_dir, shared_dir, capsys):
             lambda folder: (folder / "cqa" / "llm" / "test_CoT_0.json").write_text('["one"]'),
             "has 3 rows, but",
         ),
-        (lambda folder: (folder / "cqa" / "llm" / "test_CoT_0.json").unlink(), "no file"),
+        (lambda folder: (folder / "cqa" / "llm" / "test_CoT_0.json").unlink(), "does not exist"),
     ],
 )
 def test_a_broken_folder_is_an_error(raw_dir, capsys, break_it, message):
