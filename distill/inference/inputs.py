@@ -18,7 +18,7 @@ from distill.data.tables import csv_records, is_header, read_csv
 from distill.errors import UserError
 from distill.tfds import rows as tfds_rows
 
-FORMATS = {"csv": "CSV", "jsonl": "JSONL", "text": "a text a line"}
+FORMATS = {"csv": "CSV", "jsonl": "JSONL", "text": "one text per line"}
 _BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
 
 
@@ -50,15 +50,17 @@ def of_texts(texts: Sequence[str]) -> RowSource:
     """
     for index, text in enumerate(texts):
         if not text.strip():
-            raise UserError(f"text {index + 1} of the command line is blank, expected a text")
+            raise UserError(f"text {index + 1} on the command line is blank, expected text")
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise UserError(f"text {index + 1} of the command line is not UTF-8")
+            raise UserError(f"text {index + 1} on the command line is not UTF-8")
         if os.path.isfile(text):
-            raise UserError(f"{text} is a file, expected a text: --input={text} reads its rows")
+            raise UserError(
+                f"{text} is a file, expected a text: use --input={text} to label its rows"
+            )
     if len(texts) > 1 and all(len(text.split()) == 1 for text in texts):
         raise UserError(
-            f"got {len(texts)} texts of one word each: put quotes around a text of several words, "
-            f'"{" ".join(texts)}"; texts that are one word long go into a file, a text a line '
+            f"got {len(texts)} texts of one word each: quote a text of several words, "
+            f'"{" ".join(texts)}", or put texts of one word into a file, one per line '
             "(--input=FILE, or --input=- for stdin)"
         )
     rows = [Example(id=f"text/{index}", input=text) for index, text in enumerate(texts)]
@@ -81,7 +83,7 @@ def of_objects(rows: Iterable[str | Mapping[str, object] | Example]) -> list[Exa
             row = Example.from_dict({"id": f"row/{index}", **row}, f"row {index}")
         if not isinstance(row, Example):
             raise UserError(
-                f"row {index}: got {type(row).__name__}, expected a text, a mapping with the "
+                f"row {index}: got {type(row).__name__}, expected a string, a mapping with the "
                 "field `input`, or an Example"
             )
         examples.append(row)
@@ -108,14 +110,14 @@ def of_file(path: str, kind: str | None = None) -> RowSource:
         with file.open("rb") as lines:
             first = next(_not_blank(lines, []), None)
         if first is None:
-            raise UserError(f"{path} is empty; expected JSON objects or texts, one a line")
+            raise UserError(f"{path} is empty; expected JSON objects or texts, one per line")
         kind = _kind_of(first[1])
     name = f"{path} ({FORMATS[kind]})"
     if kind == "text":
         check_file(file)
         total = sum(1 for _ in _texts_of(file, []))  # the check of all lines
         if not total:
-            raise UserError(f"{path} has no texts; expected a text a line")
+            raise UserError(f"{path} has no texts; expected one text per line")
         blank: list[int] = []
         described = {"sha256": sha256(path), "file": "texts"}
         return RowSource(_texts_of(file, blank), total, described, name, blank)
@@ -141,7 +143,7 @@ def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
     numbered = _not_blank(lines, blank)
     first = next(numbered, None)
     if first is None:
-        raise UserError("stdin is empty; expected JSON objects or texts, one a line")
+        raise UserError("stdin is empty; expected JSON objects or texts, one per line")
     kind = kind or _kind_of(first[1])
     name, described = f"stdin ({FORMATS[kind]})", {"stdin": "texts" if kind == "text" else kind}
     if kind == "csv":
@@ -181,7 +183,7 @@ def _csv_rows(content: bytes) -> list[Example]:
     )
     if rows := assemble(epath.Path("stdin"), records, "test", None):
         return rows
-    raise UserError("stdin has no rows; expected a header line and one row a line")
+    raise UserError("stdin has no rows; expected a header line and one row per line")
 
 
 def _texts_of(file: epath.Path, blank: list[int]) -> Iterator[Example]:
@@ -210,9 +212,11 @@ def _text_rows(numbered: Iterable[tuple[int, bytes]], name: str) -> Iterator[Exa
         try:
             text = line.decode("utf-8").strip()
         except UnicodeDecodeError as error:
-            raise UserError(f"{where}: not UTF-8 ({error.reason}); save it as UTF-8") from error
+            raise UserError(
+                f"{where}: not UTF-8 ({error.reason}); save the file as UTF-8"
+            ) from error
         if not text:
-            raise UserError(f"{where}: the line is blank, expected a text")
+            raise UserError(f"{where}: the line is blank, expected text")
         yield Example(id=where, input=text)
 
 

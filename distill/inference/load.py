@@ -159,12 +159,12 @@ def score_split(
 def _digests(run_dir: epath.PathLike, spec: DataSpec) -> dict[str, str]:
     """Digests of the files that a run was trained on."""
     try:
-        with Stage("reading the digests of the data"):
+        with Stage("hashing the data files"):
             return datasets.file_digests(spec)
     except UserError as error:
         raise UserError(
-            f"{error}. A split is read from the files that {run_dir} was trained on: put them "
-            "back where they were. `distill evaluate --input=FILE`, with rows that have a `label`, "
+            f"{error}. Scoring a split needs the files that {run_dir} was trained on: restore "
+            "them. To score other rows with a `label`, use `distill evaluate --input=FILE`, which "
             "needs only the run folder"
         ) from error
 
@@ -205,7 +205,9 @@ def check_labeled(rows: Sequence[Example], name: str) -> None:
       UserError: no row has a label.
     """
     if all(row.label is None for row in rows):
-        raise UserError(f"{name}: none of {len(rows):,} rows has a `label`, so nothing is scored")
+        raise UserError(
+            f"{name}: none of {len(rows):,} rows has a `label`, so there is nothing to score"
+        )
 
 
 def score_rows(
@@ -232,8 +234,8 @@ def score_rows(
     """
     if run.assets.correct(run.config.data.dataset) is None:
         raise UserError(
-            f"the answers of {run.folder} count by {run.assets.rule}, which is not known here: "
-            "give the --gin_file whose import registers its dataset"
+            f"the answers of {run.folder} are compared by {run.assets.rule}, which is not "
+            "registered: give the --gin_file whose import registers its dataset"
         )
     check_labeled(rows, name)
     labeled = [row for row in rows if row.label is not None]

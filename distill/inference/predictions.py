@@ -142,11 +142,11 @@ class _Lines:
                 record = parse_json(line)
                 same = (record["id"], record["input"]) == (row.id, row.input)
             except (ValueError, KeyError, TypeError):
-                raise UserError(f"{where}: not a line of predictions; {_FIX}") from None
+                raise UserError(f"{where}: not a prediction record; {_FIX}") from None
             if not same:
                 raise UserError(
-                    f"{where} answers row {record['id']!r}, but the input has {row.id!r} there "
-                    f"(or its text has changed); {_FIX}"
+                    f"{where} answers row {record['id']!r}, but the input has row {row.id!r} there "
+                    f"(or the text of the row has changed); {_FIX}"
                 )
             self.count([record])
         return len(block)
@@ -169,19 +169,18 @@ def _check(path: str, made_by: Mapping[str, object]) -> None:
     """Refuses a file that something else made."""
     if "://" in path:
         raise UserError(
-            f"--output {path}: expected a file on this machine, because a block has to be "
-            "appended and flushed; copy the file when it is done"
+            f"--output {path}: expected a local file, because blocks are appended and flushed; "
+            "copy the file afterwards"
         )
     if not os.path.lexists(path):
         return
     if not os.path.isfile(path):
-        raise UserError(f"--output {path} is not a file; give the name of one")
+        raise UserError(f"--output {path} is not a regular file; choose another --output")
     if not os.path.exists(path + SETTINGS):
         if not os.path.getsize(path):
             return  # nothing is lost
         raise UserError(
-            f"{path} exists, and there is no {path}{SETTINGS} beside it: `distill predict` did "
-            f"not write it; {_FIX}"
+            f"{path} exists without {path}{SETTINGS}, so `distill predict` did not write it; {_FIX}"
         )
     try:
         with open(path + SETTINGS, "rb") as file:
@@ -190,12 +189,12 @@ def _check(path: str, made_by: Mapping[str, object]) -> None:
         raise UserError(f"{path}{SETTINGS} does not say what made {path}; {_FIX}") from None
     new = json.loads(json.dumps(made_by))
     changed = [
-        f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
+        f"{name}: was {old.get(name)!r}, now {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
     if changed:
-        raise UserError(f"{path} was made in another way ({'; '.join(changed)}); {_FIX}")
+        raise UserError(f"{path} was written with other settings ({'; '.join(changed)}); {_FIX}")
 
 
 def _lock(file: BinaryIO, path: str) -> None:
@@ -203,7 +202,9 @@ def _lock(file: BinaryIO, path: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise UserError(f"another process is writing {path}; wait for it, or end it") from None
+        raise UserError(
+            f"another process is writing {path}; wait for it to finish, or stop it"
+        ) from None
 
 
 def _cut_torn_line(file: BinaryIO) -> None:

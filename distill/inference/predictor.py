@@ -58,7 +58,7 @@ class Predictor:
         if rationale and "rationale" not in self._config.data.tasks:
             raise UserError(
                 f"--rationale: the student of {run.folder} was trained with METHOD = {method!r}, "
-                "which has no rationale task; expected a run of 'step_by_step'"
+                "which has no rationale task; expected a run with METHOD = 'step_by_step'"
             )
         self._rationale, self._probabilities = rationale, probabilities
         self._progress, self._unknown = progress, 0
@@ -94,10 +94,10 @@ class Predictor:
                 continue
             self._unknown += 1
             if self._unknown <= _NAMED_AT_MOST:
-                text = f"{row.id}: {word!r} is not in the vocabulary and is read as unknown"
+                text = f"{row.id}: {word!r} is not in the vocabulary and is encoded as unknown"
                 self._progress(text)
             elif self._unknown == _NAMED_AT_MOST + 1:
-                self._progress("more rows hold words that are not in the vocabulary")
+                self._progress("more rows contain words that are not in the vocabulary")
         return self._evaluator.texts(self._params, rows, self._rationale, self._probabilities)
 
     def data_lines(self, source: str = "", blank_lines: int = 0) -> list[str]:

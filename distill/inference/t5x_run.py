@@ -43,8 +43,8 @@ def chosen_step(folder: epath.Path, config: RunConfig) -> int:
     scored = [step for step in saved if step in accuracies]
     if not scored:
         raise UserError(
-            f"no checkpoint in {folder / MODEL_DIR} was scored on the validation split yet: train "
-            "this run on"
+            f"no checkpoint in {folder / MODEL_DIR} has been scored on the validation split yet: "
+            "continue training this run"
         )
     return max(scored, key=lambda step: (accuracies[step], step))
 
@@ -101,14 +101,16 @@ def read_predictions(
     files = list(written.glob(f"*_label-{step:06}.jsonl"))
     fix = "see T5X's log beside it, or train again in a new --run_dir"
     if len(files) != 1:
-        raise UserError(f"got {len(files)} files of predictions in {written}, expected 1: {fix}")
+        raise UserError(f"got {len(files)} prediction files in {written}, expected 1: {fix}")
     try:
         records = [json.loads(line) for line in files[0].read_bytes().splitlines()]
         numbers = sorted(record["input"]["row"] for record in records)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{files[0]} is damaged ({error}): {fix}") from error
     if numbers != list(range(len(rows))):
-        raise UserError(f"{files[0]} does not hold each of {len(rows)} test rows once: {fix}")
+        raise UserError(
+            f"{files[0]} does not contain each of {len(rows)} test rows exactly once: {fix}"
+        )
     predictions: dict[int, Prediction] = {}
     for record in records:
         index, text = record["input"]["row"], record["prediction"]

@@ -101,13 +101,13 @@ def topology_devices(topology: Topology) -> list[jax.Device]:
         )
     except Exception as error:  # jax's own class for all that libtpu refuses
         raise UserError(
-            f"got --topology={topology.name}, which libtpu refuses: {str(error).splitlines()[0]}"
+            f"got --topology={topology.name}, which libtpu rejects: {str(error).splitlines()[0]}"
         ) from None
     devices = list(description.devices)
     if len(devices) != topology.devices:
         raise UserError(
-            f"libtpu lists {len(devices)} devices for {topology.name}, expected "
-            f"{topology.devices}: this libtpu counts them in another way"
+            f"libtpu reports {len(devices)} devices for {topology.name}, expected "
+            f"{topology.devices}: this version of libtpu counts devices differently"
         )
     return devices
 
@@ -185,7 +185,7 @@ def compile_decoding(config: RunConfig, program: Program, length: int) -> Compil
     shape = config.train.eval_batch_size, config.data.input_length
     rows = rows_sharding(program.mesh, shape[0])
     tokens = jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rows)
-    with Stage("compiling the decoding"):
+    with Stage("compiling decoding"):
         traced = greedy.trace(abstract_state(program).params, config.student, tokens, length)
         flops = jaxpr_flops(traced.jaxpr, while_trips=length)
         return compile_lowered(traced.lower(), flops, began)
@@ -249,9 +249,9 @@ def _text(compiled: jax.stages.Compiled) -> str:
         return compiled.as_text() or ""
     except jax.errors.JaxRuntimeError as error:
         print(
-            f"the compiled program cannot be read ({str(error).splitlines()[0]}); traffic and "
-            f"collectives are estimates. This libtpu is not the one that jax {jax.__version__} "
-            f"names: {INSTALL}",
+            f"the compiled program cannot be parsed ({str(error).splitlines()[0]}), so traffic and "
+            f"collectives are estimates. This libtpu is not the version that jax {jax.__version__} "
+            f"requires: {INSTALL}",
             file=sys.stderr,
         )
         return ""

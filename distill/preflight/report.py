@@ -284,15 +284,15 @@ def render_report(result: Report) -> str:
         "  ".join(f"{name} {value}" for name, value in result["settings"].items()),
         f"batch: {batch['rows']} rows of {batch['inputs']} / {batch['targets']} tokens",
         "",
-        f"{'FITS' if result['fits'] else 'DOES NOT FIT'}{guess}: {_gib(peak)} GiB a chip of "
-        f"{_gib(hbm)}",
+        f"{'FITS' if result['fits'] else 'DOES NOT FIT'}{guess}: {_gib(peak)} of {_gib(hbm)} GiB "
+        "per chip",
         textwrap.indent(_memory(result["bytes_per_chip"]), "  "),
         "",
-        f"a step, each chip: {result['flops_per_chip'] / 1e12:.3g} TFLOP of products "
+        f"per step and chip: {result['flops_per_chip'] / 1e12:.3g} TFLOP in matrix products "
         f"({result['useful_flops_per_chip'] / 1e12:.3g} without recomputation)",
         f"  memory traffic {result['hbm_traffic_per_chip'] / 1e9:.3g} GB{moved}",
         *_collectives(result["collectives"], moved),
-        f"at least {result['step_seconds_bound']:.3g} s a step, bound by {result['bound_by']} ("
+        f"at least {result['step_seconds_bound']:.3g} s per step, bound by {result['bound_by']} ("
         + ", ".join(f"{name} {value:.3g}" for name, value in result["seconds_by"].items())
         + ")",
         f"at most {result['tokens_per_second']:,.0f} tokens/s; the run takes at least "
@@ -309,7 +309,7 @@ def render_report(result: Report) -> str:
         verdict = "fits" if decoding["fits"] else "does not fit"
         lines.append(
             f"decoding of {decoding['rows']} labels {verdict}: "
-            f"{_gib(decoding['peak_bytes_per_chip'])} GiB a chip (compiled in "
+            f"{_gib(decoding['peak_bytes_per_chip'])} GiB per chip (compiled in "
             f"{decoding['compile_seconds']:.0f} s)"
         )
     if not result["fits"]:
@@ -323,7 +323,7 @@ def _memory(bytes_of: BytesPerChip) -> str:
         ("optimizer", f"{_gib(bytes_of['optimizer'])} GiB"),
     ]
     if bytes_of["temporaries_estimate"] is not None:
-        temporaries = f"{_gib(bytes_of['temporaries_estimate'])} GiB (an estimate)"
+        temporaries = f"{_gib(bytes_of['temporaries_estimate'])} GiB (estimate)"
         rows.append(("temporaries", temporaries))
     return table.render_columns((), rows)
 
@@ -340,13 +340,13 @@ def suggest(result: Report) -> str:
     """What to do about a run that does not fit: the nearest case that does, in one line."""
     nearest = result.get("nearest")
     if not nearest:
-        where = "nothing in the table" if "table" in result else "nothing near it"
-        return f"{where} fits: take a smaller size, BATCH_SIZE or INPUT_LENGTH"
+        where = "no row of the table" if "table" in result else "no nearby configuration"
+        return f"{where} fits: use a smaller size, BATCH_SIZE or INPUT_LENGTH"
     how = "estimate" if nearest["estimate"] else "compiled"
     changes = "".join(f" --gin.{name}={value}" for name, value in nearest["changed"].items())
     return (
-        f"the nearest that fits ({how}): --topology={nearest['topology']}{changes}, "
-        f"{_gib(nearest['peak_bytes_per_chip'])} GiB a chip"
+        f"the nearest configuration that fits ({how}): --topology={nearest['topology']}{changes}, "
+        f"{_gib(nearest['peak_bytes_per_chip'])} GiB per chip"
     )
 
 
@@ -354,7 +354,7 @@ def render_table(rows: Sequence[Report]) -> str:
     """The table of a search."""
     header = (
         *("topology", "model", "sharding", "parts", "remat"),
-        *("GiB a chip", "s a step", "bound by", "hours", "cost", "fits"),
+        *("GiB/chip", "s/step", "bound by", "hours", "cost", "fits"),
     )
     return table.render_columns(header, [_cells(row) for row in rows], "<><><>><>>")
 

@@ -83,7 +83,7 @@ def stack_layers(params: Mapping[str, Any]) -> Params:
         if not layers:
             raise UserError(
                 f"got a parameter tree with {stack}/{{{', '.join(params[stack])}}}, expected "
-                f"{stack}/{_LAYER}0 and so on: it is stacked already, or not a student's"
+                f"{stack}/{_LAYER}0 and so on: it is already stacked, or not a student's"
             )
         others = {k: v for k, v in params[stack].items() if k not in layers}
         joined = jax.tree.map(_stack, *(layers[f"{_LAYER}{i}"] for i in range(len(layers))))

@@ -144,7 +144,7 @@ def run_all(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> Iterator[tu
     # Long runs first, so that no core idles at the end.
     jobs = [(row, seed) for row in reversed(rows) for seed in seeds]
     to_stderr(
-        f"{len(jobs)} runs, one on each of {len(cores)} cores; the logs are {out / 'runs'}/*.log"
+        f"{len(jobs)} runs, one per core on {len(cores)} cores; the logs are {out / 'runs'}/*.log"
     )
     began, started, done, turn = time.monotonic(), time.time(), 0, 0
     with ProcessPoolExecutor(len(cores), context, _pin, (counter, cores)) as pool:
@@ -257,15 +257,21 @@ def findings(groups: Sequence[Group], teacher: float | None, latency_ms: float) 
     if noisy and teacher is not None:
         lows = [low for low, _ in noisy.intervals]
         bounds = ", ".join(f"{low:.3f}" for low in lows)
-        verdict = "every seed is above it" if min(lows) > teacher else "not every seed is above it"
-        sentences.append(
-            f"The noisy teacher is right on {teacher:.1%} of its tickets; Wilson lower bounds of "
-            f"the student that learns from it: {bounds}: {verdict}."
+        verdict = (
+            "every seed is above the teacher"
+            if min(lows) > teacher
+            else "not every seed is above the teacher"
         )
-    sentences.append(f"Answering one ticket takes {latency_ms:.1f} ms: only the label is decoded.")
+        sentences.append(
+            f"The noisy teacher is correct on {teacher:.1%} of its tickets. Wilson lower bounds of "
+            f"the student that learns from it: {bounds}; {verdict}."
+        )
     sentences.append(
-        "The tickets and rationales are generated and noiseless but for the teacher's errors; "
-        "the gain is data efficiency, and shrinks as labels become plenty."
+        f"Labeling one ticket takes {latency_ms:.1f} ms, because only the label is decoded."
+    )
+    sentences.append(
+        "The tickets and rationales are generated and noiseless except for the teacher's errors. "
+        "The gain is data efficiency: it shrinks as labels become plentiful."
     )
     return sentences
 
@@ -299,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with Stage("at work", delay=PERIOD):
+    with Stage("running the demonstration", delay=PERIOD):
         return _demonstrate(options)
 
 

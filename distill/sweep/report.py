@@ -67,7 +67,7 @@ def page(
     )
     seeds = max(len(g.accuracies) for g in groups)
     shown = (
-        f"means over {seeds} seeds; a bar through a mean is the standard deviation over them"
+        f"means over {seeds} seeds; the bar through each mean shows the standard deviation"
         if seeds > 1
         else "one seed"
     )
@@ -77,24 +77,35 @@ def page(
         "<meta name=viewport content='width=device-width,initial-scale=1'>"
         f"<meta name=color-scheme content='light dark'><style>{STYLE}{charts.STYLE}</style>"
         f"<h1>{html.escape(title)}</h1>{_worked(worked) if worked else ''}{drawn}"
-        f"<p>Accuracy on test tickets, {shown}.</p><h2>What the numbers say</h2>{body}"
+        f"<p>Accuracy on test tickets, {shown}.</p><h2>Findings</h2>{body}"
         f"<h2>All runs</h2><div class=scroll>{_table(groups)}</div></html>\n"
     )
 
 
 def _worked(worked: Worked) -> str:
-    verdict = "right" if worked.label == worked.gold else f"wrong: it is {worked.gold}"
+    verdict = (
+        "correct" if worked.label == worked.gold else f"wrong: the gold label is {worked.gold}"
+    )
     terms = (
         ("a new ticket", worked.text),
         ("[rationale] the reason, which the student was also trained to write", worked.rationale),
-        ("[label] the answer, for which only the label is decoded", f"{worked.label} ({verdict})"),
+        ("[label] the answer; prediction decodes only this", f"{worked.label} ({verdict})"),
     )
     listed = "".join(f"<dt>{html.escape(t)}</dt><dd>{html.escape(d)}</dd>" for t, d in terms)
     return f"<h2>One ticket, answered by {html.escape(worked.student)}</h2><dl>{listed}</dl>"
 
 
 def _table(groups: Sequence[Group]) -> str:
-    head = ("policy", "labels", "method", "accuracy", "each seed", "steps", "parameters", "s a run")
+    head = (
+        "policy",
+        "labels",
+        "method",
+        "accuracy",
+        "each seed",
+        "steps",
+        "parameters",
+        "s per run",
+    )
     rows = [
         (
             g.policy,

@@ -58,7 +58,7 @@ def group(name: str, results: Sequence[dict]) -> Group:
     """
     keys = ("policy", "labels", "steps", "parameters", "method")
     if len({tuple(result[key] for key in keys) for result in results}) != 1:
-        raise ValueError(f"{name}: expected runs that differ in their seed alone, got {results}")
+        raise ValueError(f"{name}: expected runs that differ only in their seed, got {results}")
     first = results[0]
     return Group(
         name=name,
@@ -75,7 +75,7 @@ def group(name: str, results: Sequence[dict]) -> Group:
 
 def results_table(groups: Sequence[Group]) -> str:
     """A text table, a row a group."""
-    header = ("policy", "labels", "method", "accuracy", "seeds", "steps", "parameters", "s a run")
+    header = ("policy", "labels", "method", "accuracy", "seeds", "steps", "parameters", "s per run")
     rows = [
         (
             g.policy,

@@ -51,7 +51,7 @@ def test_answers_outside_the_closed_set_are_a_row_and_a_line(capsys):
     evaluate.show({"accuracy": 0.25, "interval": [0, 1], "n": 4, "split": "test", **by_class})
     lines = capsys.readouterr().out.splitlines()
     assert ["(other)", "-", "-", "-", "0", "3"] in [line.split() for line in lines]
-    line = "(other): 3 of 4 answers are none of the classes and count as wrong: 'nope' 2, '' 1"
+    line = "(other): 3 of 4 answers match none of the classes and count as wrong: 'nope' 2, '' 1"
     assert line in lines
     by_class = describe_classes(golds, golds, ["yes", "no"])
     evaluate.show({"accuracy": 1.0, "interval": [0, 1], "n": 4, "split": "test", **by_class})

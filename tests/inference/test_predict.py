@@ -70,7 +70,7 @@ def test_a_file_is_answered_in_blocks_and_gone_on_with(predict, refusal, rows_fi
     path.write_bytes(content[: len(content) // 2])
     result, _ = predict(*arguments)
     assert path.read_bytes() == content and 0 < result["resumed_at"] < 24
-    assert "beam: 1 there, 2 now" in refusal(*arguments, "--beam=2")
+    assert "beam: was 1, now 2" in refusal(*arguments, "--beam=2")
     with rows_file.open("a") as file:
         file.write('{"id": "more", "input": "x"}\n')
     assert "input: {'sha256'" in refusal(*arguments)
@@ -84,7 +84,9 @@ def test_texts_and_json_from_stdin(predict, refusal, tested, monkeypatch):
     expected = [row["prediction"] for row in tested[:3]]
     assert [row["prediction"] for row in found["predictions"]] == expected
     assert "3 rows" in said and "ETA" not in said
-    assert "3 rows answered, from stdin (a text a line); 2 blank lines skipped; no input" in said
+    assert (
+        "3 rows answered, from stdin (one text per line); 2 blank lines skipped; no input" in said
+    )
     _stdin(monkeypatch, b'{"input": "a"}\n{"id": "b", "input": "a", "label": "x"}\n{"input": "a"}')
     found, _ = predict("--input=-")
     assert [row["id"] for row in found["predictions"]] == ["stdin/0", "b", "stdin/2"]
@@ -98,7 +100,7 @@ def test_texts_and_json_from_stdin(predict, refusal, tested, monkeypatch):
     found, said = predict("--input=-", "--format=text")
     assert [row["input"] for row in found["predictions"]] == ["input,customer", "my fan,ann"]
     _stdin(monkeypatch, b"id,input\n1,my fan\n1,my fan\n")
-    assert "stdin:3: id '1' is already used in line 2" in refusal("--input=-")
+    assert "stdin:3: duplicate id '1', already used in line 2" in refusal("--input=-")
     _stdin(monkeypatch, b" \n\n")
     assert "stdin is empty" in refusal("--input=-")
     _stdin(monkeypatch, b'{"input": "a"}\n{"inptu": "b"}')
@@ -185,7 +187,7 @@ def test_an_answer_is_correct_by_the_rule_of_its_dataset(
         (["x", "--beam=2", "--length_penalty=-1"], "got --length_penalty -1.0"),
         (["x", "--block_rows=0"], "got --block_rows 0"),
         (["x", "--input=rows.jsonl"], "got rows from text and input, expected one"),
-        (["--input=rows.jsonl", "--field", "input={a}"], "--field maps features of --tfds"),
+        (["--input=rows.jsonl", "--field", "input={a}"], "--field works only with --tfds"),
         (["--input={file}l"], "closest in its folder: rows.jsonl"),
         (["--input={file}", "--output={folder}/taken.txt"], "did not write it"),
         (["--input={file}", "--output=gs://b/o.jsonl"], "on this machine"),
@@ -234,7 +236,7 @@ def test_a_file_of_texts_is_answered_line_by_line(predict, refusal, tested, tmp_
         "texts.txt:4",
         "texts.txt:6",
     ]
-    line = f"data: 3 rows answered, from {path} (a text a line); 3 blank lines skipped; "
+    line = f"data: 3 rows answered, from {path} (one text per line); 3 blank lines skipped; "
     assert f"{line}no input cut; no unknown token in inputs" in said
     path.write_bytes(b"one\ncaf\xe9\n")
     assert "texts.txt:2: not UTF-8" in refusal(f"--input={path}")
@@ -259,6 +261,6 @@ def test_words_without_quotes_are_refused(refusal, tmp_path):
     assert "got 4 texts of one word each" in message and '"my kettle seems warped"' in message
     (tmp_path / "texts.txt").write_text("my kettle\n")
     named = refusal(tmp_path / "texts.txt")
-    assert f"texts.txt is a file, expected a text: --input={tmp_path}/texts.txt" in named
+    assert f"texts.txt is a file, expected a text: use --input={tmp_path}/texts.txt" in named
     both = refusal("--input=nowhere.txt", run_dir=tmp_path / "none")
-    assert "no file nowhere.txt" in both and "none is not a run folder" in both
+    assert "nowhere.txt does not exist" in both and "none is not a run folder" in both

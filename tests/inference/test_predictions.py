@@ -92,10 +92,13 @@ def test_an_interrupted_run_keeps_its_whole_blocks(whole, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"made_by": {**MADE_BY, "beam": 4}}, "beam: 1 there, 4 now"),
-        ({"made_by": {**MADE_BY, "parameters": "q"}}, "parameters: 'p' there, 'q' now"),
-        ({"block_rows": 6}, "block_rows: 5 there, 6 now"),
-        ({"rows": [Example(id="r0", input="new")]}, ":1 answers row 'r0'.*text has changed"),
+        ({"made_by": {**MADE_BY, "beam": 4}}, "beam: was 1, now 4"),
+        ({"made_by": {**MADE_BY, "parameters": "q"}}, "parameters: was 'p', now 'q'"),
+        ({"block_rows": 6}, "block_rows: was 5, now 6"),
+        (
+            {"rows": [Example(id="r0", input="new")]},
+            ":1 answers row 'r0'.*text of the row has changed",
+        ),
         ({"rows": ROWS[1:]}, ":1 answers row 'r0', but the input has 'r1' there"),
         ({"rows": ROWS[:20]}, "more lines than the input's 20 rows"),
     ],
@@ -112,9 +115,9 @@ def test_what_is_not_ours_is_refused(whole, tmp_path):
     with pytest.raises(UserError, match="did not write it"):
         _write(tmp_path / "mine.txt")
     assert (tmp_path / "mine.txt").read_text() == "precious"
-    with pytest.raises(UserError, match="is not a file"):
+    with pytest.raises(UserError, match="is not a regular file"):
         _write(tmp_path)
-    with pytest.raises(UserError, match="on this machine"):
+    with pytest.raises(UserError, match="expected a local file"):
         _write("gs://bucket/out.jsonl")
     (tmp_path / f"mine.txt{predictions.SETTINGS}").write_text("[1]")
     with pytest.raises(UserError, match="does not say what made"):
@@ -126,7 +129,7 @@ def test_a_broken_line_is_named(tmp_path):
     _write(path)
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([lines[0], b"{}", *lines[2:]]))
-    with pytest.raises(UserError, match=r"out.jsonl:2: not a line of predictions"):
+    with pytest.raises(UserError, match=r"out.jsonl:2: not a prediction record"):
         _write(path)
 
 

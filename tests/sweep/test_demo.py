@@ -48,8 +48,8 @@ def _groups():
 def test_findings_say_which_way_the_numbers_fall():
     said = demo.findings(_groups(), teacher=0.75, latency_ms=2.0)
     assert "+10.0 points" in said[0]
-    assert "0.700: not every seed is above it" in said[1]
-    assert "every seed is above it" in demo.findings(_groups(), 0.65, 2.0)[1]
+    assert "0.700; not every seed is above the teacher" in said[1]
+    assert "every seed is above the teacher" in demo.findings(_groups(), 0.65, 2.0)[1]
 
 
 def test_the_page_is_well_formed_and_loads_nothing():
@@ -64,7 +64,11 @@ def test_a_page_of_one_budget_has_a_picture_and_a_worked_ticket():
     worked = report.Worked("my fan < x", "b", "appliance & damage", "repair", "refund")
     page = report.page("smoke", groups, [], worked)
     assert page.count("<svg") == 1 and page.count("<rect") == 2
-    for text in ("my fan &lt; x", "appliance &amp; damage", "repair (wrong: it is refund)"):
+    for text in (
+        "my fan &lt; x",
+        "appliance &amp; damage",
+        "repair (wrong: the gold label is refund)",
+    ):
         assert text in page
 
 
@@ -129,7 +133,7 @@ def test_the_demo_trains_on_the_file_that_it_annotated(tmp_path, capsys):
     accuracy = demo.annotate_noisy_runs(noisy[0], (11,), tmp_path)
     shown = capsys.readouterr().out
     train, test = demo.annotated_files(tmp_path, 11)
-    assert f"2000 rows, teacher right on {accuracy:.1%}" in shown and 0.84 < accuracy < 0.89
+    assert f"2000 rows, teacher correct on {accuracy:.1%}" in shown and 0.84 < accuracy < 0.89
     assert f"--output={train}" in shown
     for row in noisy:
         spec = resolve(*row.configuration(tmp_path, 11)).run.data
