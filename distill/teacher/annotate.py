@@ -190,8 +190,8 @@ class Job:
             self._failed_in_turn += 1
             if self._failed_in_turn >= self.settings.max_failures:
                 self._fail(
-                    f"{self._failed_in_turn} rows failed one after the other, the last with "
-                    f"{failure.reason} ({failure}); --retry_failed asks for them again"
+                    f"{self._failed_in_turn} consecutive rows failed, the last with "
+                    f"{failure.reason} ({failure}); use --retry_failed to request them again"
                 )
         except _Unaffordable:
             self.stats.asked -= 1
@@ -222,7 +222,7 @@ class Job:
                 raise _RowFailed(Reason.BAD_REQUEST, str(error)) from None
             except Retry as error:
                 if self.settings.progress_seconds > 0 and not self.stats.retries[error.reason]:
-                    to_stderr(f"annotate: {error.reason}: {error}; asking again")
+                    to_stderr(f"annotate: {error.reason}: {error}; retrying")
                 self.stats.retries[error.reason] += 1
                 if error.tokens:  # an answer of no use is paid for too
                     self._count(row, error.tokens)

@@ -134,7 +134,7 @@ def read_results(
         for line, fields in json_lines(epath.Path(path)):
             custom_id = fields.get("custom_id")
             if not isinstance(custom_id, str):
-                raise UserError(f"{path}:{line}: there is no `custom_id`; is it a result file?")
+                raise UserError(f"{path}:{line}: no `custom_id`; is this a file of batch results?")
             key, _, count = custom_id.partition("-")
             task, first = tasks_by_key.get(key, (None, 0))
             samples = range(first, first + (int(count) if _COUNT.fullmatch(count) else 0))

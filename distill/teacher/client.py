@@ -96,16 +96,16 @@ def read_key(name: str, base_url: str) -> str:
     key = os.environ.get(name, "").strip()
     if not re.fullmatch(r"[!-~]*", key):
         raise UserError(
-            f"the key in the environment variable {variable} has a blank or a character beyond "
-            "ASCII in it: copy it again"
+            f"the key in the environment variable {variable} contains a space or a non-ASCII "
+            "character: copy it again"
         )
     if key:
         return key
     if urllib.parse.urlsplit(base_url).hostname in _LOCAL:
         return "none"
     raise UserError(
-        f"the environment variable {variable} is not set: put the API key of {base_url} there, or "
-        "name another variable with --key_env (never give a key as an argument)"
+        f"the environment variable {variable} is not set: set it to the API key of {base_url}, or "
+        "name another variable with --key_env (never pass a key as an argument)"
     )
 
 
@@ -118,7 +118,9 @@ def check_url(base_url: str) -> str:
     check_http_url(base_url, "--base_url", "http://localhost:8000/v1")
     parts = urllib.parse.urlsplit(base_url)
     if parts.username or parts.password or parts.query:
-        raise UserError("--base_url may hold no user, password or query: use --key_env for the key")
+        raise UserError(
+            "--base_url must not contain a user, password or query: use --key_env for the key"
+        )
     return base_url.rstrip("/")
 
 
@@ -187,8 +189,8 @@ class Client:
         if not self._any_model and not same_model(str(body["model"]), answer.model):
             raise Retry(
                 Reason.WRONG_MODEL,
-                f"asked for {body['model']!r}, answered by {self._said(answer.model)!r}; "
-                "--any_model takes it",
+                f"requested {body['model']!r}, answered by {self._said(answer.model)!r}; "
+                "--any_model accepts it",
                 tokens=answer.tokens,
             )
         return answer
@@ -212,7 +214,7 @@ class Client:
         message = f"HTTP {status}: {self._said(str(error.message))}"
         wait = retry_after(error.response.headers)
         if status in (401, 403):
-            return Permanent(f"{self.base_url} refuses the key ({message}); see --key_env")
+            return Permanent(f"{self.base_url} rejects the key ({message}); see --key_env")
         if status in (404, 405):
             return Permanent(f"{self.base_url} has no such model or path ({message})")
         if status == 402 or (status == 429 and error.code == "insufficient_quota"):
@@ -249,7 +251,7 @@ def answer_of(fields: object, seconds: float) -> Answer:
     if not isinstance(choices, list) or not choices:
         raise Retry(Reason.EMPTY_CHOICES, "the answer has no choices", tokens=tokens)
     if not all(isinstance(choice, dict) for choice in choices):
-        raise Retry(Reason.BAD_JSON, "a choice is no JSON object", tokens=tokens)
+        raise Retry(Reason.BAD_JSON, "a choice is not a JSON object", tokens=tokens)
     choices = sorted(choices, key=lambda choice: _count(choice.get("index")) or 0)
     return Answer(
         texts=tuple(_text(choice) for choice in choices),

@@ -46,8 +46,8 @@ class Filters:
         shortest, longest = self.min_words, self.max_words
         if shortest is not None and longest is not None and shortest > longest:
             raise UserError(
-                f"got --min_words {self.min_words} and --max_words {self.max_words}: no rationale "
-                "is both as long and as short"
+                f"got --min_words {self.min_words} and --max_words {self.max_words}, expected "
+                "--min_words <= --max_words"
             )
 
     def why_not(

@@ -24,7 +24,7 @@ class TokenBucket:
 
     def __init__(self, per_minute: float, clock: Clock = time.monotonic) -> None:
         if per_minute <= 0:
-            raise ValueError(f"got {per_minute} a minute, expected more than 0")
+            raise ValueError(f"got {per_minute} per minute, expected more than 0")
         self.capacity = max(1.0, per_minute / 60)
         spread = per_minute - 2 * self.capacity if self.capacity > 1 else per_minute
         self.rate = spread / 60

@@ -68,7 +68,7 @@ def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> LintReport:
                 )
                 break
         if prompt.parser in ("nli", "label") and leaks(rationale, label):
-            warnings.append(f"{where}: the rationale names the label {row.label!r}")
+            warnings.append(f"{where}: the rationale contains the label {row.label!r}")
     shown_labels = {row.label for row in prompt.exemplars}
     for label in prompt.labels:
         if label not in shown_labels:
@@ -86,7 +86,7 @@ def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> LintReport:
                 or _within(text, exemplar_text)
                 or _within(exemplar_text, text)
             ):
-                problems.append(f"exemplar {number} is row {row.id} of what will be asked")
+                problems.append(f"exemplar {number} is also row {row.id} of the rows to annotate")
     return {
         "prompt": prompt.name,
         "exemplars": len(prompt.exemplars),

@@ -32,7 +32,7 @@ class FileLock:
             holder = os.read(self._fd, 200).decode("utf-8", "replace").strip() or "another process"
             os.close(self._fd)
             raise UserError(
-                f"{folder} is in use by {holder}; wait for it, or take another --store"
+                f"{folder} is in use by {holder}; wait for it, or choose another --store"
             ) from None
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -60,8 +60,8 @@ class ObjectLock:
         age = time.time() - held.get("time", 0)
         if held and age < _STALE_SECONDS:
             raise UserError(
-                f"{folder} is in use by {held.get('who')} (seen {age:.0f} s ago); wait for it, "
-                f"take another --store, or remove {self._path} if that process is gone"
+                f"{folder} is in use by {held.get('who')} (last seen {age:.0f} s ago); wait for "
+                f"it, choose another --store, or remove {self._path} if that process has ended"
             )
         self._write()
         if self._read().get("owner") != self._owner:
@@ -74,7 +74,7 @@ class ObjectLock:
           UserError: another process took it over.
         """
         if self._read().get("owner") != self._owner:
-            raise UserError(f"another process took over {self._path}; this one stops")
+            raise UserError(f"another process took over {self._path}; this process stops")
 
     def refresh(self) -> None:
         """Says that the owner lives, once every 90 seconds; see `check`."""

@@ -50,7 +50,7 @@ def rows_of_options(inputs: Inputs, tickets: TicketFlags) -> Sequence[Example]:
     """
     given_flags = [name for name in ("input", "raw_dir", "tfds") if getattr(inputs, name)]
     if len(given_flags) > 1:
-        raise UserError(f"give one of --{' and --'.join(given_flags)}, not both")
+        raise UserError(f"got both --{' and --'.join(given_flags)}, expected only one of them")
     if inputs.input:
         return sources.from_file(inputs.input, inputs.split)
     if inputs.raw_dir:
@@ -97,10 +97,11 @@ class _Pipeline:
         name = self.inputs.prompt or self.inputs.dataset or default
         if not name:
             raise UserError(
-                f"give a prompt with --prompt: {', '.join(prompts.names())}, or a file of yours"
+                f"give a prompt with --prompt: {', '.join(prompts.names())}, or the path of your "
+                "own .toml file"
             )
         if not options.sampling.model:
-            raise UserError("give the model's name with --model, as the endpoint calls it")
+            raise UserError("give the model's name at the endpoint with --model")
         self.folder = self._store_folder()
         if not (self.folder or self.mode.dry_run):
             raise UserError("give the JSONL file to write with --output (or a --store)")
@@ -130,7 +131,7 @@ class _Pipeline:
             return self._dry_run()
         if mode.batch_write or mode.batch_read or mode.reparse:
             if not mode.batch_write and not (folder and folder.exists()):
-                raise UserError(f"there is no store {folder}; name it with --store")
+                raise UserError(f"the store {folder} does not exist; give another with --store")
             with Store(folder) as store:
                 return self._offline(store)
         # All that can be refused is refused before a store is made.
@@ -147,8 +148,8 @@ class _Pipeline:
             if stats.failed and not stats.answered and not self._stored(store, (True,)):
                 reasons = ", ".join(f"{n:,} {reason}" for reason, n in stats.reasons.items())
                 raise UserError(
-                    f"no row was answered: {reasons}, the last with {job.last_failure}; "
-                    "--retry_failed asks for them again"
+                    f"no row was answered: {reasons}, the last with {job.last_failure}; use "
+                    "--retry_failed to request them again"
                 )
             return {**self._aggregate(store), **stats.spent(), "stopped": job.stopped}
 
@@ -221,10 +222,10 @@ class _Pipeline:
             for stored in store.described()
             for current in [self.digests.about]
         ]
-        hint = "; these rows are none of its rows"
+        hint = "; it contains none of these rows"
         closest = min(differing, key=len, default=set())
         if closest:
-            hint = f"; the closest that it was asked differs in: {', '.join(sorted(closest))}"
+            hint = f"; the closest stored request differs in: {', '.join(sorted(closest))}"
         raise UserError(f"{store.path} has no answer to this prompt, model and settings{hint}")
 
     def _stored(self, store: Store, states: tuple[bool, ...]) -> bool:
@@ -307,7 +308,7 @@ class _Pipeline:
         row = aggregate.teacher_row(totals, self.price)
         if self.outputs.teacher_row:
             if row is None:
-                raise UserError("--teacher_row needs rows with gold labels that have ended")
+                raise UserError("--teacher_row needs at least one finished row with a gold label")
             inputs = self.inputs
             # The names of a run's results, so that a table takes both.
             written = {

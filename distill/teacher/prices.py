@@ -41,7 +41,7 @@ def price_of(model: str, path: epath.PathLike | None = None) -> Price | None:
         prices = {name: _price(entry) for name, entry in listed.items() if name[:1] != "_"}
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise UserError(
-            f'{file}: expected {{"model": {{"in": USD, "out": USD}}}} a million tokens ({error})'
+            f'{file}: expected {{"model": {{"in": USD, "out": USD}}}} per million tokens ({error})'
         ) from error
     for name in sorted(prices, key=len, reverse=True):
         if model == name or (model.startswith(f"{name}-") and model[len(name) + 1].isdigit()):

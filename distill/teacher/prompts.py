@@ -208,7 +208,9 @@ def _prompt(fields: dict[str, Any], where: str) -> Prompt:
             raise UserError(f"{where}: got {value!r} for `{name}`, expected {expected.__name__}")
     for name in ("name", "parser", "instructions", "exemplars", "input", "completion"):
         if name not in fields:
-            raise UserError(f"{where}: there is no `{name}`; copy one of {', '.join(names())}")
+            raise UserError(
+                f"{where}: `{name}` is missing; start from a copy of one of {', '.join(names())}"
+            )
     if fields["parser"] not in PARSERS:
         raise unknown("parser", str(fields["parser"]), PARSERS, where)
     if fields.get("max_tokens", 1) < 1:
@@ -217,7 +219,9 @@ def _prompt(fields: dict[str, Any], where: str) -> Prompt:
     try:
         groups = set(_compiled(pattern).groupindex)
     except re.error as error:
-        raise UserError(f"{where}: input_pattern is no regular expression ({error})") from error
+        raise UserError(
+            f"{where}: input_pattern is not a valid regular expression ({error})"
+        ) from error
     _check_slots(where, "input", str(fields["input"]), {"input", "choices"} | groups)
     _check_slots(where, "completion", str(fields["completion"]), {"rationale", "label", "letter"})
     texts = {name: _texts(fields.get(name, []), name, where) for name in ("labels", "stops")}
@@ -239,7 +243,9 @@ def _exemplar(row: object, labels: tuple[str, ...], where: str) -> Example:
     example = Example.from_dict(fields, where)
     for name in ("label", "rationale"):
         if getattr(example, name) is None:
-            raise UserError(f"{where}: there is no `{name}`; an exemplar shows both")
+            raise UserError(
+                f"{where}: `{name}` is missing; an exemplar needs a label and a rationale"
+            )
     return example
 
 
@@ -247,14 +253,16 @@ def _check_slots(where: str, name: str, template: str, known: set[str]) -> None:
     for slot in _SLOT.findall(template):
         if slot not in known:
             raise UserError(
-                f"{where}: `{name}` has a slot {{{slot}}}; closest: {_near(slot, known)}"
+                f"{where}: `{name}` has an unknown slot {{{slot}}}; closest: {_near(slot, known)}"
             )
 
 
 def _texts(value: list[object], name: str, where: str) -> tuple[str, ...]:
     texts = tuple(text for text in value if isinstance(text, str) and text)
     if len(texts) < len(value):
-        raise UserError(f"{where}: got {value!r} for `{name}`, expected a list of texts")
+        raise UserError(
+            f"{where}: got {value!r} for `{name}`, expected a list of strings that are not empty"
+        )
     return texts
 
 

@@ -72,7 +72,7 @@ class Sampling:
                 )
         for name in ("model", "messages", "prompt", "n", "seed", "stream"):
             if name in extra:
-                raise UserError(f"--extra may not set {name!r}")
+                raise UserError(f"--extra must not set {name!r}")
 
     def for_prompt(self, prompt: Prompt, samples: int = 1) -> Sampling:
         """These settings with what the prompt and the number of samples decide.
@@ -85,7 +85,8 @@ class Sampling:
             temperature = 0.7 if samples > 1 else 0.0
         if samples > 1 and temperature == 0:
             raise UserError(
-                f"--samples {samples} at --temperature 0 are all the same: raise the temperature"
+                f"--samples {samples} at --temperature 0 would all be the same: raise the "
+                "temperature"
             )
         return dataclasses.replace(
             self,

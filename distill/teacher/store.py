@@ -101,7 +101,7 @@ class Store:
     def append(self, record: dict[str, object]) -> None:
         """Adds a record (with `key` and `ok`); it is written when this returns, if local."""
         if self._read_only:
-            raise ValueError("the store was opened to read")
+            raise ValueError("the store is open read-only")
         rest = {name: value for name, value in record.items() if name not in ("key", "ok")}
         ordered = {"key": record["key"], "ok": record["ok"], **rest}
         line = json.dumps(ordered).encode() + b"\n"
@@ -205,7 +205,8 @@ class Store:
         with self._shards[shard].open("rb") as file:
             line = file.read(offset).count(b"\n") + 1
         raise UserError(
-            f"{self._shards[shard]}:{line}: {problem}; remove the line (its row is asked for again)"
+            f"{self._shards[shard]}:{line}: {problem}; remove the line (its row is then requested "
+            "again)"
         )
 
     def _open(self) -> None:
@@ -232,8 +233,8 @@ class Store:
         for number, path in shards:
             if number > _MOST_SHARDS:
                 raise UserError(
-                    f"{path}: expected a number of at most {_MOST_SHARDS:,}, as the store writes "
-                    "them; move the file away"
+                    f"{path}: expected a shard number of at most {_MOST_SHARDS:,}; move the file "
+                    "away"
                 )
             # A number that is missing was lost by hand; the list keeps number = position.
             while len(self._shards) < number:
@@ -260,7 +261,7 @@ class Store:
                 if match is None or not good:
                     raise UserError(
                         f"{path}:{count + 1}: not a record of the store; remove the line (its row "
-                        "is asked for again)"
+                        "is then requested again)"
                     )
                 self._note(bytes.fromhex(match[1].decode()), match[2] == b"true", shard, offset)
                 offset += len(line)
@@ -290,7 +291,7 @@ class Store:
         line, size = os.pread(fd, 4096, offset), 4096
         while b"\n" not in line:
             if len(line) < size:
-                raise UserError(f"{self._shards[shard]} was cut while it was in use")
+                raise UserError(f"{self._shards[shard]} was truncated while it was in use")
             size *= 4
             line = os.pread(fd, size, offset)
         return line[: line.index(b"\n")]
@@ -308,8 +309,8 @@ class Store:
         except OSError as error:
             os.ftruncate(self._fd, self._size)
             raise UserError(
-                f"{self._shards[-1]}: cannot be written ({error.strerror}); make room, then the "
-                "same command resumes the job"
+                f"{self._shards[-1]}: cannot be written ({error.strerror}); free some space, then "
+                "the same command resumes the job"
             ) from error
 
     def _new_shard(self) -> None:
@@ -343,10 +344,10 @@ def _problem(record: object) -> str:
         return "not an object"
     name = "completion" if record.get("ok") else "failure"
     if not isinstance(record.get(name), str):
-        return f"no text for {name!r}"
+        return f"{name!r} is not a string"
     usage = record.get("usage") or {}
     if not isinstance(usage, dict) or any(
         type(usage.get(name, 0)) not in (int, float) for name in ("in", "out")
     ):
-        return "no numbers for 'usage'"
+        return "the values of 'usage' are not numbers"
     return ""

@@ -88,7 +88,7 @@ def text(result: Result) -> str:
     """The result for people."""
     if result["mode"] == "simulated":
         return (
-            f"{result['output']}: {result['rows']} rows, teacher right on "
+            f"{result['output']}: {result['rows']} rows, teacher correct on "
             f"{result['teacher_accuracy']:.1%}"
         )
     if result["mode"] == "check":
@@ -96,7 +96,7 @@ def text(result: Result) -> str:
         compared = result["rows_compared"]
         rows = f"compared with {compared:,} rows" if compared else "not compared with any rows"
         return "\n".join(
-            [*lines, f"prompt {result['prompt']}: {result['exemplars']} exemplars good, {rows}"]
+            [*lines, f"prompt {result['prompt']}: {result['exemplars']} valid exemplars, {rows}"]
         )
     if result["mode"] == "batch_write":
         return f"{result['requests']:,} requests in {', '.join(result['files']) or 'no file'}"
@@ -104,9 +104,9 @@ def text(result: Result) -> str:
         cost = result["cost_at_most"]
         price = "no price known (--prices)" if cost is None else f"at most ${cost:.4f}"
         return (
-            f"{printable(result['first_prompt'])}\n\nsent with {json.dumps(result['request'])}\n"
-            f"{result['rows_to_ask']:,} of {result['rows']:,} rows to ask: about "
-            f"{result['tokens_in']:,} tokens in, at most "
+            f"{printable(result['first_prompt'])}\n\nsent with "
+            f"{json.dumps(result['request'])}\n{result['rows_to_ask']:,} of {result['rows']:,} "
+            f"rows to request: about {result['tokens_in']:,} tokens in, at most "
             f"{result['tokens_out_at_most']:,} out, {price}"
         )
     return _summary(result)
@@ -115,15 +115,18 @@ def text(result: Result) -> str:
 def _summary(result: Annotated | Asked) -> str:
     lines = [
         f"{result['output'] or result['store']}: {result['rows']:,} rows, {result['answered']:,} "
-        f"answered, {result['failed']:,} failed, {result['pending']:,} not asked"
+        f"answered, {result['failed']:,} failed, {result['pending']:,} pending"
     ]
     if result["failed"]:
         lines.append(
-            f"failed: {_counts(result['failed_by_reason'])} (--retry_failed asks for them again)"
+            f"failed: {_counts(result['failed_by_reason'])} (use --retry_failed to request them "
+            "again)"
         )
-    lines.append(f"labels read: {result['parsed']:,}; {_counts(result['parse_failures']) or 'all'}")
+    lines.append(
+        f"labels parsed: {result['parsed']:,}; {_counts(result['parse_failures']) or 'all'}"
+    )
     if result["cut_off"]:
-        lines.append(f"cut off at the longest length (--max_tokens): {result['cut_off']:,} samples")
+        lines.append(f"truncated at --max_tokens: {result['cut_off']:,} samples")
     if result["output"]:
         lines.append(f"written: {result['written']:,} rows")
     if result["dropped"]:
@@ -141,7 +144,7 @@ def _summary(result: Annotated | Asked) -> str:
         batch = result["batch"]
         lines.append(
             f"batch: {batch['stored']:,} samples stored, {len(batch['failed']):,} failed (write "
-            f"another round with --batch_write), {batch['unasked']:,} of no open row"
+            f"another round with --batch_write), {batch['unasked']:,} without a pending row"
         )
         lines += [
             f"  {printable(f['id'], '')}: {f['reason']} {f['message']}"

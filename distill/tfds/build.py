@@ -67,7 +67,7 @@ def build_dataset(
             needed = "your train.jsonl" if dataset == "jsonl" else "the released files"
             raise UserError(f"dataset {dataset} needs --raw_dir, the folder of {needed}")
         if not epath.Path(raw_dir).is_dir():
-            raise UserError(f"--raw_dir: there is no folder {raw_dir}")
+            raise UserError(f"--raw_dir: the folder {raw_dir} does not exist")
     with loading_tensorflow():
         import tensorflow_datasets as tfds
 
@@ -81,7 +81,7 @@ def build_dataset(
         except OSError as error:
             if error.errno is not None:
                 raise
-            raise UserError(f"--tfds_data_dir={data_dir} is not written: {error}") from error
+            raise UserError(f"--tfds_data_dir={data_dir} cannot be written: {error}") from error
     return {
         "dataset": dataset,
         "tfds_name": f"{builder.name}/{builder.builder_config.name}:{builder.version}",
@@ -108,7 +108,7 @@ def _builder(
         import tensorflow_datasets as tfds
 
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise UserError(f"--name: got {name!r}, expected small letters, digits and _")
+            raise UserError(f"--name: got {name!r}, expected lowercase letters, digits and _")
         config = "default" if name == "default" else tfds.core.BuilderConfig(name=name)
         return builders.DistillJsonl(data_dir=data_dir, config=config)
     if teacher not in TEACHERS:

@@ -129,8 +129,8 @@ def _rows(records: Iterator[Mapping[str, object]], to_example: _Mapper) -> Itera
         row = to_example(record, index)
         if row.id in ids:
             raise UserError(
-                f"TFDS row {to_example.stem}/{index}: id {row.id!r} is used twice; map `id` to a "
-                "feature that differs between rows"
+                f"TFDS row {to_example.stem}/{index}: duplicate id {row.id!r}; map `id` to a "
+                "feature that is unique per row"
             )
         ids.add(row.id)
         yield row
@@ -180,8 +180,8 @@ class _Mapper:
             mapping = {field: field for field in FIELDS if field in features}
             if "input" not in mapping:
                 raise UserError(
-                    f"--tfds {name} has no feature `input` (it has {', '.join(features)}); it "
-                    f"needs --field, e.g. {_EXAMPLE}"
+                    f"--tfds {name} has no feature `input` (it has {', '.join(features)}); use "
+                    f"--field, e.g. {_EXAMPLE}"
                 )
         # The single feature of a field, or the template around several.
         self._fields = {field: self._parse(field, text) for field, text in mapping.items()}
@@ -196,15 +196,18 @@ class _Mapper:
         slots = _SLOT.findall(text) or [text]
         single = slots[0] if text in (slots[0], f"{{{slots[0]}}}") else None
         if field == "choices" and single is None:
-            raise UserError(f"{where}: expected the name of one feature that is a list of texts")
+            raise UserError(f"{where}: expected the name of one feature that is a list of strings")
         for slot in slots:
             if slot not in self._features:
                 raise unknown("feature", slot, self._features, where)
             lists = self._features[slot].lists
             if lists != (field == "choices"):
                 raise UserError(
-                    f"{where}: feature {slot} holds {'lists of ' * lists}single values, expected "
-                    + ("a list of texts" if field == "choices" else "one text, number or label")
+                    (
+                        f"{where}: feature {slot} contains {'lists of ' * lists}single values, "
+                        "expected "
+                    )
+                    + ("a list of strings" if field == "choices" else "one string, number or label")
                 )
         return single, text
 

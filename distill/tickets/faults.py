@@ -66,7 +66,7 @@ class FaultPlan:
                 if kind not in KINDS:
                     raise unknown("fault", kind, KINDS, "fault plan")
             if not 0 <= sum(rates.values()) <= 1:
-                raise UserError(f"got fault rates {dict(rates)}, expected a sum from 0 to 1")
+                raise UserError(f"got fault rates {dict(rates)}, expected a sum between 0 and 1")
         self._attempts: collections.Counter[str] = collections.Counter()
 
     def draw(self, prompt: str) -> str | None:

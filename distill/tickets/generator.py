@@ -204,8 +204,8 @@ def parse_ticket(ticket: str) -> Classes:
     slots = dict(slot_words)
     if len(slot_words) != 3 or len(slots) != 3:
         raise UserError(
-            f"not a ticket of the tickets dataset: {ticket!r}; expected one known item, one "
-            "fault and one time (the simulated teacher annotates DATASET = 'tickets' only)"
+            f"not a ticket of the tickets dataset: {ticket!r}; expected one known item, one fault "
+            "and one time (the simulated teacher annotates only DATASET = 'tickets')"
         )
     return slots["item"], slots["fault"], slots["time"]
 

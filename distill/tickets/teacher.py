@@ -35,7 +35,7 @@ def annotate(examples: Sequence[Example], policy: str, accuracy: float, seed: in
         ticket of the embedded dataset.
     """
     if not 0 <= accuracy <= 1:
-        raise UserError(f"got TEACHER_ACCURACY = {accuracy}, expected a number from 0 to 1")
+        raise UserError(f"got TEACHER_ACCURACY = {accuracy}, expected a number between 0 and 1")
     labels = generator.policy(policy)
     annotated = []
     for row in examples:

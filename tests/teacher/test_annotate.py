@@ -97,7 +97,7 @@ def test_a_server_that_passes_over_n_or_usage_is_put_up_with(
     assert job.stats.tokens_in > 0
 
 
-@pytest.mark.parametrize(("kind", "message"), [("401", "refuses the key"), ("404", "no such mod")])
+@pytest.mark.parametrize(("kind", "message"), [("401", "rejects the key"), ("404", "no such mod")])
 def test_a_permanent_error_stops_the_job_at_once(serve, run_job, tickets, tmp_path, kind, message):
     with serve(_plan(always={kind: 1.0})) as (endpoint, url):
         with pytest.raises(UserError, match=message):
@@ -110,7 +110,7 @@ def test_a_permanent_error_stops_the_job_at_once(serve, run_job, tickets, tmp_pa
 
 def test_rows_that_fail_in_turn_stop_the_job(serve, run_job, tickets, tmp_path):
     with serve(_plan(always={"500": 1.0})) as (endpoint, url):
-        with pytest.raises(UserError, match=r"10 rows failed one after the other.*server_error"):
+        with pytest.raises(UserError, match=r"10 consecutive rows failed.*server_error"):
             run_job(url, tickets, tmp_path / "s", max_attempts=1, max_failures=10, concurrency=2)
         assert endpoint.counts["500"] <= 12
 
@@ -242,7 +242,7 @@ def test_answers_of_no_use_count_as_paid(serve, run_job, tickets, tmp_path):
 def test_when_a_job_ends_nobody_waits_any_longer(serve, run_job, tickets, tmp_path):
     began = time.monotonic()
     plan = FaultPlan(always={"429_retry_after": 0.5, "401": 0.5}, retry_after=500)
-    with serve(plan) as (_, url), pytest.raises(UserError, match="refuses the key"):
+    with serve(plan) as (_, url), pytest.raises(UserError, match="rejects the key"):
         run_job(url, tickets, tmp_path / "s", concurrency=8, backoff_base=300)
     assert time.monotonic() - began < 30
 

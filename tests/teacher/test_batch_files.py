@@ -167,5 +167,5 @@ def test_files_that_are_no_results_are_named(job, tmp_path):
     prompt, asks, store, missing = job
     path = tmp_path / "r.jsonl"
     path.write_text('{"custom_id": "x", "response": null}\n{"id": 3}\n')
-    with pytest.raises(UserError, match=r"r.jsonl:2: there is no `custom_id`"):
+    with pytest.raises(UserError, match=r"r.jsonl:2: no `custom_id`"):
         batch_files.read_results([path], missing(), prompt, asks, store)

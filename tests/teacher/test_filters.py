@@ -90,5 +90,5 @@ def test_a_label_leaks_as_words_only():
 def test_filters_that_leave_nothing_are_refused():
     with pytest.raises(UserError, match=r"min_agreement 1\.5"):
         Filters(min_agreement=1.5)
-    with pytest.raises(UserError, match="as long and as short"):
+    with pytest.raises(UserError, match="expected --min_words <= --max_words"):
         Filters(min_words=9, max_words=3)

@@ -96,11 +96,11 @@ def test_free_labels_are_what_follows_the_answer_phrase(tmp_path):
         (('label = "yes"', 'label = "maybe"'), "exemplar 1.*'maybe'"),
         (('label = "yes"', ""), "exemplar 1.*no `label`"),
         (("{input}", "{inpt}"), r"slot \{inpt\}; closest: input"),
-        (("{rationale}", "{reason}"), r"`completion` has a slot \{reason\}"),
-        (('instructions = "Say."', ""), "there is no `instructions`"),
+        (("{rationale}", "{reason}"), r"`completion` has an unknown slot \{reason\}"),
+        (('instructions = "Say."', ""), "`instructions` is missing"),
         (('"Say."', "3"), "got 3 for `instructions`"),
         (('name = "mine"', 'name = "mine"\nmax_tokens = 0'), "max_tokens = 0"),
-        (('name = "mine"', 'name = "mine"\ninput_pattern = "("'), "no regular expression"),
+        (('name = "mine"', 'name = "mine"\ninput_pattern = "("'), "not a valid regular expression"),
         (('name = "mine"', "name = "), "not TOML"),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_bad_file_is_refused_with_what_is_wrong(tmp_path, change, message):
 def test_unknown_prompts_and_rows_that_do_not_fit_are_named():
     with pytest.raises(UserError, match=r"closest: esnli"):
         prompts.load_prompt("e-snli")
-    with pytest.raises(UserError, match=r"no file .*none\.toml"):
+    with pytest.raises(UserError, match=r"none\.toml does not exist"):
         prompts.load_prompt("/tmp/none.toml")
     with pytest.raises(UserError, match="row a: the input does not match input_pattern"):
         prompts.load_prompt("esnli").question(Example(id="a", input="no premise"))
@@ -128,13 +128,13 @@ def test_lint_finds_exemplars_that_do_not_parse_and_leaks(tmp_path):
     assert re.search("exemplar 1", lint.lint_prompt(stopped)["problems"][0])
     told = dataclasses.replace(sound, rationale="The answer has to be Yes , as all know .")
     assert (
-        "names the label"
+        "contains the label"
         in lint.lint_prompt(dataclasses.replace(prompt, exemplars=(told,)))["warnings"][0]
     )
     test_row = Example(id="t/7", input="Is SNOW white?")
     found = lint.lint_prompt(prompt, [Example(id="t/6", input="is coal white ?"), test_row])
     assert found["rows_compared"] == 2
-    assert found["problems"] == ["exemplar 1 is row t/7 of what will be asked"]
+    assert found["problems"] == ["exemplar 1 is also row t/7 of the rows to annotate"]
 
 
 def test_no_row_of_the_released_tests_is_an_exemplar(shared_dir):

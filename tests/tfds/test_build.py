@@ -57,12 +57,12 @@ def test_returns_needs_no_files(tmp_path, capsys):
         ("svmap", (), "closest: svamp"),
         ("svamp", (), "dataset svamp needs --raw_dir"),
         ("jsonl", (), "your train.jsonl"),
-        ("cqa", ("--raw_dir={dir}/none",), "there is no folder"),
+        ("cqa", ("--raw_dir={dir}/none",), "the folder .*none does not exist"),
         ("cqa", ("--raw_dir={dir}",), "no released rows of cqa"),
         ("cqa", ("--raw_dir={dir}", "--teacher=plam"), "closest: palm"),
         ("tickets", ("--policy=hrd",), "closest: hard"),
         ("tickets", ("--teacher_accuracy=2",), "2.0"),
-        ("jsonl", ("--raw_dir={dir}", "--name=My rows"), "expected small letters"),
+        ("jsonl", ("--raw_dir={dir}", "--name=My rows"), "expected lowercase letters"),
     ],
 )
 def test_bad_input(tmp_path, capsys, dataset, more, message):

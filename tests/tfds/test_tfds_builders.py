@@ -143,6 +143,6 @@ def test_a_folder_without_rows_is_an_error(tmp_path):
         built(DistillReleased(data_dir=tmp_path, config="esnli"), tmp_path, tmp_path / "raw")
     (tmp_path / "raw" / "test.jsonl").write_text("{}")
     (tmp_path / "raw" / "test.csv").write_text("input\n")
-    with pytest.raises(UserError, match="keep one of them"):
+    with pytest.raises(UserError, match="keep only one of them"):
         built(DistillJsonl(data_dir=tmp_path), tmp_path, tmp_path / "raw")
     assert not list(tmp_path.glob("distill_*/*/1.0.0"))

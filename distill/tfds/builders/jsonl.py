@@ -60,7 +60,9 @@ def _files(folder: epath.Path) -> dict[str, epath.Path]:
     for split in SPLITS:
         candidates = [p for suffix in SUFFIXES if (p := folder / f"{split}{suffix}").exists()]
         if len(candidates) > 1:
-            raise UserError(f"{candidates[0]} and {candidates[1]} are both there; keep one of them")
+            raise UserError(
+                f"both {candidates[0]} and {candidates[1]} exist; keep only one of them"
+            )
         if candidates:
             files[split] = candidates[0]
     if not files:
