@@ -124,8 +124,8 @@ class MetricAccumulator:
         if hosts.is_host0():
             write_json(self._folder / NOT_FINITE, content)
         raise UserError(
-            f"the loss is {metrics['loss']} at step {step}: task losses and the rows of its batch "
-            f"are in {self._folder / NOT_FINITE}; lower LEARNING_RATE or CLIP_NORM, then train "
+            f"the loss is {metrics['loss']} at step {step}: {self._folder / NOT_FINITE} has the "
+            "task losses and the rows of the batch; lower LEARNING_RATE or CLIP_NORM, then train "
             "again in a new --run_dir"
         )
 

@@ -133,7 +133,7 @@ def check_same_assets(folder: epath.Path, assets: Assets) -> None:
         raise UserError(
             f"{folder} was trained with another vocabulary than {source} gives now "
             f"({len(old.content()):,} bytes in {folder / VOCABULARY}, {len(assets.content()):,} "
-            "now); restore what it was made from, or choose another --run_dir"
+            "now); restore the source of the vocabulary, or choose another --run_dir"
         )
     for subject, before, now in (
         ("label set", old.labels, assets.labels),
@@ -142,8 +142,8 @@ def check_same_assets(folder: epath.Path, assets: Assets) -> None:
     ):
         if before != now:
             raise UserError(
-                f"{folder} was trained with the {subject} {before!r}, which is {now!r} now; choose "
-                "another --run_dir"
+                f"{folder} was trained with the {subject} {before!r}, but it is now {now!r}; "
+                "choose another --run_dir"
             )
 
 
@@ -156,7 +156,9 @@ def read(folder: epath.PathLike) -> Assets:
     folder = epath.Path(folder)
     path = folder / STUDENT
     if not path.exists():
-        raise UserError(f"no file {path}: {folder} is not a whole run folder (see distill train)")
+        raise UserError(
+            f"{path} does not exist: {folder} is not a complete run folder (see distill train)"
+        )
     described = _parse(path)
     kind = described["vocabulary"]["kind"]
     labels, rule = tuple(described["labels"]), described["answer_rule"]
@@ -166,7 +168,7 @@ def read(folder: epath.PathLike) -> Assets:
         return Assets(kind, "", (), labels, rule, mark, form)
     file = folder / VOCABULARY / _FILES[kind]
     if not file.exists():
-        raise UserError(f"no file {file}: copy the run folder whole, with its vocabulary")
+        raise UserError(f"{file} does not exist: copy the whole run folder, with its vocabulary")
     if sha256(file) != described["vocabulary"].get("sha256"):
         raise UserError(
             f"{file} is damaged: its digest is not the one in {path}; copy the run folder again"
@@ -197,6 +199,7 @@ def _parse(path: epath.Path) -> dict[str, Any]:
         sound = False
     if not sound:
         raise UserError(
-            f"{path} does not describe a student in format {FORMAT}, which this version reads"
+            f"{path} does not describe a student in format {FORMAT}, the one that this version "
+            "reads"
         )
     return described

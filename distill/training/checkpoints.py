@@ -152,7 +152,7 @@ class SavedCheckpoints:
         for name in names:
             if len(name) > _DIGITS or str(int(name)) != name or int(name) > MOST:
                 raise UserError(
-                    f"{self._folder / name} is not a step that a run reaches (at most {MOST:,}): "
+                    f"{self._folder / name} is not a valid checkpoint step (at most {MOST:,}): "
                     "delete it"
                 )
         return sorted(map(int, names))
@@ -195,7 +195,7 @@ class SavedCheckpoints:
                     error
                 )
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise _Unreadable(f"it does not read: {lines[0][:200]}") from error
+            raise _Unreadable(f"it cannot be read: {lines[0][:200]}") from error
 
     def _leave_out(self, damaged: Mapping[int, str], step: int) -> None:
         """Says which checkpoints are damaged, now that `step` has been read instead."""
@@ -208,8 +208,8 @@ class SavedCheckpoints:
             for step, reason in damaged.items()
         )
         return UserError(
-            f"{found}, and there is no other: copy the run folder again, or delete {self._folder} "
-            "to train this run from its start"
+            f"{found}, and there is no other checkpoint: copy the run folder again, or delete "
+            f"{self._folder} to train from the start"
         )
 
 
@@ -353,7 +353,7 @@ class Checkpoints(SavedCheckpoints):
         for step in self._steps():
             reason = find_checkpoint_damage(self._folder / str(step))
             if reason is None and math.isnan(self._accuracy(step) or 0.0):
-                reason = f"file {_METRICS} is not readable"
+                reason = f"file {_METRICS} cannot be parsed"
             if reason is not None:
                 damaged[step] = reason
         intact = [step for step in self._steps() if step not in damaged]
@@ -365,7 +365,7 @@ class Checkpoints(SavedCheckpoints):
                 path.rmtree()  # a run was killed while it deleted this one
                 continue
             is_newest = step > max(intact)
-            instead = f"using {max(intact)}" if is_newest else "the best of the others counts"
+            instead = f"using {max(intact)}" if is_newest else "using the best of the others"
             self._move_aside(step, reason, instead)
 
     def _move_aside(self, step: int, reason: str, instead: str) -> None:

@@ -43,11 +43,13 @@ def connect(
     """
     is_given = [value is not None for value in (coordinator_address, num_processes, process_id)]
     if any(is_given) and not all(is_given):
-        raise UserError(f"{_GIVEN} belong together: give all three, or none to let jax find them")
+        raise UserError(
+            f"{_GIVEN} must be given together: give all three, or none to let jax find them"
+        )
     if process_id is not None and num_processes is not None and not 0 <= process_id < num_processes:
         raise UserError(
-            f"got --process_id={process_id}, expected 0 to {num_processes - 1} (--num_processes="
-            f"{num_processes})"
+            f"got --process_id={process_id}, expected between 0 and {num_processes - 1} "
+            f"(--num_processes={num_processes})"
         )
     if coordinator_address is not None and not coordinator_address.rpartition(":")[2].isdigit():
         raise UserError(
@@ -58,8 +60,8 @@ def connect(
         jax.distributed.initialize(coordinator_address, num_processes, process_id)
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"the hosts of the run could not be joined: {str(error).splitlines()[0]}; outside of "
-            f"Cloud TPU, GKE, Slurm and Open MPI give {_GIVEN}"
+            f"could not connect the hosts of the run: {str(error).splitlines()[0]}; outside Cloud "
+            f"TPU, GKE, Slurm and Open MPI, give {_GIVEN}"
         ) from error
 
 
@@ -77,7 +79,7 @@ def check_connected() -> None:
     if jax.process_count() > 1 and not jax.distributed.is_initialized():
         raise UserError(
             f"these devices belong to {jax.process_count()} hosts: start the same command with "
-            "--distributed on each"
+            "--distributed on each host"
         )
 
 
@@ -102,7 +104,7 @@ def barrier(action: str) -> Iterator[None]:
     if failed.size:
         hosts = ", ".join(map(str, failed))
         raise UserError(
-            f"{action} failed on process {hosts}, which says why; this one ends with it"
+            f"{action} failed on process {hosts}, whose output says why; this process stops too"
         )
 
 

@@ -63,7 +63,7 @@ def find_checkpoint_damage(step_folder: epath.Path, contents: bool | None = None
     except (ValueError, KeyError, TypeError, RecursionError):
         described, step = None, None
     if described is not None and str(step) != step_folder.name:
-        return f"its files are those of step {step}"
+        return f"its files belong to step {step}"
     damage = find_damage(step_folder, described, contents)
     if damage is None and (step_folder / _STEP_METADATA).exists():
         return _find_unreadable(step_folder, _STEP_METADATA)  # the one file without a digest
@@ -79,4 +79,4 @@ def _find_unreadable(step_folder: epath.Path, name: str) -> str | None:
         content = parse_json(path.read_bytes())
     except ValueError:
         content = None
-    return None if isinstance(content, dict) else f"file {name} is not readable"
+    return None if isinstance(content, dict) else f"file {name} cannot be parsed"

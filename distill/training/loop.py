@@ -72,7 +72,7 @@ def fit(
         for step, batch in enumerate(trainer.stream.batches(start, train.train_steps), start + 1):
             placed = meshes.put_batch(batch, trainer.mesh)
             if step == start + 1:
-                with Stage("compiling the training step (kept for later runs)") as compiling:
+                with Stage("compiling the training step (cached for later runs)") as compiling:
                     state, metrics = jax.block_until_ready(trainer.train_step(state, placed))
                 first_steps = FirstSteps(train, step, compiling.seconds, progress)
                 window.restart_clock()
@@ -112,7 +112,7 @@ def _first_state(
 
     What a killed run left is deleted once a checkpoint has been read, not before.
     """
-    with Stage("making the first parameters"):
+    with Stage("initializing the parameters"):
         state: TrainState = jax.block_until_ready(trainer.init())
     if checkpoints.latest_step is not None:
         with Stage("reading the newest checkpoint"):
@@ -154,15 +154,13 @@ class FirstSteps:
         self._told = True
         left = self._train.train_steps - step
         speed = (
-            f"{steps / seconds:.3g} steps/s"
-            if steps > seconds
-            else f"{seconds / steps:.3g} s a step"
+            f"{steps / seconds:.3g} steps/s" if steps > seconds else f"{seconds / steps:.3g} s/step"
         )
         rest = format_duration(left * seconds / steps)
-        without = ", evaluations not counted" if self._train.eval_period else ""
+        without = ", not counting evaluations" if self._train.eval_period else ""
         self._progress(
-            f"the first step took {format_duration(self._compile_seconds)} with compiling; at "
-            f"{speed} the other {left:,} take about {rest}{without}"
+            f"the first step took {format_duration(self._compile_seconds)} including compilation; "
+            f"at {speed} the other {left:,} take about {rest}{without}"
         )
 
 

@@ -156,7 +156,9 @@ def check_rows(folder: epath.PathLike, meta: CacheMeta) -> None:
     for split, digest in old.get("row_digests", {}).items():
         before, now = old["rows"][split], meta["rows"][split]
         if (before, digest) != (now, meta["row_digests"][split]):
-            raise _changed(folder, f"{split} had {before:,} rows, and has {now:,} other ones now")
+            raise _changed(
+                folder, f"the {split} split had {before:,} rows, and now has {now:,} different ones"
+            )
 
 
 def check_bindings(folder: epath.PathLike, resolved: Resolved) -> None:
@@ -171,14 +173,14 @@ def check_bindings(folder: epath.PathLike, resolved: Resolved) -> None:
         lost = [path for path, digest in old.items() if digest not in new.values()]
         added = [path for path, digest in new.items() if digest not in old.values()]
         raise UserError(
-            f"{folder} was begun with the bindings of {', '.join(lost) or 'no such file'}, and now "
-            f"gets those of {', '.join(added) or 'no such file'}: give the same --gin_file with "
-            "the same content, or choose another --run_dir"
+            f"{folder} was started with the bindings of {', '.join(lost) or 'no such file'}, but "
+            f"now gets those of {', '.join(added) or 'no such file'}: give the same --gin_file "
+            "with the same content, or choose another --run_dir"
         )
     if old is not None and run["bindings"] != resolved.bindings:
         changed = sorted(dict(run["bindings"].items() ^ resolved.bindings.items()))
         raise UserError(
-            f"{folder} was begun with other bindings of {', '.join(changed)}: give the same "
+            f"{folder} was started with other bindings of {', '.join(changed)}: give the same "
             "--gin.NAME=value, or choose another --run_dir"
         )
 
@@ -195,8 +197,8 @@ def _read_run(folder: epath.PathLike) -> dict[str, Any]:
         for trace in (METRICS, _T5X):  # a folder that was converted and never trained has neither
             if (folder / trace).exists():
                 raise UserError(
-                    f"no file {path}, though {folder / trace} is there: it says what the run was "
-                    "trained on; copy the folder again, or choose another --run_dir"
+                    f"{path} does not exist, but {folder / trace} does: it records what the run "
+                    "was trained on; copy the folder again, or choose another --run_dir"
                 )
         return {}
     try:
@@ -209,14 +211,14 @@ def _read_run(folder: epath.PathLike) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound = False
     if not sound:
-        raise UserError(f"{path} does not say what the run was trained on: it is damaged")
+        raise UserError(f"{path} is damaged: it does not record what the run was trained on")
     return run
 
 
 def _changed(folder: epath.PathLike, change: str) -> UserError:
     return UserError(
-        f"{folder} was trained on other data: {change}; give the data it was trained on, or choose "
-        "another --run_dir"
+        f"{folder} was trained on other data: {change}; give the original data, or choose another "
+        "--run_dir"
     )
 
 
@@ -252,9 +254,9 @@ SEED = {results["seed"]}, checkpoint of step {results["checkpoint_step"]} |
 | made with | distill {described["versions"]["distill"]}, jax {described["versions"]["jax"]}, \
 commit {described["git_commit"] or "unknown"} |
 
-It answers with the label alone; `distill predict --run_dir=...` asks it. It was trained for the
-inputs of {results["dataset"]} and nothing is known of it elsewhere. Where labels or rationales came
-from a language model, that model's errors and biases were learned with them. `config.gin` holds
-every setting, `run.json` versions and digests, `predictions_test.jsonl` each answer.
+The student answers with only the label; run it with `distill predict --run_dir=...`. It was trained
+on inputs of {results["dataset"]}; its accuracy on other inputs is unknown. If labels or rationales
+came from a language model, the student also learned that model's errors and biases. `config.gin`
+has every setting, `run.json` the versions and digests, and `predictions_test.jsonl` every answer.
 """,
     )

@@ -65,7 +65,7 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
         for name in (STUDENT, RUN):
             if (folder / name).exists():
                 raise UserError(
-                    f"no file {path}, though {folder / name} is there: the run's configuration is "
+                    f"{path} does not exist, but {folder / name} does: the run's configuration is "
                     "lost; copy the folder again, or choose another --run_dir"
                 )
         return
@@ -79,8 +79,8 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
             changed.append(f"{name}: {before!r} in the folder, {now!r} now")
     if changed:
         raise UserError(
-            f"{run_dir} holds a run of another configuration ({'; '.join(changed)}); choose "
-            f"another folder, such as --run_dir={_free_name(run_dir)}, or delete that one"
+            f"{run_dir} contains a run with another configuration ({'; '.join(changed)}); choose "
+            f"another folder, such as --run_dir={_free_name(run_dir)}, or delete this one"
         )
 
 
@@ -119,11 +119,11 @@ def check_entries(run_dir: epath.PathLike, writes: bool) -> None:
                 continue  # a link to nowhere, or another process has deleted it
             entry = os.stat(path)
             if not stat.S_ISREG(entry.st_mode) and not stat.S_ISDIR(entry.st_mode):
-                raise UserError(f"{path} is no plain file (a pipe or a device); {fix}")
+                raise UserError(f"{path} is a pipe or a device, expected a regular file; {fix}")
             if writes and stat.S_ISREG(entry.st_mode) and entry.st_nlink > 1:
                 raise UserError(
-                    f"{path} is a hard link, whose content has another name too: a run writes only "
-                    f"inside its own folder; {fix}"
+                    f"{path} is a hard link, so its content also has another name: a run writes "
+                    f"only inside its own folder; {fix}"
                 )
     for name in _FILES:
         if os.path.isdir(os.path.join(root, name)):
@@ -140,7 +140,7 @@ def read_config(run_dir: epath.PathLike) -> RunConfig:
     path = epath.Path(run_dir) / CONFIG
     if not path.exists():
         hint = _near_runs(epath.Path(run_dir)) or "see distill train"
-        raise UserError(f"no file {path}: {run_dir} is not a run folder ({hint})")
+        raise UserError(f"{run_dir} is not a run folder: {path} does not exist ({hint})")
     values = stored.load_stored(path.read_bytes(), str(path))
     try:
         return fields.build_run(values)
@@ -158,7 +158,7 @@ def _near_runs(folder: epath.Path) -> str:
     except OSError:
         return ""
     near = sorted(names)[:3] if inside else difflib.get_close_matches(folder.name, names)
-    where = "it holds the runs" if inside else "closest:"
+    where = "it contains the runs" if inside else "closest:"
     return f"{where} {', '.join(str(parent / name) for name in near)}" if near else ""
 
 
@@ -210,7 +210,7 @@ class MetricsLog:
         for number, line in enumerate(whole, start=1):
             step = _step_of(line)
             if step is None:
-                say(f"{self._path}:{number} is damaged: the line is left out")
+                say(f"{self._path}:{number} is damaged: dropping the line")
             elif step <= start_step:
                 kept.append(line.decode() + "\n")
         self._events = None

@@ -67,7 +67,7 @@ class RunLock:
             return
         path = self._folder / LOCK
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        with disk_errors(path, "a run has to write into its folder"):
+        with disk_errors(path, "a run has to be able to write to its folder"):
             descriptor = os.open(path, flags, 0o644)
         try:
             is_free = _take(descriptor)
@@ -75,7 +75,7 @@ class RunLock:
             if not is_free or not _is_here(holder):
                 raise _in_use(path, holder, is_gone=is_free)
             content = json.dumps(_describe_this_process()) + "\n"
-            with disk_errors(path, "a run has to write into its folder"):
+            with disk_errors(path, "a run has to be able to write to its folder"):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, content.encode(), 0)
         except BaseException:

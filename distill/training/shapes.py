@@ -26,7 +26,7 @@ def check_same_shapes(saved: object, params: object, checkpoint: str) -> None:
     for name in sorted(saved_shapes.keys() | expected_shapes.keys()):
         if saved_shapes.get(name) != expected_shapes.get(name):
             raise UserError(
-                f"checkpoint {checkpoint} is of another size: {name} is "
+                f"checkpoint {checkpoint} has another size: {name} is "
                 f"{saved_shapes.get(name, 'absent')} there, expected "
                 f"{expected_shapes.get(name, 'absent')}; set the size macros (gin/sizes) and "
                 "SCAN_LAYERS to those of the checkpoint"

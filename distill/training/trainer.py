@@ -62,8 +62,8 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
     """
     if config.train.checkpoint == "best" and not cache.rows["validation"]:
         raise UserError(
-            "got CHECKPOINT = 'best', but no row is for validation: raise VALIDATION_FRACTION or "
-            "NUM_LABELS, or set CHECKPOINT to 'last'"
+            "got CHECKPOINT = 'best', but there are no validation rows: raise VALIDATION_FRACTION "
+            "or NUM_LABELS, or set CHECKPOINT to 'last'"
         )
     if config.student.dtype == "float64" and not _has_float64():
         raise UserError(

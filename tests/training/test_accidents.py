@@ -150,7 +150,7 @@ def test_damaged_lines_of_metrics_are_left_out_and_said(tmp_path):
     MetricsLog(tmp_path, 4, lines.append).close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == good[0] + b"\n" + good[1] + b"\n"
     path = tmp_path / "metrics.jsonl"
-    assert lines == [f"{path}:{n} is damaged: the line is left out" for n in range(2, 7)]
+    assert lines == [f"{path}:{n} is damaged: dropping the line" for n in range(2, 7)]
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def finished(run_dir, tmp_path) -> pathlib.Path:
         ("results.json", b'{"accuracy": 0.5', "not JSON"),
         ("results.json", b"\xff", "not JSON"),
         ("results.json", b"[1]", "got a JSON list, expected an object"),
-        ("results.json", b'{"accuracy": 1}', "does not hold the results of a run"),
+        ("results.json", b'{"accuracy": 1}', "does not contain the results of a run"),
         ("predictions_test.jsonl", None, "is missing"),
         ("predictions_test.jsonl", b"", "has 0 lines, expected 24"),
     ],
@@ -175,7 +175,7 @@ def test_a_damaged_file_of_a_finished_run_is_said(name, content, said, finished)
     (finished / name).unlink() if content is None else (finished / name).write_bytes(content)
     lines: list[str] = []
     assert native.read_finished(epath.Path(finished), lines.append) is None
-    assert said in lines[0] and lines[0].endswith(": the run is scored again")
+    assert said in lines[0] and lines[0].endswith(": scoring the run again")
 
 
 def test_a_run_whose_results_are_torn_is_scored_again(resolved, run_dir, finished, monkeypatch):
@@ -187,7 +187,7 @@ def test_a_run_whose_results_are_torn_is_scored_again(resolved, run_dir, finishe
 
 def test_a_finished_run_without_checkpoints_is_refused(resolved, finished):
     shutil.rmtree(finished / "checkpoints")
-    with pytest.raises(UserError, match=r"checkpoints are gone: delete .*results.json to train"):
+    with pytest.raises(UserError, match=r"checkpoints are missing: delete .*results.json to train"):
         native.train(resolved, finished, lambda line: None)
 
 

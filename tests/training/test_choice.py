@@ -175,8 +175,8 @@ def test_the_best_checkpoint_is_scored_and_answers(micro, tmp_path):
     ("overrides", "message"),
     [
         (("CHECKPOINT='beast'",), "closest: best"),
-        (("CHECKPOINT='best'", "EVAL_PERIOD=0"), "set EVAL_PERIOD"),
-        (("CHECKPOINT='best'", "VALIDATION_FRACTION=0.0"), "no row is for validation"),
+        (("CHECKPOINT='best'", "EVAL_PERIOD=0"), "expected EVAL_PERIOD > 0"),
+        (("CHECKPOINT='best'", "VALIDATION_FRACTION=0.0"), "there are no validation rows"),
     ],
 )
 def test_a_choice_that_cannot_be_made_is_refused(micro, tmp_path, overrides, message):

@@ -96,7 +96,7 @@ def test_without_an_intact_checkpoint_the_message_says_what_to_delete(saved, tmp
     shutil.rmtree(folder / "checkpoints/1")
     _flip(next((folder / "checkpoints/2/default/d").iterdir()))
     expected = r"checkpoint .*/2 is damaged \(the content of file .* has changed\), and there is "
-    expected += r"no other: copy the run folder again, or delete .*/checkpoints to train"
+    expected += r"no other checkpoint: copy the run folder again, or delete .*/checkpoints to train"
     with pytest.raises(UserError, match=expected):
         _restore(folder)
     with pytest.raises(UserError, match=expected), Checkpoints(folder, keep=1):
@@ -160,7 +160,7 @@ def test_a_damaged_best_checkpoint_is_said_and_the_best_of_the_others_counts(tmp
         checkpoints.prune()
     assert re.fullmatch(
         r"checkpoint 2 is damaged \(the content of file metrics/metrics has changed\): moved to "
-        r".*/damaged_checkpoints/2, the best of the others counts",
+        r".*/damaged_checkpoints/2, using the best of the others",
         lines[0],
     )
     assert (tmp_path / "damaged_checkpoints/2/default").is_dir() and len(lines) == 1

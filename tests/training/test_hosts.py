@@ -23,7 +23,10 @@ def test_hosts_that_cannot_be_found_are_an_error(monkeypatch):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(hosts.jax.distributed, "initialize", initialize)
-    with pytest.raises(UserError, match=r"could not be joined: coord.*give --coordinator_address"):
+    with pytest.raises(
+        UserError,
+        match=r"could not connect the hosts of the run: coord.*give --coordinator_address",
+    ):
         hosts.connect()
 
 

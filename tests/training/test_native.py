@@ -155,4 +155,4 @@ def test_predict_names_words_that_it_does_not_know(run_dir, capsys):
     argv = ["predict", f"--run_dir={run_dir}", row["input"], row["input"] + " zyzzyva"]
     assert cli.main(argv) == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if "vocabulary" in line]
-    assert warnings == ["text/1: 'zyzzyva' is not in the vocabulary and is read as unknown"]
+    assert warnings == ["text/1: 'zyzzyva' is not in the vocabulary and is encoded as unknown"]

@@ -93,7 +93,7 @@ def test_a_scanned_run_trains_resumes_and_answers(micro, tmp_path):
 def test_the_t5x_engine_says_that_it_goes_layer_by_layer(micro):
     resolved = resolve.resolve([EXPERIMENT], (*micro, "SCAN_LAYERS=True"), "t5x")
     (line,) = t5x_train.check_t5x_run(resolved.run, resolved.macros)
-    assert line.startswith("SCAN_LAYERS is the native engine's: T5X runs the same layers one")
+    assert line.startswith("SCAN_LAYERS has no effect with T5X: it runs the same layers one")
 
 
 def test_a_wrong_value_names_its_macro():

@@ -105,7 +105,7 @@ def test_a_copied_folder_answers_without_data_vocabulary_and_cache(
     assert _answers(pathlib.Path("copied"), capsys) == before
     assert folders.native_to_t5x("copied", "exported").name == "checkpoint_12"
     message = _refusal(capsys, "evaluate", "--run_dir=copied")
-    assert "no file" in message and str(data) in message
+    assert "does not exist" in message and str(data) in message
 
 
 def test_a_copied_t5x_run_answers_alike(trained, tmp_path, capsys):
@@ -179,7 +179,9 @@ def test_rows_that_are_read_otherwise_are_refused(copy):
     run = json.loads((copy / "run" / "run.json").read_text())
     provenance.check_rows(copy / "run", run)
     run["row_digests"]["train"] = "0" * 64
-    with pytest.raises(UserError, match="train had 36 rows, and has 36 other ones now"):
+    with pytest.raises(
+        UserError, match="the train split had 36 rows, and now has 36 different ones"
+    ):
         provenance.check_rows(copy / "run", run)
 
 
@@ -213,7 +215,7 @@ def test_bindings_past_the_macros_are_compared_by_digest(micro, copy, tmp_path):
     path.write_text(json.dumps(run))
     provenance.check_bindings(copy / "run", resolved)
     mine.write_text("utils.SaveCheckpointConfig.keep = 4\n")
-    with pytest.raises(UserError, match=r"begun with the bindings of .*mine\.gin"):
+    with pytest.raises(UserError, match=r"started with the bindings of .*mine\.gin"):
         provenance.check_bindings(copy / "run", resolve.resolve(names, options, "t5x"))
     mine.write_text("utils.SaveCheckpointConfig.keep = 3\n")
     other = resolve.resolve(names, (*options, "utils.SaveCheckpointConfig.keep=5"), "t5x")
@@ -232,4 +234,4 @@ def test_a_finished_run_does_not_speak_for_changed_data(micro, copy):
     (copy / "data" / "train.jsonl").unlink()
     lines: list[str] = []
     assert native.train(resolved, run, lines.append)["n_test"] == 10
-    assert any("are not compared: no file" in line for line in lines)
+    assert any("was not checked: " in line and "does not exist" in line for line in lines)
