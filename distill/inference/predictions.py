@@ -162,7 +162,7 @@ class _Lines:
             raise UserError(f"{self._path} has more lines than the input's {rows} rows; {_FIX}")
 
 
-_FIX = "give another --output, or delete the file"
+_FIX = "choose another --output, or delete the file"
 
 
 def _check(path: str, made_by: Mapping[str, object]) -> None:
@@ -186,7 +186,7 @@ def _check(path: str, made_by: Mapping[str, object]) -> None:
         with open(path + SETTINGS, "rb") as file:
             old = dict(parse_json(file.read()))
     except (ValueError, TypeError):
-        raise UserError(f"{path}{SETTINGS} does not say what made {path}; {_FIX}") from None
+        raise UserError(f"{path}{SETTINGS} does not record how {path} was made; {_FIX}") from None
     new = json.loads(json.dumps(made_by))
     changed = [
         f"{name}: was {old.get(name)!r}, now {new.get(name)!r}"

@@ -87,7 +87,7 @@ def make_charts(groups: Sequence[Group], teacher: float | None) -> list[Chart]:
         labels = ", ".join(dict.fromkeys(f"{g.labels:,}" for g in clean))
         charts.append(_bar_chart(f"Accuracy with {labels} labels", clean, None))
     if noisy:
-        charts.append(_bar_chart("Students of a teacher that makes mistakes", noisy, teacher))
+        charts.append(_bar_chart("Students of a noisy teacher", noisy, teacher))
     return charts
 
 

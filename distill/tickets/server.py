@@ -241,7 +241,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def serve(endpoint: Endpoint, port: int = 0) -> asyncio.Server:
-    """Listens on 127.0.0.1; port 0 takes a free one."""
+    """Listens on 127.0.0.1; port 0 picks a free one."""
     loop = asyncio.get_running_loop()
     return await loop.create_server(
         lambda: _Connection(endpoint), "127.0.0.1", port, backlog=1024, reuse_address=True
@@ -273,7 +273,7 @@ async def _run(endpoint: Endpoint, port: int) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until it is stopped; the first line on stdout is the base URL."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--policy", default="natural", choices=sorted(generator.POLICIES))
     parser.add_argument("--accuracy", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)

@@ -112,7 +112,11 @@ BAD_LINES = {
         "unknown field 'ratoinale'",
         "rationale",
     ),
-    "an id that is no number of a row": ('{"id": 1.5, "input": "a"}', "got 1.5 for `id`", "integer"),
+    "an id that is no number of a row": (
+        '{"id": 1.5, "input": "a"}',
+        "got 1.5 for `id`",
+        "integer",
+    ),
     "a truth value as id": ('{"id": true, "input": "a"}', "got True for `id`", "integer"),
     "no input": ('{"id": "a"}', "nothing for `input`", "expected a string"),
     "blank input": ('{"input": " "}', "`input` is blank", "expected text"),

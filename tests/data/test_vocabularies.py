@@ -91,7 +91,7 @@ def test_bad_settings_are_named(tmp_path):
         ("sentencepiece", "", "VOCABULARY_PATH"),
         ("sentencepiece", str(tmp_path / "test.model"), r"closest.*text\.model.*VOCABULARY_PATH"),
         ("sentencepiece", str(tmp_path / "text.model"), "not a SentencePiece model"),
-        ("words", "", "no words"),
+        ("words", "", "needs the words of the dataset"),
     ):
         with pytest.raises(UserError, match=message):
             make_vocabulary(kind, path)

@@ -120,7 +120,7 @@ def test_what_is_not_ours_is_refused(whole, tmp_path):
     with pytest.raises(UserError, match="expected a local file"):
         _write("gs://bucket/out.jsonl")
     (tmp_path / f"mine.txt{predictions.SETTINGS}").write_text("[1]")
-    with pytest.raises(UserError, match="does not say what made"):
+    with pytest.raises(UserError, match="does not record how"):
         _write(tmp_path / "mine.txt")
 
 

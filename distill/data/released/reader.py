@@ -28,7 +28,7 @@ from distill.errors import UserError, unknown
 TEACHERS = ("palm", "gpt-neox")
 _FIX = (
     "Set --raw_dir to the unpacked data folder of google-research/distilling-step-by-step "
-    f"(it holds the folders {', '.join(KINDS)})"
+    f"(it contains the folders {', '.join(KINDS)})"
 )
 
 

@@ -28,7 +28,7 @@ class DistillJsonl(RecordBuilder):
         tfds.core.BuilderConfig(name="default", description="Rows without a name of their own.")
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
-    manual_dir holds your rows, one file a split: train.jsonl, validation.jsonl, test.jsonl
+    manual_dir holds your rows, one file per split: train.jsonl, validation.jsonl, test.jsonl
     (those that you have), or .csv. The fields are input, and as you have them id, label,
     teacher_label, rationale, failure, choices (docs/data.md).
     """
