@@ -218,7 +218,7 @@ def test_dry_run_needs_no_endpoint_and_no_key(rows_file, tmp_path, capsys, monke
         (["--output=o.jsonl", "--max_tokens=0"], "--max_tokens 0, expected at least 1"),
         (["--output=o.jsonl", "--prompt=tikets"], "closest: tickets"),
         (["--output=o.jsonl", "--input=a", "--tfds=b"], "got both --input and --tfds"),
-        (["--output=o.jsonl", "--samples=3", "--temperature=0"], "all the same"),
+        (["--output=o.jsonl", "--samples=3", "--temperature=0"], "would all be the same"),
         (["--output=o.jsonl", "--samples=0"], "--samples 0"),
         (["--output=o.jsonl", "--base_url=localhost"], "expected e.g. http://"),
         (["--output=o.jsonl", "--extra={"], "expected a JSON object"),

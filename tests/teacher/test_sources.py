@@ -106,7 +106,7 @@ def test_tfds_features_within_others_and_classes_within_texts(built):
     rows = sources.from_tfds("tiny_nli", "test[:2]", fields, built)
     assert rows[1].input == "web: Ein Hund 1 schläft {x}. (contradiction)"
     assert rows[1].choices == ("ja", "nein")
-    with pytest.raises(UserError, match="feature answers/text holds lists of single values"):
+    with pytest.raises(UserError, match="feature answers/text contains lists of single values"):
         sources.from_tfds("tiny_nli", "test", {"input": "answers/text"}, built)
     with pytest.raises(UserError, match="feature premise holds single values, expected a list"):
         sources.from_tfds("tiny_nli", "test", {"input": "uid", "choices": "premise"}, built)

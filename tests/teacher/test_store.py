@@ -176,7 +176,7 @@ def test_very_long_completions_come_back_and_a_shard_cut_meanwhile_is_named(tmp_
         store.append(long)
         assert store.get(long["key"]) == long
         os.truncate(tmp_path / "s" / "shard-00000.jsonl", 1_000_000)
-        with pytest.raises(UserError, match=r"shard-00000.jsonl was cut"):
+        with pytest.raises(UserError, match=r"shard-00000.jsonl was truncated"):
             store.get(long["key"])
 
 
