@@ -94,10 +94,10 @@ def test_damage_is_named(tmp_path):
     folder = tmp_path / "checkpoint_7"
     array = folder / "target.decoder.decoder_norm.scale" / ".zarray"
     array.unlink()
-    with pytest.raises(UserError, match=r"checkpoint_7 does not read(.|\n)*decoder_norm\.scale"):
+    with pytest.raises(UserError, match=r"checkpoint_7 cannot be read(.|\n)*decoder_norm\.scale"):
         t5x_files.read_checkpoint(tmp_path)
     (folder / "checkpoint").write_bytes(b"\xc1 torn")
-    with pytest.raises(UserError, match="checkpoint_7 does not read"):
+    with pytest.raises(UserError, match="checkpoint_7 cannot be read"):
         t5x_files.read_checkpoint(folder)
 
 
