@@ -17,7 +17,7 @@ EPILOG = """\
   distill annotate --input=rows.jsonl --prompt=mine.toml --model=NAME \\
       --base_url=http://localhost:8000/v1 --output=annotated.jsonl
 
-sends a request for every row that the store (annotated.store) does not hold yet, and writes
+This sends a request for every row that the store (annotated.store) does not hold yet, and writes
 training rows. The API key is read from the environment (OPENAI_API_KEY, or --key_env).
 If you give neither rows nor a model, the command writes generated tickets, labeled by a
 simulated teacher.

@@ -40,7 +40,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="for a dataset of your own: the gin file that imports the module which registers it",
+        help="gin file that imports the module of your dataset (only for a custom dataset)",
     )
 
     def run(options: argparse.Namespace) -> Evaluation:

@@ -42,8 +42,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--format",
         choices=("csv", "jsonl", "text"),
-        help="format of --input; default: by its suffix, else by its first line: JSONL if it "
-        "starts with {, CSV if it is a header with input, else one input per line",
+        help="format of --input; default: from the suffix, or from the first line if the suffix "
+        "is unknown (JSONL if it starts with {, CSV if it has a column input, else text)",
     )
     command.add_argument(
         "--tfds", metavar="NAME/CONFIG:VERSION", help="a TFDS dataset that is already built"

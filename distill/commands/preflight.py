@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from distill.preflight.chips import Topology
     from distill.preflight.report import Report
 
-TEXT = "check whether a run fits a TPU slice, its minimum time, and what limits it"
+TEXT = "check whether a run fits a TPU slice; report its minimum time and bottleneck"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -41,7 +41,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--rows",
         type=int,
-        help="packed rows per batch, if known; default: one per sequence (the worst case)",
+        help="batch rows after packing, if known; default: one row per sequence (the worst case)",
     )
     command.add_argument(
         "--price", type=float, help="price per chip-hour, to print the cost of the run"

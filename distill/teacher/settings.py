@@ -33,7 +33,7 @@ class Inputs:
     split: str = flag("train", "split to annotate")
     prompt: str | None = flag(
         None,
-        "esnli, anli1, cqa, svamp, tickets, or a .toml file; default: --dataset",
+        "esnli, anli1, cqa, svamp, tickets, or a .toml file; default: the one named like --dataset",
         metavar="NAME|FILE",
     )
 
@@ -103,7 +103,7 @@ class Outputs:
         None, "folder of stored answers; default: <output>.store", metavar="DIR"
     )
     released_dir: str | None = flag(
-        None, "also write the layout of the paper's data to this folder", metavar="DIR"
+        None, "also write the rows to this folder, in the layout of the paper's data", metavar="DIR"
     )
     teacher_row: str | None = flag(
         None, "write the teacher's accuracy to this JSON file", metavar="FILE"
