@@ -87,8 +87,8 @@ def add(
         )
         command.add_argument(
             "--vocabulary_path",
-            help="a SentencePiece model file; sets VOCABULARY_PATH, and VOCABULARY and VOCAB_SIZE "
-            "unless you set them",
+            help="a SentencePiece model file; sets VOCABULARY_PATH; also sets VOCABULARY "
+            "and VOCAB_SIZE, unless you set them",
         )
         command.add_argument("--seed", type=int, help="random seed; sets the macro SEED")
     if name in ("train", "evaluate", "predict"):

@@ -98,7 +98,7 @@ def input_lines(
         parts.append(f"{_rows(blank_lines, 'blank line')} skipped")
     if without_label is not None:
         parts.append(f"{_rows(without_label, 'row')} without a label, not scored")
-    facts = [*_sequence_facts(spec, {"input": counts}, " (a new training run)")]
+    facts = [*_sequence_facts(spec, {"input": counts}, " in a new training run")]
     if missing_choices:
         share = _of(missing_choices, counts.sequences, "row")
         warning = (

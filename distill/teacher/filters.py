@@ -37,8 +37,8 @@ class Filters:
         0.0, "drop rows where a smaller share of the samples agrees on the label", least=0, most=1
     )
     gold_only: bool = flag(False, "drop rows whose label is not the gold label")
-    min_words: int | None = flag(None, "drop shorter rationales", least=0)
-    max_words: int | None = flag(None, "drop longer rationales", least=0)
+    min_words: int | None = flag(None, "drop rationales with fewer words", least=0)
+    max_words: int | None = flag(None, "drop rationales with more words", least=0)
     drop_leaks: bool = flag(False, "drop rationales that contain the label")
 
     def __post_init__(self) -> None:

@@ -106,7 +106,9 @@ class Outputs:
         None, "also write the rows to this folder, in the layout of the paper's data", metavar="DIR"
     )
     teacher_row: str | None = flag(
-        None, "write the teacher's accuracy to this JSON file", metavar="FILE"
+        None,
+        "write the teacher's row of a results table (its accuracy) to this JSON file",
+        metavar="FILE",
     )
     rationales: int = flag(
         1, "keep up to this many rationales that agree with the label; each becomes a row", least=1
@@ -122,7 +124,7 @@ class Mode:
 
     dry_run: bool = flag(False, "show the first prompt and the estimated cost")
     check: str | None = flag(
-        None, "check a prompt, and the rows against it if given", metavar="NAME|FILE"
+        None, "check a prompt; with --input, also check the rows", metavar="NAME|FILE"
     )
     reparse: bool = flag(False, "write the output again from the store; send nothing")
     batch_write: str | None = flag(None, "write the requests to a batch file", metavar="FILE")

@@ -252,7 +252,7 @@ def test_inputs_that_are_cut_or_unknown_are_said(predict):
     line = "data: 3 rows answered, from the command line; 0.9% of input tokens unknown"
     assert line in said.splitlines()
     assert "warning: 1 of 3 inputs (33.3%) is longer than INPUT_LENGTH = 64 tokens and is" in said
-    assert "INPUT_LENGTH = 202 would hold all (a new training run)" in said
+    assert "INPUT_LENGTH = 202 would hold all in a new training run" in said
     assert said.count("INPUT_LENGTH = 202") == 1 and "warning: 0.9%" not in said
 
 
