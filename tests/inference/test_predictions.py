@@ -99,7 +99,7 @@ def test_an_interrupted_run_keeps_its_whole_blocks(whole, tmp_path):
             {"rows": [Example(id="r0", input="new")]},
             ":1 answers row 'r0'.*text of the row has changed",
         ),
-        ({"rows": ROWS[1:]}, ":1 answers row 'r0', but the input has 'r1' there"),
+        ({"rows": ROWS[1:]}, ":1 answers row 'r0', but the input has row 'r1' there"),
         ({"rows": ROWS[:20]}, "more lines than the input's 20 rows"),
     ],
 )
