@@ -73,7 +73,7 @@ def test_a_file_is_answered_in_blocks_and_gone_on_with(predict, refusal, rows_fi
     assert "beam: was 1, now 2" in refusal(*arguments, "--beam=2")
     with rows_file.open("a") as file:
         file.write('{"id": "more", "input": "x"}\n')
-    assert "input: {'sha256'" in refusal(*arguments)
+    assert "input: was {'sha256'" in refusal(*arguments)
 
 
 def test_texts_and_json_from_stdin(predict, refusal, tested, monkeypatch):
