@@ -186,11 +186,11 @@ def test_an_answer_is_correct_by_the_rule_of_its_dataset(
         (["x", "--beam=0"], "got --beam 0, expected 1"),
         (["x", "--beam=2", "--length_penalty=-1"], "got --length_penalty -1.0"),
         (["x", "--block_rows=0"], "got --block_rows 0"),
-        (["x", "--input=rows.jsonl"], "got rows from text and input, expected one"),
+        (["x", "--input=rows.jsonl"], "got rows from text and input, expected only one"),
         (["--input=rows.jsonl", "--field", "input={a}"], "--field works only with --tfds"),
         (["--input={file}l"], "closest in its folder: rows.jsonl"),
         (["--input={file}", "--output={folder}/taken.txt"], "did not write it"),
-        (["--input={file}", "--output=gs://b/o.jsonl"], "on this machine"),
+        (["--input={file}", "--output=gs://b/o.jsonl"], "expected a local file"),
     ],
 )
 def test_bad_input(arguments, message, refusal, rows_file):
@@ -252,7 +252,7 @@ def test_inputs_that_are_cut_or_unknown_are_said(predict):
     line = "data: 3 rows answered, from the command line; 0.9% of input tokens unknown"
     assert line in said.splitlines()
     assert "warning: 1 of 3 inputs (33.3%) is longer than INPUT_LENGTH = 64 tokens and is" in said
-    assert "INPUT_LENGTH = 202 would hold all in a new training run" in said
+    assert "INPUT_LENGTH = 202 would fit all in a new training run" in said
     assert said.count("INPUT_LENGTH = 202") == 1 and "warning: 0.9%" not in said
 
 
