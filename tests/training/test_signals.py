@@ -75,7 +75,7 @@ def test_a_run_that_lost_a_signal_stops_at_the_next_batch(micro, tmp_path, monke
         return np.zeros((len(tokens_BxI), 4), np.int32), None
 
     monkeypatch.setattr(Evaluator, "_decode", decode)
-    monkeypatch.setattr(Evaluator, "_most_probable", lambda *_: np.zeros(2, np.int32))
+    monkeypatch.setattr(Evaluator, "_score_labels", lambda *_: np.zeros((2, 9), np.float32))
     # Six validation rows: three batches.
     assert _train((*micro, "EVAL_BATCH_SIZE=2"), tmp_path / "run") == 143
     assert batches == [2]
