@@ -9,6 +9,8 @@ import pytest
 from distill import cli
 from distill.commands import arguments
 from distill.common import disk
+from distill.common.paths import check_path
+from distill.errors import UserError
 
 TICKETS = "--gin_file=tickets_step_by_step"
 URL = "http://localhost/x"
@@ -78,6 +80,14 @@ def test_other_schemes_are_no_paths(scheme, capsys):
     assert "expected a local path" in _refused(["evaluate", f"--run_dir={scheme}"], capsys)
 
 
+def test_a_path_that_no_file_has_is_refused():
+    with pytest.raises(UserError, match=r"got rows 'a\\x00', which .* a NUL"):
+        check_path("a\0", "rows")
+    with pytest.raises(UserError, match=r"got rows 'a\\ud800', which .* half of a surrogate"):
+        check_path("a\ud800", "rows")
+    check_path(os.fsdecode(b"caf\xe9"), "rows")  # a name that is not UTF-8
+
+
 def test_a_file_url_is_answered_with_its_path(capsys):
     said = _refused(["evaluate", "--run_dir=file:///tmp/run"], capsys)
     assert said.endswith("; did you mean /tmp/run?")
@@ -113,8 +123,9 @@ def test_a_nul_character_is_refused(argv, message, capsys):
         (["annotate", "--rows=5"], "batch_write"),
     ],
 )
-def test_a_folder_is_no_file_to_write(argv, flag, tmp_path, capsys):
-    for folder in ("/", str(tmp_path), f"{tmp_path}/new/"):
+def test_a_folder_is_no_file_to_write(argv, flag, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    for folder in (str(tmp_path), f"{tmp_path}/new/", f"~/{tmp_path.name}"):
         said = _refused([*argv, f"--{flag}={folder}"], capsys)
         assert (
             said

@@ -9,24 +9,27 @@ from distill.errors import UserError
 _BUCKETS = ("gs", "s3", "az", "hf")  # schemes that etils.epath opens
 
 
-def check_path(path: str, where: str, buckets: bool = True) -> None:
+def check_path(path: str, where: str) -> None:
     """Refuses a text that no file can have as its name.
 
     Args:
       path: a path, local or in a bucket; "" is let through.
       where: the flag or macro that gave it.
-      buckets: whether a path in a bucket, such as gs://BUCKET/FILE, is taken.
 
     Raises:
-      UserError: a URL of another kind, a NUL character.
+      UserError: a URL of another kind, a NUL character, or half of a surrogate pair.
     """
     if "\0" in path:
         raise UserError(f"got {where} {path!r}, which contains a NUL character: no path can")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"got {where} {path!r}, which contains half of a surrogate pair: no path can"
+        ) from error
     scheme, is_url, _ = path.partition("://")
-    if is_url and not (buckets and scheme in _BUCKETS):
-        expected = "a local path"
-        if buckets:
-            expected += f" or one in a bucket ({', '.join(f'{b}://' for b in _BUCKETS)})"
+    if is_url and scheme not in _BUCKETS:
+        expected = f"a local path or one in a bucket ({', '.join(f'{b}://' for b in _BUCKETS)})"
         hint = f"; did you mean {path[7:]}?" if path.startswith("file:///") else ""
         raise UserError(f"got {where} {path!r}, expected {expected}{hint}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import types
 
 import pytest
 
@@ -52,6 +53,33 @@ def test_a_folder_without_its_mark_is_completed(tmp_path):
         (scratch / "mark").write_text("")
     assert (folder / "file").read_text() == "x" and (folder / "mark").exists()
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_the_mark_moves_last(tmp_path, monkeypatch):
+    """A writer that is killed on the way leaves a folder without it."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").write_text("x")
+    moved, replace = [], type(atomic.epath.Path("x")).replace
+
+    def note(path, target):
+        moved.append(path.name)
+        return replace(path, target)
+
+    monkeypatch.setattr(type(atomic.epath.Path("x")), "replace", note)
+    with atomic.atomic_directory(tmp_path / "folder", "mark") as scratch:
+        for name in ("z", "mark", "a"):
+            (scratch / name).write_text(name)
+    assert sorted(moved[:2]) == ["a", "z"] and moved[2:] == ["mark"]
+
+
+def test_a_planted_link_is_not_written_through(tmp_path, monkeypatch):
+    """Under the very name that the scratch file gets."""
+    (tmp_path / "victim").write_text("kept")
+    monkeypatch.setattr(atomic.uuid, "uuid4", lambda: types.SimpleNamespace(hex="0" * 32))
+    (tmp_path / ".a.txt.00000000.tmp").symlink_to(tmp_path / "victim")
+    with pytest.raises(FileExistsError):
+        atomic.write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "victim").read_text() == "kept" and not (tmp_path / "a.txt").exists()
 
 
 def test_an_error_leaves_no_folder(tmp_path):

@@ -35,6 +35,13 @@ def test_notes_are_left_out_and_all_else_is_shown():
     assert _run(body) == (0, ["at once", WARNING, "later", NOTE])
 
 
+def test_a_line_that_only_holds_a_note_is_shown():
+    """As where two threads write at once: what stands beside the note may be an error."""
+    lines = [f"error: {NOTE}", f"error: {BEFORE}", f"{BEFORE} error"]
+    body = "with without_notes():\n" + "".join(f"    c({line!r})\n" for line in lines)
+    assert _run(body) == (0, lines)
+
+
 def test_what_fails_shows_what_was_written_before():
     code, lines = _run(f"with without_notes():\n    c({WARNING!r}); c({NOTE!r}); 1 / 0\n")
     assert code == 1 and lines[0] == WARNING and lines[-1].startswith("ZeroDivisionError")
