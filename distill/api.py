@@ -7,9 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from distill.api_arguments import (
+    PathLike,
+    Say,
+    check_flag,
+    check_gin_files,
+    check_overrides,
+    check_path_argument,
+    check_progress,
+    check_rows,
+)
 from distill.api_results import (
     Evaluation,
     Prediction,
@@ -21,22 +31,18 @@ from distill.api_results import (
 from distill.errors import UserError
 
 if TYPE_CHECKING:
+    from distill.api_arguments import Row
     from distill.config.run import RunConfig
     from distill.data.examples import Example
     from distill.inference.load import LoadedRun
-
-    Row = str | Mapping[str, object] | Example
-
-_PathLike = str | os.PathLike[str]
-_Say = Callable[[str], None]
 
 
 class Student:
     """A trained student in memory; `load` makes one."""
 
-    def __init__(self, run: LoadedRun, progress: _Say | None = None) -> None:
+    def __init__(self, run: LoadedRun, progress: Say | None = None) -> None:
         """Wraps a loaded run; see `load`."""
-        self._run, self._progress = run, _say(progress)
+        self._run, self._progress = run, check_progress(progress)
 
     def __repr__(self) -> str:
         data = self.config.data
@@ -81,23 +87,21 @@ class Student:
           UserError: a row with a bad field, by its index; bad settings of the beam search;
             rationales of a student without that task.
         """
-        from distill.data.examples import Example
         from distill.inference import inputs
         from distill.inference.predictor import Predictor
 
-        if isinstance(rows, str | Mapping | Example):
-            rows = [rows]
+        examples = inputs.of_objects(check_rows(rows))
+        check_flag(rationales, "rationales")
         predictor = Predictor(
             self._run, beam, length_penalty, rationales, self._progress, probabilities=True
         )
-        examples = inputs.of_objects(rows)
         predictions = predictor(examples) if examples else []
         for warning in predictor.data_lines()[1:]:
             self._progress(warning)
         return [to_prediction(prediction) for prediction in predictions]
 
 
-def load(run_dir: _PathLike, progress: _Say | None = None) -> Student:
+def load(run_dir: PathLike, progress: Say | None = None) -> Student:
     """Loads a trained student, of either engine, from its run folder.
 
     The student answers with the newest checkpoint or, if the run was trained with CHECKPOINT =
@@ -112,7 +116,7 @@ def load(run_dir: _PathLike, progress: _Say | None = None) -> Student:
     """
     from distill.inference.load import load_run
 
-    folder = _place(run_dir, "run_dir")
+    folder, progress = check_path_argument(run_dir, "run_dir"), check_progress(progress)
     with _storage_errors(folder):
         return Student(load_run(folder), progress)
 
@@ -121,10 +125,10 @@ def train(
     gin_files: str | Sequence[str],
     overrides: Mapping[str, object] | Sequence[str] = (),
     *,
-    run_dir: _PathLike | None = None,
+    run_dir: PathLike | None = None,
     engine: str | None = None,
     profile: bool = False,
-    progress: _Say | None = None,
+    progress: Say | None = None,
 ) -> TrainResult:
     """Trains a student, or resumes a run, and scores it on its test rows.
 
@@ -148,15 +152,15 @@ def train(
     from distill.config.resolve import resolve
     from distill.config.run_name import default_run_dir
 
-    names = [gin_files] if isinstance(gin_files, str | os.PathLike) else list(gin_files)
-    names = [os.fspath(name) for name in names]
+    names, texts = check_gin_files(gin_files), check_overrides(overrides)
+    progress = check_progress(progress)
+    check_flag(profile, "profile")
     if not names:
         listed = ", ".join(files.list_gin_files("experiments"))
         raise UserError(f"got no gin files, expected an experiment; available: {listed}")
-    texts = _override_texts(overrides)
     resolved = resolve(names, texts, engine)
-    folder = default_run_dir(names, texts, engine) if run_dir is None else run_dir
-    folder = _place(folder, "run_dir")
+    given = default_run_dir(names, texts, engine) if run_dir is None else run_dir
+    folder = check_path_argument(given, "run_dir")
     with _storage_errors(folder, *map(str, resolved.macros.values())):
         if resolved.engine == "t5x":
             from distill.engines.t5x import train as t5x_train
@@ -165,20 +169,20 @@ def train(
                 raise UserError(
                     "profile=True works only with the native engine; T5X has its own profiler"
                 )
-            results = t5x_train.train(resolved, folder, _say(progress))
+            results = t5x_train.train(resolved, folder, progress)
         else:
             from distill.engines import native
 
-            results = native.train(resolved, folder, _say(progress), profile)
+            results = native.train(resolved, folder, progress, profile)
     return to_result(folder, results)
 
 
 def evaluate(
-    run: _PathLike | Student,
+    run: PathLike | Student,
     *,
-    rows: _PathLike | Iterable[Mapping[str, object] | Example] | None = None,
+    rows: PathLike | Iterable[Mapping[str, object] | Example] | None = None,
     split: str | None = None,
-    progress: _Say | None = None,
+    progress: Say | None = None,
 ) -> Evaluation:
     """Scores a trained student.
 
@@ -198,37 +202,23 @@ def evaluate(
 
     if rows is not None and split is not None:
         raise UserError("got both rows and split, expected only one of them")
-    if split not in (None, "test", "validation"):
+    if split is not None and not (isinstance(split, str) and split in ("test", "validation")):
         raise UserError(f"got split={split!r}, expected 'test' or 'validation'")
+    say = check_progress(progress)
     resolve.import_tasks()
-    student = run if isinstance(run, Student) else load(run)
+    student = run if isinstance(run, Student) else load(run, progress)
     if rows is None:
         with _storage_errors():
             scores, predictions = score_split(student._run, split or "test")
     elif isinstance(rows, str | os.PathLike):
-        path = _place(rows, "rows")
+        path = check_path_argument(rows, "rows")
         with _storage_errors(path):
             examples = list(inputs.of_file(path).rows)
-        scores, predictions = score_rows(student._run, examples, path, _say(progress))
+        scores, predictions = score_rows(student._run, examples, path, say)
     else:
-        examples = inputs.of_objects(rows)
-        scores, predictions = score_rows(student._run, examples, "rows", _say(progress))
+        examples = inputs.of_objects(check_rows(rows))
+        scores, predictions = score_rows(student._run, examples, "rows", say)
     return to_evaluation(scores, predictions)
-
-
-def _say(progress: _Say | None) -> _Say:
-    from distill.common.progress import to_stderr
-
-    return progress or to_stderr
-
-
-def _place(path: _PathLike, name: str) -> str:
-    """A path that a user gave, `~` expanded; `name` is that of its argument."""
-    from distill.common.paths import check_path
-
-    text = os.path.expanduser(os.fspath(path))
-    check_path(text, name)
-    return text
 
 
 @contextlib.contextmanager
@@ -243,15 +233,3 @@ def _storage_errors(*places: str) -> Iterator[None]:
         if told is None:
             raise
         raise UserError(told) from error
-
-
-def _override_texts(overrides: Mapping[str, object] | Sequence[str]) -> list[str]:
-    """`NAME=value` texts."""
-    if isinstance(overrides, str):
-        return [overrides]
-    if not isinstance(overrides, Mapping):
-        return list(overrides)
-    return [
-        f"{name}={os.fspath(value) if isinstance(value, os.PathLike) else value!r}"
-        for name, value in overrides.items()
-    ]

@@ -173,10 +173,10 @@ def test_a_bucket_out_of_reach_is_a_user_error(monkeypatch):
 
 
 def test_overrides_are_those_of_the_command_line(run_dir, resolved):
-    from distill.api import _override_texts
+    from distill.api_arguments import check_overrides
     from distill.config import resolve
 
     values = {"SEED": 3, "METHOD": "step_by_step", "LEARNING_RATE": 1e-3, "LABELS": ["a", "b c"]}
-    found = resolve.resolve(["jsonl_step_by_step"], _override_texts(values))
+    found = resolve.resolve(["jsonl_step_by_step"], check_overrides(values))
     assert {name: found.macros[name] for name in values} == values
-    assert _override_texts("SEED=3") == ["SEED=3"] == _override_texts(["SEED=3"])
+    assert check_overrides("SEED=3") == ["SEED=3"] == check_overrides(["SEED=3"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.terminal import printable
-from distill.errors import UserError, check_both
+from distill.errors import MOST, UserError, check_both
 
 _OWN = ("id", "input", "gold", "prediction", "correct", "ranked_label", "score", "rationale")
 
@@ -79,8 +79,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> Answers | Written:
     """Answers the rows: {"predictions": [...]}, or with --output what the file holds."""
-    if options.block_rows < 1:
-        raise UserError(f"got --block_rows {options.block_rows}, expected at least 1")
+    if not 1 <= options.block_rows <= MOST:
+        raise UserError(f"got --block_rows {options.block_rows}, expected 1 to {MOST:,}")
     from distill.training import run_folder
 
     source, _ = check_both(

@@ -254,6 +254,11 @@ def _required_text(fields: Mapping[str, object], name: str, where: str) -> str:
         raise UserError(f"{where}: got {got} for `{name}`, expected a string ({kind})")
     if not value.strip():
         raise UserError(f"{where}: `{name}` is blank, expected text")
+    _check_encodes(value, name, where)
+    return value
+
+
+def _check_encodes(value: str, name: str, where: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -261,7 +266,6 @@ def _required_text(fields: Mapping[str, object], name: str, where: str) -> str:
             f"{where}: `{name}` contains an unpaired surrogate ({value[error.start]!r}); write the "
             "character itself"
         ) from error
-    return value
 
 
 def _id(fields: Mapping[str, object], where: str) -> str:
@@ -296,6 +300,8 @@ def _choices(fields: Mapping[str, object], where: str) -> tuple[str, ...]:
         raise UserError(f"{where}: got {value!r} for `choices`, expected a list of strings")
     if len(set(value)) < len(value):
         raise UserError(f"{where}: `choices` contains a duplicate: {value!r}")
+    for choice in value:
+        _check_encodes(choice, "choices", where)
     return _shared(tuple(value))
 
 

@@ -77,17 +77,30 @@ def of_objects(rows: Iterable[str | Mapping[str, object] | Example]) -> list[Exa
     """
     examples = []
     for index, row in enumerate(rows):
-        if isinstance(row, str):
-            row = {"input": row}
-        if isinstance(row, Mapping):
-            row = Example.from_dict({"id": f"row/{index}", **row}, f"row {index}")
-        if not isinstance(row, Example):
+        where = f"row {index}"
+        if isinstance(row, Example):
+            row = _fields_of(row, where)
+        elif isinstance(row, str):
+            row = {"input": str(row)}
+        if not isinstance(row, Mapping):
             raise UserError(
-                f"row {index}: got {type(row).__name__}, expected a string, a mapping with the "
+                f"{where}: got {type(row).__name__}, expected a string, a mapping with the "
                 "field `input`, or an Example"
             )
-        examples.append(row)
+        for name in row:
+            if not isinstance(name, str):
+                raise UserError(f"{where}: got the field {name!r}, expected a text as its name")
+        examples.append(Example.from_dict({"id": f"row/{index}", **row}, where))
     return examples
+
+
+def _fields_of(row: Example, where: str) -> dict[str, object]:
+    """The fields of an Example, whose types nobody has checked."""
+    try:
+        fields = dataclasses.replace(row, choices=()).to_dict()
+        return fields | {"choices": row.choices}
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: got an Example with bad fields ({error})") from error
 
 
 def of_file(path: str, kind: str | None = None) -> RowSource:
@@ -140,6 +153,7 @@ def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
       UserError: no rows (at once), or a bad line (when it is reached).
     """
     blank: list[int] = []
+    lines = iter(lines)
     numbered = _not_blank(lines, blank)
     first = next(numbered, None)
     if first is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 from typing import NamedTuple
 
 import jax
@@ -15,16 +16,22 @@ from distill.student.decoding import EOS_ID, PAD_ID, encode
 from distill.student.network import Params, StackKeysValues, apply_student, empty_cache
 
 LENGTH_PENALTY = 0.6  # T5X's alpha
+MOST_BEAMS, MOST_PENALTY = 1000, 10
 
 
 def check_beam(beam: int, length_penalty: float) -> None:
-    """Raises UserError for settings that no search can have."""
-    if beam < 1:
-        raise UserError(f"got --beam {beam}, expected 1 (greedy) or more")
-    if not 0 <= length_penalty < float("inf"):
+    """Raises UserError for settings that no search can have.
+
+    The bounds keep the arrays of a search within the memory and its scores within float32.
+    """
+    is_whole = isinstance(beam, numbers.Integral) and not isinstance(beam, bool)
+    if not (is_whole and 1 <= beam <= MOST_BEAMS):
+        raise UserError(f"got --beam {beam!r}, expected 1 (greedy) or more, up to {MOST_BEAMS:,}")
+    is_number = isinstance(length_penalty, numbers.Real) and not isinstance(length_penalty, bool)
+    if not (is_number and 0 <= length_penalty <= MOST_PENALTY):
         raise UserError(
-            f"got --length_penalty {length_penalty}, expected 0 (none) or more; T5X's is "
-            f"{LENGTH_PENALTY}"
+            f"got --length_penalty {length_penalty!r}, expected 0 (none) or more, up to "
+            f"{MOST_PENALTY}; T5X's is {LENGTH_PENALTY}"
         )
 
 

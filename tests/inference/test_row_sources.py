@@ -1,0 +1,70 @@
+"""Rows of files and of stdin: what tells their format, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from distill.errors import UserError
+from distill.inference import inputs
+
+BOM = b"\xef\xbb\xbf"
+
+
+def _texts(source: inputs.RowSource) -> list[str]:
+    return [row.input for row in source.rows]
+
+
+def test_a_format_that_is_given_goes_before_the_name(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('input\n{"a"\n')
+    assert _texts(inputs.of_file(str(path), "text")) == ["input", '{"a"']
+    with pytest.raises(UserError, match=r"rows\.jsonl:1: not JSON"):
+        inputs.of_file(str(path))
+    (tmp_path / "rows.txt").write_text("input,id\na,1\n")
+    assert _texts(inputs.of_file(str(tmp_path / "rows.txt"), "csv")) == ["a"]
+
+
+def test_all_texts_are_read_before_the_first_is_answered(tmp_path):
+    path = tmp_path / "rows.txt"
+    path.write_bytes(b"one\n" * 50 + b"caf\xe9\n")
+    with pytest.raises(UserError, match=r"rows\.txt:51: not UTF-8"):
+        inputs.of_file(str(path))
+
+
+def test_other_texts_are_other_rows(tmp_path):
+    """A file of answers is gone on with only if its rows are the same."""
+    path = tmp_path / "rows.txt"
+    described = []
+    for content in ("one\n", "two\n", "one\n"):
+        path.write_text(content)
+        described.append(inputs.of_file(str(path)).described)
+    assert described[0] == described[2] != described[1]
+
+
+@pytest.mark.parametrize("start", [b"", BOM, b"\n\n", BOM + b"\n"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_line_numbers_of_stdin_count_every_line(start, end):
+    before = start.count(b"\n")
+
+    def of(*lines):
+        content = start + b"".join(line + end for line in lines)
+        return inputs.of_stdin(content.splitlines(keepends=True))
+
+    with pytest.raises(UserError, match=rf"^stdin:{before + 3}: got 1 cells, expected 2"):
+        of(b"input,id", b"a,1", b"b")
+    with pytest.raises(UserError, match=rf"^stdin:{before + 2}: not JSON"):
+        _texts(of(b'{"input": "a"}', b"b"))
+    source = of(b"a b", b"", b"c")
+    assert [(row.id, row.input) for row in source.rows] == [
+        (f"stdin:{before + 1}", "a b"),
+        (f"stdin:{before + 3}", "c"),
+    ]
+    assert source.blank_lines == [*range(1, before + 1), before + 2]
+    json_rows = of(b'{"input": "a"}', b"", b'{"input": "b"}')
+    assert _texts(json_rows) == ["a", "b"] and json_rows.blank_lines == []
+
+
+def test_a_header_without_rows_is_refused():
+    for given in (None, "csv"):
+        with pytest.raises(UserError, match="stdin has no rows"):
+            inputs.of_stdin([b"input,label\n"], given)
