@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 import tasks  # registers the datasets  # noqa: F401
+from distill.common.safe_points import registered
 from distill.config.data import DataSpec
 from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.budget import hold_out
-from distill.data.data_line import data_lines, summarize_data
+from distill.data.data_line import _sequence_facts as sequence_facts
+from distill.data.data_line import data_lines, input_lines, summarize_data
 from distill.data.examples import Example
+from distill.data.sequence_counts import SequenceCounts
 from distill.data.survey import RowSurvey
 from distill.errors import UserError
 
@@ -98,6 +102,44 @@ def test_unknown_pieces_are_counted_by_field(tmp_path, shared_dir):
     (told,) = (w for w in warnings if "unknown" in w)
     assert f"{share:.1%} of rationale tokens are not in VOCABULARY = 'sentencepiece'" in told
     assert told.endswith("VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can represent any text")
+
+
+def test_cut_targets_name_their_macro_and_what_they_lose():
+    counts = SequenceCounts(sequences=10, cut=5, longest=99, tokens=500, unknown=0)
+    whole = dataclasses.replace(counts, cut=0)
+    spec = DataSpec("jsonl", "single_task", vocabulary="bytes", input_length=48, target_length=24)
+    found = {}
+    for name in ("input", "label", "target"):
+        sequences = {"input": whole, name: counts}
+        (found[name],) = (
+            text for is_warning, text in sequence_facts(spec, sequences) if is_warning
+        )
+    assert found["input"].startswith("5 of 10 inputs (50.0%) are longer than INPUT_LENGTH = 48 ")
+    assert found["input"].endswith("; INPUT_LENGTH = 99 would hold all")
+    for name in ("label", "target"):
+        assert found[name].startswith(
+            f"5 of 10 {name}s (50.0%) are longer than TARGET_LENGTH = 24 "
+        )
+        assert found[name].endswith("; TARGET_LENGTH = 99 would hold all")
+        assert ("loses the label" in found[name]) == (name == "target")
+
+
+def test_rows_without_the_choices_of_training_are_warned_of():
+    counts = SequenceCounts(sequences=200, cut=0, longest=9, tokens=999, unknown=0)
+    spec = DataSpec("jsonl", "finetune", vocabulary="bytes")
+    assert len(input_lines(spec, counts)) == 1
+    _, warning = input_lines(spec, counts, missing_choices=1)
+    assert warning.startswith("warning: 1 of 200 rows (0.5%) has no `choices`")
+
+
+def test_a_lost_signal_stops_at_the_next_row_that_is_prepared(tmp_path):
+    """Every sequence, while it is tokenized, and every row, while it is stored."""
+    rows = [{"input": f"row {i}", "label": "ab"[i % 2], "rationale": "so"} for i in range(20)]
+    asked: list[int] = []
+    with registered(lambda: asked.append(1)):
+        meta = caches.load_cache(_spec(tmp_path, rows[:16], rows[16:])).meta
+    sequences = sum(task["inputs"]["sequences"] for task in meta["tasks"].values())
+    assert sequences >= 20 and len(asked) == 20 + sequences
 
 
 def test_copies_contradictions_and_classes_are_counted():

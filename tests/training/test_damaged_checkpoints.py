@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from distill import cli
@@ -147,6 +148,30 @@ def test_metadata_that_do_not_parse_are_damage_without_digests_too(name, content
     assert re.fullmatch(r"checkpoint 2 is .*: moved to .*/damaged_checkpoints/2, using 1", lines[0])
     assert len(lines) == 1
     assert _restore(folder) == (2, [])
+
+
+def test_a_damaged_checkpoint_takes_the_place_of_an_earlier_one_of_its_step(saved, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    (folder / "damaged_checkpoints/2/earlier").mkdir(parents=True)
+    (folder / "checkpoints/2/default/_METADATA").unlink()
+    lines: list[str] = []
+    with Checkpoints(folder, keep=2, say=lines.append) as checkpoints:
+        assert checkpoints.latest_step == 1
+    assert len(lines) == 1 and not (folder / "damaged_checkpoints/2/earlier").exists()
+    assert (folder / "damaged_checkpoints/2/default").is_dir()
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(saved, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "2/default/d")
+
+    monkeypatch.setattr(ocp.PyTreeCheckpointer, "restore", refuse)
+    template = jax.tree.map(jnp.asarray, _state(0).params)
+    lines: list[str] = []
+    with pytest.raises(UserError, match=r"^2/default/d cannot be read: Permission denied"):
+        SavedCheckpoints(saved, lines.append).restore_params(template)
+    assert lines == []
 
 
 def test_a_damaged_best_checkpoint_is_said_and_the_best_of_the_others_counts(tmp_path):
