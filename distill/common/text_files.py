@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
 import json
 import os
 import stat
@@ -14,6 +15,8 @@ from etils import epath
 
 from distill.common.atomic import is_local
 from distill.errors import UserError
+
+LOOKED_AT = 5000  # names of a folder
 
 
 def read_bytes(path: epath.Path, fix: str = "") -> bytes:
@@ -75,14 +78,23 @@ def _what_is_there(path: epath.Path) -> str:
     if not folder.is_dir():
         return f"{folder} is a file, expected a folder"
     start = "" if missing == path else f"the folder {missing} does not exist; "
-    names = [each.name for each in folder.iterdir()]
+    names = first_names(folder)
     if not names:
         return f"{start}its folder is empty"
     near = difflib.get_close_matches(missing.name, names, cutoff=0.5)
     place = "its folder" if missing == path else folder
     if not near:
-        return f"{start}no similar name in {place}"
+        some = "" if len(names) < LOOKED_AT else f" among the first {LOOKED_AT:,}"
+        return f"{start}no similar name{some} in {place}"
     return f"{start}closest in {place}: {', '.join(near)}"
+
+
+def first_names(folder: epath.Path) -> list[str]:
+    """Names in a folder for a hint: LOOKED_AT of them at most, as a hint has to come soon."""
+    if not is_local(folder):
+        return [each.name for each in itertools.islice(folder.iterdir(), LOOKED_AT)]
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in itertools.islice(entries, LOOKED_AT)]
 
 
 def parse_json(content: bytes | str) -> Any:

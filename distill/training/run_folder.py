@@ -34,6 +34,7 @@ from etils import epath
 
 from distill.common.atomic import is_local, write_text
 from distill.common.progress import Say
+from distill.common.text_files import first_names
 from distill.config import fields, stored
 from distill.config.run import RunConfig
 from distill.errors import UserError
@@ -154,7 +155,11 @@ def _near_runs(folder: epath.Path) -> str:
         return ""
     inside, parent = folder.is_dir(), folder if folder.is_dir() else folder.parent
     try:
-        names = [each.name for each in parent.iterdir() if (each / CONFIG).exists()]
+        names = [
+            name
+            for name in first_names(parent)
+            if os.path.exists(os.path.join(parent, name, CONFIG))
+        ]
     except OSError:
         return ""
     near = sorted(names)[:3] if inside else difflib.get_close_matches(folder.name, names)
