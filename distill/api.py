@@ -6,6 +6,7 @@ Importing this module loads neither jax nor tensorflow; its functions do, when t
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -114,11 +115,14 @@ def load(run_dir: PathLike, progress: Say | None = None) -> Student:
     Raises:
       UserError: no run folder, or one that is damaged or not complete.
     """
+    from distill.common.atomic import absolute
     from distill.inference.load import load_run
 
     folder, progress = check_path_argument(run_dir, "run_dir"), check_progress(progress)
     with _storage_errors(folder):
-        return Student(load_run(folder), progress)
+        run = load_run(folder)
+    # `evaluate` reads files of the folder: it is found when the working directory has changed.
+    return Student(dataclasses.replace(run, folder=absolute(run.folder)), progress)
 
 
 def train(

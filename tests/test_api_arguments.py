@@ -137,3 +137,10 @@ def test_what_is_given_is_not_changed(run_dir):
     assert example == Example(id="a", input="my fan", extra={"x": [1]})
     found = distill.evaluate(student, rows={"input": "my fan", "label": "refund"})
     assert found.n == 1
+
+
+def test_a_student_knows_its_folder_when_the_working_directory_changes(run_dir, monkeypatch):
+    monkeypatch.chdir(run_dir.parent)
+    student = distill.load(run_dir.name)
+    monkeypatch.chdir("/")
+    assert student.run_dir == str(run_dir.resolve())

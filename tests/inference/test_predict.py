@@ -185,7 +185,9 @@ def test_an_answer_is_correct_by_the_rule_of_its_dataset(
     [
         (["x", "--beam=0"], "got --beam 0, expected 1"),
         (["x", "--beam=2", "--length_penalty=-1"], "got --length_penalty -1.0"),
+        (["x", f"--beam={10**30}"], "expected 1 (greedy) or more"),
         (["x", "--block_rows=0"], "got --block_rows 0"),
+        (["x", f"--block_rows={10**30}"], "expected 1 to "),
         (["x", "--input=rows.jsonl"], "got rows from text and input, expected only one"),
         (["--input=rows.jsonl", "--field", "input={a}"], "--field works only with --tfds"),
         (["--input={file}l"], "closest in its folder: rows.jsonl"),
