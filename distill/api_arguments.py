@@ -33,7 +33,7 @@ def check_progress(progress: Say | None) -> Say:
     if progress is None:
         return to_stderr
     if not callable(progress):
-        raise _refusal("progress", progress, "a function of one text, or None")
+        raise _refusal("progress", progress, "a function that takes a string, or None")
     return progress
 
 
@@ -66,7 +66,7 @@ def check_path_argument(path: PathLike, name: str) -> str:
 
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str) or not text:
-        raise _refusal(name, path, "a path (a text or a pathlib.Path)")
+        raise _refusal(name, path, "a path (a string or a pathlib.Path)")
     check_path(text, name)
     return os.path.expanduser(str(text))
 
@@ -103,7 +103,7 @@ def check_rows(rows: Row | Iterable[Row], name: str = "rows") -> list[Row]:
 
     if isinstance(rows, str | Mapping | Example):
         return [rows]
-    expected = "a list of texts, of mappings with the field `input`, or of Examples"
+    expected = "a list of strings, of mappings with the field `input`, or of Examples"
     if hasattr(rows, "columns") or hasattr(rows, "column_names"):
         expected += "; of a pandas table, table.to_dict('records')"
         raise UserError(f"got {name} of type {type(rows).__name__}, expected {expected}")
@@ -118,7 +118,7 @@ def check_overrides(overrides: Mapping[str, object] | Sequence[str]) -> list[str
     """
     if isinstance(overrides, str):
         return [overrides]
-    expected = "values by macro, e.g. {'SEED': 1}, or texts, e.g. ['SEED=1']"
+    expected = "values by macro, e.g. {'SEED': 1}, or strings, e.g. ['SEED=1']"
     if not isinstance(overrides, Mapping):
         texts = _listed("overrides", overrides, expected)
         for text in texts:

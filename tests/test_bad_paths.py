@@ -83,7 +83,7 @@ def test_other_schemes_are_no_paths(scheme, capsys):
 def test_a_path_that_no_file_has_is_refused():
     with pytest.raises(UserError, match=r"got rows 'a\\x00', which .* a NUL"):
         check_path("a\0", "rows")
-    with pytest.raises(UserError, match=r"got rows 'a\\ud800', which .* half of a surrogate"):
+    with pytest.raises(UserError, match=r"got rows 'a\\ud800', which .*surrogate"):
         check_path("a\ud800", "rows")
     check_path(os.fsdecode(b"caf\xe9"), "rows")  # a name that is not UTF-8
 

@@ -17,7 +17,7 @@ def check_path(path: str, where: str) -> None:
       where: the flag or macro that gave it.
 
     Raises:
-      UserError: a URL of another kind, a NUL character, or half of a surrogate pair.
+      UserError: a URL of another kind, a NUL character, an unpaired surrogate.
     """
     if "\0" in path:
         raise UserError(f"got {where} {path!r}, which contains a NUL character: no path can")
@@ -25,7 +25,7 @@ def check_path(path: str, where: str) -> None:
         os.fsencode(path)
     except UnicodeEncodeError as error:
         raise UserError(
-            f"got {where} {path!r}, which contains half of a surrogate pair: no path can"
+            f"got {where} {path!r}, which contains an unpaired surrogate: no path can"
         ) from error
     scheme, is_url, _ = path.partition("://")
     if is_url and scheme not in _BUCKETS:

@@ -89,7 +89,7 @@ def of_objects(rows: Iterable[str | Mapping[str, object] | Example]) -> list[Exa
             )
         for name in row:
             if not isinstance(name, str):
-                raise UserError(f"{where}: got the field {name!r}, expected a text as its name")
+                raise UserError(f"{where}: got the field {name!r}, expected a string as its name")
         examples.append(Example.from_dict({"id": f"row/{index}", **row}, where))
     return examples
 

@@ -32,6 +32,6 @@ def test_a_hint_about_runs_looks_at_some_names(looked_at, tmp_path):
     for name in "abcd":
         (tmp_path / name).mkdir()
         (tmp_path / name / run_folder.CONFIG).touch()
-    with pytest.raises(UserError, match="it holds the runs") as found:
+    with pytest.raises(UserError, match="is not a run folder") as found:
         run_folder.read_config(tmp_path)
     assert str(found.value).count(f"{tmp_path}/") == 4  # the file, and three runs

@@ -114,14 +114,12 @@ def test_cut_targets_name_their_macro_and_what_they_lose():
         (found[name],) = (
             text for is_warning, text in sequence_facts(spec, sequences) if is_warning
         )
-    assert found["input"].startswith("5 of 10 inputs (50.0%) are longer than INPUT_LENGTH = 48 ")
-    assert found["input"].endswith("; INPUT_LENGTH = 99 would hold all")
+    assert found["input"].startswith("5 of 10 inputs (50.0%) ")
+    assert "; INPUT_LENGTH = 99 " in found["input"]
     for name in ("label", "target"):
-        assert found[name].startswith(
-            f"5 of 10 {name}s (50.0%) are longer than TARGET_LENGTH = 24 "
-        )
-        assert found[name].endswith("; TARGET_LENGTH = 99 would hold all")
-        assert ("loses the label" in found[name]) == (name == "target")
+        assert "TARGET_LENGTH = 24 " in found[name]
+        assert "; TARGET_LENGTH = 99 " in found[name]
+        assert ("the label at the end" in found[name]) == (name == "target")
 
 
 def test_rows_without_the_choices_of_training_are_warned_of():
@@ -129,7 +127,8 @@ def test_rows_without_the_choices_of_training_are_warned_of():
     spec = DataSpec("jsonl", "finetune", vocabulary="bytes")
     assert len(input_lines(spec, counts)) == 1
     _, warning = input_lines(spec, counts, missing_choices=1)
-    assert warning.startswith("warning: 1 of 200 rows (0.5%) has no `choices`")
+    assert warning.startswith("warning: 1 of 200 rows (0.5%) ")
+    assert "`choices`" in warning
 
 
 def test_a_lost_signal_stops_at_the_next_row_that_is_prepared(tmp_path):
