@@ -28,10 +28,11 @@ def test_a_hint_looks_at_some_names_and_says_so(looked_at, tmp_path):
         text_files.check_file(path)
 
 
-def test_a_hint_about_runs_looks_at_some_names(looked_at, tmp_path):
+def test_a_hint_about_runs_looks_at_some_names(monkeypatch, tmp_path):
+    monkeypatch.setattr(text_files, "LOOKED_AT", 2)
     for name in "abcd":
         (tmp_path / name).mkdir()
         (tmp_path / name / run_folder.CONFIG).touch()
     with pytest.raises(UserError, match="is not a run folder") as found:
         run_folder.read_config(tmp_path)
-    assert str(found.value).count(f"{tmp_path}/") == 4  # the file, and three runs
+    assert str(found.value).count(f"{tmp_path}/") == 3  # the file, and two runs
