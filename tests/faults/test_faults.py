@@ -22,6 +22,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_shim_sees_every_byte_of_a_run(faults):
     """Each file that is there at the end was written by calls that the shim has seen."""
     ending = faults.driver.train(log_calls="run", clean=[faults.driver.run_dir])

@@ -65,6 +65,7 @@ def test_words(run_dir):
     assert _answers(COMMAND, run_dir, tested["input"]) == tested["prediction"]
 
 
+@pytest.mark.slow
 def test_sentencepiece(untrained, shared_dir):
     model = shared_dir / "data" / "vocab" / "cc_all.32000.100extra.model"
     folder = untrained(

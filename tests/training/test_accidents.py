@@ -69,6 +69,7 @@ def _hang_up(*_: object) -> None:
     time.sleep(30)  # the handler interrupts it
 
 
+@pytest.mark.slow
 def test_a_signal_while_decoding_ends_with_what_is_saved(
     micro, run_dir, tmp_path, monkeypatch, capsys
 ):

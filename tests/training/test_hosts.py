@@ -115,6 +115,7 @@ def test_the_first_host_alone_speaks(joined):
     assert "12/12 steps" not in other_said
 
 
+@pytest.mark.slow
 def test_a_run_moves_from_one_host_to_two(settings, alone, tmp_path):
     """Two processes resume from the checkpoint of step 8, which one process wrote."""
     folder = tmp_path / "run"
@@ -151,6 +152,7 @@ def test_a_signal_to_one_host_stops_both_after_the_same_step(settings, tmp_path)
     assert (folder / "checkpoints" / min(steps) / "default").is_dir()
 
 
+@pytest.mark.slow
 def test_what_hosts_must_share_is_checked(settings, tmp_path):
     """Folders of their own, then another seed: both processes end, and both say why."""
     own = _hosts([tmp_path / "a", tmp_path / "b"], [settings] * 2)

@@ -33,6 +33,7 @@ def trained(micro, tmp_path_factory):
 _OF_TICKETS = ("NUM_ROWS", "NUM_TEST")
 
 
+@pytest.mark.slow
 def test_a_run_without_gold_labels_is_not_scored(trained, capsys):
     run_dir, argv = trained
     assert cli.main(argv) == 0

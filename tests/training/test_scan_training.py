@@ -74,6 +74,7 @@ def _counts(state) -> list:
     return [value for _, value in optax.tree_utils.tree_get_all_with_path(state, "count")]
 
 
+@pytest.mark.slow
 def test_a_scanned_run_trains_resumes_and_answers(micro, tmp_path):
     overrides = (*micro, "SCAN_LAYERS=True", "NUM_DECODER_LAYERS=2", "OPTIMIZER=adafactor")
     overrides = (*overrides, "MICROBATCHES=2", "REMAT='minimal'")

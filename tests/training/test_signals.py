@@ -66,6 +66,7 @@ def _train(settings, folder) -> int:
     return cli.main(["train", "--gin_file=tickets_step_by_step", f"--run_dir={folder}", *flags])
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_a_signal_stops_at_the_next_batch(micro, tmp_path, monkeypatch, capsys):
     batches = []
 

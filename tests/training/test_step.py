@@ -180,7 +180,11 @@ FACTORED = ("OPTIMIZER=adafactor", "EMBED_DIM=128", "MLP_DIM=128", "CLIP_NORM=0.
 # kernels, embedding and logits. AdamW has two moments of each; Adafactor one of the first 14.
 @pytest.mark.parametrize(
     ("overrides", "split"),
-    [((), 2 * 22), (("MICROBATCHES=2",), 2 * 22), (FACTORED, 14)],
+    [
+        ((), 2 * 22),
+        pytest.param(("MICROBATCHES=2",), 2 * 22, marks=pytest.mark.slow),
+        (FACTORED, 14),
+    ],
     ids=["adamw", "microbatches", "adafactor"],
 )
 def test_devices_do_not_change_the_losses(micro, overrides, split):

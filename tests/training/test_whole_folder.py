@@ -82,7 +82,13 @@ def copy(trained, tmp_path) -> pathlib.Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("vocabulary", list(VOCABULARIES))
+@pytest.mark.parametrize(
+    "vocabulary",
+    [
+        "words",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in VOCABULARIES if name != "words"),
+    ],
+)
 def test_a_copied_folder_answers_without_data_vocabulary_and_cache(
     vocabulary, micro, tmp_path, capsys, monkeypatch, request
 ):
@@ -108,6 +114,7 @@ def test_a_copied_folder_answers_without_data_vocabulary_and_cache(
     assert "does not exist" in message and str(data) in message
 
 
+@pytest.mark.slow
 def test_a_copied_t5x_run_answers_alike(trained, tmp_path, capsys):
     """A folder as the t5x engine leaves it: its checkpoint in place of the native one."""
     run = tmp_path / "run"
