@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from distill.common.paths import check_output_file, check_path
+from distill.common.paths import check_distinct, check_output_file, check_path, path_exists
 from distill.errors import UserError, closest
 
 # Flags of all commands that take a path.
@@ -16,6 +16,8 @@ _PATHS = (
     *("output", "checkpoint", "prompt", "check", "store", "released_dir", "teacher_row", "prices"),
     *("batch_write", "batch_read"),
 )
+# Those of them that a command writes.
+_WRITTEN = ("output", "store", "released_dir", "teacher_row", "batch_write")
 
 
 class Parser(argparse.ArgumentParser):
@@ -104,15 +106,24 @@ def check_paths(options: argparse.Namespace) -> None:
     """Looks at every path among the options of a command before the command starts.
 
     Raises:
-      UserError: see `paths.check_path`, `paths.check_output_file`; names the flag.
+      UserError: see `paths.check_path`, `paths.check_output_file`, `paths.check_distinct`; names
+        the flag.
     """
+    given: list[tuple[str, str]] = []
     for name in _PATHS:
         value = getattr(options, name, None) or ()
-        for path in (value,) if isinstance(value, str) else value:
-            check_path(path, f"--{name}")
+        given += ((f"--{name}", path) for path in ((value,) if isinstance(value, str) else value))
+    for flag, path in given:
+        check_path(path, flag)
     for name in getattr(options, "output_files", ()):
         if getattr(options, name, None):
             check_output_file(getattr(options, name), f"--{name}")
+    written = [(flag, path) for flag, path in given if flag.removeprefix("--") in _WRITTEN]
+    # A name such as --prompt=tickets is no path, and what does not exist is not overwritten.
+    read = [each for each in given if each not in written and path_exists(each[1])]
+    check_distinct(written, read)
+    for index, (flag, path) in enumerate(written):
+        check_distinct([(flag, path)], written[:index], "writes")
 
 
 def shorthands(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:

@@ -49,6 +49,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         from distill.config import files, macros, resolve
         from distill.inference import load
 
+        if options.output:
+            _check_output(options.output)
         resolve.import_tasks()
         paths = [files.resolve_path(name) for name in options.gin_file]
         resolve.import_modules(macros.read_gin(paths).imports)
@@ -67,6 +69,22 @@ def add(commands: argparse._SubParsersAction) -> None:
         return scores
 
     command.set_defaults(run=run, show=show, output_files=("output",))
+
+
+def _check_output(path: str) -> None:
+    """Refuses to replace a file that is not the scores of an earlier `distill evaluate`."""
+    from etils import epath
+
+    from distill.common.own_files import check_content
+    from distill.common.text_files import parse_json
+    from distill.inference.load import Evaluation
+
+    def is_scores(content: bytes) -> bool:
+        scores = parse_json(content)
+        every = Evaluation.__required_keys__ | Evaluation.__optional_keys__
+        return isinstance(scores, dict) and Evaluation.__required_keys__ <= scores.keys() <= every
+
+    check_content(epath.Path(path).expanduser(), "--output", "distill evaluate", is_scores)
 
 
 def show(scores: Evaluation) -> None:

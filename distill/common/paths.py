@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from distill.errors import UserError
 
@@ -52,6 +53,48 @@ def check_output_file(path: str, where: str) -> None:
         kind = "a pipe or a device"
     if kind:
         raise UserError(f"got {where} {path!r}, which is {kind}; expected the name of a file")
+
+
+def check_distinct(
+    outputs: Iterable[tuple[str, str]], inputs: Iterable[tuple[str, str]], kind: str = "reads"
+) -> None:
+    """Refuses to write where another path already leads.
+
+    Two names of one file or folder count as one, such as a link and its target.
+
+    Args:
+      outputs: names of flags, and the paths that they write.
+      inputs: names of flags, and the paths that must be left as they are.
+      kind: what the command does with the inputs, for the error message.
+
+    Raises:
+      UserError: an output is one of the inputs; names both flags.
+    """
+    inputs = list(inputs)
+    for flag, path in outputs:
+        for other, kept in inputs:
+            if _is_same(path, kept):
+                raise UserError(
+                    f"got {flag} {path!r}, which is the same as {other} {kept!r}: the command "
+                    f"{kind} that path, and would overwrite it; choose another {flag}"
+                )
+
+
+def _is_same(one: str, other: str) -> bool:
+    if is_bucket(one) or is_bucket(other):
+        return one.rstrip("/") == other.rstrip("/")
+    one, other = os.path.expanduser(one), os.path.expanduser(other)
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    try:
+        return os.path.samefile(one, other)  # hard links
+    except (OSError, ValueError):
+        return False  # one of them does not exist yet
+
+
+def path_exists(path: str) -> bool:
+    """Whether a local path leads to a file or folder; one in a bucket is taken to exist."""
+    return is_bucket(path) or os.path.exists(os.path.expanduser(path))
 
 
 def is_bucket(text: str) -> bool:

@@ -180,6 +180,16 @@ def hold_out(
             is_test[index] = True
             labeled += row.label is not None
     count = int(is_test.sum())
+    teacher = "" if label_source == "teacher" else "--gin.LABEL_SOURCE=teacher and "
+    fix = (
+        f"To train on the teacher's labels without a test, set {teacher}--gin.TEST_FRACTION=0. To "
+        "get a test score, add `label` to the rows, or set TEST_FILE to rows that have it"
+    )
+    if not gold and not 0 < count < len(rows):
+        raise UserError(
+            f"TEST_FRACTION = {fraction} needs rows with a gold label (the field `label`) for the "
+            f"test, but none of the {len(rows):,} rows has one. {fix}"
+        )
     if not 0 < count < len(rows):
         raise UserError(
             f"TEST_FRACTION = {fraction} of {len(rows)} rows gave {count} test rows, expected at "
@@ -187,12 +197,9 @@ def hold_out(
         )
     if not labeled:
         found = f"{gold:,} of all {len(rows):,} rows have one" if gold else "no other row has one"
-        teacher = "" if label_source == "teacher" else "--gin.LABEL_SOURCE=teacher and "
         raise UserError(
             f"TEST_FRACTION = {fraction} holds out {count} of {len(rows)} rows for the test, but "
-            f"none of them has a gold label (the field `label`) to be scored with ({found}). To "
-            f"train on the teacher's labels without a test, set {teacher}--gin.TEST_FRACTION=0. To "
-            "get a test score, add `label` to the rows, or set TEST_FILE to rows that have it"
+            f"none of them has a gold label (the field `label`) to be scored with ({found}). {fix}"
         )
     return take(rows, np.flatnonzero(~is_test)), take(rows, np.flatnonzero(is_test))
 

@@ -175,7 +175,7 @@ class PieceVocabulary(Vocabulary):
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=content)
         except Exception as error:  # the loader's errors differ from version to version
-            raise UserError(f"{path} is not a SentencePiece model ({error}). {fix}") from error
+            raise UserError(f"{path} is not a SentencePiece model. {fix}".strip()) from error
 
     @property
     def vocab_size(self) -> int:

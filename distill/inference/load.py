@@ -148,8 +148,12 @@ def score_split(
     cache = caches.load_cache(run.config.data, digests)
     provenance.check_rows(run.folder, cache.meta)
     if not cache.rows[split]:
+        other = {"test": "validation", "validation": "test"}[split]
+        count = len(cache.rows[other])
+        hint = f", or score its {count:,} {other} rows with --split={other}" if count else ""
         raise UserError(
             f"split {split!r} of {run.folder} has no rows with labels: give some with --input=FILE"
+            f"{hint}"
         )
     predictions = run.evaluator().split(run.params, cache, split)
     scores: Evaluation = {"split": split, **summarize_predictions(predictions)}

@@ -61,6 +61,7 @@ class Totals:
     tokens_out: int = 0
     with_gold: int = 0
     correct: int = 0
+    first_completion: str = ""  # of the first row that was answered
 
 
 def aggregate(
@@ -92,6 +93,8 @@ def aggregate(
             totals.tokens_in += usage.get("in", 0)
             totals.tokens_out += usage.get("out", 0)
             totals.cut_off += record.get("finish") == "length"
+        if answered and not totals.answered:
+            totals.first_completion = next(str(r["completion"]) for r in records if r["ok"])
         totals.answered += answered
         totals.parsed += verdict.label is not None
         if not answered:
@@ -149,6 +152,12 @@ class TeacherAccuracy(TypedDict):
     cost_per_row: float | None
 
 
+def dropped_path(output: epath.PathLike) -> epath.Path:
+    """Where the dropped rows of an output go."""
+    path = epath.Path(output)
+    return path.parent / f"{path.stem}.dropped.jsonl"
+
+
 def write_annotated(
     path: epath.PathLike,
     aggregated: Iterator[AggregatedRow],
@@ -175,7 +184,7 @@ def write_annotated(
       `written`, `dropped` (rows by reason) and `dropped_file` (or None).
     """
     path = epath.Path(path)
-    dropped_path = path.parent / f"{path.stem}.dropped.jsonl"
+    dropped_file = dropped_path(path)
     left_out: list[dict[str, object]] = []
     counts: collections.Counter[str] = collections.Counter()
 
@@ -196,14 +205,14 @@ def write_annotated(
 
     write_jsonl(path, kept())
     if left_out:
-        write_text(dropped_path, "".join(json.dumps(fields) + "\n" for fields in left_out))
-    elif dropped_path.exists():
-        dropped_path.unlink()
+        write_text(dropped_file, "".join(json.dumps(fields) + "\n" for fields in left_out))
+    elif dropped_file.exists():
+        dropped_file.unlink()
     written = counts.pop("written", 0)
     return {
         "written": written,
         "dropped": dict(sorted(counts.items())),
-        "dropped_file": str(dropped_path) if left_out else None,
+        "dropped_file": str(dropped_file) if left_out else None,
     }
 
 

@@ -20,8 +20,9 @@ from typing import TypedDict
 from etils import epath
 
 from distill.common.atomic import write_text
+from distill.common.own_files import check_content
 from distill.common.terminal import printable
-from distill.common.text_files import json_lines
+from distill.common.text_files import json_lines, parse_json
 from distill.errors import UserError
 from distill.teacher.client import Answer, Reason, Retry, answer_of, same_model
 from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
@@ -31,6 +32,7 @@ from distill.teacher.sampling import PATHS, Sampling, key_of
 from distill.teacher.store import Store
 
 _COUNT = re.compile(r"[0-9]{1,9}")
+_REQUEST_KEYS = {"custom_id", "method", "url", "body"}
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
 
 
@@ -77,8 +79,7 @@ def write_requests(
 
     def flush() -> None:
         nonlocal lines, size
-        number = f"-{len(files)}" if files else ""
-        target = path.parent / f"{path.stem}{number}{path.suffix}"
+        target = _numbered(path, len(files))
         write_text(target, "".join(lines))
         files.append(str(target))
         lines, size = [], 0
@@ -93,6 +94,35 @@ def write_requests(
     if lines:
         flush()
     return {"requests": requests, "files": files}
+
+
+def check_replaceable(path: epath.PathLike, command: str) -> None:
+    """Refuses to replace files that hold no requests, `<stem>-1.jsonl` and so on included.
+
+    Args:
+      path: as of `write_requests`.
+      command: the command, for the error message.
+
+    Raises:
+      UserError: names the file.
+    """
+    path = epath.Path(path)
+    number = 0
+    while (target := _numbered(path, number)).exists():
+        check_content(target, "--batch_write", command, _holds_requests)
+        number += 1
+
+
+def _numbered(path: epath.Path, number: int) -> epath.Path:
+    """The first, second, ... file of a batch."""
+    return path.parent / f"{path.stem}-{number}{path.suffix}" if number else path
+
+
+def _holds_requests(content: bytes) -> bool:
+    return all(
+        isinstance(fields := parse_json(line), dict) and fields.keys() == _REQUEST_KEYS
+        for line in content.splitlines()
+    )
 
 
 def read_results(

@@ -38,17 +38,25 @@ def write_released(
     """
     check_released(dataset, split, [row for row, _ in rows])
     lines = [json.dumps(_fields(dataset, row)) + "\n" for row, _ in rows]
-    base = epath.Path(folder) / dataset
+    rows_file, *replaced = released_files(folder, dataset, split)
+    base = rows_file.parent
     (base / "llm").mkdir(parents=True, exist_ok=True)
-    files = [base / f"{dataset}_{split}.json"]
-    write_text(files[0], "".join(lines))
-    for old in (base / "llm").glob(f"{split}_CoT_*.json"):
+    files = [rows_file]
+    write_text(rows_file, "".join(lines))
+    for old in replaced:
         old.unlink()
     texts = [text for _, text in rows]
     for number, start in enumerate(range(0, max(1, len(texts)), _PART)):
         files.append(base / "llm" / f"{split}_CoT_{number}.json")
         write_text(files[-1], json.dumps(texts[start : start + _PART]))
     return [str(file) for file in files]
+
+
+def released_files(folder: epath.PathLike, dataset: str, split: str) -> list[epath.Path]:
+    """The file of rows that `write_released` writes, and the completions that it replaces."""
+    base = epath.Path(folder) / dataset
+    parts = (base / "llm").glob(f"{split}_CoT_*.json") if (base / "llm").is_dir() else ()
+    return [base / f"{dataset}_{split}.json", *sorted(parts)]
 
 
 def check_released(dataset: str, split: str, rows: Iterable[Example]) -> None:

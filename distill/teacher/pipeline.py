@@ -10,13 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from etils import epath
 
 from distill.common.atomic import write_json
+from distill.common.own_files import check_own, writing_own
+from distill.common.progress import to_stderr
 from distill.data import examples
 from distill.data.examples import Example, write_jsonl
 from distill.errors import UserError
 from distill.teacher import aggregate, annotate, batch_files, lint, prompts, sources, summary
 from distill.teacher.client import Client, check_url, read_key
-from distill.teacher.export import check_released, write_released
+from distill.teacher.export import check_released, released_files, write_released
 from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
+from distill.teacher.outputs import COMMAND, TEACHER_METHOD, check_outputs, no_label_warning
 from distill.teacher.prices import price_of
 from distill.teacher.samples import PendingRow, pending_rows
 from distill.teacher.sampling import Digests, key_of
@@ -76,8 +79,10 @@ def _simulated(options: Options) -> summary.Simulated:
     output, tickets = options.outputs.output, options.tickets
     if not output:
         raise UserError("give the JSONL file to write with --output")
+    check_own(output, "--output", COMMAND)
     rows = tickets.annotate(rows_of_options(options.inputs, tickets))
-    write_jsonl(output, rows)
+    with writing_own(output, COMMAND):
+        write_jsonl(output, rows)
     return {
         "mode": "simulated",
         "output": output,
@@ -125,6 +130,7 @@ class _Pipeline:
         return output.parent / f"{output.stem}.store"
 
     def run(self) -> summary.Result:
+        check_outputs(self.outputs, self.mode, self.inputs, self._dataset)
         self._check_rows()
         mode, folder = self.mode, self.folder
         if mode.dry_run:
@@ -275,9 +281,11 @@ class _Pipeline:
         keep = (lambda *kept: released.append(kept)) if outputs.released_dir else None
         written: aggregate.WrittenRows = {"written": 0, "dropped": {}, "dropped_file": None}
         if outputs.output:
-            written = aggregate.write_annotated(
-                outputs.output, aggregated, self.filters, self.prompt.same, outputs.rationales, keep
-            )
+            same, rationales = self.prompt.same, outputs.rationales
+            with writing_own(outputs.output, COMMAND):
+                written = aggregate.write_annotated(
+                    outputs.output, aggregated, self.filters, same, rationales, keep
+                )
         else:
             for entry in aggregated:
                 same = self.prompt.same
@@ -285,7 +293,13 @@ class _Pipeline:
                 if keep and passing:
                     keep(*passing[0])
         if outputs.released_dir:
-            write_released(outputs.released_dir, self._dataset, self.inputs.split, released)
+            split = self.inputs.split
+            with writing_own(
+                released_files(outputs.released_dir, self._dataset, split)[0], COMMAND
+            ):
+                write_released(outputs.released_dir, self._dataset, split, released)
+        if warning := no_label_warning(totals, self.prompt.name):
+            to_stderr(warning)
         teacher = self._teacher(totals)
         return {
             "mode": "annotate",
@@ -312,7 +326,7 @@ class _Pipeline:
             inputs = self.inputs
             # The names of a run's results, so that a table takes both.
             written = {
-                "method": "few_shot_teacher",
+                "method": TEACHER_METHOD,
                 "dataset": inputs.dataset or inputs.tfds or inputs.input or "tickets",
                 "split": inputs.split,
                 "model": self.sampling.model,

@@ -8,6 +8,7 @@ from etils import epath
 
 from distill.common.text_files import json_lines
 from distill.data.examples import Example
+from distill.data.released.reader import FIX
 from distill.data.released.rows import KINDS
 from distill.data.tables import open_table, read_table
 from distill.errors import unknown
@@ -39,7 +40,7 @@ def from_released(raw_dir: epath.PathLike, dataset: str, split: str) -> list[Exa
     build = KINDS[dataset].row
     return [
         build(fields, f"{path}:{line}", f"{dataset}/{split}/{row}", split)[0]
-        for row, (line, fields) in enumerate(json_lines(path))
+        for row, (line, fields) in enumerate(json_lines(path, FIX))
     ]
 
 

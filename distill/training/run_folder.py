@@ -44,12 +44,14 @@ CONFIG, METRICS, RESULTS = "config.gin", "metrics.jsonl", "results.json"
 STUDENT, RUN, CARD = "student.json", "run.json", "MODEL_CARD.md"
 NOT_FINITE = "not_finite.json"
 PREDICTIONS = "predictions_test.jsonl"
+# One of these is in every run folder, of either engine and however early it was stopped.
+_MARKS = (CONFIG, STUDENT, RUN, "lock", "checkpoints")
 _FILES = (CONFIG, METRICS, RESULTS, STUDENT, RUN, CARD, NOT_FINITE, PREDICTIONS)
 RESUMES = "once that is fixed, the same command resumes the run"
 
 
 def check_run(run_dir: epath.PathLike, config_text: str) -> None:
-    """Refuses a folder that holds a run of another configuration, or a link.
+    """Refuses a folder that holds a run of another configuration, other files, or a link.
 
     Where the data lie may differ: their digests are compared (`provenance.check_files`). A
     macro that one of the two does not have counts as its default.
@@ -60,6 +62,7 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
     folder = epath.Path(run_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--run_dir={run_dir} is a file, expected a folder or a new name")
+    _check_foreign(folder)
     check_entries(run_dir, writes=True)
     path = folder / CONFIG
     if not path.exists():
@@ -82,6 +85,21 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
         raise UserError(
             f"{run_dir} contains a run with another configuration ({'; '.join(changed)}); choose "
             f"another folder, such as --run_dir={_free_name(run_dir)}, or delete this one"
+        )
+
+
+def _check_foreign(folder: epath.Path) -> None:
+    """Refuses a folder with files of which none is a run's; hidden ones do not count.
+
+    Raises:
+      UserError: names the folder.
+    """
+    names = {each.name for each in folder.iterdir()} if folder.exists() else set()
+    visible = sorted(name for name in names if not name.startswith("."))
+    if visible and not names & {*_MARKS}:
+        raise UserError(
+            f"{folder} is not empty (it contains {visible[0]}) and is not a run folder: choose "
+            f"another --run_dir, such as {folder / 'run'}"
         )
 
 

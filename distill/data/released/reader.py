@@ -26,7 +26,7 @@ from distill.data.released.rows import KINDS, Parser
 from distill.errors import UserError, unknown
 
 TEACHERS = ("palm", "gpt-neox")
-_FIX = (
+FIX = (
     "Set --raw_dir to the unpacked data folder of google-research/distilling-step-by-step "
     f"(it contains the folders {', '.join(KINDS)})"
 )
@@ -56,10 +56,10 @@ def read_released(
     rows_file = _rows_file(raw_dir, dataset, split)
     rows = [
         KINDS[dataset].row(fields, f"{rows_file}:{line}", f"{dataset}/{split}/{row}", split)
-        for row, (line, fields) in enumerate(json_lines(rows_file, _FIX))
+        for row, (line, fields) in enumerate(json_lines(rows_file, FIX))
     ]
     if not rows:
-        raise UserError(f"{rows_file} has no rows; expected one JSON object per line. {_FIX}")
+        raise UserError(f"{rows_file} has no rows; expected one JSON object per line. {FIX}")
     if teacher == "palm":
         folder = epath.Path(raw_dir) / dataset / "llm"
         completions, source = read_completions(folder, split), f"{folder}/{split}_CoT_*.json"
@@ -168,7 +168,7 @@ def _texts(path: epath.Path) -> list[str]:
     Raises:
       UserError: it is missing, or not a JSON list of texts.
     """
-    content = read_bytes(path, _FIX)
+    content = read_bytes(path, FIX)
     try:
         texts = parse_json(content)
     except ValueError as error:  # bad UTF-8 or bad JSON
@@ -188,7 +188,7 @@ def _parts(folder: epath.Path, split: str) -> dict[int, epath.Path]:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     parts = {int(m.group(1)): folder / m.string for m in map(name.fullmatch, names) if m}
     if not parts:
-        check_file(folder / f"{split}_CoT_0.json", _FIX)  # raises: it would be a part
+        check_file(folder / f"{split}_CoT_0.json", FIX)  # raises: it would be a part
     return parts
 
 

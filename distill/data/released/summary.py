@@ -55,10 +55,12 @@ def summarize_released(
 
     Raises:
       UserError: a file that is bad or missing beside its rows; no split at all; an unknown
-        dataset.
+        dataset or teacher.
     """
     if dataset is not None and dataset not in KINDS:
         raise unknown("dataset", dataset, KINDS, "--dataset")
+    if teacher not in reader.TEACHERS:
+        raise unknown("teacher", teacher, reader.TEACHERS, "--teacher")
     num_splits = 0
     vocabulary = None
     if vocabulary_path:
@@ -79,10 +81,10 @@ def summarize_released(
                 record["tokens"] = token_lengths(rows, vocabulary)
             yield record
     if not num_splits:
-        suffix = f" of {dataset}" if dataset else ""
+        suffix, name = (f" of {dataset}", dataset) if dataset else ("", "esnli")
         raise UserError(
             f"no released data{suffix} in {raw_dir}: expected e.g. "
-            f"{raw_dir}/esnli/esnli_valid.json; set --raw_dir to the unpacked data folder of "
+            f"{raw_dir}/{name}/{name}_{KINDS[name].splits[0]}.json; set --raw_dir to the unpacked data folder of "
             "google-research/distilling-step-by-step"
         )
 

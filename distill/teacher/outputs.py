@@ -1,0 +1,71 @@
+"""What `distill annotate` may replace, and a warning where it read no label at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from distill.common.own_files import check_content, check_own
+from distill.common.paths import check_distinct
+from distill.common.terminal import printable
+from distill.common.text_files import parse_json
+from distill.teacher import aggregate, batch_files
+from distill.teacher.export import released_files
+from distill.teacher.settings import Inputs, Mode, Outputs
+
+COMMAND = "distill annotate"
+TEACHER_METHOD = "few_shot_teacher"
+_SHOWN = 300  # characters of a completion
+
+
+def check_outputs(outputs: Outputs, mode: Mode, inputs: Inputs, dataset: str) -> None:
+    """Refuses to replace what the command did not write, before anything is asked.
+
+    Args:
+      outputs, mode, inputs: the command's flags.
+      dataset: the dataset whose released layout is written.
+
+    Raises:
+      UserError: a file that is in the way; names the flag.
+    """
+    if outputs.output:
+        dropped = aggregate.dropped_path(outputs.output)
+        if inputs.input:
+            check_distinct([("--output", str(dropped))], [("--input", inputs.input)])
+        check_own(outputs.output, "--output", COMMAND, [dropped])
+    if outputs.teacher_row:
+        check_content(outputs.teacher_row, "--teacher_row", COMMAND, _is_teacher_row)
+    if mode.batch_write:
+        batch_files.check_replaceable(mode.batch_write, COMMAND)
+    if outputs.released_dir:
+        rows, *parts = released_files(outputs.released_dir, dataset, inputs.split)
+        check_own(rows, "--released_dir", COMMAND, parts)
+
+
+def _is_teacher_row(content: bytes) -> bool:
+    """Whether a file holds what --teacher_row writes."""
+    row = parse_json(content)
+    return isinstance(row, dict) and row.get("method") == TEACHER_METHOD
+
+
+def no_label_warning(totals: aggregate.Totals, prompt: str) -> str | None:
+    """A warning if there are answers and no label could be read from any of them.
+
+    Args:
+      totals: of the job's rows.
+      prompt: the prompt's name.
+    """
+    if not totals.answered or totals.parsed:
+        return None
+    shown = totals.first_completion[:_SHOWN]
+    dots = "..." if len(shown) < len(totals.first_completion) else ""
+    return (
+        f"warning: no label could be read from the {totals.answered:,} answered rows "
+        f"({_counts(totals.failures)}): the model does not answer in the form that the prompt "
+        f"{prompt!r} asks for, or its parser or labels do not fit the task. The first completion "
+        f"is '{printable(shown, keep='')}{dots}'. If only the parser or the labels are wrong, "
+        "change them and add --reparse, which sends nothing"
+    )
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
