@@ -81,8 +81,8 @@ def _check_output(path: str) -> None:
 
     def is_scores(content: bytes) -> bool:
         scores = parse_json(content)
-        every = Evaluation.__required_keys__ | Evaluation.__optional_keys__
-        return isinstance(scores, dict) and Evaluation.__required_keys__ <= scores.keys() <= every
+        written, known = {"accuracy", "interval", "n"}, Evaluation.__annotations__.keys()
+        return isinstance(scores, dict) and written <= scores.keys() <= known
 
     check_content(epath.Path(path).expanduser(), "--output", "distill evaluate", is_scores)
 

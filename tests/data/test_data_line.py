@@ -208,6 +208,11 @@ def test_held_out_rows_are_a_function_of_their_input(tmp_path):
         ({"test_fraction": 1e-9}, "gold", "gave 0 test rows"),
         ({"test_fraction": 2}, "teacher", "got TEST_FRACTION = 2.0, expected a number > 0 and < 1"),
         (
+            {"test_fraction": 1e-9},
+            "teacher",
+            r"needs rows with a gold label .* none of the 20 rows has one\. To train on the teacher",
+        ),
+        (
             {"test_fraction": 0.5},
             "teacher",
             r"none of them has a gold label .*without a test, set --gin.TEST_FRACTION=0\. To get",

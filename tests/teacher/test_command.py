@@ -159,6 +159,26 @@ def test_samples_that_were_cut_off_are_counted(serve, rows_file, tmp_path, capsy
     assert "truncated at --max_tokens: 40 samples" in capsys.readouterr().out
 
 
+def test_answers_without_any_label_are_told_of(serve, rows_file, tmp_path, capsys):
+    argv = [f"--input={rows_file}", f"--output={tmp_path / 'o.jsonl'}"]
+    with serve(respond=lambda prompt, draw: "I\x1b[2J cannot say." + "x" * 400) as (_, url):
+        assert cli.main([*ASK, *argv, f"--base_url={url}"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: no label could be read from the 40 answered rows (40 no_answer): " in said
+    assert "the prompt 'tickets' asks for" in said and "x...'. If only the parser" in said
+    assert "The first completion is 'I\\x1b[2J cannot say.xxx" in said
+    with serve() as (_, url):
+        argv = [*argv, f"--base_url={url}", "--seed=5"]
+        assert cli.main([*ASK, *argv]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_the_layout_of_released_data_is_explained(tmp_path, capsys):
+    code, said = _run(capsys, f"--raw_dir={tmp_path}", "--dataset=cqa", f"--output={tmp_path}/o")
+    assert code == 2 and "cqa_train.json does not exist" in said
+    assert "Set --raw_dir to the unpacked data folder of google-research/distilling" in said
+
+
 def test_a_key_given_as_an_argument_is_refused_and_not_repeated(rows_file, capsys):
     for flag in ("--key", "--api_key"):
         with pytest.raises(SystemExit) as stopped:

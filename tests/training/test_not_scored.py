@@ -54,7 +54,9 @@ def test_a_run_without_gold_labels_is_not_scored(trained, capsys):
     assert cli.main(["predict", f"--run_dir={run_dir}", "the dog 3"]) == 0
     assert capsys.readouterr().out.startswith("prediction\tinput\n")
     assert cli.main(["evaluate", f"--run_dir={run_dir}"]) == 2
-    assert "has no rows with labels: give some with --input=FILE" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "has no rows with labels: give some with --input=FILE, or score its 2 valid" in said
+    assert cli.main(["evaluate", f"--run_dir={run_dir}", "--split=validation"]) == 0
 
 
 def test_gold_labels_need_a_test(trained, capsys):

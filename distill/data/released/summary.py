@@ -84,8 +84,8 @@ def summarize_released(
         suffix, name = (f" of {dataset}", dataset) if dataset else ("", "esnli")
         raise UserError(
             f"no released data{suffix} in {raw_dir}: expected e.g. "
-            f"{raw_dir}/{name}/{name}_{KINDS[name].splits[0]}.json; set --raw_dir to the unpacked data folder of "
-            "google-research/distilling-step-by-step"
+            f"{raw_dir}/{name}/{name}_{KINDS[name].splits[0]}.json; set --raw_dir to the unpacked "
+            "data folder of google-research/distilling-step-by-step"
         )
 
 

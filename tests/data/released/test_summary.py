@@ -91,3 +91,24 @@ def test_a_broken_folder_is_an_error(raw_dir, capsys, break_it, message):
     break_it(raw_dir)
     assert cli.main(["data", "summary", f"--raw_dir={raw_dir}"]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dataset=asdiv"], "/asdiv/asdiv_train.json; set --raw_dir"),
+        (["--teacher=gpt4"], "unknown teacher 'gpt4' (set by --teacher); closest: "),
+    ],
+)
+def test_what_was_asked_for_is_named(raw_dir, capsys, flags, message):
+    assert cli.main(["data", "summary", f"--raw_dir={raw_dir}", *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_vocabulary_is_named_in_plain_words(raw_dir, capsys):
+    path = raw_dir / "README.md"
+    path.write_text("# Read me\n")
+    argv = ["data", "summary", f"--raw_dir={raw_dir}", f"--vocabulary_path={path}"]
+    assert cli.main(argv) == 2
+    said = capsys.readouterr().err
+    assert "README.md is not a SentencePiece model. Set VOCABULARY_PATH to T5's model" in said
