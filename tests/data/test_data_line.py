@@ -210,7 +210,7 @@ def test_held_out_rows_are_a_function_of_their_input(tmp_path):
         (
             {"test_fraction": 1e-9},
             "teacher",
-            r"needs rows with a gold label .* none of the 20 rows has one\. To train on the teacher",
+            r"needs rows with a gold label .* none of the 20 rows has one\. To train on",
         ),
         (
             {"test_fraction": 0.5},

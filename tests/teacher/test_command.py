@@ -168,7 +168,7 @@ def test_answers_without_any_label_are_told_of(serve, rows_file, tmp_path, capsy
     assert "the prompt 'tickets' asks for" in said and "x...'. If only the parser" in said
     assert "The first completion is 'I\\x1b[2J cannot say.xxx" in said
     with serve() as (_, url):
-        argv = [*argv, f"--base_url={url}", "--seed=5"]
+        argv = [argv[0], f"--output={tmp_path / 'p.jsonl'}", f"--base_url={url}"]
         assert cli.main([*ASK, *argv]) == 0
     assert "warning" not in capsys.readouterr().err
 
