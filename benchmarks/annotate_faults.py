@@ -38,7 +38,7 @@ def most_in_a_minute(times: list[float]) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=5000)
     options = parser.parse_args()
     rows = generator.generate("natural", options.rows, 0, "train")

@@ -94,7 +94,7 @@ def accuracies(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints one JSON object for each bag."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--gin_file", action="append", required=True)
     parser.add_argument("--raw_dir", required=True, help="the authors' released data folder")
     parser.add_argument("--vocabulary_path", required=True)

@@ -236,7 +236,7 @@ def _cell(values: Mapping[str, float] | None, form: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, type=Path, help="the JSON file to write")
     parser.add_argument(
         "--size", default="base", choices=workload.sizes(), help="a file of gin/sizes"

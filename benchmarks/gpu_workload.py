@@ -242,7 +242,7 @@ def worker_parser(doc: str) -> argparse.ArgumentParser:
     Args:
       doc: the script's docstring.
     """
-    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=doc.splitlines()[0])
     parser.add_argument("--size", default="base", choices=sizes(), help="a file of gin/sizes")
     parser.add_argument("--batch", type=int, default=64, help="pairs a step, rows a decoded batch")
     parser.add_argument("--dtype", default="bfloat16", help="what activations are computed in")
@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints the counts of the workload; returns the exit code."""
     from distill.data.batches import BatchStream
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="base", choices=sizes(), help="a file of gin/sizes")
     parser.add_argument("--batch", type=int, default=64, help="pairs a step")
     options = parser.parse_args(argv)

@@ -186,7 +186,7 @@ def differences(folder: pathlib.Path, wanted: dict[str, object]) -> list[str]:
 
 def main() -> None:
     """Prints a line for each moment and the number of differing runs."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--moments", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=0, help="of ten kills in one folder")
     parser.add_argument("--seed", type=int, default=0)

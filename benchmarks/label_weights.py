@@ -68,7 +68,7 @@ def table(groups: Mapping[Cell, Group]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains what is missing and prints the table; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, type=Path, help="folder of the runs")
     parser.add_argument("--json", type=Path, help="where to write the accuracies of all runs")
     parser.add_argument("--labels", type=int, nargs="+", default=LABELS)

@@ -147,7 +147,7 @@ def measure(rows: int, vocabulary: str, folder: pathlib.Path) -> dict[str, float
 
 def main() -> None:
     """Prints a line of JSON for each number of rows."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--vocabulary", default="bytes", choices=("bytes", "words"))
     parser.add_argument("--part", choices=("build", "open"), help=argparse.SUPPRESS)

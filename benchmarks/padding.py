@@ -113,7 +113,9 @@ def measure(run: object, counts: Sequence[int], most_steps: int) -> dict[str, Sh
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table; returns the exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--gin_file", action="append", required=True, help="repeatable")
     parser.add_argument("--raw_dir", help="the released data (macro RAW_DIR)")

@@ -197,7 +197,7 @@ def show(found: dict) -> str:
 
 def main() -> None:
     """Compiles both and compares."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.partition("\n")[0])
     parser.add_argument("--size", default="xxl")
     parser.add_argument("--topology", default="v5p:4x4x4")
     parser.add_argument("--model_parallel", type=int, default=1)

@@ -95,7 +95,7 @@ def row(found: dict) -> str:
 
 def main() -> None:
     """Runs what is missing, prints all."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--out", required=True)
     parser.add_argument("--only", default="", help="cases whose 'size, slice' starts with this")
     parser.add_argument("--estimate", action="store_true")

@@ -42,7 +42,7 @@ CHECKED_BATCHES, TOLERANCE = 3, 1e-5
 
 def main() -> int:
     """Prints one JSON object for each normalization, batch size and number of batches."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--gin_file", action="append", required=True)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=value")
     parser.add_argument("--batches", type=int, default=10_000)

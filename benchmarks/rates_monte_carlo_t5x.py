@@ -118,7 +118,7 @@ def mean_coefficients(
 
 def main() -> None:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--batches", type=int, default=1_000_000, help="for the floors")
     parser.add_argument("--out", help="writes the numbers as JSON")

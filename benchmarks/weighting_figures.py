@@ -166,7 +166,7 @@ def numbers_of(lengths: Lengths, moments: gradient_noise.Moments | None) -> dict
 
 def main() -> int:
     """Writes the figures; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--raw_dir", required=True)
     parser.add_argument("--vocabulary_path", required=True)
     parser.add_argument("--out", type=Path, required=True)

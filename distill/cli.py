@@ -20,7 +20,8 @@ from distill.commands import (
     preflight,
     train,
 )
-from distill.commands.arguments import Parser, check_paths, shorthands, unknown_flag
+from distill.commands.arguments import check_paths, shorthands, unknown_flag
+from distill.commands.parser import Parser
 from distill.common import internal_errors, terminal
 from distill.common.progress import PERIOD, Stage
 from distill.errors import CheckFailed, Stopped, UserError
@@ -67,9 +68,13 @@ def _run(given: Sequence[str]) -> int:
         if "\0" in text:
             _say(f"argument {text!r} contains a NUL character: remove it")
             return 2
-    arguments, overrides = _split_overrides(given)
     parser = make_parser()
-    options, rest = parser.parse_known_args(arguments)
+    try:
+        arguments, overrides = _split_overrides(given)
+        options, rest = parser.parse_known_args(arguments)
+    except UserError as error:
+        _say(str(error))
+        return 2
     if rest:
         _say(unknown_flag(rest[0], options, _flags_of(parser, options)))
         return 2
@@ -134,13 +139,22 @@ def _flags_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> l
 
 
 def _split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Takes `--gin.NAME=value` (or `--gin.NAME value`) out of the arguments."""
+    """Takes `--gin.NAME=value` (or `--gin.NAME value`) out of the arguments.
+
+    Raises:
+      UserError: a name without a value; one that starts with `--` stands after `=`.
+    """
     rest, overrides = [], []
     pending = iter(arguments)
     for argument in pending:
         if argument.startswith("--gin."):
             text = argument.removeprefix("--gin.")
-            overrides.append(text if "=" in text else f"{text}={next(pending, '')}")
+            if "=" not in text:
+                value = next(pending, None)
+                if value is None or value.startswith("--"):
+                    raise UserError(f"{argument} needs a value: {argument}=VALUE")
+                text = f"{text}={value}"
+            overrides.append(text)
         else:
             rest.append(argument)
     return rest, overrides

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _Other = TypeVar("_Other")
+_ALIKE = 0.6  # likeness from which on a name may be a misspelling of another; difflib's default
+_FEW = 20  # names that an error may list
 MOST = 2**31 - 1  # of a whole number: jax computes with 32 bits
 
 
@@ -72,8 +74,34 @@ def closest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
 
     Upper and lower case are alike: flags, macros and values differ in it.
     """
-    ordered = sorted(names, key=lambda each: (-_likeness(str(name), each), each))
+    ordered = sorted({*names}, key=lambda each: (-_likeness(str(name), each), each))
     return ordered[:count]
+
+
+def alike(name: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """Those of the `closest` names that `name` may be a misspelling of; [] if there are none."""
+    return [each for each in closest(name, names, count) if _likeness(name, each) >= _ALIKE]
+
+
+def hint(name: str, names: Iterable[str], otherwise: str = "") -> str:
+    """What an error says about the valid names after an invalid one.
+
+    Args:
+      name: the one that was given.
+      names: the valid ones.
+      otherwise: what to say instead where none of many names is like it.
+
+    Returns:
+      "closest: a, b" for those that are like it; else all names, if they are few.
+    """
+    known = sorted({*names})
+    if near := alike(name, known):
+        return f"closest: {', '.join(near)}"
+    if not known:
+        return "there are none"
+    if len(known) <= _FEW:
+        return f"expected one of {', '.join(known)}"
+    return otherwise or f"none of the {len(known)} valid names is like it"
 
 
 def _likeness(name: str, other: str) -> float:
@@ -130,8 +158,7 @@ def unknown(kind: str, got: str, names: Iterable[str], where: str) -> UserError:
       names: the valid ones.
       where: the macro, file or flag that set it, e.g. "macro DATASET".
     """
-    hint = ", ".join(closest(got, names)) or "there are none"
-    return UserError(f"unknown {kind} {got!r} (set by {where}); closest: {hint}")
+    return UserError(f"unknown {kind} {got!r} (set by {where}); {hint(got, names)}")
 
 
 def check_all(checks: Iterable[Callable[[], _Result]]) -> list[_Result]:

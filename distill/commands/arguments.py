@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from collections.abc import Sequence
 
 from distill.common.paths import check_distinct, check_output_file, check_path, path_exists
-from distill.errors import UserError, closest
+from distill.errors import UserError, alike
 
 # Flags of all commands that take a path.
 _PATHS = (
@@ -18,24 +17,6 @@ _PATHS = (
 )
 # Those of them that a command writes.
 _WRITTEN = ("output", "store", "released_dir", "teacher_row", "batch_write")
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that names the closest of the values that an argument may have.
-
-    The parsers of its commands are of this class too.
-    """
-
-    def _check_value(self, action: argparse.Action, value: object) -> None:
-        if action.choices is None or value in action.choices:
-            return
-        choices = [str(choice) for choice in action.choices]
-        near = difflib.get_close_matches(str(value).casefold(), choices, n=1, cutoff=0.6)
-        kind = "command" if isinstance(action, argparse._SubParsersAction) else "value"
-        meant = f"; did you mean {near[0]}?" if near else ""
-        raise argparse.ArgumentError(
-            action, f"unknown {kind} {value!r}, expected one of {', '.join(choices)}{meant}"
-        )
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -203,8 +184,9 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
             )
         shown = value if equals else "value"
         return f"{command} has no flag {flag}; did you mean --gin.{macro}={shown}?"
-    near = ", ".join(closest(flag, known))
-    return f"{command} has no flag {flag}; closest: {near}"
+    near = alike(flag.lstrip("-"), [name.lstrip("-") for name in known])
+    hint = f"closest: {', '.join(f'--{name}' for name in near)}" if near else ""
+    return f"{command} has no flag {flag}; {hint or f'see distill {command} --help'}"
 
 
 def _macro_names() -> set[str]:

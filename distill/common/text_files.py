@@ -81,7 +81,7 @@ def _what_is_there(path: epath.Path) -> str:
     names = first_names(folder)
     if not names:
         return f"{start}its folder is empty"
-    near = difflib.get_close_matches(missing.name, names, cutoff=0.5)
+    near = difflib.get_close_matches(missing.name, names)
     place = "its folder" if missing == path else folder
     if not near:
         some = "" if len(names) < LOOKED_AT else f" among the first {LOOKED_AT:,}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from etils import epath
 
-from distill.errors import UserError, closest
+from distill.errors import UserError, alike
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -61,9 +61,10 @@ def resolve_path(name: str, where: str = "--gin_file") -> str:
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"gin file {name[:200]!r} (from {where}): {reason}") from error
-    shipped = closest(suffixed if "/" in name else f"gin/experiments/{suffixed}", list_gin_files())
-    hint = ", ".join([*_near_files(suffixed), *shipped])
-    raise UserError(f"gin file {name!r} not found (from {where}); closest: {hint}")
+    in_project = suffixed if "/" in name else f"gin/experiments/{suffixed}"
+    near = dict.fromkeys([*_near_files(suffixed), *alike(in_project, list_gin_files())])
+    hint = f"closest: {', '.join(near)}" if near else "no gin file has a similar name"
+    raise UserError(f"gin file {name!r} not found (from {where}); {hint}")
 
 
 def _near_files(name: str) -> list[str]:

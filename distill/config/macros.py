@@ -22,7 +22,7 @@ from gin import config_parser
 from distill.common.digests import sha256
 from distill.common.text_files import read_text
 from distill.config import files
-from distill.errors import UserError, closest
+from distill.errors import UserError, alike, hint
 
 # Read by the command line itself, so that no binding needs to use them.
 CLI_MACROS = frozenset({"ENGINE"})
@@ -130,10 +130,8 @@ class Macros:
 
     def undeclared(self, name: str, where: str) -> UserError:
         """The error for a macro that no file declares."""
-        names = ", ".join(closest(name, self.history)) or "there are none"
-        return UserError(
-            f"no gin file declares the macro {name} (set or used by {where}); closest: {names}"
-        )
+        known = hint(name, self.history, "`distill config show` lists all macros")
+        return UserError(f"no gin file declares the macro {name} (set or used by {where}); {known}")
 
     def explain(self, name: str) -> list[Setting]:
         """All settings of `name`, the one in force last.
@@ -152,10 +150,10 @@ class Macros:
                 raise self.undeclared(name, where)
         for name, settings in self.history.items():
             if name not in self.used and name not in CLI_MACROS:
-                names = ", ".join(closest(name, set(self.used) | CLI_MACROS))
+                near = alike(name, set(self.used) | CLI_MACROS)
                 raise UserError(
-                    f"{settings[-1].where}: macro {name} is set, but no binding uses it; "
-                    f"closest: {names}"
+                    f"{settings[-1].where}: macro {name} is set, but no binding uses it"
+                    + (f"; closest: {', '.join(near)}" if near else "")
                 )
 
 
@@ -219,7 +217,8 @@ def _read_text(
             return
         except _UNREADABLE as error:
             line = getattr(error, "lineno", None) or 1
-            reason = str(error.args[0] if error.args else "").strip() or "nested too deeply"
+            reason = str(error.args[0] if error.args else "").strip().rstrip(".")
+            reason = reason or "nested too deeply"
             where = label if label.startswith("--") else f"{label}:{line}"
             if not label.startswith("--") and not label.endswith(".gin"):
                 reason += (

@@ -14,7 +14,7 @@ from etils import epath
 from distill.common.accuracy import matches_exactly
 from distill.common.atomic import atomic_file
 from distill.common.text_files import json_lines
-from distill.errors import UserError, closest, misspelled
+from distill.errors import UserError, alike, hint, misspelled
 
 
 class Failure(enum.StrEnum):
@@ -122,9 +122,9 @@ def check_name(name: str, where: str, kind: str) -> None:
     """
     meant = None if name in FIELDS else misspelled(name, FIELDS)
     if meant is not None:
-        hint = ", ".join(dict.fromkeys([meant, *closest(name, FIELDS)]))
+        near = ", ".join(dict.fromkeys([meant, *alike(name, FIELDS)]))
         raise UserError(
-            f"{where}: unknown {kind} {name!r}; closest: {hint}. Rename the {kind}, or remove it"
+            f"{where}: unknown {kind} {name!r}; closest: {near}. Rename the {kind}, or remove it"
         )
 
 
@@ -284,8 +284,7 @@ def _failure(fields: Mapping[str, object], where: str) -> Failure | None:
     if text is None:
         return None
     if text not in set(Failure):
-        hint = ", ".join(closest(text, set(Failure)))
-        raise UserError(f"{where}: unknown `failure` {text!r}; closest: {hint}")
+        raise UserError(f"{where}: unknown `failure` {text!r}; {hint(text, set(Failure))}")
     return Failure(text)
 
 

@@ -300,7 +300,7 @@ def answer_ticket(row: Row, run_dir: Path, result: dict[str, object]) -> report.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the demonstration; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("smoke", "demo", "full"))
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args(argv)

@@ -8,7 +8,7 @@ from pathlib import Path
 from etils import epath
 
 from distill.common.text_files import parse_json, read_bytes
-from distill.errors import UserError, closest
+from distill.errors import UserError, hint
 
 FILE = Path(__file__).resolve().parent / "prices.json"
 
@@ -47,8 +47,7 @@ def price_of(model: str, path: epath.PathLike | None = None) -> Price | None:
         if model == name or (model.startswith(f"{name}-") and model[len(name) + 1].isdigit()):
             return prices[name]
     if path is not None:
-        near = ", ".join(closest(model, prices)) or "none"
-        raise UserError(f"{file} has no price of {model!r}; closest: {near}")
+        raise UserError(f"{file} has no price of {model!r}; {hint(model, prices)}")
     return None
 
 

@@ -28,7 +28,7 @@ from distill.data.released.completions import (
     parse_free,
     parse_nli,
 )
-from distill.errors import UserError, closest, unknown
+from distill.errors import UserError, hint, unknown
 
 FOLDER = Path(__file__).resolve().parent / "prompts"
 PARSERS = ("nli", "choice", "equation", "label", "free")
@@ -202,7 +202,7 @@ def _prompt(fields: dict[str, Any], where: str) -> Prompt:
     known = {field.name: field.type for field in dataclasses.fields(Prompt)}
     for name, value in fields.items():
         if name not in known:
-            raise UserError(f"{where}: unknown field {name!r}; closest: {_near(name, known)}")
+            raise UserError(f"{where}: unknown field {name!r}; {hint(name, known)}")
         expected: type = {"str": str, "int": int}.get(str(known[name]), list)
         if type(value) is not expected:
             raise UserError(f"{where}: got {value!r} for `{name}`, expected {expected.__name__}")
@@ -253,7 +253,7 @@ def _check_slots(where: str, name: str, template: str, known: set[str]) -> None:
     for slot in _SLOT.findall(template):
         if slot not in known:
             raise UserError(
-                f"{where}: `{name}` has an unknown slot {{{slot}}}; closest: {_near(slot, known)}"
+                f"{where}: `{name}` has an unknown slot {{{slot}}}; {hint(slot, known)}"
             )
 
 
@@ -264,7 +264,3 @@ def _texts(value: list[object], name: str, where: str) -> tuple[str, ...]:
             f"{where}: got {value!r} for `{name}`, expected a list of strings that are not empty"
         )
     return texts
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    return ", ".join(closest(name, known))

@@ -272,7 +272,7 @@ async def _run(endpoint: Endpoint, port: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until it is stopped; the first line on stdout is the base URL."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--policy", default="natural", choices=sorted(generator.POLICIES))
     parser.add_argument("--accuracy", type=float, default=1.0)

@@ -9,7 +9,7 @@ from etils import epath
 
 from distill.common.digests import sha256_files
 from distill.data.tables import read_table
-from distill.errors import UserError, closest
+from distill.errors import UserError, alike
 from distill.tfds.builders import citations
 from distill.tfds.builders.records import RecordBuilder, Rows
 
@@ -67,7 +67,8 @@ def _files(folder: epath.Path) -> dict[str, epath.Path]:
             files[split] = candidates[0]
     if not files:
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        hint = f" (closest there: {', '.join(closest('train.jsonl', names))})" if names else ""
+        near = alike("train.jsonl", names)
+        hint = f" (closest there: {', '.join(near)})" if near else ""
         raise UserError(
             f"no rows in {folder}{hint}: expected train.jsonl, validation.jsonl or test.jsonl (or "
             ".csv); rename your files, or set --raw_dir"
