@@ -165,6 +165,8 @@ def train(
     resolved = resolve(names, texts, engine)
     given = default_run_dir(names, texts, engine) if run_dir is None else run_dir
     folder = check_path_argument(given, "run_dir")
+    if run_dir is None:
+        progress(f"the run folder is {folder}")
     with _storage_errors(folder, *map(str, resolved.macros.values())):
         if resolved.engine == "t5x":
             from distill.engines.t5x import train as t5x_train

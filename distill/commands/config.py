@@ -27,7 +27,8 @@ def _faults(read: Macros) -> tuple[list[str], list[str]]:
         except UserError as error:
             errors.append(error)
     absent = [str(error) for error in errors if isinstance(error, NotSet)]
-    return absent, [str(error) for error in errors if not isinstance(error, NotSet)]
+    refused = [str(error) for error in errors if not isinstance(error, NotSet)]
+    return absent, list(dict.fromkeys(refused))
 
 
 def add(commands: argparse._SubParsersAction) -> None:

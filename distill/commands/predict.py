@@ -126,7 +126,8 @@ def show(result: Answers | Written) -> None:
     if result["resumed_at"]:
         text += f", {result['resumed_at']:,} of them from an earlier run"
     if result["labeled"]:
-        text += f"; {result['correct'] / result['labeled']:.3f} of {result['labeled']:,} correct"
+        share = result["correct"] / result["labeled"]
+        text += f"; {result['correct']:,} of {result['labeled']:,} correct ({share:.3f})"
     print(text)
 
 

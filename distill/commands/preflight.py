@@ -81,7 +81,6 @@ def preflight(options: argparse.Namespace, names: list[str]) -> Report:
         if value is not None and not value > 0:
             raise UserError(f"got {flag} {value}, expected more than 0")
     from distill.config.resolve import resolve
-    from distill.preflight import report
 
     resolved = resolve(names, options.overrides, options.engine)
     if resolved.engine != "native":
@@ -98,7 +97,7 @@ def preflight(options: argparse.Namespace, names: list[str]) -> Report:
     else:
         result = _inspect(options, config, topologies[0], compiling)
     if not result["fits"]:
-        raise CheckFailed(f"the run does not fit: {report.suggest(result)}", result)
+        raise CheckFailed("the run does not fit: see the end of the report", result)
     if "decoding" in result and not result["decoding"]["fits"]:
         raise CheckFailed("decoding does not fit: lower EVAL_BATCH_SIZE", result)
     return result

@@ -39,6 +39,11 @@ def to_stderr(line: str) -> None:
     _Heartbeat.note_line()
 
 
+def tell(line: str) -> None:
+    """Sends a line to where `lines_to` sends what is shown, else to stderr."""
+    (_sink.get() or to_stderr)(line)
+
+
 @contextlib.contextmanager
 def lines_to(say: Say) -> Iterator[None]:
     """Sends what stages and bars show within it to `say`, unless they name another place."""
@@ -180,6 +185,7 @@ def loading_tensorflow() -> Iterator[None]:
     if "tensorflow" in sys.modules:
         yield
         return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with without_notes(), Stage("loading TensorFlow"):
         yield
 

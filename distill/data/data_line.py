@@ -78,6 +78,7 @@ def input_lines(
     counts: SequenceCounts,
     without_label: int | None = None,
     missing_choices: int = 0,
+    unknown_words: Mapping[str, str] | None = None,
     source: str = "",
     blank_lines: int = 0,
 ) -> list[str]:
@@ -88,6 +89,8 @@ def input_lines(
       counts: of the rows' inputs.
       without_label: rows that are not scored for lack of a label; None where nothing is scored.
       missing_choices: rows without the choices that the student's inputs list.
+      unknown_words: examples of words that the vocabulary lacks, and the ids of their rows; with
+        any, the unknown tokens are a warning, however few they are.
       source: where the rows are from and how they were read.
       blank_lines: lines without a text, which are no rows.
     """
@@ -98,7 +101,8 @@ def input_lines(
         parts.append(f"{_rows(blank_lines, 'blank line')} skipped")
     if without_label is not None:
         parts.append(f"{_rows(without_label, 'row')} without a label, not scored")
-    facts = [*_sequence_facts(spec, {"input": counts}, " in a new training run")]
+    named = [f"{word!r} in row {row}" for word, row in (unknown_words or {}).items()]
+    facts = [*_sequence_facts(spec, {"input": counts}, " in a new training run", ", ".join(named))]
     if missing_choices:
         share = _of(missing_choices, counts.sequences, "row")
         warning = (
@@ -152,7 +156,7 @@ def _row_facts(spec: DataSpec, summary: DataSummary) -> Iterator[_Fact]:
 
 
 def _sequence_facts(
-    spec: DataSpec, sequences: Mapping[str, SequenceCounts], how: str = ""
+    spec: DataSpec, sequences: Mapping[str, SequenceCounts], how: str = "", named: str = ""
 ) -> Iterator[_Fact]:
     """Sequences that are cut, and tokens that are unknown.
 
@@ -160,6 +164,7 @@ def _sequence_facts(
       spec: what the student is trained with.
       sequences: counts by name: "input", and what the targets are.
       how: where a macro has to be set, if not for the run that is about to start.
+      named: examples of what is unknown, which make it a warning.
     """
     if whole := [name for name, counts in sequences.items() if not counts.cut]:
         yield False, f"no {_or(whole)} cut"
@@ -184,8 +189,9 @@ def _sequence_facts(
             continue
         share = f"{counts.unknown / counts.tokens:.1%} of {name} tokens"
         warning = f"{share} are not in VOCABULARY = {spec.vocabulary!r} and are all encoded as the "
-        warning += f"unknown token; {_BYTES_FIX}{how}"
-        yield _fact(counts.unknown, counts.tokens, f"{share} unknown", warning)
+        warning += f"unknown token{f', e.g. {named}' if named else ''}; {_BYTES_FIX}{how}"
+        is_warning = bool(named) or counts.unknown > WARN_FROM * counts.tokens
+        yield is_warning, warning if is_warning else f"{share} unknown"
 
 
 def _lines(parts: list[str], facts: Iterable[_Fact]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import seqio
 from etils import epath
 
-from distill.common.progress import Progress, Stage
+from distill.common.progress import Progress, Stage, tell
 from distill.common.safe_points import safe_point
 from distill.config.data import DataSpec
 from distill.data import datasets
@@ -159,6 +159,7 @@ def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: Vocabulary) 
     if spec.vocabulary == "bytes":
         return 0  # they cover every text
     mark = datasets.get(spec.dataset).eos_mark(spec)
+    fix = "choose 'bytes' or 'sentencepiece'" if spec.vocabulary == "words" else "choose 'bytes'"
     errors: list[UserError] = []
     for row in itertools.chain(splits.train, splits.validation):
         texts = {"label": row.label, "teacher_label": row.teacher_label}
@@ -169,7 +170,7 @@ def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: Vocabulary) 
             if missing is not None:
                 error = UserError(
                     f"row {row.id}: the vocabulary (VOCABULARY = {spec.vocabulary!r}) does not "
-                    f"cover {missing!r} in {field} {text!r}; choose 'bytes' or 'sentencepiece'"
+                    f"cover {missing!r} in {field} {text!r}; {fix}"
                 )
                 if spec.vocabulary == "words":
                     raise error
@@ -179,9 +180,8 @@ def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: Vocabulary) 
     if len(errors) > allowed:
         raise errors[0]
     if errors:
-        log.warning(
-            "%d rows have a label that cannot be decoded correctly: %s", len(errors), errors[0]
-        )
+        rows = "1 row has" if len(errors) == 1 else f"{len(errors):,} rows have"
+        tell(f"warning: {rows} a label that cannot be decoded correctly: {errors[0]}")
     return len(errors)
 
 

@@ -21,7 +21,7 @@ from distill.inference.load import LoadedRun, load_run
 from distill.student.beam import LENGTH_PENALTY, check_beam
 from distill.training import run_folder
 
-_NAMED_AT_MOST = 20  # rows with unknown words, of a whole run
+_NAMED_AT_MOST = 3  # unknown words, of a whole run
 
 
 class Predictor:
@@ -61,7 +61,8 @@ class Predictor:
                 "which has no rationale task; expected a run with METHOD = 'step_by_step'"
             )
         self._rationale, self._probabilities = rationale, probabilities
-        self._progress, self._unknown = progress, 0
+        self._progress = progress
+        self._unknown: dict[str, str] = {}  # the first unknown words, and the ids of their rows
         self._evaluator = run.evaluator(beam, length_penalty)
         self._settings: dict[str, object] = {
             "beam": beam,
@@ -84,20 +85,15 @@ class Predictor:
     def __call__(self, rows: Sequence[Example]) -> list[Prediction]:
         """Answers in the rows' order; no teacher is asked.
 
-        A word that the vocabulary does not have is read as unknown; `progress` is told the
-        first such word of each of the first rows.
+        A word that the vocabulary does not have is read as unknown; `data_lines` names some.
         """
         for row in rows:
+            if len(self._unknown) == _NAMED_AT_MOST:
+                break
             text = without_mark(self._evaluator.input_of(row), self._evaluator.eos_mark)
             word = self._evaluator.vocabulary.uncovered(text)
-            if word is None:
-                continue
-            self._unknown += 1
-            if self._unknown <= _NAMED_AT_MOST:
-                text = f"{row.id}: {word!r} is not in the vocabulary and is encoded as unknown"
-                self._progress(text)
-            elif self._unknown == _NAMED_AT_MOST + 1:
-                self._progress("more rows contain words that are not in the vocabulary")
+            if word is not None:
+                self._unknown.setdefault(word, row.id)
         return self._evaluator.texts(self._params, rows, self._rationale, self._probabilities)
 
     def data_lines(self, source: str = "", blank_lines: int = 0) -> list[str]:
@@ -111,6 +107,7 @@ class Predictor:
             self._config.data,
             self._evaluator.input_counts,
             missing_choices=self._evaluator.missing_choices,
+            unknown_words=self._unknown,
             source=source,
             blank_lines=blank_lines,
         )
