@@ -34,6 +34,48 @@ FLAGS = {
 }
 
 
+REFUSED = {
+    "": "no command given, expected one of train, .*config; see distill --help",
+    "data": "data: no action given, expected one of fetch, summary, build; see distill data --help",
+    "trian": "unknown command 'trian', expected one of .*; did you mean train?",
+    "evaluate --run_dri=x": "evaluate has no flag --run_dri; closest: --run_dir",
+    "predict --rundir=x text": "predict has no flag --rundir; closest: --run_dir",
+    "data build --datset=x": "data build has no flag --datset; closest: --dataset",
+    "convert --form=native": "convert has no flag --form; closest: --from",
+    "evaluate": "--run_dir is missing: the run folder; see distill evaluate --help",
+    "evaluate runs/x": "evaluate does not take 'runs/x'; did you mean --run_dir=runs/x?",
+    "convert --from=t5x": "--to and --run_dir are missing; see distill convert --help",
+    "config": "action is missing: expected one of show, explain; see distill config --help",
+    "train --seed=x": "got --seed 'x', expected an integer",
+    "preflight --price=x": "got --price 'x', expected a number",
+    "evaluate --run_dir=x --split=tset": "got --split 'tset', expected one of .*, test; did you",
+    "train --seed": "--seed needs a value: --seed=VALUE",
+    "train --json=3": "--json takes no value, got '3'",
+    "train --vocabulary=x": "train has no flag --vocabulary; did you mean --gin.VOCABULARY=x?",
+    "predict --run=x": "predict has no flag --run; closest: --run_dir",
+    "train --gin.SEED --run_dir=x": "--gin.SEED needs a value: --gin.SEED=VALUE",
+    "train --gin.SEED": "--gin.SEED needs a value: --gin.SEED=VALUE",
+    "train --toplogy=v5e:2x2": "train has no flag --toplogy; see distill train --help",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_argparse_refuses_is_one_message(line, capsys):
+    assert cli.main(line.split()) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(f"distill: {REFUSED[line].replace('?', '[?]')}.*", said)
+
+
+def test_a_macro_may_stand_apart_from_its_value(capsys):
+    assert cli.main(["config", "show", TICKETS, "--json", "--gin.DATA_SEED", "7"]) == 0
+    assert json.loads(capsys.readouterr().out)["macros"]["DATA_SEED"]["value"] == 7
+
+
+def test_config_show_repeats_no_message(capsys):
+    assert cli.main(["config", "show", TICKETS, "--gin.SEED=abc"]) == 2
+    assert capsys.readouterr().err.count("got SEED = 'abc'") == 1
+
+
 @pytest.mark.parametrize("flag", FLAGS)
 def test_an_unknown_flag_names_what_was_meant(flag, capsys):
     argv, message = FLAGS[flag]

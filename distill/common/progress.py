@@ -188,6 +188,8 @@ def loading_tensorflow() -> Iterator[None]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with without_notes(), Stage("loading TensorFlow"):
         yield
+        if "tensorflow" in sys.modules:  # it would look for devices later, and write about them
+            sys.modules["tensorflow"].config.list_physical_devices()
 
 
 class Progress(tqdm):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
-import sys
 import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypedDict
 
 from etils import epath
 
-from distill.common.progress import loading_tensorflow
+from distill.common.progress import Stage
 from distill.data.released.reader import TEACHERS
 from distill.data.released.rows import KINDS
 from distill.errors import UserError, unknown
+from distill.tfds.quiet import quiet_tfds
 
 if TYPE_CHECKING:
     from distill.tfds.builders.records import RecordBuilder
@@ -68,14 +69,29 @@ def build_dataset(
             raise UserError(f"dataset {dataset} needs --raw_dir, the folder of {needed}")
         if not epath.Path(raw_dir).is_dir():
             raise UserError(f"--raw_dir: the folder {raw_dir} does not exist")
-    with loading_tensorflow():
-        import tensorflow_datasets as tfds
+    with quiet_tfds():
+        return _build(dataset, str(data_dir), raw_dir, teacher, name, dict(tickets or {}))
 
-    builder = _builder(dataset, str(data_dir), teacher, name, dict(tickets or {}))
+
+def _build(
+    dataset: str,
+    data_dir: str,
+    raw_dir: str,
+    teacher: str,
+    name: str,
+    tickets: dict[str, object],
+) -> Built:
+    import tensorflow_datasets as tfds
+
+    builder = _builder(dataset, data_dir, teacher, name, tickets)
     was_there = builder.is_prepared()
     config = tfds.download.DownloadConfig(manual_dir=epath.Path(raw_dir) if raw_dir else None)
-    # Nothing is downloaded, but TFDS makes a folder for it; and it prints what it does.
-    with tempfile.TemporaryDirectory() as empty, contextlib.redirect_stdout(sys.stderr):
+    # Nothing is downloaded, but TFDS makes a folder for it; and it prints that it downloads.
+    with (
+        tempfile.TemporaryDirectory() as empty,
+        contextlib.redirect_stdout(io.StringIO()),
+        Stage(f"building {dataset} with TFDS"),
+    ):
         try:
             builder.download_and_prepare(download_config=config, download_dir=empty)
         except OSError as error:
@@ -85,7 +101,7 @@ def build_dataset(
     return {
         "dataset": dataset,
         "tfds_name": f"{builder.name}/{builder.builder_config.name}:{builder.version}",
-        "tfds_data_dir": str(data_dir),
+        "tfds_data_dir": data_dir,
         "path": str(builder.data_path),
         "was_there": was_there,
         "splits": {split: info.num_examples for split, info in builder.info.splits.items()},

@@ -17,9 +17,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from distill.common.progress import loading_tensorflow
 from distill.data.examples import Example
 from distill.errors import UserError, unknown
+from distill.tfds.quiet import quiet_tfds
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -92,6 +92,17 @@ def open_tfds(
       UserError: a dataset that does not exist or is not built, an unknown split, or a template
         of unknown or unsuitable features.
     """
+    with quiet_tfds():
+        return _open(name, split, mapping, data_dir, download)
+
+
+def _open(
+    name: str,
+    split: str,
+    mapping: Mapping[str, str] | None,
+    data_dir: str | None,
+    download: bool,
+) -> TfdsRows:
     builder = _builder(name, data_dir, download)
     splits = builder.info.splits
     try:
@@ -105,8 +116,7 @@ def open_tfds(
 
 
 def _builder(name: str, data_dir: str | None, download: bool) -> tfds.core.DatasetBuilder:
-    with loading_tensorflow():
-        import tensorflow_datasets as tfds
+    import tensorflow_datasets as tfds
 
     form = "expected NAME, NAME/CONFIG or NAME/CONFIG:VERSION"
     if not download:

@@ -160,7 +160,7 @@ class FirstSteps:
         without = ", not counting evaluations" if self._train.eval_period else ""
         self._progress(
             f"the first step took {format_duration(self._compile_seconds)} including compilation; "
-            f"at {speed} the remaining {left:,} take about {rest}{without}"
+            f"at {speed} the remaining {left:,} steps take about {rest}{without}"
         )
 
 

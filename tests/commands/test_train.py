@@ -70,6 +70,6 @@ def test_the_time_of_a_run_is_told_after_its_first_steps(resolved, monkeypatch):
     now[0] += 9
     steps.after(4, {})
     assert lines == [
-        "the first step took 31 s including compilation; at 1 s/step the remaining 9 take about 9 s, "
-        "not counting evaluations"
+        "the first step took 31 s including compilation; at 1 s/step the remaining 9 "
+        "steps take about 9 s, not counting evaluations"
     ]

@@ -89,6 +89,15 @@ def test_short_names_resolve(name):
     assert pathlib.Path(files.resolve_path(name)).is_file()
 
 
+def test_the_closest_files_are_named_once_and_only_if_alike():
+    with pytest.raises(UserError) as refused:
+        files.resolve_path("gin/meshes/v5e.gin")
+    near = str(refused.value).partition("closest: ")[2].split(", ")
+    assert near and len(near) == len({*near})
+    with pytest.raises(UserError, match="no gin file has a similar name"):
+        files.resolve_path("/nowhere/qqqqqqqqqqqqqq.zzz")
+
+
 def test_a_missing_file_lists_the_closest():
     with pytest.raises(UserError, match=r"tickets_step.*closest: gin/experiments/tickets_step_by"):
         files.resolve_path("tickets_step_by_stop")

@@ -177,7 +177,7 @@ def test_blocks_are_found():
         ("distill predict --rundir=RUN x", "does not take: .*--rundir"),
         (
             "for i in 0 x; do distill train --process_id=$i; done",
-            "--process_id 'x', expected an integer",
+            "--process_id 'x'",
         ),
         ("make tests", "no target"),
         ("python benchmarks/nothing.py", "no file benchmarks/nothing.py"),
