@@ -78,9 +78,9 @@ def input_lines(
     counts: SequenceCounts,
     without_label: int | None = None,
     missing_choices: int = 0,
-    unknown_words: Mapping[str, str] | None = None,
     source: str = "",
     blank_lines: int = 0,
+    unknown_words: Mapping[str, str] | None = None,
 ) -> list[str]:
     """The line of rows that a student answers, and its warnings.
 
@@ -89,10 +89,10 @@ def input_lines(
       counts: of the rows' inputs.
       without_label: rows that are not scored for lack of a label; None where nothing is scored.
       missing_choices: rows without the choices that the student's inputs list.
-      unknown_words: examples of words that the vocabulary lacks, and the ids of their rows; with
-        any, the unknown tokens are a warning, however few they are.
       source: where the rows are from and how they were read.
       blank_lines: lines without a text, which are no rows.
+      unknown_words: examples of words that the vocabulary lacks, and the ids of their rows; with
+        any, the unknown tokens are a warning, however few they are.
     """
     parts = [f"data: {_rows(counts.sequences, 'row')} answered"]
     if source:
