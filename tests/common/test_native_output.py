@@ -12,6 +12,11 @@ BEFORE = "WARNING: All log messages before absl::InitializeLog() is called are w
 WARNING = "W0000 00:00:1795686176.167558   27868 port.cc:153] a warning"
 
 
+NO_GPU = (
+    "E0000 00:00:1795833835.255444   32512 cuda_platform.cc:52] failed call to cuInit: INTERNAL: x"
+)
+
+
 def _run(body: str) -> tuple[int, list[str]]:
     code = (
         "import logging, os, sys\n"
@@ -26,7 +31,7 @@ def test_notes_are_left_out_and_all_else_is_shown():
     body = (
         "with without_notes():\n"
         "    handler = logging.StreamHandler()\n"  # keeps the stream
-        f"    c({BEFORE!r}); c({NOTE!r}); c({WARNING!r})\n"
+        f"    c({BEFORE!r}); c({NOTE!r}); c({NO_GPU!r}); c({WARNING!r})\n"
         "    print('at once', file=sys.stderr)\n"
         "logging.getLogger().addHandler(handler)\n"
         "logging.error('later')\n"

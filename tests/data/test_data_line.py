@@ -234,3 +234,13 @@ def test_no_test_is_needed_to_train_on_the_teacher(tmp_path):
     tokens = caches.load_cache(spec)
     assert len(tokens.tokens["test", "label", "inputs"]) == 0
     assert np.all(tokens.tokens["train", "label", "targets"].lengths > 0)
+
+
+def test_unknown_words_of_answered_rows_are_a_warning_with_examples():
+    spec = DataSpec("jsonl", method="finetune", vocabulary="words")
+    counts = SequenceCounts(sequences=500, tokens=5000, longest=10, unknown=2)
+    line, warning = input_lines(spec, counts, unknown_words={"where": "a-0", "what": "a-7"})
+    assert "unknown" not in line
+    assert "e.g. 'where' in row a-0, 'what' in row a-7; VOCABULARY = 'bytes'" in warning
+    (line,) = input_lines(spec, counts)
+    assert "0.0% of input tokens unknown" in line

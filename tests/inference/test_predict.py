@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from distill import cli
+from distill.commands.predict import show
 from distill.data.examples import Example, write_jsonl
 from distill.inference import evaluator
 
@@ -266,3 +267,9 @@ def test_words_without_quotes_are_refused(refusal, tmp_path):
     assert f"texts.txt is a file, expected a text: use --input={tmp_path}/texts.txt" in named
     both = refusal("--input=nowhere.txt", run_dir=tmp_path / "none")
     assert "nowhere.txt does not exist" in both and "none is not a run folder" in both
+
+
+def test_what_was_written_tells_how_many_are_correct(capsys):
+    result = {"output": "o.jsonl", "rows": 12, "resumed_at": 0, "labeled": 10, "correct": 9}
+    show(result)
+    assert capsys.readouterr().out == "o.jsonl: 12 rows; 9 of 10 correct (0.900)\n"
