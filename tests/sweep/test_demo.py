@@ -32,7 +32,7 @@ def test_groups_have_mean_and_sample_spread():
 
 
 def test_runs_of_different_settings_are_no_group():
-    with pytest.raises(ValueError, match="differ in their seed alone"):
+    with pytest.raises(ValueError, match="differ only in their seed"):
         results.group("a", [_result(0.5, 1), _result(0.5, 2, labels=250)])
 
 

@@ -108,7 +108,7 @@ def test_tfds_features_within_others_and_classes_within_texts(built):
     assert rows[1].choices == ("ja", "nein")
     with pytest.raises(UserError, match="feature answers/text contains lists of single values"):
         sources.from_tfds("tiny_nli", "test", {"input": "answers/text"}, built)
-    with pytest.raises(UserError, match="feature premise holds single values, expected a list"):
+    with pytest.raises(UserError, match="feature premise contains single values, expected a list"):
         sources.from_tfds("tiny_nli", "test", {"input": "uid", "choices": "premise"}, built)
 
 

@@ -132,7 +132,7 @@ def test_a_rule_is_a_name_and_is_never_imported(folder, tmp_path, capsys):
 def test_a_hostile_run_json_is_refused(folder, capsys):
     (folder / "run.json").write_text('{"files": {"/etc/passwd": 3}}')
     said = _run_all(folder, capsys, wanted=(0, 2))
-    assert "run.json does not say what the run was trained on" in said[1]
+    assert "run.json is damaged: it does not record what the run was trained on" in said[1]
 
 
 def test_a_vocabulary_that_is_no_model_is_refused(folder, tmp_path, capsys):
@@ -278,7 +278,7 @@ def test_a_run_json_of_another_form_is_refused(change, folder, capsys):
     run = json.loads(path.read_text()) | json.loads("{" + change + "}")
     path.write_text(json.dumps(run))
     said = _run_all(folder, capsys, wanted=(0, 2))
-    assert "run.json does not say what the run was trained on" in said[1]
+    assert "run.json is damaged: it does not record what the run was trained on" in said[1]
 
 
 @pytest.mark.parametrize(

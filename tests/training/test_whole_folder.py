@@ -200,7 +200,7 @@ def test_another_vocabulary_or_label_set_is_refused(micro, copy):
         _train(other, copy / "run")
     path = copy / "run" / "student.json"
     path.write_text(path.read_text().replace('"labels": []', '"labels": ["cat"]'))
-    with pytest.raises(UserError, match=r"label set \('cat',\), which is \(\) now"):
+    with pytest.raises(UserError, match=r"label set \('cat',\), but it is now \(\)"):
         _train(_resolve(micro, "words", f"{copy}/data/"), copy / "run")
 
 
