@@ -92,10 +92,10 @@ def test_split_expressions(data_dir, split, total):
     [
         ("pairs", "test", ["input={premis}"], "unknown feature 'premis'.*closest: premise"),
         ("pairs", "test", ["input=premise: x"], "unknown feature 'premise: x'.*closest: premise"),
-        ("pairs", "test", [], "pairs has no feature `input` .it has .*needs --field"),
+        ("pairs", "test", [], "pairs has no feature `input`.*needs --field"),
         ("pairs", "test", ["input=premise", "label=clas"], "unknown feature 'clas'.*label=clas"),
         ("pairs", "tets", ["input=premise"], "unknown split 'tets'.*closest: test"),
-        ("pairs", "test", ["input={marks}"], "feature marks holds lists of single values"),
+        ("pairs", "test", ["input={marks}"], "feature marks contains lists of single values"),
         ("pairs", "test", ["input=year", "choices=a {marks}"], "expected the name of one feature"),
         ("pairs:9.9.9", "test", ["input=premise"], "--tfds pairs:9.9.9"),
         ("pears", "test", ["input=premise"], "--tfds pears: .*expected NAME.*tfds build"),

@@ -252,8 +252,9 @@ def test_a_file_of_texts_is_answered_line_by_line(predict, refusal, tested, tmp_
 def test_inputs_that_are_cut_or_unknown_are_said(predict):
     long = "my fan seems burnt . " * 40
     _, said = predict(long, "my fan", "seems wrapt wrapt")
-    line = "data: 3 rows answered, from the command line; 0.9% of input tokens unknown"
-    assert line in said.splitlines()
+    assert "data: 3 rows answered, from the command line" in said.splitlines()
+    assert "warning: 0.9% of input tokens are not in VOCABULARY" in said
+    assert said.count("'wrapt' in row text/2") == 1
     assert "warning: 1 of 3 inputs (33.3%) is longer than INPUT_LENGTH = 64 tokens and is" in said
     assert "INPUT_LENGTH = 202 would fit all in a new training run" in said
     assert said.count("INPUT_LENGTH = 202") == 1 and "warning: 0.9%" not in said
