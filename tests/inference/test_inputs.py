@@ -92,7 +92,7 @@ def test_split_expressions(data_dir, split, total):
     [
         ("pairs", "test", ["input={premis}"], "unknown feature 'premis'.*closest: premise"),
         ("pairs", "test", ["input=premise: x"], "unknown feature 'premise: x'.*closest: premise"),
-        ("pairs", "test", [], "pairs has no feature `input`.*needs --field"),
+        ("pairs", "test", [], "pairs has no feature `input`.*use --field"),
         ("pairs", "test", ["input=premise", "label=clas"], "unknown feature 'clas'.*label=clas"),
         ("pairs", "tets", ["input=premise"], "unknown split 'tets'.*closest: test"),
         ("pairs", "test", ["input={marks}"], "feature marks contains lists of single values"),
