@@ -273,5 +273,5 @@ def test_predictions_follow_the_rows_and_missing_ones_are_an_error(tmp_path):
     assert [p.correct for p in anything] == [True] * 3
     with pytest.raises(UserError, match="each of 2 test rows exactly once"):
         t5x_run.read_predictions(output, 3, rows[:2])
-    with pytest.raises(UserError, match="got 0 files"):
+    with pytest.raises(UserError, match="got 0 prediction files"):
         t5x_run.read_predictions(output, 4, rows)

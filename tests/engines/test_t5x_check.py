@@ -50,11 +50,11 @@ def test_without_t5x_the_message_says_how_to_install_it(monkeypatch, tmp_path):
         ),
         (
             ["LOSS_NORMALIZING_FACTOR=NUM_REAL_TARGET_TOKENS"],
-            "with NORMALIZATION = 'per_sequence', whose rates",
+            "with NORMALIZATION = 'per_sequence', whose mixture rates",
         ),
         (
             ["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE", "NORMALIZATION=per_token"],
-            "with NORMALIZATION = 'per_token', whose rates",
+            "with NORMALIZATION = 'per_token', whose mixture rates",
         ),
         (
             ["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE", "MICROBATCHES=2"],
@@ -84,7 +84,7 @@ def test_one_host_of_several_is_told_t5xs_own_command(monkeypatch, tmp_path):
     ("overrides", "said"),
     [
         (["WEIGHTING=paired_batches", "PACK=True", "MICROBATCHES=2"], None),
-        (["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE"], "exactly the loss"),
+        (["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE"], "exactly the configured loss"),
         (["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE", "PACK=True"], r"\.2%"),
         (
             ["LOSS_NORMALIZING_FACTOR=NUM_REAL_TARGET_TOKENS", "NORMALIZATION=per_token"],
