@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks import gpu_workload as workload
 from distill.config.student import T5Config
-from distill.data.batches import BatchStream
+from distill.data.batching.batches import BatchStream
 from distill.data.cache import TokenCache
 from distill.student.decoding import greedy
 from distill.student.layers import MASKED

@@ -259,7 +259,7 @@ def worker_parser(doc: str) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the counts of the workload; returns the exit code."""
-    from distill.data.batches import BatchStream
+    from distill.data.batching.batches import BatchStream
 
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="base", choices=sizes(), help="a file of gin/sizes")

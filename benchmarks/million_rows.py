@@ -78,7 +78,7 @@ def part(name: str, folder: pathlib.Path, vocabulary: str) -> dict[str, float]:
     from distill.config.data import DataSpec
     from distill.config.weighting import Weighting
     from distill.data import cache, datasets
-    from distill.data.batches import BatchStream
+    from distill.data.batching.batches import BatchStream
 
     options = {"train_file": str(folder / "train.jsonl"), "test_file": str(folder / "test.jsonl")}
     spec = DataSpec(

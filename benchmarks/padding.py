@@ -28,7 +28,7 @@ import numpy as np
 from distill.common import table
 from distill.config import resolve
 from distill.data import cache as caches
-from distill.data.batches import BatchStream
+from distill.data.batching.batches import BatchStream
 from distill.data.cache import TokenCache
 from distill.errors import UserError
 

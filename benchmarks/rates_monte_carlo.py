@@ -29,10 +29,10 @@ from distill.config.resolve import resolve
 from distill.config.run import RunConfig
 from distill.config.weighting import mixture_rates, token_weight
 from distill.data import cache as caches
-from distill.data import packing
-from distill.data.batches import BatchStream
+from distill.data.batching import packing
+from distill.data.batching.batches import BatchStream
+from distill.data.batching.order import TaskOrder
 from distill.data.cache import TokenCache
-from distill.data.order import TaskOrder
 from distill.errors import UserError
 from distill.student.params import init_params
 from distill.training.step import loss_fn

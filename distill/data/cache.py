@@ -37,10 +37,10 @@ from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.budget import BudgetCounts
 from distill.data.cache_meta import CacheMeta, Counts
+from distill.data.counts.survey import RowSurvey
 from distill.data.examples import Example
 from distill.data.ragged import FEATURES, Ragged, offsets_path
 from distill.data.row_file import open_array, open_row_file, write_row_file
-from distill.data.survey import RowSurvey
 from distill.data.vocabularies import Vocabulary, make_vocabulary
 
 FORMAT = 8

@@ -17,11 +17,11 @@ from distill.common.safe_points import safe_point
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.cache_meta import TaskTokens
+from distill.data.counts.sequence_counts import SequenceCounts
 from distill.data.examples import Example
 from distill.data.ragged import FEATURES, RaggedWriter
 from distill.data.seqio_tasks import forget, register_seqio_tasks
 from distill.data.seqio_vocabularies import to_seqio
-from distill.data.sequence_counts import SequenceCounts
 from distill.data.vocabularies import Vocabulary, make_vocabulary
 from distill.errors import UserError
 

@@ -16,7 +16,7 @@ from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
-from distill.data.data_line import data_lines
+from distill.data.counts.data_line import data_lines
 from distill.engines import results
 from distill.errors import UserError
 from distill.inference.evaluator import summarize_predictions

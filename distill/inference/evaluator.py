@@ -15,9 +15,9 @@ from distill.config.data import DataSpec
 from distill.config.student import T5Config
 from distill.data import input_forms
 from distill.data.cache import TokenCache
+from distill.data.counts.sequence_counts import SequenceCounts
 from distill.data.examples import Example
 from distill.data.ragged import Ragged
-from distill.data.sequence_counts import SequenceCounts
 from distill.data.vocabularies import encode_input
 from distill.student.beam import LENGTH_PENALTY, beam_search, check_beam
 from distill.student.decoding import greedy, score_labels

@@ -18,7 +18,7 @@ from distill.config.data import DataSpec
 from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
-from distill.data.data_line import input_lines
+from distill.data.counts.data_line import input_lines
 from distill.data.examples import Example
 from distill.data.vocabularies import padded_size
 from distill.errors import UserError, check_both

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from distill.common.progress import to_stderr
-from distill.data.data_line import input_lines
+from distill.data.counts.data_line import input_lines
 from distill.data.datasets import without_mark
 from distill.data.examples import Example
 from distill.data.input_forms import PLAIN

@@ -131,10 +131,10 @@ def batch_shapes(config: RunConfig, data_devices: int, rows: int | None = None) 
 
 
 def abstract_batch(shapes: Shapes, mesh: jax.sharding.Mesh | None) -> dict:
-    """A batch of `distill.data.packing.pack` without data, laid out over a mesh."""
+    """A batch of `distill.data.batching.packing.pack` without data, laid out over a mesh."""
     import jax
 
-    from distill.data import packing
+    from distill.data.batching import packing
     from distill.training.mesh import batch_sharding
 
     sharding = None if mesh is None else batch_sharding(mesh)

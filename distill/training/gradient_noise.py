@@ -8,7 +8,7 @@ all parameters) and the covariance C. With weights w and rates r, a batch of 2B 
   mixture_rates   ( sum over tasks of w^2 / r (V + |m|^2)  -  |w_l m_l + w_r m_r|^2 ) / 2B
 
 where rates draw sequences one by one and with replacement; SeqIO's mixtures come close to that,
-the native engine's even spread of tasks (distill/data/order.py) saves the terms of m.
+the native engine's even spread of tasks (distill/data/batching/order.py) saves the terms of m.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from distill.config.data import DataSpec
 from distill.config.student import T5Config
 from distill.config.weighting import token_weight
-from distill.data import packing
+from distill.data.batching import packing
 from distill.data.cache import TokenCache
 from distill.student.network import Params
 from distill.student.params import init_params

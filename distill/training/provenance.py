@@ -19,7 +19,7 @@ from distill.common.text_files import parse_json
 from distill.config.resolve import Resolved
 from distill.data.cache import TokenCache
 from distill.data.cache_meta import CacheMeta
-from distill.data.data_line import summarize_data
+from distill.data.counts.data_line import summarize_data
 from distill.data.datasets import SPLITS
 from distill.errors import UserError
 from distill.training.records import Results, RunDescription

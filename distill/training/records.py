@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from distill.data.cache_meta import Counts, TaskTokens
-from distill.data.data_line import DataSummary
+from distill.data.counts.data_line import DataSummary
 
 
 class RunDescription(TypedDict):

@@ -66,7 +66,7 @@ def loss_fn(
 
     Args:
       params: the student's parameters.
-      batch: a packed batch (`distill.data.packing.pack`).
+      batch: a packed batch (`distill.data.batching.packing.pack`).
       dropout_key: a jax PRNG key.
       config: the student's.
       task_weights: K weights, label first.

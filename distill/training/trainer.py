@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import jax
 
 from distill.config.run import RunConfig
-from distill.data.batches import BatchStream
+from distill.data.batching.batches import BatchStream
 from distill.data.cache import TokenCache
 from distill.errors import UserError
 from distill.training import mesh as meshes

@@ -9,7 +9,7 @@ from distill.config import resolve
 from distill.config.weighting import mixture_rates
 from distill.data import cache as caches
 from distill.data import datasets
-from distill.data.batches import BatchStream
+from distill.data.batching.batches import BatchStream
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from distill.config.data import DataSpec
 from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.budget import hold_out
-from distill.data.data_line import _sequence_facts as sequence_facts
-from distill.data.data_line import data_lines, input_lines, summarize_data
+from distill.data.counts.data_line import _sequence_facts as sequence_facts
+from distill.data.counts.data_line import data_lines, input_lines, summarize_data
+from distill.data.counts.sequence_counts import SequenceCounts
+from distill.data.counts.survey import RowSurvey
 from distill.data.examples import Example
-from distill.data.sequence_counts import SequenceCounts
-from distill.data.survey import RowSurvey
 from distill.errors import UserError
 
 

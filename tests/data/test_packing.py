@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.data.packing import TrainSequence, assign_rows, pack
+from distill.data.batching.packing import TrainSequence, assign_rows, pack
 
 I, T = 12, 8
 

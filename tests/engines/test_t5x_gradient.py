@@ -19,7 +19,7 @@ from test_parity import norm_of_difference
 from distill.config.resolve import resolve
 from distill.config.student import T5Config
 from distill.data import cache, ragged
-from distill.data.batches import BatchStream
+from distill.data.batching.batches import BatchStream
 from distill.engines.t5x import mixtures as t5x_mixtures
 from distill.training.step import loss_fn
 from tasks import mixtures

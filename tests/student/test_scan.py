@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from distill.config.student import T5Config
-from distill.data.packing import TrainSequence, assign_rows, pack
+from distill.data.batching.packing import TrainSequence, assign_rows, pack
 from distill.errors import UserError
 from distill.student.beam import beam_search
 from distill.student.decoding import greedy, score_labels

@@ -30,8 +30,8 @@ import numpy as np
 
 from distill.config import resolve
 from distill.data import cache as caches
-from distill.data import packing
-from distill.data.batches import BatchStream
+from distill.data.batching import packing
+from distill.data.batching.batches import BatchStream
 from distill.student.params import init_params, stack_layers, unstack_layers
 from distill.training import mesh as meshes
 from distill.training.step import accumulated, loss_fn

@@ -14,7 +14,7 @@ import pytest
 from distill.config import resolve
 from distill.config.weighting import Weighting
 from distill.data import cache as caches
-from distill.data.batches import BatchStream
+from distill.data.batching.batches import BatchStream
 from distill.student.network import T5
 from distill.student.params import init_params
 from distill.training.step import accumulated, loss_fn

@@ -34,7 +34,7 @@ from distill.config.run import RunConfig
 from distill.convert import t5x_files
 from distill.data import cache as caches
 from distill.data import datasets
-from distill.data.data_line import data_lines
+from distill.data.counts.data_line import data_lines
 from distill.engines.t5x.check import check_t5x_run
 from distill.engines.t5x.errors import check_steps, explain
 from distill.errors import UserError

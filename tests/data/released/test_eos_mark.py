@@ -7,7 +7,7 @@ import pytest
 
 from distill.config.data import DataSpec
 from distill.data import cache as caches
-from distill.data import packing, ragged
+from distill.data.batching import packing, ragged
 from distill.errors import UserError
 from tasks import esnli
 

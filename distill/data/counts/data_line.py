@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from distill.config.data import DataSpec
 from distill.data.cache_meta import CacheMeta, Survey
-from distill.data.sequence_counts import SequenceCounts
+from distill.data.counts.sequence_counts import SequenceCounts
 
 WARN_FROM = 0.01  # share of rows or of tokens; more than this is a warning
 _BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can represent any text"

@@ -17,9 +17,9 @@ import numpy as np
 
 from distill.config.data import DataSpec
 from distill.config.weighting import Weighting, batch_token_weight, mixture_rates, token_weight
-from distill.data import packing
+from distill.data.batching import packing
+from distill.data.batching.order import TaskOrder, permutation
 from distill.data.cache import TokenCache
-from distill.data.order import TaskOrder, permutation
 from distill.errors import UserError
 
 # Steps that are laid out beforehand to find how many packed rows a batch needs.

@@ -1,0 +1,1 @@
+"""Counts of what happened to the rows, and the line that reports them."""
