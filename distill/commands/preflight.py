@@ -51,7 +51,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         return preflight(options, arguments.gin_files(options))
 
     def show(result: Report) -> None:
-        from distill.preflight.report import render_report
+        from distill.preflight.rendering import render_report
 
         print(render_report(result))
 

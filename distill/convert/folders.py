@@ -20,9 +20,10 @@ from distill.errors import UserError, unknown
 from distill.student.network import Params
 from distill.training import assets as run_assets
 from distill.training import run_folder
-from distill.training.checkpoints import FOLDER, Checkpoints, SavedCheckpoints
+from distill.training.checkpoints import Checkpoints
 from distill.training.optimizer import make_optimizer
 from distill.training.run_lock import RunLock
+from distill.training.saved_checkpoints import FOLDER, SavedCheckpoints
 from distill.training.step import TrainState, init_state
 
 

@@ -25,10 +25,10 @@ from distill.student.params import param_count
 from distill.training import assets as run_assets
 from distill.training import hosts, provenance, run_folder
 from distill.training.assets import Assets
-from distill.training.checkpoints import SavedCheckpoints
 from distill.training.loop import fit
 from distill.training.records import Results, RunDescription
 from distill.training.run_lock import RunLock
+from distill.training.saved_checkpoints import SavedCheckpoints
 from distill.training.signals import StopRequest, saying_what_is_saved, stop_on_signals
 from distill.training.trainer import make_trainer
 

@@ -30,7 +30,7 @@ from distill.student.params import init_params
 from distill.training import assets as run_assets
 from distill.training import provenance, run_folder
 from distill.training.assets import Assets
-from distill.training.checkpoints import SavedCheckpoints
+from distill.training.saved_checkpoints import SavedCheckpoints
 
 
 @dataclasses.dataclass(frozen=True)

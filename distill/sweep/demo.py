@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 
 from distill.common.progress import PERIOD, Stage, to_stderr
 from distill.sweep import charts, report
-from distill.sweep.results import Group, group, results_table
+from distill.sweep.findings import findings
+from distill.sweep.results import group, results_table
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -232,48 +233,6 @@ def annotate_noisy_runs(row: Row, seeds: Sequence[int], out: Path) -> float:
         write_jsonl(test, tickets)
         accuracies.append(teacher_accuracy(read_jsonl(train, "train")))
     return sum(accuracies) / len(accuracies)
-
-
-def findings(groups: Sequence[Group], teacher: float | None, latency_ms: float) -> list[str]:
-    """What the numbers say, whichever way they fall.
-
-    Args:
-      groups: rows of the table.
-      teacher: accuracy of the noisy teacher; None where no student learns from it.
-      latency_ms: time in which a student answers.
-    """
-    by_key = {(g.name, g.policy, g.labels): g for g in groups}
-    sentences = []
-    for (name, policy, labels), step_by_step in by_key.items():
-        if name != "step_by_step":
-            continue
-        rivals = [by_key.get((n, policy, labels)) for n in ("finetune, stronger", "finetune")]
-        best = max((g for g in rivals if g), key=lambda g: g.mean)
-        sentences.append(
-            f"{policy}, {labels} labels: step_by_step {step_by_step.mean:.3f}, best fine-tuning "
-            f"({best.name}) {best.mean:.3f}: {100 * (step_by_step.mean - best.mean):+.1f} points."
-        )
-    noisy = next((g for g in groups if g.name == "step_by_step, noisy teacher"), None)
-    if noisy and teacher is not None:
-        lows = [low for low, _ in noisy.intervals]
-        bounds = ", ".join(f"{low:.3f}" for low in lows)
-        verdict = (
-            "every seed is above the teacher"
-            if min(lows) > teacher
-            else "not every seed is above the teacher"
-        )
-        sentences.append(
-            f"The noisy teacher is correct on {teacher:.1%} of its tickets. Wilson lower bounds of "
-            f"the student that learns from it: {bounds}; {verdict}."
-        )
-    sentences.append(
-        f"Labeling one ticket takes {latency_ms:.1f} ms, because only the label is decoded."
-    )
-    sentences.append(
-        "The tickets and rationales are generated and noiseless except for the teacher's errors. "
-        "The gain is data efficiency: it shrinks as labels become plentiful."
-    )
-    return sentences
 
 
 def answer_ticket(row: Row, run_dir: Path, result: dict[str, object]) -> report.Worked:

@@ -27,6 +27,7 @@ from distill.common import atomic
 from distill.common.text_files import parse_json
 from distill.errors import UserError
 from distill.teacher.locks import FileLock, ObjectLock
+from distill.teacher.store_lines import find_problem, is_json
 
 SCHEMA = 1
 _HEAD = re.compile(rb'\{"key": "([0-9a-f]{32})", "ok": (true|false), ')
@@ -197,7 +198,7 @@ class Store:
         """
         try:
             record: dict[str, Any] = parse_json(self._line(shard, offset))
-            problem = _problem(record)
+            problem = find_problem(record)
         except ValueError as error:
             problem = f"not JSON ({error})"
         if not problem:
@@ -255,7 +256,7 @@ class Store:
                 match = _HEAD.match(line)
                 good = match is not None and line.endswith(b"}\n")
                 if good and following is None and last:
-                    good = _is_json(line)
+                    good = is_json(line)
                 if not good and last and following is None:
                     break
                 if match is None or not good:
@@ -328,26 +329,3 @@ class Store:
 
 def _shard_name(number: int) -> str:
     return f"shard-{number:05d}.jsonl"
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        parse_json(line)
-    except ValueError:
-        return False
-    return True
-
-
-def _problem(record: object) -> str:
-    """What is wrong with a record, "" if nothing is."""
-    if not isinstance(record, dict):
-        return "not an object"
-    name = "completion" if record.get("ok") else "failure"
-    if not isinstance(record.get(name), str):
-        return f"{name!r} is not a string"
-    usage = record.get("usage") or {}
-    if not isinstance(usage, dict) or any(
-        type(usage.get(name, 0)) not in (int, float) for name in ("in", "out")
-    ):
-        return "the values of 'usage' are not numbers"
-    return ""

@@ -10,6 +10,7 @@ import xml.etree.ElementTree
 import pytest
 
 from distill.sweep import charts, demo, report, results
+from distill.sweep.findings import findings
 
 
 def _result(accuracy, seed, **changes):
@@ -46,10 +47,10 @@ def _groups():
 
 
 def test_findings_say_which_way_the_numbers_fall():
-    said = demo.findings(_groups(), teacher=0.75, latency_ms=2.0)
+    said = findings(_groups(), teacher=0.75, latency_ms=2.0)
     assert "+10.0 points" in said[0]
     assert "0.700; not every seed is above the teacher" in said[1]
-    assert "every seed is above the teacher" in demo.findings(_groups(), 0.65, 2.0)[1]
+    assert "every seed is above the teacher" in findings(_groups(), 0.65, 2.0)[1]
 
 
 def test_the_page_is_well_formed_and_loads_nothing():

@@ -12,7 +12,8 @@ from distill.config import resolve
 from distill.engines import native
 from distill.errors import UserError
 from distill.inference import load
-from distill.training.checkpoints import Checkpoints, SavedCheckpoints
+from distill.training.checkpoints import Checkpoints
+from distill.training.saved_checkpoints import SavedCheckpoints
 from distill.training.step import TrainState
 from distill.training.trainer import make_trainer
 

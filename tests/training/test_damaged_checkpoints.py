@@ -18,7 +18,8 @@ from distill import cli
 from distill.config import resolve
 from distill.engines import native
 from distill.errors import UserError
-from distill.training.checkpoints import Checkpoints, SavedCheckpoints
+from distill.training.checkpoints import Checkpoints
+from distill.training.saved_checkpoints import SavedCheckpoints
 from distill.training.step import TrainState
 
 EXPERIMENT = "tickets_step_by_step"

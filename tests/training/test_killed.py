@@ -13,7 +13,7 @@ from distill.config import resolve
 from distill.data import cache as caches
 from distill.engines import native
 from distill.training import loop
-from distill.training.checkpoints import SavedCheckpoints
+from distill.training.saved_checkpoints import SavedCheckpoints
 from distill.training.trainer import make_trainer
 
 EXPERIMENT = "tickets_step_by_step"
