@@ -7,7 +7,8 @@ import pytest
 
 from distill.config.data import DataSpec
 from distill.data import cache as caches
-from distill.data.batching import packing, ragged
+from distill.data import ragged
+from distill.data.batching import packing
 from distill.errors import UserError
 from tasks import esnli
 
