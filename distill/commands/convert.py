@@ -19,7 +19,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--checkpoint", help="from t5x: a checkpoint_<step> folder, or a folder of them"
     )
-    command.add_argument("--run_dir", required=True, help="the native run folder")
+    command.add_argument(
+        "--run_dir", required=True, help="the native run folder: written from t5x, read to t5x"
+    )
     command.add_argument("--output", help="to t5x: folder to write checkpoint_<step> into")
     command.add_argument(
         "--parameters_only",

@@ -66,7 +66,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--output",
         metavar="FILE",
-        help="write answers to this JSONL file; an interrupted file is resumed",
+        help="write answers to this JSONL file; an incomplete file is continued",
     )
     command.add_argument(
         "--block_rows",

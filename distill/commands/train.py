@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--profile", action="store_true", help="trace a few steps into <run_dir>/profile"
     )
-    several = command.add_argument_group("several hosts (start the same command on each)")
+    several = command.add_argument_group("several hosts (start the command on each)")
     several.add_argument(
         "--distributed",
         action="store_true",

@@ -34,7 +34,10 @@ class Filters:
 
     drop_unparsed: bool = flag(False, "drop rows whose label could not be read")
     min_agreement: float = flag(
-        0.0, "drop rows where a smaller share of the samples agrees on the label", least=0, most=1
+        0.0,
+        "drop rows where less than this share of the samples agrees on the label",
+        least=0,
+        most=1,
     )
     gold_only: bool = flag(False, "drop rows whose label is not the gold label")
     min_words: int | None = flag(None, "drop rationales with fewer words", least=0)

@@ -107,7 +107,7 @@ class Outputs:
     )
     teacher_row: str | None = flag(
         None,
-        "write the teacher's row of a results table (its accuracy) to this JSON file",
+        "write the teacher's accuracy to this JSON file, as a row of a results table",
         metavar="FILE",
     )
     rationales: int = flag(
