@@ -74,7 +74,9 @@ def test_texts_mappings_and_examples_are_answered_alike(student, tested):
     (by_example,) = student.predict(Example(id="a", input=texts[0]))
     assert (by_example.id, by_example.label) == ("a", by_text[0].label)
     (single,) = student.predict(mappings[0])
-    assert single == by_mapping[0]
+    # Rows that are decoded together are padded alike, which rounds differently.
+    assert single.probabilities == pytest.approx(by_mapping[0].probabilities, abs=1e-5)
+    assert dataclasses.replace(single, probabilities=by_mapping[0].probabilities) == by_mapping[0]
     assert student.predict([]) == []
 
 

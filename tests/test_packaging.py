@@ -120,8 +120,9 @@ def test_an_editable_install_is_found_from_the_parent_folder(tmp_path):
     wheel = build(copy, "editable", tmp_path / "dist")
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
-    # The checkout may be installed too: its entry would come first.
-    code = f"import site, sys; sys.path[:] = [p for p in sys.path if p != {str(ROOT)!r}]; "
+    # A checkout may be installed too: its entry would come first.
+    code = "import os, site, sys; found = lambda p: os.path.isfile(f'{p}/distill/__init__.py'); "
+    code += "sys.path[:] = [p for p in sys.path if p == '' or not found(p)]; "
     code += f"site.addsitedir({str(site)!r}); import distill, gin; "
     code += "print(distill.__version__, distill.__file__, bool(gin.__file__))"
     told = run(sys.executable, ["-c", code], copy.parent)

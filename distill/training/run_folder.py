@@ -45,7 +45,7 @@ STUDENT, RUN, CARD = "student.json", "run.json", "MODEL_CARD.md"
 NOT_FINITE = "not_finite.json"
 PREDICTIONS = "predictions_test.jsonl"
 # One of these is in every run folder, of either engine and however early it was stopped.
-_MARKS = (CONFIG, STUDENT, RUN, "lock", "checkpoints")
+_MARKS = (CONFIG, STUDENT, RUN, "lock", "checkpoints", "t5x")
 _FILES = (CONFIG, METRICS, RESULTS, STUDENT, RUN, CARD, NOT_FINITE, PREDICTIONS)
 RESUMES = "once that is fixed, the same command resumes the run"
 

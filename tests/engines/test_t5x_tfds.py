@@ -227,7 +227,7 @@ def test_packing_and_unknown_tasks_are_refused():
     run = config()
     with pytest.raises(UserError, match="PACK = True with TFDS tasks, expected False"):
         tfds_mixtures.batch_rows(run.data, run.weighting, 16, pack=True)
-    with pytest.raises(UserError, match=r"unknown data set 'svam'.*TFDS_TASKS.*closest: svamp, "):
+    with pytest.raises(UserError, match=r"unknown data set 'svam'.*TFDS_TASKS.*closest: svamp"):
         tfds_mixtures.mixture("svam", run.data, run.weighting)
 
 

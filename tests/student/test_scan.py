@@ -185,7 +185,7 @@ def test_stacking_and_unstacking_are_inverses(deep, params, module):
 
 
 def test_a_tree_of_the_other_form_is_refused(params):
-    with pytest.raises(UserError, match="it is stacked already"):
+    with pytest.raises(UserError, match="it is already stacked"):
         stack_layers(stack_layers(params))
     with pytest.raises(UserError, match="it is not stacked"):
         unstack_layers(params)

@@ -51,9 +51,9 @@ def test_a_line_is_not_a_cosine():
     [
         (
             "OPTIMIZER=adamax",
-            r"unknown optimizer 'adamax'.*macro OPTIMIZER\); closest: adamw, adafactor",
+            r"unknown optimizer 'adamax'.*macro OPTIMIZER\); closest: adamw$",
         ),
-        ("SCHEDULE=liner", r"macro SCHEDULE\); closest: linear, \w+, \w+"),
+        ("SCHEDULE=liner", r"macro SCHEDULE\); closest: linear$"),
         ("Z_LOSS=-0.1", "got Z_LOSS = -0.1, expected a number >= 0"),
     ],
 )

@@ -98,5 +98,5 @@ def test_the_t5x_engine_says_that_it_goes_layer_by_layer(micro):
 
 
 def test_a_wrong_value_names_its_macro():
-    with pytest.raises(UserError, match=r"got 1, expected True or False, set by macro SCAN_LAYERS"):
+    with pytest.raises(UserError, match=r"got SCAN_LAYERS = 1, expected True or False"):
         resolve.resolve([EXPERIMENT], ["SCAN_LAYERS=1"])

@@ -97,7 +97,7 @@ def test_a_broken_folder_is_an_error(raw_dir, capsys, break_it, message):
     ("flags", "message"),
     [
         (["--dataset=asdiv"], "/asdiv/asdiv_train.json; set --raw_dir"),
-        (["--teacher=gpt4"], "unknown teacher 'gpt4' (set by --teacher); closest: "),
+        (["--teacher=gpt4"], "unknown teacher 'gpt4' (set by --teacher); expected one of gpt"),
     ],
 )
 def test_what_was_asked_for_is_named(raw_dir, capsys, flags, message):
