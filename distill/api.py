@@ -219,8 +219,9 @@ def evaluate(
     elif isinstance(rows, str | os.PathLike):
         path = check_path_argument(rows, "rows")
         with _storage_errors(path):
-            examples = list(inputs.of_file(path).rows)
-        scores, predictions = score_rows(student._run, examples, path, say)
+            source = inputs.of_file(path)
+            examples = list(source.rows)
+        scores, predictions = score_rows(student._run, examples, path, say, source)
     else:
         examples = inputs.of_objects(check_rows(rows))
         scores, predictions = score_rows(student._run, examples, "rows", say)

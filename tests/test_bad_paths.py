@@ -1,6 +1,5 @@
 """Paths that no command can open: exit code 2, and one message that names the flag."""
 
-import argparse
 import os
 import stat
 
@@ -11,18 +10,10 @@ from distill.commands import arguments
 from distill.common import disk
 from distill.common.paths import check_path
 from distill.errors import UserError
+from distill.reference.commands import leaves
 
 TICKETS = "--gin_file=tickets_step_by_step"
 URL = "http://localhost/x"
-
-
-def _commands(parser: argparse.ArgumentParser):
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from _commands(command)
-            return
-    yield parser
 
 
 def _refused(argv: list[str], capsys) -> str:
@@ -35,7 +26,7 @@ def _refused(argv: list[str], capsys) -> str:
 def test_every_flag_that_takes_a_path_is_checked():
     named = {
         action.dest
-        for command in _commands(cli.make_parser())
+        for command in leaves(cli.make_parser())
         for action in command._actions
         if action.option_strings
         and (

@@ -11,10 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-# Level INFO of absl's log, its remark on where the log goes before it is set up, and an error for
-# a GPU that TensorFlow, which needs none, does not find. TensorFlow says so that it has no GPU and
-# that oneDNN rounds in another way; TF_CPP_MIN_LOG_LEVEL does not count for lines that are written
-# that early.
+# Lines of absl's log at level INFO, absl's notice before its log is set up, and TensorFlow's error
+# about a missing GPU, which it does not need here. TensorFlow writes them before it reads
+# TF_CPP_MIN_LOG_LEVEL.
 _NOTE = re.compile(
     rb"I\d{4} \d\d:\d\d:[\d.]+ +\d+ [\w.]+:\d+\] .*"
     rb"|E\d{4} \d\d:\d\d:[\d.]+ +\d+ [\w.]+:\d+\] failed call to cuInit: .*"

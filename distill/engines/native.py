@@ -54,7 +54,8 @@ def train(
 
     Raises:
       UserError: bad input of any kind, naming it.
-      Stopped: a signal; says what is saved. A KeyboardInterrupt says so too.
+      Stopped: a signal; the message names the saved step.
+      KeyboardInterrupt: Ctrl-C; with the same message.
     """
     config, folder = resolved.run, epath.Path(run_dir)
     check_devices()

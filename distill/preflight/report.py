@@ -82,7 +82,7 @@ class Decoding(TypedDict):
 
 
 class StepReport(TypedDict):
-    """The training step of a run on a slice."""
+    """Report on the compiled training step for a TPU slice."""
 
     fits: bool
     estimate: bool

@@ -1,4 +1,4 @@
-"""Rows of files and of stdin: what tells their format, and what is said of bad ones."""
+"""Rows of files and stdin: how their format is detected, and the messages about bad rows."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ print(json.dumps({"predictions": [{"prediction": found.label, "input": found.inp
 
 @pytest.fixture
 def untrained(micro, tmp_path):
-    """Settings of macros -> the folder of a run of no steps."""
+    """A function that takes macro settings and makes a run folder at step 0."""
 
     def make(*settings):
         resolved = resolve.resolve(["tickets_step_by_step"], [*micro, *settings])
