@@ -26,12 +26,15 @@ demo-full: $(STAMP)
 demo-figure: demo
 	cp runs/demo/figure.svg docs/figures/demo.svg
 
+# Two processes, each with whole files: fixtures of a file are made once, and memory stays bounded.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # Slow tests too, and ten times as many examples of the fuzz tests, of another seed each time.
 test-long: lint
-	DISTILL_FUZZ=long $(BIN)/python -m pytest -m "slow or not slow"
+	DISTILL_FUZZ=long $(PYTEST) -m "slow or not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
