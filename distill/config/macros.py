@@ -21,7 +21,7 @@ from gin import config_parser
 
 from distill.common.digests import sha256
 from distill.common.text_files import read_text
-from distill.config import files
+from distill.config import files, gin_errors
 from distill.errors import UserError, alike, hint
 
 # Read by the command line itself, so that no binding needs to use them.
@@ -36,7 +36,6 @@ _UNREADABLE = (
     MemoryError,
     RecursionError,
 )
-_SHOWN = 300  # characters of a message of gin's
 _DEEPEST = 20  # lists and dicts in one another
 _LARGEST = 2**63 - 1  # whole number: more than any setting needs, and has digits to show
 
@@ -162,17 +161,27 @@ def parse_override(text: str) -> tuple[str, str]:
 
     A value that is no Python literal, reference or macro is taken as a string, so
     that `--gin.METHOD=finetune` needs no quotes within quotes.
+
+    Raises:
+      UserError: no `NAME=`, or a string without inner quotes that begins or ends with a space.
     """
-    name, equals, value = text.partition("=")
-    name, value = name.strip(), value.strip()
+    left, equals, right = text.partition("=")
+    name = left.strip()
     if not equals or not name:
         raise UserError(f"got --gin.{text}, expected --gin.NAME=value")
-    if not value.startswith(("@", "%", "{", "[", "(")):
-        try:
-            ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            value = repr(value)
-    return name, value
+    value = right.lstrip() if left != name else right  # `NAME = value`
+    if value.lstrip().startswith(("@", "%", "{", "[", "(")):
+        return name, value.lstrip()
+    try:
+        ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        if value != value.strip():
+            raise UserError(
+                f"got --gin.{name}={value!r}, which begins or ends with a space; to keep the space "
+                f"use {gin_errors.in_quotes(f'--gin.{name}', value)}"
+            ) from None
+        return name, repr(value)
+    return name, value.strip()
 
 
 def read_gin(gin_files: Iterable[str], overrides: Sequence[str] = ()) -> Macros:
@@ -216,15 +225,9 @@ def _read_text(
         except StopIteration:
             return
         except _UNREADABLE as error:
-            line = getattr(error, "lineno", None) or 1
-            reason = str(error.args[0] if error.args else "").strip().rstrip(".")
-            reason = reason or "nested too deeply"
-            where = label if label.startswith("--") else f"{label}:{line}"
-            if not label.startswith("--") and not label.endswith(".gin"):
-                reason += (
-                    "; expected a gin file (to train on a file of rows use --gin.TRAIN_FILE=FILE)"
-                )
-            raise UserError(f"{where}: not a gin statement: {reason[:_SHOWN]}") from None
+            if label.startswith("--"):
+                raise gin_errors.unreadable_override(error, text, label) from None
+            raise gin_errors.unreadable_file(error, text, label) from None
         line = statement.location.line_num
         where = label if label.startswith("--") else f"{label}:{line}"
         # The parser has already seen this statement's references.

@@ -1,5 +1,7 @@
 """The macro guard, and where a value comes from."""
 
+import shlex
+
 import pytest
 
 from distill import cli
@@ -31,6 +33,7 @@ def test_later_settings_win_and_are_remembered(tmp_path):
         ("LENGTH = 1\nLENGHT = 2\nf.x = %LENGTH\n", None, r"m.gin:2: macro LENGHT is set, but"),
         ("A = %B\nB = %A\nf.x = %A\n", None, "cycle"),
         ("A = 1\nf.x = \n", None, r"m.gin:2: not a gin statement"),
+        ("A = 1\nB = [\n x]\n", None, r"m.gin:3: .*got x in the value of B, .* such as 'x'$"),
         ("include 'gin/sizes/tinny.gin'\n", None, r"m.gin:1\); closest: gin/sizes/tiny.gin"),
         ("A = 1\nf.x = %A\n", "A", "expected --gin.NAME=value"),
     ],
@@ -61,6 +64,15 @@ def test_bare_words_are_strings():
     assert macros.parse_override("A=.5") == ("A", ".5")
     assert macros.parse_override("A='x'") == ("A", "'x'")
     assert macros.parse_override("A=%B") == ("A", "%B")
+
+
+@pytest.mark.parametrize("text", ["[a] ", "(a", "{'a': b}", '["$a`', "@", "%", "+5", " x", "x "])
+def test_a_message_has_the_quotes_with_which_a_shell_passes_the_string(tmp_path, text):
+    path = _write(tmp_path, "m.gin", "A = 1\nf.x = %A\n")
+    with pytest.raises(UserError) as error:
+        macros.read_gin([path], [f"A={text}"])
+    (override,) = shlex.split(str(error.value).rpartition(" --gin.")[2])
+    assert macros.read_gin([path], [override]).value("A") == text
 
 
 def test_reading_macros_imports_no_trainer():
