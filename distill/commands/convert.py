@@ -20,7 +20,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--checkpoint", help="from t5x: a checkpoint_<step> folder, or a folder of them"
     )
     command.add_argument(
-        "--run_dir", required=True, help="the native run folder: written from t5x, read to t5x"
+        "--run_dir",
+        required=True,
+        help="the native run folder: the output with --from=t5x, the input with --from=native",
     )
     command.add_argument("--output", help="to t5x: folder to write checkpoint_<step> into")
     command.add_argument(

@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--input",
         metavar="FILE",
-        help="score the labeled rows of this JSONL or CSV file; needs only the run folder",
+        help="score the labeled rows of this JSONL or CSV file; the data of the run are not needed",
     )
     command.add_argument("--output", metavar="FILE", help="write the scores to this JSON file")
     command.add_argument(
@@ -40,7 +40,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="gin file that imports the module of your dataset (only for a custom dataset)",
+        help="only if a Python module of yours registers the dataset: a gin file that imports this "
+        "module",
     )
 
     def run(options: argparse.Namespace) -> Evaluation:

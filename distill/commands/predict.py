@@ -72,7 +72,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--block_rows",
         type=int,
         default=4096,
-        help="rows that are sorted by length and written together",
+        help="number of rows to sort by length and write at a time",
     )
     command.set_defaults(run=run, show=show, output_files=("output",))
 

@@ -41,7 +41,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--rows",
         type=int,
-        help="batch rows after packing, if known; default: one row per sequence (the worst case)",
+        help="packed rows per batch, if you know this number; default: no packing, one sequence "
+        "per row (the worst case)",
     )
     command.add_argument(
         "--price", type=float, help="price per chip-hour, to print the cost of the run"

@@ -40,9 +40,9 @@ class Filters:
         most=1,
     )
     gold_only: bool = flag(False, "drop rows whose label is not the gold label")
-    min_words: int | None = flag(None, "drop rationales with fewer words", least=0)
-    max_words: int | None = flag(None, "drop rationales with more words", least=0)
-    drop_leaks: bool = flag(False, "drop rationales that contain the label")
+    min_words: int | None = flag(None, "drop rows whose rationales all have fewer words", least=0)
+    max_words: int | None = flag(None, "drop rows whose rationales all have more words", least=0)
+    drop_leaks: bool = flag(False, "drop rows whose rationales all contain the label")
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -33,7 +33,8 @@ class Inputs:
     split: str = flag("train", "split to annotate")
     prompt: str | None = flag(
         None,
-        "esnli, anli1, cqa, svamp, tickets, or a .toml file; default: the one named like --dataset",
+        "esnli, anli1, cqa, svamp, tickets, or a .toml file; default: the prompt with the same "
+        "name as --dataset",
         metavar="NAME|FILE",
     )
 
@@ -69,7 +70,9 @@ class Settings:
       longest_wait: seconds; a Retry-After beyond this stops the job.
     """
 
-    samples: int = flag(1, "answers per row; the majority's label counts", least=1, most=10_000)
+    samples: int = flag(
+        1, "answers to request per row; the most frequent label is used", least=1, most=10_000
+    )
     concurrency: int = flag(16, "requests sent at once", least=1, most=10_000)
     requests_per_minute: float | None = flag(None, "default: no limit", least=0.001)
     tokens_per_minute: float | None = flag(None, "default: no limit", least=1)
@@ -80,7 +83,7 @@ class Settings:
     max_failures: int = flag(50, "stop after this many consecutive failed rows", least=1)
     max_rows: int | None = flag(None, "send requests for at most this many rows", least=0)
     max_cost: float | None = flag(
-        None, "stop before this command costs more", metavar="USD", least=0
+        None, "stop before the cost of this command exceeds this amount", metavar="USD", least=0
     )
     prices: str | None = flag(
         None, 'JSON: {"model": {"in": USD, "out": USD}} per million tokens', metavar="FILE"
@@ -107,7 +110,7 @@ class Outputs:
     )
     teacher_row: str | None = flag(
         None,
-        "write the teacher's accuracy to this JSON file, as a row of a results table",
+        "write the teacher's accuracy and cost per row to this JSON file",
         metavar="FILE",
     )
     rationales: int = flag(
@@ -124,7 +127,9 @@ class Mode:
 
     dry_run: bool = flag(False, "show the first prompt and the estimated cost")
     check: str | None = flag(
-        None, "check a prompt; with --input, also check the rows", metavar="NAME|FILE"
+        None,
+        "check a prompt; if rows are given, also check that no exemplar is among them",
+        metavar="NAME|FILE",
     )
     reparse: bool = flag(False, "write the output again from the store; send nothing")
     batch_write: str | None = flag(None, "write the requests to a batch file", metavar="FILE")
