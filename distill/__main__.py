@@ -1,8 +1,6 @@
 """`python -m distill` is the command `distill`."""
 
-import sys
-
-from distill.cli import main
+from distill.cli import run_process
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_process()

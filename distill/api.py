@@ -155,6 +155,7 @@ def train(
     from distill.config import files
     from distill.config.resolve import resolve
     from distill.config.run_name import default_run_dir
+    from distill.engines import early_checks
 
     names, texts = check_gin_files(gin_files), check_overrides(overrides)
     progress = check_progress(progress)
@@ -175,11 +176,13 @@ def train(
                 raise UserError(
                     "profile=True works only with the native engine; T5X has its own profiler"
                 )
-            results = t5x_train.train(resolved, folder, progress)
+            prepared = early_checks.check_rows(resolved, folder)
+            results = t5x_train.train(resolved, folder, progress, prepared)
         else:
+            prepared = early_checks.check_rows(resolved, folder)
             from distill.engines import native
 
-            results = native.train(resolved, folder, progress, profile)
+            results = native.train(resolved, folder, progress, profile, prepared)
     return to_result(folder, results)
 
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from distill import __version__
 from distill.commands import (
@@ -23,6 +24,7 @@ from distill.commands import (
 from distill.commands.arguments import check_paths, shorthands, unknown_flag
 from distill.commands.parser import Parser
 from distill.common import internal_errors, terminal
+from distill.common.process_exit import run_and_exit
 from distill.common.progress import PERIOD, Stage
 from distill.errors import CheckFailed, Stopped, UserError
 
@@ -186,5 +188,10 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def run_process() -> NoReturn:
+    """The process `distill`: `main`, and the end of the process."""
+    run_and_exit(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_process()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from distill.commands import arguments
 from distill.common.table import render_columns
 from distill.common.terminal import printable
-from distill.errors import UserError
+from distill.errors import UserError, check_both
 
 if TYPE_CHECKING:
     from distill.common.accuracy import ClassScore
@@ -48,15 +48,24 @@ def add(commands: argparse._SubParsersAction) -> None:
         if options.input and options.split:
             raise UserError("got both --input and --split, expected only one of them")
         from distill.config import files, macros, resolve
-        from distill.inference import load
+        from distill.inference import inputs
+        from distill.training import run_folder
 
         if options.output:
             _check_output(options.output)
+        source = None
+        if options.input:  # before jax is imported
+            source, _ = check_both(
+                lambda: inputs.labeled_of_file(options.input),
+                lambda: run_folder.read_config(options.run_dir),
+            )
+        from distill.inference import load
+
         resolve.import_tasks()
         paths = [files.resolve_path(name) for name in options.gin_file]
         resolve.import_modules(macros.read_gin(paths).imports)
-        if options.input:
-            scores = load.evaluate_file(options.run_dir, options.input)
+        if source is not None:
+            scores = load.evaluate_file(options.run_dir, source, options.input)
         else:
             scores = load.evaluate(options.run_dir, options.split or "test")[0]
         if options.output:

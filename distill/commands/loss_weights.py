@@ -58,8 +58,10 @@ def add(commands: argparse._SubParsersAction) -> None:
             )
         if options.pairs < 0 or options.pairs == 1:
             raise UserError(f"got --pairs {options.pairs}, expected 0 or at least 2")
+        prepared = cache.prepare(config.data)
         check_devices()
-        result = describe_weights(config, cache.load_cache(config.data), options.pairs)
+        tokens = cache.load_cache(config.data, prepared.digests, rows=prepared.rows)
+        result = describe_weights(config, tokens, options.pairs)
         if options.rationale_lambda is not None:
             label, rationale = weights_from_lambda(options.rationale_lambda)
             result["lambda"] = {"LABEL_WEIGHT": label, "RATIONALE_WEIGHT": rationale}

@@ -51,6 +51,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         run_dir = options.run_dir or default_run_dir(names, options.overrides, options.engine)
         if not options.run_dir:
             to_stderr(f"the run folder is {run_dir}")
+        from distill.engines import early_checks
+
         if resolved.engine == "t5x":
             from distill.engines.t5x import train as t5x_train
 
@@ -64,14 +66,17 @@ def add(commands: argparse._SubParsersAction) -> None:
                     "--distributed and its related flags work only with the native engine; T5X "
                     "finds the hosts of a TPU slice itself (docs/t5x.md)"
                 )
-            return t5x_train.train(resolved, run_dir)
+            prepared = early_checks.check_rows(resolved, run_dir)
+            return t5x_train.train(resolved, run_dir, prepared=prepared)
         if distributed:
             from distill.training import hosts
 
             hosts.connect(*place)
+        # Several hosts read the rows together, in `native.train`.
+        prepared = None if distributed else early_checks.check_rows(resolved, run_dir)
         from distill.engines import native
 
-        return native.train(resolved, run_dir, profile=options.profile)
+        return native.train(resolved, run_dir, profile=options.profile, prepared=prepared)
 
     def show(results: Results) -> None:
         from distill.engines.results import say

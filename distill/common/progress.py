@@ -62,6 +62,15 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def format_elapsed(seconds: float) -> str:
+    """A time that goes on, to the second: "8 s", "2 min 4 s", "1 h 2 min 4 s"."""
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 2:
+        return f"{int(seconds)} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min {rest} s" if hours else f"{minutes} min {rest} s"
+
+
 class _Heartbeat:
     """Calls `show` now and then from a daemon thread, until it is stopped.
 
@@ -164,7 +173,7 @@ class Stage:
         return time.monotonic() - self._began
 
     def _show(self) -> None:
-        line = f"{self._text} ... {format_duration(self.seconds)}"
+        line = f"{self._text} ... {format_elapsed(self.seconds)}"
         if self._live:
             if self._bar is None:
                 self._bar = tqdm(
@@ -197,7 +206,8 @@ class Progress(tqdm):
 
     On a terminal it is tqdm's bar. Elsewhere, and wherever `say` is given, each report is a line
     of its own (amount, rate, time left), at most every `period` seconds. Where no update comes for
-    PERIOD seconds the last state, or that of `count`, is shown again.
+    PERIOD seconds the last state, or that of `count`, is shown again, with the time since the start
+    where nothing else has changed.
 
         with Progress(total=1866, description="scoring test", unit="rows") as bar:
             bar.update(128)
@@ -237,6 +247,7 @@ class Progress(tqdm):
         self._live = say is None and _can_draw(stream)
         beat = _LIVE_PERIOD if self._live else PERIOD
         self._beat = _Heartbeat(self.report, beat, self._live)
+        self._shown = ""  # the last line
         self._due = float("inf")  # tqdm displays itself once while it is made
         super().__init__(
             total=total,
@@ -304,10 +315,13 @@ class Progress(tqdm):
             return
         _Heartbeat.note_line()
         self._take_note()
-        line = str(self)
+        line, elapsed = str(self), format_elapsed(self.format_dict["elapsed"])
         if self.n == self.initial:  # nothing is done yet, so there is no rate
-            seconds = format_duration(self.format_dict["elapsed"])
-            line = f"{line.partition('  ')[0]} ... {seconds}"
+            line = f"{line.partition('  ')[0]} ... {elapsed}"
+        elif line == self._shown:
+            line = f"{line}  {elapsed} so far"
+        else:
+            self._shown = line
         if self._say is not None:
             self._say(line)
         else:

@@ -37,11 +37,12 @@ from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.budget import BudgetCounts
 from distill.data.cache_meta import CacheMeta, Counts
+from distill.data.checked_rows import CheckedRows, read_rows
 from distill.data.counts.survey import RowSurvey
 from distill.data.examples import Example
 from distill.data.ragged import FEATURES, Ragged, offsets_path
 from distill.data.row_file import open_array, open_row_file, write_row_file
-from distill.data.vocabularies import Vocabulary, make_vocabulary
+from distill.data.vocabularies import Vocabulary, WordVocabulary, make_vocabulary
 
 FORMAT = 8
 _OWN_DIGEST = "digest"  # of the rest of meta.json
@@ -86,8 +87,36 @@ def cache_dir() -> epath.Path:
     return epath.Path(os.environ.get("DISTILL_CACHE_DIR") or "~/.cache/distill").expanduser()
 
 
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What is known of a run's data before anything heavy is imported.
+
+    Attributes:
+      digests: of the files behind the rows, see `datasets.file_digests`.
+      rows: the rows, checked; None where the cache has them.
+    """
+
+    digests: Mapping[str, str]
+    rows: CheckedRows | None = None
+
+
+def prepare(spec: DataSpec) -> Prepared:
+    """Reads and checks the rows of `spec`, unless they are in the cache: loads no TensorFlow.
+
+    Raises:
+      UserError: missing files; see `checked_rows.read_rows`.
+    """
+    with Stage("hashing the data files"):
+        digests = datasets.file_digests(spec)
+    is_cached = (_folder(spec, digests) / _META).exists()
+    return Prepared(digests, None if is_cached else read_rows(spec))
+
+
 def load_cache(
-    spec: DataSpec, digests: Mapping[str, str] | None = None, say: Say = to_stderr
+    spec: DataSpec,
+    digests: Mapping[str, str] | None = None,
+    say: Say = to_stderr,
+    rows: CheckedRows | None = None,
 ) -> TokenCache:
     """Opens the cache of `spec`; makes it first if it is not there, or damaged.
 
@@ -95,6 +124,7 @@ def load_cache(
       spec: the data.
       digests: what `datasets.file_digests` gives, where the caller has it already.
       say: takes a line about a damaged cache.
+      rows: what `prepare` read; None reads them where there is no cache.
 
     Raises:
       UserError: what the readers, the budget or the vocabulary check complain of; a cache folder
@@ -110,7 +140,7 @@ def load_cache(
             say(f"the tokenized data in {folder} is damaged ({damage}): rebuilding it")
             _remove(folder)
     if not (folder / _META).exists():
-        _write(folder, spec, digests)
+        _write(folder, spec, digests, rows or read_rows(spec))
     return _read(folder, spec)
 
 
@@ -187,18 +217,25 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
     return TokenCache(folder, meta, tokens, rows)
 
 
-def _write(folder: epath.Path, spec: DataSpec, digests: Mapping[str, str]) -> None:
+def _write(
+    folder: epath.Path, spec: DataSpec, digests: Mapping[str, str], rows: CheckedRows
+) -> None:
     with loading_tensorflow():
         from distill.data import tokenization
 
     with disk_errors(folder, _FIX), atomic_directory(folder, mark=_META) as scratch:
-        _fill(scratch, spec, digests, tokenization)
+        _fill(scratch, spec, digests, rows, tokenization)
 
 
 def _fill(
-    scratch: epath.Path, spec: DataSpec, digests: Mapping[str, str], tokenization: ModuleType
+    scratch: epath.Path,
+    spec: DataSpec,
+    digests: Mapping[str, str],
+    rows: CheckedRows,
+    tokenization: ModuleType,
 ) -> None:
-    splits, words, statistics = tokenization.tokenize(spec, scratch)
+    splits = rows.splits
+    statistics = tokenization.tokenize(spec, rows, scratch)
     row_digests, survey = {}, RowSurvey(spec.label_source)
 
     def rows_of(split: str) -> Iterator[Example]:
@@ -211,8 +248,8 @@ def _fill(
         with Stage(f"storing the {split} rows"):
             write_row_file(scratch / f"{split}.jsonl", rows_of(split))
             row_digests[split] = sha256(scratch / f"{split}.jsonl")
-    if spec.vocabulary == "words":
-        (scratch / _WORDS).write_text("\n".join(words.words))
+    if isinstance(rows.vocabulary, WordVocabulary):
+        (scratch / _WORDS).write_text("\n".join(rows.vocabulary.words))
     meta: CacheMeta = {
         "format": FORMAT,
         "data_digest": datasets.joined_digest(digests),

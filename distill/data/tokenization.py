@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,49 +11,42 @@ import numpy as np
 import seqio
 from etils import epath
 
-from distill.common.progress import Progress, Stage, tell
+from distill.common.progress import Progress
 from distill.common.safe_points import safe_point
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.cache_meta import TaskTokens
+from distill.data.checked_rows import CheckedRows
 from distill.data.counts.sequence_counts import SequenceCounts
 from distill.data.examples import Example
 from distill.data.ragged import FEATURES, RaggedWriter
 from distill.data.seqio_tasks import forget, register_seqio_tasks
 from distill.data.seqio_vocabularies import to_seqio
-from distill.data.vocabularies import Vocabulary, make_vocabulary
+from distill.data.vocabularies import Vocabulary
 from distill.errors import UserError
 
 log = logging.getLogger(__name__)
-# Share of labels that a SentencePiece model may lack a letter of ('tromsø' in CQA).
-MAX_UNCOVERED = 0.01
 _BATCH = 1024  # rows that come out of TensorFlow at once
 
 
-def tokenize(
-    spec: DataSpec, folder: epath.Path
-) -> tuple[datasets.Splits, Vocabulary, dict[str, TaskTokens]]:
+def tokenize(spec: DataSpec, checked: CheckedRows, folder: epath.Path) -> dict[str, TaskTokens]:
     """Writes tokens of every split and task, cut to the spec's lengths with EOS kept.
 
     Args:
       spec: the settings.
+      checked: its rows and its vocabulary.
       folder: takes the files of `distill.data.ragged.RaggedWriter`, `<split>.<task>.<side>`,
         aligned with the splits' rows. They grow as rows come: memory does not depend on N.
 
     Returns:
-      The splits, the vocabulary, and statistics of each task: of its training rows (rows, mean
-      and maximum target length as trained), and of all its sequences before they were cut
-      (`inputs` and `targets`, as `SequenceCounts`).
+      Statistics of each task: of its training rows (rows, mean and maximum target length as
+      trained), and of all its sequences before they were cut (`inputs` and `targets`, as
+      `SequenceCounts`).
 
     Raises:
-      UserError: a label that the vocabulary or TARGET_LENGTH cannot hold, naming the
-        row; for VOCABULARY = 'words' any unknown word in training rows.
+      UserError: a label that TARGET_LENGTH cannot hold, naming the row.
     """
-    with Stage(f"reading the rows of {spec.dataset}"):
-        splits = datasets.load_splits(spec)
-    with Stage("checking that the vocabulary covers the rows"):
-        words = _vocabulary(spec)
-        uncovered_labels = _check_coverage(spec, splits, words)
+    splits, words = checked.splits, checked.vocabulary
     names = register_seqio_tasks(spec, splits, to_seqio(words))
     statistics: dict[str, TaskTokens] = {}
     for task, name in names.items():
@@ -66,8 +58,8 @@ def tokenize(
         statistics[task] = _statistics(trained, counts)
         log.info("%s task: %s", task, statistics[task])
     forget(names.values())  # the rows are elsewhere once they are cached
-    statistics["label"]["labels_not_covered"] = uncovered_labels
-    return splits, words, statistics
+    statistics["label"]["labels_not_covered"] = checked.uncovered_labels
+    return statistics
 
 
 def _write_split(
@@ -145,47 +137,3 @@ def _statistics(lengths: np.ndarray, counts: Mapping[str, SequenceCounts]) -> Ta
         "inputs": dataclasses.asdict(counts["inputs"]),
         "targets": dataclasses.asdict(counts["targets"]),
     }
-
-
-def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: Vocabulary) -> int:
-    """Every label must be writable; with VOCABULARY = 'words' every training text.
-
-    A SentencePiece model lacks some letters of real text. Up to MAX_UNCOVERED of the labels
-    may need one; such a label is trained on with the unknown piece and never decoded right.
-
-    Returns:
-      How many training and validation rows have such a label.
-    """
-    if spec.vocabulary == "bytes":
-        return 0  # they cover every text
-    mark = datasets.get(spec.dataset).eos_mark(spec)
-    fix = "choose 'bytes' or 'sentencepiece'" if spec.vocabulary == "words" else "choose 'bytes'"
-    errors: list[UserError] = []
-    for row in itertools.chain(splits.train, splits.validation):
-        texts = {"label": row.label, "teacher_label": row.teacher_label}
-        if spec.vocabulary == "words":
-            texts |= {"input": datasets.without_mark(row.input, mark), "rationale": row.rationale}
-        for field, text in texts.items():
-            missing = words.uncovered(text) if text else None
-            if missing is not None:
-                error = UserError(
-                    f"row {row.id}: the vocabulary (VOCABULARY = {spec.vocabulary!r}) does not "
-                    f"cover {missing!r} in {field} {text!r}; {fix}"
-                )
-                if spec.vocabulary == "words":
-                    raise error
-                errors.append(error)
-                break
-    allowed = MAX_UNCOVERED * (len(splits.train) + len(splits.validation))
-    if len(errors) > allowed:
-        raise errors[0]
-    if errors:
-        rows = "1 row has" if len(errors) == 1 else f"{len(errors):,} rows have"
-        tell(f"warning: {rows} a label that cannot be decoded correctly: {errors[0]}")
-    return len(errors)
-
-
-def _vocabulary(spec: DataSpec) -> Vocabulary:
-    """The vocabulary of a cache that is not made yet."""
-    words = datasets.vocabulary_words(spec) if spec.vocabulary == "words" else ()
-    return make_vocabulary(spec.vocabulary, spec.vocabulary_path, words)

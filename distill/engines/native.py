@@ -38,6 +38,7 @@ def train(
     run_dir: epath.PathLike,
     progress: Callable[[str], None] = to_stderr,
     profile: bool = False,
+    prepared: caches.Prepared | None = None,
 ) -> Results:
     """Trains a run, or resumes it, and scores one checkpoint on the test split.
 
@@ -48,6 +49,7 @@ def train(
       run_dir: the run folder, local or gs://.
       progress: takes lines of text.
       profile: traces a few steps into `<run_dir>/profile`.
+      prepared: what `early_checks.check_rows` read of the data.
 
     Returns:
       The results, as stored in results.json; those of a finished run are read again.
@@ -76,7 +78,7 @@ def train(
         RunLock(folder, writes=hosts.is_host0()) as lock,
         lines_to(progress),
     ):
-        return _train(resolved, folder, progress, profile, lock, stop)
+        return _train(resolved, folder, progress, profile, lock, stop, prepared)
 
 
 def _train(
@@ -86,12 +88,13 @@ def _train(
     profile: bool,
     lock: RunLock,
     stop: StopRequest,
+    prepared: caches.Prepared | None,
 ) -> Results:
     config = resolved.run
     began = time.monotonic()
     share_compilations()
     with hosts.barrier("preparing the run"):
-        cache, assets = load_data(config, folder, progress)
+        cache, assets = load_data(config, folder, progress, prepared)
         evaluator = make_evaluator(config, assets)
         trainer = make_trainer(config, cache)
     described = provenance.describe_run(resolved, cache, trainer.stream.steps_per_epoch)
@@ -167,7 +170,10 @@ def read_finished(folder: epath.Path, say: Say) -> Results | None:
 
 
 def load_data(
-    config: RunConfig, folder: epath.Path, say: Say = to_stderr
+    config: RunConfig,
+    folder: epath.Path,
+    say: Say = to_stderr,
+    prepared: caches.Prepared | None = None,
 ) -> tuple[caches.TokenCache, Assets]:
     """The tokens and assets of a run; those of a folder that is resumed must be the same.
 
@@ -175,14 +181,16 @@ def load_data(
       config: the run.
       folder: its folder, which need not be there.
       say: takes a line about a damaged cache.
+      prepared: what `caches.prepare` gave, if it was called.
 
     Raises:
       UserError: data or vocabulary that the folder's run was not trained on; see `caches.load`.
     """
-    with Stage("hashing the data files"):
-        digests = datasets.file_digests(config.data)
-    provenance.check_files(folder, digests)
-    cache = caches.load_cache(config.data, digests, say)
+    if prepared is None:
+        with Stage("hashing the data files"):
+            prepared = caches.Prepared(datasets.file_digests(config.data))
+    provenance.check_files(folder, prepared.digests)
+    cache = caches.load_cache(config.data, prepared.digests, say, prepared.rows)
     provenance.check_rows(folder, cache.meta)
     assets = run_assets.of_data(config.data, cache.words)
     run_assets.check_same_assets(folder, assets)

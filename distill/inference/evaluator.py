@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NotRequired, TypedDict
@@ -9,7 +10,7 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from distill.common.accuracy import exact_match, wilson_interval
-from distill.common.progress import Progress
+from distill.common.progress import Progress, Stage
 from distill.common.safe_points import safe_point
 from distill.config.data import DataSpec
 from distill.config.student import T5Config
@@ -120,7 +121,7 @@ class Evaluator:
         check_beam(beam, length_penalty)
         self._spec, self._config, self._batch_size = spec, config, batch_size
         self._beam, self._length_penalty = beam, length_penalty
-        self._has_compiled = False
+        self._compiled: set[tuple[int, ...]] = set()  # shapes of batches, and of labels with them
         self.vocabulary = assets.vocabulary()
         self.eos_mark, self._form = assets.eos_mark, assets.input_form
         self.input_counts, self.missing_choices = SequenceCounts(), 0
@@ -194,7 +195,8 @@ class Evaluator:
         }
         count = max(map(len, choices), default=0)
         length = _size(max(map(len, tokens_of.values()), default=1))
-        for indices, tokens_BxI in self._batches(inputs, description):
+        shape_of_labels = (count, length) if count else ()
+        for indices, tokens_BxI in self._batches(inputs, description, shape_of_labels):
             decoded_BxT, scores_B = self._decode(params, tokens_BxI)
             if count:
                 labels_BxCxT = np.zeros((len(tokens_BxI), count, length), np.int32)
@@ -289,10 +291,18 @@ class Evaluator:
                 counts.add(ids, limit, self.vocabulary.unk_id)
         return Ragged.of([t if len(t) <= limit else [*t[: limit - 1], t[-1]] for t in tokens])
 
-    def _batches(self, inputs: Ragged, description: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Indices and tokens of batches, the longest rows first; shows how many are done."""
+    def _batches(
+        self, inputs: Ragged, description: str, labels: tuple[int, ...] = ()
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Indices and tokens of batches, the longest rows first; shows how many are done.
+
+        Args:
+          inputs: tokens of the rows.
+          description: what the progress is called.
+          labels: number and length of the labels that are scored, which programs depend on.
+        """
         order = np.argsort(-inputs.lengths, kind="stable")
-        quick = self._has_compiled and len(order) <= self._batch_size
+        quick = bool(self._compiled) and len(order) <= self._batch_size
         with Progress(len(order), description, leave=False, delay=1.0, disable=quick) as bar:
             for start in range(0, len(order), self._batch_size):
                 safe_point()
@@ -303,8 +313,13 @@ class Evaluator:
                 tokens_BxI = np.zeros((min(self._batch_size, _size(len(order))), length), np.int32)
                 for slot, index in enumerate(indices):
                     tokens_BxI[slot, : inputs.lengths[index]] = inputs[index]
-                yield indices, tokens_BxI
-                self._has_compiled = True
+                programs = {tokens_BxI.shape, (*tokens_BxI.shape, *labels)}
+                with contextlib.ExitStack() as stack:
+                    if not programs <= self._compiled:
+                        text = f"compiling the program for inputs of {length} tokens"
+                        stack.enter_context(Stage(text))
+                    yield indices, tokens_BxI
+                self._compiled |= programs
                 bar.update(len(indices))
 
     def _encode(self, text: str) -> list[int]:

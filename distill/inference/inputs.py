@@ -138,6 +138,34 @@ def of_file(path: str, kind: str | None = None) -> RowSource:
     return RowSource(rows, len(rows), {"sha256": sha256(path)}, name)
 
 
+def labeled_of_file(path: str) -> RowSource:
+    """Rows of a file of which some have a gold label; see `of_file`.
+
+    Raises:
+      UserError: a bad file; no row with a label.
+    """
+    source = of_file(path)
+    rows = list(source.rows)
+    check_labeled(rows, path)
+    return dataclasses.replace(source, rows=rows)
+
+
+def check_labeled(rows: Sequence[Example], name: str) -> None:
+    """Refuses rows of which none has a gold label.
+
+    Args:
+      rows: the rows.
+      name: of their file, or what else they are called.
+
+    Raises:
+      UserError: no row has a label.
+    """
+    if all(row.label is None for row in rows):
+        raise UserError(
+            f"{name}: none of {len(rows):,} rows has a `label`, so there is nothing to score"
+        )
+
+
 def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
     """Rows of a stream.
 

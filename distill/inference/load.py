@@ -21,10 +21,10 @@ from distill.data import datasets
 from distill.data.counts.data_line import input_lines
 from distill.data.examples import Example
 from distill.data.vocabularies import padded_size
-from distill.errors import UserError, check_both
+from distill.errors import UserError
 from distill.inference import t5x_run
 from distill.inference.evaluator import Evaluator, Prediction, Scores, summarize_predictions
-from distill.inference.inputs import RowSource, of_file
+from distill.inference.inputs import RowSource, check_labeled
 from distill.student.beam import LENGTH_PENALTY
 from distill.student.params import init_params
 from distill.training import assets as run_assets
@@ -174,12 +174,16 @@ def _digests(run_dir: epath.PathLike, spec: DataSpec) -> dict[str, str]:
 
 
 def evaluate_file(
-    run_dir: epath.PathLike, path: str, progress: Callable[[str], None] = to_stderr
+    run_dir: epath.PathLike,
+    source: RowSource,
+    path: str,
+    progress: Callable[[str], None] = to_stderr,
 ) -> Evaluation:
     """Scores a trained run on the rows of a JSONL or CSV file that have a gold label.
 
     Args:
       run_dir: the run folder.
+      source: the rows, from `inputs.labeled_of_file`.
       path: the file.
       progress: takes lines: what became of the rows.
 
@@ -188,30 +192,9 @@ def evaluate_file(
       `accuracy.describe_classes`.
 
     Raises:
-      UserError: see `load_run`; a bad file; no row with a gold label; an answer rule that is
-        not known here.
+      UserError: see `load_run`; an answer rule that is not known here.
     """
-    source, _ = check_both(lambda: of_file(path), lambda: run_folder.read_config(run_dir))
-    rows = list(source.rows)
-    check_labeled(rows, path)
-    run = load_run(run_dir)
-    return score_rows(run, rows, path, progress, source)[0]
-
-
-def check_labeled(rows: Sequence[Example], name: str) -> None:
-    """Refuses rows of which none has a gold label.
-
-    Args:
-      rows: the rows.
-      name: of their file, or what else they are called.
-
-    Raises:
-      UserError: no row has a label.
-    """
-    if all(row.label is None for row in rows):
-        raise UserError(
-            f"{name}: none of {len(rows):,} rows has a `label`, so there is nothing to score"
-        )
+    return score_rows(load_run(run_dir), list(source.rows), path, progress, source)[0]
 
 
 def score_rows(

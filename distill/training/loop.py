@@ -64,7 +64,9 @@ def fit(
     ):
         state: TrainState = _first_state(trainer, checkpoints, progress)
         start = int(state.step)
-        metrics_log = MetricsLog(folder, start, progress, writes=hosts.is_host0())
+        metrics_log = stack.enter_context(
+            MetricsLog(folder, start, progress, writes=hosts.is_host0())
+        )
         profiler = _Profiler(folder / "profile", start) if profile else None
         window = stack.enter_context(
             MetricAccumulator(trainer, start, progress, metrics_log, folder)

@@ -23,6 +23,7 @@ SECURITY.md. Paths in it are absolute, or names within it.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
 import json
@@ -252,9 +253,18 @@ class MetricsLog:
         self._events.write(step, {**metrics, **(speed or {})})
 
     def close(self) -> None:
-        """Flushes the events."""
-        if self._events is not None:
-            self._events.close()
+        """Flushes the events and closes their file."""
+        events, self._events = self._events, None
+        if events is not None:
+            events.close()
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # A failed write must not hide the error that ends the run.
+        with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
+            self.close()
 
 
 def _step_of(line: bytes) -> int | None:

@@ -12,7 +12,14 @@ import time
 import pytest
 
 from distill.common import progress
-from distill.common.progress import Progress, Stage, format_duration, lines_to, to_stderr
+from distill.common.progress import (
+    Progress,
+    Stage,
+    format_duration,
+    format_elapsed,
+    lines_to,
+    to_stderr,
+)
 
 
 class _Terminal(io.StringIO):
@@ -136,6 +143,20 @@ def test_a_bar_without_updates_shows_what_is_done(quick):
     assert lines[0].startswith("scoring: 4/9 rows ") and lines[-1].startswith("scoring: 9/9 rows ")
 
 
+def test_no_line_is_shown_twice_unchanged(monkeypatch):
+    monkeypatch.setattr(progress, "PERIOD", 1.1)
+    lines: list[str] = []
+    with lines_to(lines.append), Progress(9, "training", "steps", period=60) as bar:
+        bar.update(3)
+        bar.report()
+        time.sleep(2.6)
+        bar.update(1)
+        bar.report()
+    assert len(lines) >= 3 and len(set(lines)) == len(lines)
+    assert all(line.startswith("training: 3/9 steps ") for line in lines[:-1])
+    assert lines[1].endswith(" s so far") and " so far" not in lines[0] + lines[-1]
+
+
 def test_what_shows_progress_cannot_stop_or_delay_the_work():
     def broken(line: str) -> None:
         raise BrokenPipeError(line)
@@ -166,6 +187,14 @@ def test_the_clock_starts_again_after_compiling():
 )
 def test_durations(seconds, text):
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(8, "8 s"), (119, "119 s"), (124, "2 min 4 s"), (3724, "1 h 2 min 4 s")]
+)
+def test_elapsed_times_go_on(seconds, text):
+    assert format_elapsed(seconds) == text
+    assert format_elapsed(seconds + progress.PERIOD) != text
 
 
 def test_a_bar_that_is_forgotten_leaves_no_thread():

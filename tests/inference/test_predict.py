@@ -7,13 +7,16 @@ import io
 import json
 import shutil
 import sys
+import time
 
 import pytest
 
 from distill import cli
 from distill.commands.predict import show
+from distill.common.progress import lines_to
 from distill.data.examples import Example, write_jsonl
 from distill.inference import evaluator
+from distill.inference.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -274,3 +277,22 @@ def test_what_was_written_tells_how_many_are_correct(capsys):
     result = {"output": "o.jsonl", "rows": 12, "resumed_at": 0, "labeled": 10, "correct": 9}
     show(result)
     assert capsys.readouterr().out == "o.jsonl: 12 rows; 9 of 10 correct (0.900)\n"
+
+
+def test_what_compiles_says_so(run_dir, monkeypatch):
+    predictor = Predictor(run_dir, progress=print)
+    decode = predictor._evaluator._decode
+
+    def slow(*arguments):
+        time.sleep(1.3)
+        return decode(*arguments)
+
+    monkeypatch.setattr(predictor._evaluator, "_decode", slow)
+    lines: list[str] = []
+    with lines_to(lines.append):
+        predictor([Example(id="a", input="my fan seems burnt .")])
+        assert lines[0].startswith("compiling the program for inputs of 16 tokens ... 1 s")
+        assert not [line for line in lines if "0/1 rows" in line]
+        lines.clear()
+        predictor([Example(id="b", input="my fan seems burnt .")])
+    assert not lines

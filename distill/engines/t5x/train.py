@@ -62,7 +62,10 @@ _STAGES = {
 
 
 def train(
-    resolved: Resolved, run_dir: epath.PathLike, progress: Callable[[str], None] | None = None
+    resolved: Resolved,
+    run_dir: epath.PathLike,
+    progress: Callable[[str], None] | None = None,
+    prepared: caches.Prepared | None = None,
 ) -> Results:
     """Trains a run on stock T5X, or resumes it, and writes its results.
 
@@ -70,6 +73,7 @@ def train(
       resolved: a checked configuration with engine "t5x".
       run_dir: the run folder, local or gs://.
       progress: takes lines of text; stderr by default.
+      prepared: what `early_checks.check_rows` read of the data.
 
     Returns:
       The results, as stored in results.json; those of a finished run are read again.
@@ -100,7 +104,7 @@ def train(
         RunLock(folder) as lock,
         disk_errors(folder, run_folder.RESUMES),
     ):
-        return _train(resolved, folder, progress, lines, lock)
+        return _train(resolved, folder, progress, lines, lock, prepared)
 
 
 def _train(
@@ -109,6 +113,7 @@ def _train(
     progress: Callable[[str], None],
     lines: Sequence[str],
     lock: RunLock,
+    prepared: caches.Prepared | None,
 ) -> Results:
     from distill.engines import native, results
     from distill.inference.load import make_evaluator
@@ -118,7 +123,7 @@ def _train(
     for line in lines:
         progress(line)
     # Complaints of the data and the vocabulary come here, not out of T5X's traceback.
-    cache, assets = native.load_data(config, folder, progress)
+    cache, assets = native.load_data(config, folder, progress, prepared)
     provenance.check_bindings(folder, resolved)
     make_evaluator(config, assets)
     if config.train.checkpoint == "best" and not cache.rows["validation"]:

@@ -1,0 +1,56 @@
+"""The end of a process: all but the destruction of what is left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import atexit, sys, threading, time
+from distill.common.process_exit import run_and_exit
+
+class Slow:
+    def __del__(self):
+        print("destroyed", flush=True)
+
+def main():
+    global kept
+    kept = Slow()
+    kept.itself = kept
+    threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+    atexit.register(lambda: print("handler"))
+    print("result")
+    {end}
+
+run_and_exit(main)
+"""
+
+
+def _run(end):
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(end=end)], capture_output=True, text=True
+    )
+    return done.returncode, done.stdout.split(), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("return 0", 0), ("return 143", 143), ("sys.exit(2)", 2), ("sys.exit()", 0)]
+)
+def test_threads_and_handlers_end_and_nothing_is_destroyed(end, code):
+    assert _run(end) == (code, ["result", "thread", "handler"], "")
+
+
+def test_an_error_is_shown_as_ever():
+    code, shown, errors = _run("raise RuntimeError('why')")
+    assert code == 1 and shown[:3] == ["result", "thread", "handler"]
+    assert errors.endswith("RuntimeError: why\n")
+
+
+def test_a_stream_that_nobody_reads():
+    command = [sys.executable, "-c", CODE.format(end="return 5")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 5

@@ -1,0 +1,57 @@
+"""Bad rows are refused before jax and TensorFlow are imported, which takes seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+CHECK = """
+import json, sys
+from distill import cli
+for argv in json.loads(sys.argv[1]):
+    assert cli.main(argv) == 2, argv
+    heavy = {"jax", "orbax", "tensorflow", "seqio", "tensorflow_datasets"} & set(sys.modules)
+    assert not heavy, (argv[0], heavy)
+"""
+LINES = ['{"input": "a", "label": "yes", "teacher_label": "yes", "rationale": "r"}'] * 8
+
+
+@pytest.fixture
+def rows(tmp_path):
+    (tmp_path / "good.jsonl").write_text("\n".join(LINES))
+    (tmp_path / "bad.jsonl").write_text("\n".join([*LINES, '{"input": 5}']))
+    (tmp_path / "twice.jsonl").write_text("\n".join([*LINES, '{"input": "a", "input": "b"}']))
+    (tmp_path / "bad.csv").write_text("input,label\na,yes\nb\n")
+    return tmp_path
+
+
+def _configured(command, rows, name, *more):
+    settings = (f"TRAIN_FILE={rows}/{name}", f"TEST_FILE={rows}/good.jsonl", "LABELS=('yes','no')")
+    return [
+        *(command, "--gin_file=jsonl_step_by_step"),
+        *(f"--gin.{setting}" for setting in settings),
+        *more,
+    ]
+
+
+def test_nothing_heavy_is_imported_first(rows, run_dir, tmp_path):
+    commands = [
+        _configured("train", rows, "bad.jsonl", f"--run_dir={tmp_path / 'run'}"),
+        _configured("train", rows, "bad.csv", f"--run_dir={tmp_path / 'run'}"),
+        _configured("loss-weights", rows, "bad.jsonl"),
+        ["evaluate", f"--run_dir={run_dir}", f"--input={rows}/bad.jsonl"],
+        ["evaluate", f"--run_dir={run_dir}", f"--input={rows}/bad.csv"],
+        ["predict", f"--run_dir={run_dir}", f"--input={rows}/bad.csv"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK, json.dumps(commands)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("distill: ")]
+    places = ["bad.jsonl:9", "bad.csv:3", "bad.jsonl:9", "bad.jsonl:9", "bad.csv:3", "bad.csv:3"]
+    assert len(told) == len(commands)
+    assert all(f"{rows}/{place}: " in line for place, line in zip(places, told, strict=True))
+    assert not (tmp_path / "run").exists()
