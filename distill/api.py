@@ -93,6 +93,10 @@ class Student:
 
         examples = inputs.of_objects(check_rows(rows))
         check_flag(rationales, "rationales")
+        if beam == 1 and length_penalty != 0.6:
+            raise UserError(
+                f"got length_penalty={length_penalty!r}, which works only with beam > 1"
+            )
         predictor = Predictor(
             self._run, beam, length_penalty, rationales, self._progress, probabilities=True
         )

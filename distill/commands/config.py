@@ -38,13 +38,19 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument("name", nargs="?", help="the macro to explain")
 
     def run(options: argparse.Namespace) -> dict[str, Any]:
-        from distill.config.resolve import read_macros
+        from distill.config import resolve
 
-        macros, engine, _ = read_macros(
+        macros, engine, _ = resolve.read_macros(
             arguments.gin_files(options), options.overrides, options.engine
         )
         macros.check()
+        resolve.check_bindings(macros, engine)
         if options.action == "show":
+            if options.name:
+                raise UserError(
+                    f"config show does not take {options.name!r}; did you mean distill config "
+                    f"explain {options.name}?"
+                )
             settings = {
                 name: {"value": macros.value(name), "where": macros.history[name][-1].where}
                 for name in sorted(macros.history)

@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             f"got both --from={options.source} and --to={options.source}, expected two different "
             "engines"
         )
+    if options.engine:
+        raise UserError("--engine does not work with convert: --from and --to name the engines")
     _check_unused_options(options)
     check_devices()
     if options.source == "native":
@@ -89,6 +91,10 @@ def _check_unused_options(options: argparse.Namespace) -> None:
                 "--from=native needs --output, the folder to write checkpoint_<step> into"
             )
         unused = {"--checkpoint": options.checkpoint, "--parameters_only": options.parameters_only}
+        # The run folder has the configuration.
+        settings = ("gin_file", "size", "raw_dir", "vocabulary_path", "seed")
+        unused |= {f"--{name}": getattr(options, name) not in (None, []) for name in settings}
+        unused["--gin.NAME"] = options.overrides
     else:
         if not options.checkpoint:
             raise UserError("--from=t5x needs --checkpoint, a checkpoint_<step> folder of T5X")

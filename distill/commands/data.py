@@ -120,21 +120,30 @@ def _add_build(actions: argparse._SubParsersAction) -> None:
         help="folder of the released data; for jsonl the folder of train.jsonl",
     )
     command.add_argument(
-        "--teacher", default="palm", help="released data: whose completions, palm or gpt-neox"
+        "--teacher", help="released data: whose completions, palm (default) or gpt-neox"
     )
-    command.add_argument("--name", default="default", help="jsonl: name of the built dataset")
+    command.add_argument("--name", help="jsonl: name of the built dataset; default: default")
     flags.add_flags(command.add_argument_group("tickets"), BuildFlags)
 
     def run(options: argparse.Namespace) -> Built:
         from distill.tfds.build import build_dataset
 
+        tickets = flags.from_options(BuildFlags, options)
+        if options.dataset != "tickets":
+            flags.check_used(flags.given_flags(tickets), "with --dataset=tickets")
+        if options.dataset != "jsonl" and options.name is not None:
+            flags.check_used(["--name"], "with --dataset=jsonl")
+        if options.dataset in ("tickets", "jsonl") and options.teacher is not None:
+            flags.check_used(["--teacher"], "with released data, e.g. --dataset=esnli")
+        if options.dataset == "tickets" and options.raw_dir:
+            flags.check_used(["--raw_dir"], "with released data and with --dataset=jsonl")
         return build_dataset(
             options.dataset,
             options.tfds_data_dir,
             options.raw_dir,
-            options.teacher,
-            options.name,
-            flags.from_options(BuildFlags, options).settings(),
+            options.teacher or "palm",
+            options.name or "default",
+            tickets.settings(),
         )
 
     def show(result: Built) -> None:

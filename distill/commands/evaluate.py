@@ -63,7 +63,13 @@ def add(commands: argparse._SubParsersAction) -> None:
 
         resolve.import_tasks()
         paths = [files.resolve_path(name) for name in options.gin_file]
-        resolve.import_modules(macros.read_gin(paths).imports)
+        imports = macros.read_gin(paths).imports
+        if paths and not imports:
+            raise UserError(
+                f"--gin_file={paths[0]} imports no module, so it has no effect: the settings come "
+                "from the run folder"
+            )
+        resolve.import_modules(imports)
         if source is not None:
             scores = load.evaluate_file(options.run_dir, source, options.input)
         else:

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
+from distill.common.flags import check_used
 from distill.common.terminal import printable
 from distill.errors import MOST, UserError, check_both
 
+_SPLIT, _PENALTY = "test", 0.6  # defaults
 _OWN = ("id", "input", "gold", "prediction", "correct", "ranked_label", "score", "rationale")
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--tfds", metavar="NAME/CONFIG:VERSION", help="a TFDS dataset that is already built"
     )
     command.add_argument(
-        "--tfds_split", default="test", help="split or slice of the TFDS dataset; default test"
+        "--tfds_split", help=f"split or slice of the TFDS dataset; default {_SPLIT}"
     )
     command.add_argument("--tfds_data_dir", help="folder of TFDS datasets; default: that of TFDS")
     arguments.add_tfds_field(command)
@@ -57,8 +59,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--length_penalty",
         type=float,
-        default=0.6,
-        help="length penalty of the beam search (alpha in T5X); default 0.6",
+        help=f"length penalty of the beam search (alpha in T5X); default {_PENALTY}",
     )
     command.add_argument(
         "--rationale", action="store_true", help="also decode a rationale (step_by_step runs)"
@@ -79,8 +80,10 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> Answers | Written:
     """Answers the rows: {"predictions": [...]}, or with --output what the file holds."""
+    _check_used(options)
     if not 1 <= options.block_rows <= MOST:
         raise UserError(f"got --block_rows {options.block_rows}, expected 1 to {MOST:,}")
+    penalty = _PENALTY if options.length_penalty is None else options.length_penalty
     from distill.training import run_folder
 
     source, _ = check_both(
@@ -90,9 +93,7 @@ def run(options: argparse.Namespace) -> Answers | Written:
     from distill.inference import predictions
     from distill.inference.predictor import Predictor
 
-    predictor = Predictor(
-        options.run_dir, options.beam, options.length_penalty, options.rationale, to_stderr
-    )
+    predictor = Predictor(options.run_dir, options.beam, penalty, options.rationale, to_stderr)
     if options.output:
         made_by = {**predictor.made_by, "input": dict(source.described)}
         try:
@@ -142,6 +143,20 @@ def _print_table(records: Sequence[Mapping[str, object]]) -> None:
         print("\t".join(printable(text, keep="") for text in texts))
 
 
+def _check_used(options: argparse.Namespace) -> None:
+    """Refuses flags that would be ignored."""
+    if options.field and not options.tfds:
+        raise UserError("--field works only with --tfds; the rows of a file need the field `input`")
+    needs = {
+        "tfds_split": (options.tfds, "with --tfds"),
+        "tfds_data_dir": (options.tfds, "with --tfds"),
+        "length_penalty": (options.beam != 1, "with --beam=2 or more"),
+    }
+    for name, (is_there, where) in needs.items():
+        if getattr(options, name) is not None and not is_there:
+            check_used([f"--{name}"], where)
+
+
 def _source(options: argparse.Namespace) -> RowSource:
     """The one source of rows that was given."""
     given_flags = [name for name in ("text", "input", "tfds") if getattr(options, name)]
@@ -151,8 +166,6 @@ def _source(options: argparse.Namespace) -> RowSource:
         raise UserError(f"got rows from {' and '.join(given_flags)}, expected only one of them")
     if options.format and not options.input:
         raise UserError(f"--format={options.format} needs --input: it is the format of that file")
-    if options.field and not options.tfds:
-        raise UserError("--field works only with --tfds; the rows of a file need the field `input`")
     from distill.inference import inputs
     from distill.tfds import rows as tfds_rows
 
@@ -164,7 +177,7 @@ def _source(options: argparse.Namespace) -> RowSource:
         return inputs.of_file(options.input, options.format)
     return inputs.of_tfds(
         options.tfds,
-        options.tfds_split,
+        options.tfds_split or _SPLIT,
         options.tfds_data_dir,
         tfds_rows.mapping_of(options.field),
     )

@@ -78,6 +78,9 @@ def preflight(options: argparse.Namespace, names: list[str]) -> Report:
         raise UserError(
             "got several --topology flags, expected one; use --search to compare slices"
         )
+    if options.no_decoding and (options.estimate or options.search):
+        other = "--estimate" if options.estimate else "--search"
+        raise UserError(f"--no_decoding works only without {other}, which compiles no decoding")
     for flag, value in (("--rows", options.rows), ("--price", options.price)):
         if value is not None and not value > 0:
             raise UserError(f"got {flag} {value}, expected more than 0")

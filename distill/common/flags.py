@@ -23,7 +23,7 @@ import dataclasses
 import sys
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distill.errors import UserError
@@ -105,6 +105,29 @@ def from_options(settings: type[_Settings], options: argparse.Namespace) -> _Set
         if value is not None:
             values[field.name] = tuple(value) if isinstance(value, list) else value
     return settings(**values)
+
+
+def given_flags(settings: DataclassInstance) -> list[str]:
+    """The flags of a dataclass that have another value than their default, e.g. "--rows"."""
+    return [
+        f"--{flag_name(field)}"
+        for field in dataclasses.fields(settings)
+        if "help" in field.metadata and getattr(settings, field.name) != field.default
+    ]
+
+
+def check_used(flags: Iterable[str], where: str) -> None:
+    """Refuses flags that a command would ignore.
+
+    Args:
+      flags: those of them that are given, e.g. "--rows".
+      where: what they need, after "works only".
+
+    Raises:
+      UserError: there is one; it names the first.
+    """
+    for name in flags:
+        raise UserError(f"{name} works only {where}")
 
 
 def flag_name(field: dataclasses.Field) -> str:

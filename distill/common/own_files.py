@@ -51,7 +51,11 @@ def check_content(
 
 
 def check_own(
-    path: epath.PathLike, flag: str, command: str, beside: Iterable[epath.PathLike] = ()
+    path: epath.PathLike,
+    flag: str,
+    command: str,
+    beside: Iterable[epath.PathLike] = (),
+    earlier: str = "",
 ) -> None:
     """Refuses to replace a file that `writing_own` did not write, or that has changed since.
 
@@ -60,6 +64,7 @@ def check_own(
       flag: the flag that gave it.
       command: the command, such as "distill annotate".
       beside: further files that are written, or deleted, with it.
+      earlier: what to do about a file that the command wrote before it kept such records.
 
     Raises:
       UserError: there is such a file, or one beside it.
@@ -69,7 +74,7 @@ def check_own(
     is_ours = record.get("command") == command
     for each in map(epath.Path, (path, *beside)):
         if not is_ours and each.is_file() and each.stat().length:
-            raise _foreign(each, flag, command)
+            raise _foreign(each, flag, command, "" if _record_path(path).exists() else earlier)
     digest = record.get("sha256")
     if digest is not None and path.is_file() and sha256(path) != digest:
         raise UserError(
@@ -104,7 +109,8 @@ def _read_record(path: epath.Path) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _foreign(path: epath.Path, flag: str, command: str) -> UserError:
+def _foreign(path: epath.Path, flag: str, command: str, earlier: str = "") -> UserError:
     return UserError(
         f"{path} exists and `{command}` did not write it; choose another {flag}, or delete the file"
+        f"{f'. {earlier}' if earlier else ''}"
     )

@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from etils import epath
@@ -97,15 +97,22 @@ def first_names(folder: epath.Path) -> list[str]:
         return [entry.name for entry in itertools.islice(entries, LOOKED_AT)]
 
 
-def parse_json(content: bytes | str) -> Any:
+def parse_json(
+    content: bytes | str, hook: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
     """The value of a JSON text, of which nothing is known yet: callers check what they read.
+
+    Args:
+      content: the text.
+      hook: makes the value of each object, from its fields in their order; None makes a dict.
 
     Raises:
       ValueError: text that is not UTF-8 or not JSON, a number of thousands of digits, or lists in
         lists without an end: all that `json.loads` takes for an error of one type.
     """
     try:
-        return json.loads(content.decode("utf-8") if isinstance(content, bytes) else content)
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        return json.loads(text, object_pairs_hook=hook)
     except RecursionError:
         raise ValueError("lists or objects nested too deeply") from None
 
@@ -124,14 +131,31 @@ def read_text(path: epath.Path, fix: str = "") -> str:
         raise UserError(f"{path}:{line}: not UTF-8 ({error.reason}). {fix}".strip()) from None
 
 
+class _Twice(ValueError):
+    """A field that an object has twice, of which `json.loads` would keep the last."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, each of whose fields stands there once."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Twice(f"the field {twice!r} occurs twice in one object; remove one of them")
+    return fields
+
+
 def json_object(line: bytes, where: str) -> dict[str, Any]:
     """One line of a JSON-lines file as a dict.
 
     Raises:
-      UserError: text that is not UTF-8, not JSON or not an object.
+      UserError: text that is not UTF-8, not JSON or not an object; an object, within it too, that
+        has a field twice.
     """
     try:
-        fields = parse_json(line)
+        fields = parse_json(line, _unique)
+    except _Twice as error:
+        raise UserError(f"{where}: {error}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:

@@ -100,12 +100,7 @@ def resolve(
             raise NotSet(f"macro {name} must be set: --gin.{name}=...")
     import_tasks()
     import_modules(read.imports)
-    if engine == "native" and read.bindings:
-        name, setting = next(iter(read.bindings.items()))
-        raise UserError(
-            f"{setting.where}: got a binding of {name}, which the native engine does not read; "
-            "expected only macros: `distill config show` lists them"
-        )
+    check_bindings(read, engine)
     absolute = {name: _absolute(name, value) for name, value in values.items()}
     moved = [f"{name}={absolute[name]!r}" for name in values if absolute[name] != values[name]]
     bindings = {name: repr(setting.value) for name, setting in read.bindings.items()}
@@ -119,6 +114,20 @@ def resolve(
         bindings=bindings,
         binding_files=dict(read.binding_files),
     )
+
+
+def check_bindings(read: macros.Macros, engine: str) -> None:
+    """Refuses bindings of what is no macro where no T5X reads them.
+
+    Raises:
+      UserError: names the first.
+    """
+    if engine == "native" and read.bindings:
+        name, setting = next(iter(read.bindings.items()))
+        raise UserError(
+            f"{setting.where}: got a binding of {name}, which the native engine does not read; "
+            "expected only macros: `distill config show` lists them"
+        )
 
 
 def import_tasks() -> None:

@@ -10,9 +10,16 @@ from collections.abc import Iterator, Sequence
 from etils import epath
 
 from distill.common.text_files import parse_json, read_bytes
-from distill.data.examples import Example, assemble, check_name, read_jsonl
+from distill.data.examples import FIELDS, Example, assemble, check_name, read_jsonl
 from distill.data.row_file import index_jsonl
 from distill.errors import UserError
+
+_NAME = re.compile(r"[\w-]+( [\w-]+)?")
+# What people call the columns of such tables, besides the names of our fields
+_USUAL_COLUMNS = (
+    *("text", "sentence", "question", "premise", "hypothesis", "prompt", "source"),
+    *("gold", "target", "answer", "output", "class", "category"),
+)
 
 
 def read_table(
@@ -123,7 +130,26 @@ def is_header(line: bytes) -> bool:
     except (UnicodeDecodeError, csv.Error):
         return False
     names = [cell.strip() for cell in cells]
-    return "input" in names and all(re.fullmatch(r"[\w-]+( [\w-]+)?", name) for name in names)
+    return "input" in names and all(_NAME.fullmatch(name) for name in names)
+
+
+def looks_like_header(line: bytes) -> str:
+    """Why a line seems to be the header of a table that `is_header` does not take; "" if not.
+
+    That is a line of names, separated by commas or tabs, one of which is usual for a column.
+    """
+    separator = "\t" if b"\t" in line else ","
+    try:
+        cells = next(csv.reader([line.decode("utf-8")], delimiter=separator, strict=True), [])
+    except (UnicodeDecodeError, csv.Error):
+        return ""
+    names = [cell.strip() for cell in cells]
+    known = {*FIELDS, *_USUAL_COLUMNS} & {name.casefold() for name in names}
+    if len(names) < 2 or not known or not all(_NAME.fullmatch(name) for name in names):
+        return ""
+    if separator == "\t":
+        return f"names columns separated by tabs ({', '.join(names)}), expected commas"
+    return f"names columns ({', '.join(names)}), but no column `input`"
 
 
 def _header(cells: list[str], where: str) -> list[str]:

@@ -287,19 +287,23 @@ class Evaluator:
         ]
         limit = self._spec.input_length
         if counts is not None:
-            for ids in tokens:
-                counts.add(ids, limit, self.vocabulary.unk_id)
+            for row, ids in zip(examples, tokens, strict=True):
+                if counts.add(ids, limit, self.vocabulary.unk_id):
+                    counts.longest = max(counts.longest, self._longest_input(row))
         return Ragged.of([t if len(t) <= limit else [*t[: limit - 1], t[-1]] for t in tokens])
+
+    def _longest_input(self, row: Example) -> int:
+        """Tokens of the row's longest input, whose prefix is that of any task of the student."""
+        spec, text = self._spec, self.input_of(row)
+        prefixes = (spec.label_prefix, spec.rationale_prefix)[: len(spec.tasks)]
+        return max(len(self._encode(prefix + text)) for prefix in prefixes)
 
     def _batches(
         self, inputs: Ragged, description: str, labels: tuple[int, ...] = ()
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Indices and tokens of batches, the longest rows first; shows how many are done.
 
-        Args:
-          inputs: tokens of the rows.
-          description: what the progress is called.
-          labels: number and length of the labels that are scored, which programs depend on.
+        Programs are compiled for each number and length of `labels` that are scored.
         """
         order = np.argsort(-inputs.lengths, kind="stable")
         quick = bool(self._compiled) and len(order) <= self._batch_size

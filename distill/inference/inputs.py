@@ -14,7 +14,7 @@ from distill.common.hashing import digest64
 from distill.common.text_files import check_file, json_object
 from distill.data.examples import Example, assemble, same_id
 from distill.data.row_file import index_jsonl
-from distill.data.tables import csv_records, is_header, read_csv
+from distill.data.tables import csv_records, is_header, looks_like_header, read_csv
 from distill.errors import UserError
 from distill.tfds import rows as tfds_rows
 
@@ -124,7 +124,7 @@ def of_file(path: str, kind: str | None = None) -> RowSource:
             first = next(_not_blank(lines, []), None)
         if first is None:
             raise UserError(f"{path} is empty; expected JSON objects or texts, one per line")
-        kind = _kind_of(first[1])
+        kind = _kind_of(first[1], f"{path}:{first[0]}")
     name = f"{path} ({FORMATS[kind]})"
     if kind == "text":
         check_file(file)
@@ -186,7 +186,7 @@ def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
     first = next(numbered, None)
     if first is None:
         raise UserError("stdin is empty; expected JSON objects or texts, one per line")
-    kind = kind or _kind_of(first[1])
+    kind = kind or _kind_of(first[1], f"stdin:{first[0]}")
     name, described = f"stdin ({FORMATS[kind]})", {"stdin": "texts" if kind == "text" else kind}
     if kind == "csv":
         content = b"\n" * (first[0] - 1) + first[1] + b"".join(lines)
@@ -197,11 +197,22 @@ def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
     return RowSource(rows, None, described, name, blank if kind == "text" else [])
 
 
-def _kind_of(line: bytes) -> str:
-    """What rows are whose first line is this: a name of FORMATS."""
+def _kind_of(line: bytes, where: str) -> str:
+    """What rows are whose first line is this: a name of FORMATS.
+
+    Raises:
+      UserError: a line that may be a text, or the header of a table without the column `input`.
+    """
     if line.lstrip().startswith(b"{"):
         return "jsonl"
-    return "csv" if is_header(line) else "text"
+    if is_header(line):
+        return "csv"
+    if doubt := looks_like_header(line):
+        raise UserError(
+            f"{where}: the first line {doubt}: name the column of the texts `input` and separate "
+            "columns by commas, or give --format=text to read every line as a text"
+        )
+    return "text"
 
 
 def _not_blank(lines: Iterable[bytes], blank: list[int]) -> Iterator[tuple[int, bytes]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from etils import epath
+
 from distill.common.own_files import check_content, check_own
 from distill.common.paths import check_distinct
 from distill.common.terminal import printable
@@ -17,12 +19,15 @@ TEACHER_METHOD = "few_shot_teacher"
 _SHOWN = 300  # characters of a completion
 
 
-def check_outputs(outputs: Outputs, mode: Mode, inputs: Inputs, dataset: str) -> None:
+def check_outputs(
+    outputs: Outputs, mode: Mode, inputs: Inputs, dataset: str, store: epath.Path | None
+) -> None:
     """Refuses to replace what the command did not write, before anything is asked.
 
     Args:
       outputs, mode, inputs: the command's flags.
       dataset: the dataset whose released layout is written.
+      store: the folder of the answers, if one is named.
 
     Raises:
       UserError: a file that is in the way; names the flag.
@@ -31,14 +36,24 @@ def check_outputs(outputs: Outputs, mode: Mode, inputs: Inputs, dataset: str) ->
         dropped = aggregate.dropped_path(outputs.output)
         if inputs.input:
             check_distinct([("--output", str(dropped))], [("--input", inputs.input)])
-        check_own(outputs.output, "--output", COMMAND, [dropped])
+        check_own(outputs.output, "--output", COMMAND, [dropped], _of_earlier_version(store))
     if outputs.teacher_row:
         check_content(outputs.teacher_row, "--teacher_row", COMMAND, _is_teacher_row)
     if mode.batch_write:
         batch_files.check_replaceable(mode.batch_write, COMMAND)
     if outputs.released_dir:
         rows, *parts = released_files(outputs.released_dir, dataset, inputs.split)
-        check_own(rows, "--released_dir", COMMAND, parts)
+        check_own(rows, "--released_dir", COMMAND, parts, _of_earlier_version(store))
+
+
+def _of_earlier_version(store: epath.Path | None) -> str:
+    """What to do about rows of a version that did not record what it wrote; "" without a store."""
+    if store is None or not store.is_dir():
+        return ""
+    return (
+        f"If an earlier version of `{COMMAND}` wrote it, delete it and give the same command again "
+        f"with --reparse: it writes the rows again from the store {store} and sends nothing"
+    )
 
 
 def _is_teacher_row(content: bytes) -> bool:

@@ -25,6 +25,7 @@ from distill.teacher.samples import PendingRow, pending_rows
 from distill.teacher.sampling import Digests, key_of
 from distill.teacher.settings import Inputs, Options
 from distill.teacher.store import Store
+from distill.teacher.unused_flags import check_flags
 from distill.tickets.flags import TicketFlags
 
 OPENAI = "https://api.openai.com/v1"
@@ -36,6 +37,7 @@ def run_annotate(options: Options) -> summary.Result:
     Raises:
       UserError: flags that do not fit together, bad rows, or an endpoint that refuses.
     """
+    check_flags(options)
     if options.mode.check:
         return _check(options, options.mode.check)
     inputs = options.inputs
@@ -130,7 +132,7 @@ class _Pipeline:
         return output.parent / f"{output.stem}.store"
 
     def run(self) -> summary.Result:
-        check_outputs(self.outputs, self.mode, self.inputs, self._dataset)
+        check_outputs(self.outputs, self.mode, self.inputs, self._dataset, self.folder)
         self._check_rows()
         mode, folder = self.mode, self.folder
         if mode.dry_run:

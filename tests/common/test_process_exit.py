@@ -46,11 +46,3 @@ def test_an_error_is_shown_as_ever():
     code, shown, errors = _run("raise RuntimeError('why')")
     assert code == 1 and shown[:3] == ["result", "thread", "handler"]
     assert errors.endswith("RuntimeError: why\n")
-
-
-def test_a_stream_that_nobody_reads():
-    command = [sys.executable, "-c", CODE.format(end="return 5")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait() == 5

@@ -68,3 +68,28 @@ def test_a_header_without_rows_is_refused():
     for given in (None, "csv"):
         with pytest.raises(UserError, match="stdin has no rows"):
             inputs.of_stdin([b"input,label\n"], given)
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        (b"text,label", "names columns (text, label), but no column `input`"),
+        (b'"Question", "id"'.replace(b" ", b""), "names columns (Question, id), but no column"),
+        (b"input\tlabel", "names columns separated by tabs (input, label), expected commas"),
+    ],
+)
+def test_a_header_without_inputs_is_no_text(first, message, tmp_path):
+    lines = [first + b"\n", b"my fan,repair\n"]
+    with pytest.raises(UserError, match=r"stdin:1: the first line names columns") as refused:
+        inputs.of_stdin(lines)
+    assert message in str(refused.value) and "--format=text" in str(refused.value)
+    assert len(_texts(inputs.of_stdin(lines, "text"))) == 2
+    path = tmp_path / "rows.tsv"
+    path.write_bytes(b"\n" + b"".join(lines))
+    with pytest.raises(UserError, match=r"rows.tsv:2: the first line names columns"):
+        inputs.of_file(str(path))
+
+
+@pytest.mark.parametrize("first", [b"hello, world", b"refund , please", b"text", b"a,b", b"my label"])
+def test_texts_with_commas_are_texts(first):
+    assert _texts(inputs.of_stdin([first + b"\n"])) == [first.decode()]

@@ -15,7 +15,8 @@ class SequenceCounts:
     Attributes:
       sequences: how many there are.
       cut: those over the limit.
-      longest: tokens of the longest one, EOS included: the limit that would hold all.
+      longest: tokens of the longest one, EOS included: the limit that would hold all. Of inputs,
+        the prefixes of all tasks are considered, so that training and scoring name the same limit.
       tokens: of all of them.
       unknown: tokens that stand for what the vocabulary does not have.
     """
