@@ -41,6 +41,7 @@ def test_nothing_heavy_is_imported_first(rows, run_dir, tmp_path):
     commands = [
         _configured("train", rows, "bad.jsonl", f"--run_dir={tmp_path / 'run'}"),
         _configured("train", rows, "bad.csv", f"--run_dir={tmp_path / 'run'}"),
+        _configured("train", rows, "twice.jsonl", f"--run_dir={tmp_path / 'run'}"),
         _configured("loss-weights", rows, "bad.jsonl"),
         ["evaluate", f"--run_dir={run_dir}", f"--input={rows}/bad.jsonl"],
         ["evaluate", f"--run_dir={run_dir}", f"--input={rows}/bad.csv"],
@@ -51,7 +52,8 @@ def test_nothing_heavy_is_imported_first(rows, run_dir, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("distill: ")]
-    places = ["bad.jsonl:9", "bad.csv:3", "bad.jsonl:9", "bad.jsonl:9", "bad.csv:3", "bad.csv:3"]
+    names = ["bad.jsonl", "bad.csv", "twice.jsonl", "bad.jsonl", "bad.jsonl", "bad.csv", "bad.csv"]
+    places = [f"{name}:{3 if name == 'bad.csv' else 9}" for name in names]
     assert len(told) == len(commands)
     assert all(f"{rows}/{place}: " in line for place, line in zip(places, told, strict=True))
     assert not (tmp_path / "run").exists()

@@ -145,15 +145,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def json_object(line: bytes, where: str) -> dict[str, Any]:
+def json_object(line: bytes, where: str, unique: bool = True) -> dict[str, Any]:
     """One line of a JSON-lines file as a dict.
+
+    Args:
+      line: the line.
+      where: what error messages call it, e.g. "rows.jsonl:7".
+      unique: whether an object must not have a field twice, of which the last would count.
 
     Raises:
       UserError: text that is not UTF-8, not JSON or not an object; an object, within it too, that
         has a field twice.
     """
     try:
-        fields = parse_json(line, _unique)
+        fields = parse_json(line, _unique if unique else None)
     except _Twice as error:
         raise UserError(f"{where}: {error}") from None
     except UnicodeDecodeError as error:
@@ -172,12 +177,15 @@ def json_object(line: bytes, where: str) -> dict[str, Any]:
     return fields
 
 
-def json_lines(path: epath.Path, fix: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(
+    path: epath.Path, fix: str = "", unique: bool = True
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers (from 1) and objects of the lines of a file that are not blank.
 
     Args:
       path: a file of one JSON object a line.
       fix: a sentence for the error message: what to do about a missing file.
+      unique: as of `json_object`.
 
     Raises:
       UserError: a missing file, or a line that is not a JSON object.
@@ -189,7 +197,7 @@ def json_lines(path: epath.Path, fix: str = "") -> Iterator[tuple[int, dict[str,
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if line.strip():
-                yield number, json_object(line, f"{name}:{number}")
+                yield number, json_object(line, f"{name}:{number}", unique)
 
 
 def read_json(path: epath.PathLike) -> dict[str, Any]:

@@ -161,7 +161,8 @@ def read_results(
     stored = unasked = 0
     failed: dict[str, dict[str, str]] = {}
     for path in paths:
-        for line, fields in json_lines(epath.Path(path)):
+        # Answers that are paid for are taken as they are.
+        for line, fields in json_lines(epath.Path(path), unique=False):
             custom_id = fields.get("custom_id")
             if not isinstance(custom_id, str):
                 raise UserError(f"{path}:{line}: no `custom_id`; is this a file of batch results?")

@@ -125,3 +125,15 @@ def test_a_folder_of_other_files_is_no_run_folder(micro, rows, capsys):
         assert "cqa is not empty (it contains cqa_train.json) and is not a run folder" in said
         assert "choose another --run_dir, such as cqa/run" in said
     assert _content(rows) == before and not (rows / "cqa" / "lock").exists()
+
+
+def test_rows_of_an_earlier_version_can_be_written_again(rows, capsys):
+    (rows / "o.jsonl").write_text(ROW)  # without o.jsonl.settings.json
+    argv = [*ASK, "--input=rows.jsonl", "--output=o.jsonl"]
+    assert "--reparse" not in _refused(capsys, *argv)
+    (rows / "o.store").mkdir()
+    said = _refused(capsys, *argv)
+    assert "If an earlier version of `distill annotate` wrote it, delete it and give the" in said
+    assert "again with --reparse: it writes the rows again from the store o.store" in said
+    (rows / "o.jsonl.settings.json").write_text('{"command": "another"}')
+    assert "--reparse" not in _refused(capsys, *argv)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from distill.data.counts.sequence_counts import SequenceCounts
 from distill.data.counts.survey import RowSurvey
 from distill.data.examples import Example
 from distill.errors import UserError
+from distill.inference.evaluator import Evaluator
+from distill.training import assets as run_assets
 
 
 def _write(path, rows):
@@ -244,3 +247,22 @@ def test_unknown_words_of_answered_rows_are_a_warning_with_examples():
     assert "e.g. 'where' in row a-0, 'what' in row a-7; VOCABULARY = 'bytes'" in warning
     (line,) = input_lines(spec, counts)
     assert "0.0% of input tokens unknown" in line
+
+
+@pytest.mark.parametrize("method", ["step_by_step", "finetune", "single_task"])
+def test_scoring_names_the_length_that_training_names(method, resolved, tmp_path):
+    rows = [
+        {"input": f"row {i:02}" + "x" * 10 * i, "label": "yes", "rationale": "because"}
+        for i in range(12)
+    ]
+    spec = _spec(tmp_path, rows, rows, method=method, input_length=64)
+    _, trained = _told(spec)
+    cache = caches.load_cache(spec)
+    assets = run_assets.of_data(spec, cache.words)
+    evaluator = Evaluator(spec, resolved.run.student, assets, 8)
+    evaluator._inputs(spec.label_prefix, cache.rows["test"], evaluator.input_counts)
+    scored = input_lines(spec, evaluator.input_counts)
+    wanted, found = (
+        re.findall(r"INPUT_LENGTH = (\d+) would fit all", str(lines)) for lines in (trained, scored)
+    )
+    assert len(wanted) == 1 and found == wanted

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from distill.data.examples import read_jsonl
 from distill.errors import UserError
 from distill.inference import inputs
+from distill.teacher.sources import from_file
 
 BOM = b"\xef\xbb\xbf"
 
@@ -22,6 +24,21 @@ def test_a_format_that_is_given_goes_before_the_name(tmp_path):
         inputs.of_file(str(path))
     (tmp_path / "rows.txt").write_text("input,id\na,1\n")
     assert _texts(inputs.of_file(str(tmp_path / "rows.txt"), "csv")) == ["a"]
+
+
+TWICE = [b'{"input": "a"}\n', b'{"input": "b", "note": {"x": 1, "x": 1}}\n', b'{"input": "c"}\n']
+
+
+@pytest.mark.parametrize("read", [inputs.of_file, read_jsonl, from_file, inputs.labeled_of_file])
+@pytest.mark.parametrize("line", [b'{"input": "a", "input": "b", "label": "c"}', TWICE[1]])
+def test_a_field_stands_once(read, line, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(TWICE[0] + line)
+    arguments = (path, "train") if read in (read_jsonl, from_file) else (str(path),)
+    with pytest.raises(UserError, match=r"rows.jsonl:2: the field '(input|x)' occurs twice in one"):
+        read(*arguments)
+    with pytest.raises(UserError, match=r"stdin:2: the field '(input|x)' occurs twice in one"):
+        _texts(inputs.of_stdin([TWICE[0], line]))
 
 
 def test_all_texts_are_read_before_the_first_is_answered(tmp_path):
@@ -90,6 +107,8 @@ def test_a_header_without_inputs_is_no_text(first, message, tmp_path):
         inputs.of_file(str(path))
 
 
-@pytest.mark.parametrize("first", [b"hello, world", b"refund , please", b"text", b"a,b", b"my label"])
+@pytest.mark.parametrize(
+    "first", [b"hello, world", b"refund , please", b"text", b"a,b", b"my label"]
+)
 def test_texts_with_commas_are_texts(first):
     assert _texts(inputs.of_stdin([first + b"\n"])) == [first.decode()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+import tempfile
 
 import pytest
 
@@ -41,7 +42,9 @@ def test_built_then_found_then_refused_for_other_data(tmp_path, capsys):
     assert build(tmp_path / "out2", f"--raw_dir={raw}") == 0
 
 
-def test_returns_needs_no_files(tmp_path, capsys):
+def test_returns_needs_no_files(tmp_path, capsys, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     few = ("--policy=hard", "--rows=6", "--test_rows=4")
     assert build(tmp_path, *few, dataset="tickets") == 0
     found = json.loads(capsys.readouterr().out)
@@ -49,6 +52,8 @@ def test_returns_needs_no_files(tmp_path, capsys):
     assert found["tfds_name"] == "distill_tickets/hard_rows6_test4_teacher1p0_seed0:1.0.0"
     assert build(tmp_path, *few, "--seed=1", dataset="tickets") == 0
     assert json.loads(capsys.readouterr().out)["data_digest"] != found["data_digest"]
+    assert tempfile.gettempdir() == str(tmp_path / "temporary")
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.parametrize(
