@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from distill.common.atomic import is_local
-from distill.common.progress import Say, to_stderr
+from distill.common.progress import Say, Stage, to_stderr
 from distill.training import hosts
 from distill.training.intact import SealedPath, find_checkpoint_damage
 from distill.training.quiet import quiet_checkpoint_errors
@@ -129,7 +129,8 @@ class Checkpoints(SavedCheckpoints):
 
     def wait(self) -> None:
         """Returns when everything is written."""
-        self._manager.wait_until_finished()
+        with Stage("writing the checkpoint"):
+            self._manager.wait_until_finished()
 
     def restore(self, template: TrainState, best: bool = False) -> TrainState:
         """As `SavedCheckpoints.restore`, once everything is written."""
