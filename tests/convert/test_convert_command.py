@@ -116,5 +116,6 @@ def test_another_size_is_named(trained, micro, tmp_path, capsys):
 )
 def test_bad_input(argv, message, tmp_path, capsys):
     run_dir = f"--run_dir={tmp_path}/none"
-    assert cli.main(["convert", EXPERIMENT, run_dir, *argv]) == 2
+    settings = [] if "--from=native" in argv else [EXPERIMENT]
+    assert cli.main(["convert", *settings, run_dir, *argv]) == 2
     assert message in capsys.readouterr().err
