@@ -201,6 +201,17 @@ def _macro_names() -> set[str]:
     }
 
 
+def add_answer(command: argparse.ArgumentParser) -> None:
+    """Adds `--answer`: where a student's answers come from."""
+    command.add_argument(
+        "--answer",
+        choices=("decode", "rank"),
+        default="decode",
+        help="decode: the tokens that the student writes; rank: the most probable label of the "
+        "closed set (LABELS or the row's choices), without decoding",
+    )
+
+
 def add_tfds_field(group: argparse._ActionsContainer) -> None:
     """Adds `--field`, which maps features of a TFDS dataset to the fields of a row."""
     group.add_argument(

@@ -34,6 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="score the labeled rows of this JSONL or CSV file; the data of the run are not needed",
     )
+    arguments.add_answer(command)
     command.add_argument("--output", metavar="FILE", help="write the scores to this JSON file")
     command.add_argument(
         "--gin_file",
@@ -71,9 +72,11 @@ def add(commands: argparse._SubParsersAction) -> None:
             )
         resolve.import_modules(imports)
         if source is not None:
-            scores = load.evaluate_file(options.run_dir, source, options.input)
+            scores = load.evaluate_file(
+                options.run_dir, source, options.input, answer=options.answer
+            )
         else:
-            scores = load.evaluate(options.run_dir, options.split or "test")[0]
+            scores = load.evaluate(options.run_dir, options.split or "test", options.answer)[0]
         if options.output:
             from etils import epath
 

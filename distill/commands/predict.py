@@ -61,6 +61,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=float,
         help=f"length penalty of the beam search (alpha in T5X); default {_PENALTY}",
     )
+    arguments.add_answer(command)
     command.add_argument(
         "--rationale", action="store_true", help="also decode a rationale (step_by_step runs)"
     )
@@ -93,7 +94,14 @@ def run(options: argparse.Namespace) -> Answers | Written:
     from distill.inference import predictions
     from distill.inference.predictor import Predictor
 
-    predictor = Predictor(options.run_dir, options.beam, penalty, options.rationale, to_stderr)
+    predictor = Predictor(
+        options.run_dir,
+        options.beam,
+        penalty,
+        options.rationale,
+        to_stderr,
+        answer=options.answer,
+    )
     if options.output:
         made_by = {**predictor.made_by, "input": dict(source.described)}
         try:
@@ -147,6 +155,11 @@ def _check_used(options: argparse.Namespace) -> None:
     """Refuses flags that would be ignored."""
     if options.field and not options.tfds:
         raise UserError("--field works only with --tfds; the rows of a file need the field `input`")
+    if options.answer == "rank" and options.beam != 1:
+        raise UserError(
+            f"got both --answer=rank and --beam={options.beam}, expected only one of them: ranked "
+            "answers are not decoded"
+        )
     needs = {
         "tfds_split": (options.tfds, "with --tfds"),
         "tfds_data_dir": (options.tfds, "with --tfds"),

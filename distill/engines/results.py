@@ -10,7 +10,8 @@ from etils import epath
 from distill.common.atomic import write_json, write_json_lines
 from distill.config.run import RunConfig
 from distill.errors import UserError
-from distill.inference.evaluator import Prediction, summarize_predictions, to_prediction_record
+from distill.inference.evaluator import Prediction, summarize_predictions
+from distill.inference.predictions import to_prediction_record
 from distill.student.params import param_count
 from distill.training import provenance, run_folder
 from distill.training.records import Results, RunDescription, RunFacts

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from distill.common.accuracy import exact_match, wilson_interval
-from distill.common.progress import Progress, Stage
-from distill.common.safe_points import safe_point
 from distill.config.data import DataSpec
 from distill.config.student import T5Config
 from distill.data import input_forms
@@ -20,13 +17,17 @@ from distill.data.counts.sequence_counts import SequenceCounts
 from distill.data.examples import Example
 from distill.data.ragged import Ragged
 from distill.data.vocabularies import encode_input
+from distill.errors import UserError
+from distill.inference.closed_set import ClosedSets, Ranking
+from distill.inference.row_batches import RowBatches
 from distill.student.beam import LENGTH_PENALTY, beam_search, check_beam
-from distill.student.decoding import greedy, score_labels
+from distill.student.decoding import greedy
 from distill.training.assets import Assets
 from distill.training.mesh import shard_like_params, to_host
 
-_LENGTH_MULTIPLE = 16
-_LOGITS_AT_ONCE = 1 << 26  # numbers; what scoring a closed set may hold in memory
+# Tokens of an answer, and its score by `beam_search`.
+Decoded = tuple[Sequence[int], float | None]
+ANSWERS = ("decode", "rank")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Evaluator:
         batch_size: int,
         beam: int = 1,
         length_penalty: float = LENGTH_PENALTY,
+        answer: str = "decode",
     ) -> None:
         """Prepares the vocabulary.
 
@@ -114,14 +116,17 @@ class Evaluator:
           batch_size: rows a decoding batch.
           beam: prefixes of a beam search; 1 decodes greedily.
           length_penalty: of the beam search.
+          answer: "decode", or "rank" to answer with the most probable label of the row's closed
+            set, where it has one.
 
         Raises:
           UserError: a beam below 1, a negative penalty.
         """
         check_beam(beam, length_penalty)
-        self._spec, self._config, self._batch_size = spec, config, batch_size
+        self._answer = answer
+        self._spec, self._config = spec, config
         self._beam, self._length_penalty = beam, length_penalty
-        self._compiled: set[tuple[int, ...]] = set()  # shapes of batches, and of labels with them
+        self._batches = RowBatches(batch_size)
         self.vocabulary = assets.vocabulary()
         self.eos_mark, self._form = assets.eos_mark, assets.input_form
         self.input_counts, self.missing_choices = SequenceCounts(), 0
@@ -162,7 +167,7 @@ class Evaluator:
         for indices, tokens_BxI in self._batches(inputs, "decoding rationales"):
             decoded_BxT, _ = self._decode(params, tokens_BxI)
             for slot, index in enumerate(indices):
-                texts[index] = self._text(decoded_BxT[slot]).strip()
+                texts[index] = self._text(decoded_BxT[slot].tolist()).strip()
         return [
             dataclasses.replace(row, rationale=text)
             for row, text in zip(predictions, texts, strict=True)
@@ -187,42 +192,52 @@ class Evaluator:
           description: what the progress is called.
           probabilities: whether to give those of the closed set.
         """
-        predictions: dict[int, Prediction] = {}
         choices = [self._choices(row) for row in examples]
-        tokens_of = {
-            label: self._encode(label)
-            for label in {c for row_choices in choices for c in row_choices}
-        }
-        count = max(map(len, choices), default=0)
-        length = _size(max(map(len, tokens_of.values()), default=1))
-        shape_of_labels = (count, length) if count else ()
-        for indices, tokens_BxI in self._batches(inputs, description, shape_of_labels):
-            decoded_BxT, scores_B = self._decode(params, tokens_BxI)
-            if count:
-                labels_BxCxT = np.zeros((len(tokens_BxI), count, length), np.int32)
-                for slot, index in enumerate(indices):
-                    for position, label in enumerate(choices[index]):
-                        labels_BxCxT[slot, position, : len(tokens_of[label])] = tokens_of[label]
-                label_scores_BxC = self._score_labels(params, tokens_BxI, labels_BxCxT)
+        if self._answer == "rank":
+            self._check_closed(examples, choices)
+        rankings: dict[int, Ranking] = {}
+        decoded: dict[int, Decoded] = {}
+        if any(choices):
+            length = self._spec.target_length
+            sets = ClosedSets(self._config, self._encode, choices, length)
+            for indices, tokens_BxI in self._batches(inputs, description, sets.shape):
+                found = sets(params, tokens_BxI, [choices[index] for index in indices])
+                rankings |= zip(indices.tolist(), found, strict=True)
+            description = "decoding other answers"
+        for index, ranking in rankings.items():
+            if self._answer == "rank" and choices[index]:
+                decoded[index] = (), None
+            elif self._beam == 1 and ranking.decoded is not None:
+                decoded[index] = ranking.decoded, None
+        others = [index for index in range(len(examples)) if index not in decoded]
+        left = Ragged.of(inputs[index] for index in others)
+        for indices, tokens_BxI in self._batches(left, description, rows=len(examples)):
+            tokens_BxT, scores_B = self._decode(params, tokens_BxI)
             for slot, index in enumerate(indices):
-                row_choices = choices[index]
-                prediction = self._prediction(
-                    examples[index],
-                    decoded_BxT[slot],
-                    row_choices[label_scores_BxC[slot].argmax()] if row_choices else None,
-                    None if scores_B is None else round(float(scores_B[slot]), 6),
-                    label_source,
-                )
-                if probabilities and row_choices:
-                    shares_C = closed_set_probabilities(label_scores_BxC[slot, : len(row_choices)])
-                    by_label = dict(zip(row_choices, shares_C.tolist(), strict=True))
-                    prediction = dataclasses.replace(prediction, probabilities=by_label)
-                predictions[index] = prediction
-        return [predictions[index] for index in range(len(examples))]
+                score = None if scores_B is None else round(float(scores_B[slot]), 6)
+                decoded[others[index]] = tokens_BxT[slot].tolist(), score
+        answers = (
+            (row, decoded[index], choices[index], rankings.get(index))
+            for index, row in enumerate(examples)
+        )
+        return [self._prediction(*each, label_source, probabilities) for each in answers]
 
     def input_of(self, row: Example) -> str:
         """What the student reads of a row: its input, with its choices if trained so."""
         return input_forms.complete(self._form, row.input, row.choices, f"row {row.id}")
+
+    def _check_closed(self, rows: Sequence[Example], choices: Sequence[Sequence[str]]) -> None:
+        if self._spec.method == "single_task":
+            raise UserError(
+                "--answer=rank does not work with METHOD = 'single_task', whose students write a "
+                "rationale before the label: omit it"
+            )
+        for row, labels in zip(rows, choices, strict=True):
+            if not labels:
+                raise UserError(
+                    f"--answer=rank: row {row.id} has no closed set of labels, since it has no "
+                    "`choices` and the student was trained without LABELS: omit --answer"
+                )
 
     def _choices(self, row: Example) -> tuple[str, ...]:
         """The closed set that a row's answer is scored from."""
@@ -240,42 +255,44 @@ class Evaluator:
         )
         return to_host(decoded_BxT), to_host(scores_B)
 
-    def _score_labels(
-        self, params: dict, tokens_BxI: np.ndarray, labels_BxCxT: np.ndarray
-    ) -> np.ndarray:
-        """log P(label | input), float32 [B, C], of as many rows at once as their logits fit
-        into memory."""
-        logits = labels_BxCxT[0].size * self._config.vocab_size
-        rows = max(1, _LOGITS_AT_ONCE // logits)
-        parts = []
-        for start in range(0, len(tokens_BxI), rows):
-            chunk = (
-                shard_like_params(params, array[start : start + rows])
-                for array in (tokens_BxI, labels_BxCxT)
-            )
-            parts.append(score_labels(params, self._config, *chunk))
-        return np.concatenate([to_host(scores_BxC) for scores_BxC in parts])
-
     def _prediction(
         self,
         row: Example,
-        tokens_T: np.ndarray,
-        ranked_label: str | None,
-        score: float | None,
+        decoded: Decoded,
+        choices: Sequence[str],
+        ranking: Ranking | None,
         label_source: str,
+        probabilities: bool,
     ) -> Prediction:
-        text = self._spec.answer(self._text(tokens_T))
+        tokens, score = decoded
+        ranked_label, by_label = None, None
+        if ranking is not None and choices:
+            ranked_label = choices[int(ranking.scores_C.argmax())]
+            if probabilities:
+                shares_C = closed_set_probabilities(ranking.scores_C)
+                by_label = dict(zip(choices, shares_C.tolist(), strict=True))
+        if self._answer == "rank" and ranked_label is not None:
+            text = ranked_label
+        else:
+            text = self._spec.answer(self._text(tokens))
         gold = row.label if label_source == "gold" else row.teacher_label
         correct = None
         if gold is not None and self._correct is not None:
             correct = self._correct(text, gold)
         return Prediction(
-            row.id, row.input, gold, text, correct, ranked_label, score, extra=row.extra
+            row.id,
+            row.input,
+            gold,
+            text,
+            correct,
+            ranked_label,
+            score,
+            extra=row.extra,
+            probabilities=by_label,
         )
 
-    def _text(self, tokens_T: np.ndarray) -> str:
+    def _text(self, ids: Sequence[int]) -> str:
         """The text before EOS."""
-        ids = tokens_T.tolist()
         return self.vocabulary.decode(ids[: ids.index(1)] if 1 in ids else ids)
 
     def _inputs(
@@ -298,54 +315,5 @@ class Evaluator:
         prefixes = (spec.label_prefix, spec.rationale_prefix)[: len(spec.tasks)]
         return max(len(self._encode(prefix + text)) for prefix in prefixes)
 
-    def _batches(
-        self, inputs: Ragged, description: str, labels: tuple[int, ...] = ()
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Indices and tokens of batches, the longest rows first; shows how many are done.
-
-        Programs are compiled for each number and length of `labels` that are scored.
-        """
-        order = np.argsort(-inputs.lengths, kind="stable")
-        quick = bool(self._compiled) and len(order) <= self._batch_size
-        with Progress(len(order), description, leave=False, delay=1.0, disable=quick) as bar:
-            for start in range(0, len(order), self._batch_size):
-                safe_point()
-                indices = order[start : start + self._batch_size]
-                longest = int(inputs.lengths[indices[0]])
-                length = -(-longest // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
-                # Rows of padding fill the last batch, so that it needs no compilation of its own.
-                tokens_BxI = np.zeros((min(self._batch_size, _size(len(order))), length), np.int32)
-                for slot, index in enumerate(indices):
-                    tokens_BxI[slot, : inputs.lengths[index]] = inputs[index]
-                programs = {tokens_BxI.shape, (*tokens_BxI.shape, *labels)}
-                with contextlib.ExitStack() as stack:
-                    if not programs <= self._compiled:
-                        text = f"compiling the program for inputs of {length} tokens"
-                        stack.enter_context(Stage(text))
-                    yield indices, tokens_BxI
-                self._compiled |= programs
-                bar.update(len(indices))
-
     def _encode(self, text: str) -> list[int]:
         return encode_input(self.vocabulary, text, self.eos_mark)
-
-
-def _size(rows: int) -> int:
-    """Rows of a batch that holds `rows`: the next power of two, so that few sizes compile."""
-    return 1 << (rows - 1).bit_length() if rows > 1 else 1
-
-
-def to_prediction_record(prediction: Prediction) -> Mapping[str, object]:
-    """A prediction as a JSON object, without fields that do not apply.
-
-    The row's extra fields follow; one that is named like a field of predictions has `row_` before
-    its name.
-    """
-    fields = dataclasses.asdict(prediction)
-    extra, _ = fields.pop("extra"), fields.pop("probabilities")
-    record = {name: value for name, value in fields.items() if value is not None}
-    for name, value in extra.items():
-        while name in fields or (name.startswith("row_") and name in record):
-            name = f"row_{name}"
-        record[name] = value
-    return record

@@ -49,9 +49,11 @@ class LoadedRun:
     params: dict
     assets: Assets
 
-    def evaluator(self, beam: int = 1, length_penalty: float = LENGTH_PENALTY) -> Evaluator:
+    def evaluator(
+        self, beam: int = 1, length_penalty: float = LENGTH_PENALTY, answer: str = "decode"
+    ) -> Evaluator:
         """An evaluator of this student (see `make_evaluator`)."""
-        return make_evaluator(self.config, self.assets, beam, length_penalty)
+        return make_evaluator(self.config, self.assets, beam, length_penalty, answer)
 
 
 def share_compilations() -> None:
@@ -61,7 +63,11 @@ def share_compilations() -> None:
 
 
 def make_evaluator(
-    config: RunConfig, assets: Assets, beam: int = 1, length_penalty: float = LENGTH_PENALTY
+    config: RunConfig,
+    assets: Assets,
+    beam: int = 1,
+    length_penalty: float = LENGTH_PENALTY,
+    answer: str = "decode",
 ) -> Evaluator:
     """An evaluator; checks that the network has a logit for every id of the vocabulary.
 
@@ -70,12 +76,15 @@ def make_evaluator(
       assets: vocabulary, labels and answer rule.
       beam: prefixes of a beam search; 1 decodes greedily.
       length_penalty: of the beam search.
+      answer: one of `evaluator.ANSWERS`.
 
     Raises:
       UserError: VOCAB_SIZE is too small; see also `Evaluator`.
     """
     batch_size = config.train.eval_batch_size
-    evaluator = Evaluator(config.data, config.student, assets, batch_size, beam, length_penalty)
+    evaluator = Evaluator(
+        config.data, config.student, assets, batch_size, beam, length_penalty, answer
+    )
     size = evaluator.vocabulary.vocab_size
     if config.student.vocab_size < size:
         raise UserError(
@@ -127,19 +136,26 @@ class Evaluation(Scores):
     other_answers: NotRequired[dict[str, int]]
 
 
-def evaluate(run_dir: epath.PathLike, split: str) -> tuple[Evaluation, list[Prediction]]:
+def evaluate(
+    run_dir: epath.PathLike, split: str, answer: str = "decode"
+) -> tuple[Evaluation, list[Prediction]]:
     """Scores a trained run on "validation" or "test" of its own data, which are read again.
+
+    `answer` is one of `evaluator.ANSWERS`.
 
     Raises:
       UserError: see `load_run`; data that are not there or have changed since training; a split
         without rows.
     """
     digests = _digests(run_dir, run_folder.read_config(run_dir).data)
-    return score_split(load_run(run_dir), split, digests)
+    return score_split(load_run(run_dir), split, digests, answer)
 
 
 def score_split(
-    run: LoadedRun, split: str, digests: Mapping[str, str] | None = None
+    run: LoadedRun,
+    split: str,
+    digests: Mapping[str, str] | None = None,
+    answer: str = "decode",
 ) -> tuple[Evaluation, list[Prediction]]:
     """As `evaluate`, of a run that is loaded; `digests` are those of its data, if known."""
     if digests is None:
@@ -155,7 +171,7 @@ def score_split(
             f"split {split!r} of {run.folder} has no rows with labels: give some with --input=FILE"
             f"{hint}"
         )
-    predictions = run.evaluator().split(run.params, cache, split)
+    predictions = run.evaluator(answer=answer).split(run.params, cache, split)
     scores: Evaluation = {"split": split, **summarize_predictions(predictions)}
     return _with_classes(scores, run, cache.rows[split], predictions), predictions
 
@@ -178,6 +194,7 @@ def evaluate_file(
     source: RowSource,
     path: str,
     progress: Callable[[str], None] = to_stderr,
+    answer: str = "decode",
 ) -> Evaluation:
     """Scores a trained run on the rows of a JSONL or CSV file that have a gold label.
 
@@ -186,6 +203,7 @@ def evaluate_file(
       source: the rows, from `inputs.labeled_of_file`.
       path: the file.
       progress: takes lines: what became of the rows.
+      answer: one of `evaluator.ANSWERS`.
 
     Returns:
       {input, accuracy, interval, n, without_label}, and for a closed set ranked_accuracy and
@@ -194,7 +212,7 @@ def evaluate_file(
     Raises:
       UserError: see `load_run`; an answer rule that is not known here.
     """
-    return score_rows(load_run(run_dir), list(source.rows), path, progress, source)[0]
+    return score_rows(load_run(run_dir), list(source.rows), path, progress, source, answer)[0]
 
 
 def score_rows(
@@ -203,6 +221,7 @@ def score_rows(
     name: str,
     progress: Callable[[str], None] = to_stderr,
     source: RowSource | None = None,
+    answer: str = "decode",
 ) -> tuple[Evaluation, list[Prediction]]:
     """Scores a trained run on those of some rows that have a gold label.
 
@@ -212,6 +231,7 @@ def score_rows(
       name: of their file, or what else they are called.
       progress: as of `evaluate_file`.
       source: where the rows are from, if they are from a file.
+      answer: one of `evaluator.ANSWERS`.
 
     Returns:
       What `evaluate_file` does, and the answers to the rows with a label.
@@ -226,7 +246,7 @@ def score_rows(
         )
     check_labeled(rows, name)
     labeled = [row for row in rows if row.label is not None]
-    evaluator, without_label = run.evaluator(), len(rows) - len(labeled)
+    evaluator, without_label = run.evaluator(answer=answer), len(rows) - len(labeled)
     predictions = evaluator.texts(run.params, labeled)
     for line in input_lines(
         run.config.data,

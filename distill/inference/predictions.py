@@ -10,6 +10,7 @@ ends with the same bytes as one that was not.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import itertools
 import json
@@ -23,7 +24,7 @@ from distill.common.progress import Progress, Say
 from distill.common.text_files import parse_json
 from distill.data.examples import Example
 from distill.errors import UserError
-from distill.inference.evaluator import Prediction, to_prediction_record
+from distill.inference.evaluator import Prediction
 
 SETTINGS = ".settings.json"
 _TAIL = 1 << 16  # bytes that are searched at once for the last line break
@@ -48,6 +49,22 @@ class Written(TypedDict):
 
 
 Answer = Callable[[Sequence[Example]], list[Prediction]]
+
+
+def to_prediction_record(prediction: Prediction) -> Mapping[str, object]:
+    """A prediction as a JSON object, without fields that do not apply.
+
+    The row's extra fields follow; one that is named like a field of predictions has `row_` before
+    its name.
+    """
+    fields = dataclasses.asdict(prediction)
+    extra, _ = fields.pop("extra"), fields.pop("probabilities")
+    record = {name: value for name, value in fields.items() if value is not None}
+    for name, value in extra.items():
+        while name in fields or (name.startswith("row_") and name in record):
+            name = f"row_{name}"
+        record[name] = value
+    return record
 
 
 def in_blocks(rows: Iterable[Example], size: int) -> Iterator[list[Example]]:

@@ -35,6 +35,7 @@ class Predictor:
         rationale: bool = False,
         progress: Callable[[str], None] = to_stderr,
         probabilities: bool = False,
+        answer: str = "decode",
     ) -> None:
         """Loads the chosen checkpoint of a run.
 
@@ -45,6 +46,7 @@ class Predictor:
           rationale: whether to decode the rationale task as well.
           progress: takes lines of text.
           probabilities: whether to give those of the closed set.
+          answer: one of `evaluator.ANSWERS`.
 
         Raises:
           UserError: see `load.load_run` and `check_beam`; a rationale of a student that
@@ -63,12 +65,14 @@ class Predictor:
         self._rationale, self._probabilities = rationale, probabilities
         self._progress = progress
         self._unknown: dict[str, str] = {}  # the first unknown words, and the ids of their rows
-        self._evaluator = run.evaluator(beam, length_penalty)
+        self._evaluator = run.evaluator(beam, length_penalty, answer)
         self._settings: dict[str, object] = {
             "beam": beam,
             "length_penalty": length_penalty if beam > 1 else None,
             "rationale": rationale,
         }
+        if answer != "decode":
+            self._settings["answer"] = answer
         if run.assets.input_form != PLAIN:
             self._settings["input_form"] = run.assets.input_form
 

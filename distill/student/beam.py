@@ -12,7 +12,8 @@ import numpy as np
 
 from distill.config.student import T5Config
 from distill.errors import UserError
-from distill.student.decoding import EOS_ID, PAD_ID, encode
+from distill.student.decoding import encode
+from distill.student.label_tree import EOS_ID, PAD_ID
 from distill.student.network import Params, StackKeysValues, apply_student, empty_cache
 
 LENGTH_PENALTY = 0.6  # T5X's alpha

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 
 from distill.config.student import T5Config
 from distill.errors import UserError
-from distill.student.losses import token_nll
+from distill.student.label_tree import EOS_ID, PAD_ID, TreeArrays
 from distill.student.network import Params, StackKeysValues, apply_student, empty_cache
 
-PAD_ID = 0
-EOS_ID = 1
+_ARGMAX_BLOCKS = (64, 128, 100, 32, 16)  # of `first_argmax`; the first that divides V
 # Position, token before it, ended rows, cache, tokens so far.
 _Decoded = tuple[jax.Array, jax.Array, jax.Array, StackKeysValues, jax.Array]
 
@@ -81,7 +80,7 @@ def _decode(
             cross_mask,
             method="decode_step",
         )
-        next_B = jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
+        next_B = first_argmax(logits_BxV)
         next_B = jnp.where(ended_B, PAD_ID, next_B)
         output_BxT = jax.lax.dynamic_update_index_in_dim(output_BxT, next_B, position, axis=1)
         return position + 1, next_B, ended_B | (next_B == EOS_ID), cache, output_BxT
@@ -98,33 +97,58 @@ def _decode(
 
 
 @functools.partial(jax.jit, static_argnames=("config",))
-def score_labels(
+def score_tree(
     params: Params,
     config: T5Config,
     encoder_input_tokens_BxI: jax.Array,
-    label_tokens_CxT: jax.Array,
-) -> jax.Array:
-    """Log-probability of every candidate label given every input; inputs are encoded once.
+    tree: TreeArrays,
+) -> tuple[jax.Array, jax.Array]:
+    """Log-probability of every candidate label, and the best token after each of their prefixes.
+
+    Inputs are encoded once, and so is each prefix that labels share.
 
     Args:
       params: parameters of the student, plain arrays.
       config: its sizes (static).
       encoder_input_tokens_BxI: int inputs, one sequence a row, padded with 0.
-      label_tokens_CxT: int targets, EOS included, padded with 0: [C, T] if all rows
-        share the labels, [B, C, T] if each has its own.
+      tree: the labels of each row, or of 1 row if all rows share them.
 
     Returns:
-      float32 [B, C], the sum over the label's tokens (EOS included) of their
-      log-probability in nats; -inf for a label of padding alone, which stands for
-      no label (so that rows may have different numbers of labels).
+      float32 [B, C], the sum over the label's tokens (EOS included) of their log-probability in
+      nats; -inf for a label of padding alone, which stands for no label (so that rows may have
+      different numbers of labels). int32 [B, N], the most probable token after each node, the
+      first of equal ones, as `greedy` would choose it.
     """
-    rows = encoder_input_tokens_BxI.shape[0]
-    labels_BxCxT = jnp.broadcast_to(label_tokens_CxT, (rows, *label_tokens_CxT.shape[-2:]))
     keys_values, cross_mask = encode(params, config, encoder_input_tokens_BxI)
-    inputs_BxCxT = jnp.pad(labels_BxCxT[..., :-1], ((0, 0), (0, 0), (1, 0)))
-    logits_BxCxTxV = apply_student(
-        config, params, inputs_BxCxT, keys_values, cross_mask, method="decode_candidates"
+    logits_BxNxV = apply_student(
+        config, params, tree, keys_values, cross_mask, method="decode_tree"
     )
-    real_BxCxT = labels_BxCxT != PAD_ID
-    nll_BxCxT = jnp.where(real_BxCxT, token_nll(logits_BxCxTxV, labels_BxCxT), 0.0)
-    return jnp.where(jnp.any(real_BxCxT, axis=-1), -jnp.sum(nll_BxCxT, axis=-1), -jnp.inf)
+    best_BxN = first_argmax(logits_BxNxV)
+    normalizer_BxN = jax.nn.logsumexp(logits_BxNxV, axis=-1)
+    rows, _, size = logits_BxNxV.shape
+    shape = (rows, *tree.targets_BxCxT.shape[1:])
+    path_BxCxT = jnp.broadcast_to(jnp.asarray(tree.path_BxCxT), shape)
+    targets_BxCxT = jnp.broadcast_to(jnp.asarray(tree.targets_BxCxT), shape)
+    at_BxM = (path_BxCxT * size + targets_BxCxT).reshape(rows, -1)
+    chosen_BxM = jnp.take_along_axis(logits_BxNxV.reshape(rows, -1), at_BxM, axis=1)
+    passed_BxM = jnp.take_along_axis(normalizer_BxN, path_BxCxT.reshape(rows, -1), axis=1)
+    log_probs_BxCxT = (chosen_BxM - passed_BxM).reshape(shape)
+    real_BxCxT = targets_BxCxT != PAD_ID
+    scores_BxC = jnp.sum(jnp.where(real_BxCxT, log_probs_BxCxT, 0.0), axis=-1)
+    return jnp.where(jnp.any(real_BxCxT, axis=-1), scores_BxC, -jnp.inf), best_BxN
+
+
+def first_argmax(logits: jax.Array) -> jax.Array:
+    """Index of the largest value along the last axis, the first of equal ones: `jnp.argmax`.
+
+    The largest value of each block is found first, then the block, then the place in it. XLA's CPU
+    compiler vectorizes a maximum but not an argmax, which would cost more than the logits.
+    """
+    size = logits.shape[-1]
+    block = next((width for width in _ARGMAX_BLOCKS if size % width == 0), 0)
+    if not block:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    blocks = logits.reshape(*logits.shape[:-1], size // block, block)
+    first = jnp.argmax(jnp.max(blocks, axis=-1), axis=-1).astype(jnp.int32)
+    chosen = jnp.take_along_axis(blocks, first[..., None, None], axis=-2)[..., 0, :]
+    return first * block + jnp.argmax(chosen, axis=-1).astype(jnp.int32)

@@ -34,6 +34,7 @@ from distill.student.dropout import (
     drop,
     dropout_factors,
 )
+from distill.student.label_tree import TreeArrays
 from distill.student.layers import (
     Dense,
     Embedding,
@@ -147,14 +148,17 @@ class Decoder(nn.Module):
         cross_mask: jax.Array,
         segments_BxT: jax.Array,
         deterministic: bool,
+        bias: jax.Array | None = None,
     ) -> jax.Array:
         """float32 logits [B, T, V] of all target positions.
 
-        Of the encoder's states and what the cross-attentions make of them, one is given.
+        Of the encoder's states and what the cross-attentions make of them, one is given. The bias
+        of the self-attention is that of the positions in a row, unless another is given.
         """
         count = self.config.num_decoder_layers
         rows, length = tokens_BxT.shape
-        bias = self.relpos_bias(length, length)
+        if bias is None:
+            bias = self.relpos_bias(length, length)
         width = SEGMENT_SLOTS * self.config.embed_dim
         layer = sum(decoder_places(self.config, length, cross_mask.shape[-1]))
         places = [[width], [count * layer], [width]]
@@ -165,6 +169,17 @@ class Decoder(nn.Module):
         shared = encoded_BxIxD, segments_BxT, self_mask, cross_mask, bias
         x_BxTxD, _ = self._each("__call__", x_BxTxD, per_layer, *shared)
         return self._logits(x_BxTxD, by_segment(last, segments_BxT))
+
+    def bias_by_depth(self, depths_BxN: jax.Array, length: int) -> jax.Array:
+        """float32 [B, H, N, N]: the self-attention's bias between tokens at given positions.
+
+        Args:
+          depths_BxN: the position of each token in its target, below `length`.
+          length: number of positions (static).
+        """
+        bias_HxTxT = self.relpos_bias(length, length)[0]
+        bias_HxBxNxN = bias_HxTxT[:, depths_BxN[:, :, None], depths_BxN[:, None, :]]
+        return jnp.moveaxis(bias_HxBxNxN, 0, 1)
 
     def step(
         self,
@@ -261,30 +276,28 @@ class T5(nn.Module):
         """
         return self.decoder.step(tokens_B, position, cache, encoder_keys_values, cross_mask)
 
-    def decode_candidates(
-        self,
-        input_tokens_BxCxT: jax.Array,
-        encoder_keys_values: StackKeysValues,
-        cross_mask: jax.Array,
+    def decode_tree(
+        self, tree: TreeArrays, encoder_keys_values: StackKeysValues, cross_mask: jax.Array
     ) -> jax.Array:
-        """Logits [B, C, T, V] of C targets for each of B inputs, which are encoded once.
+        """Logits [B, N, V] after each prefix of each row's labels, in one pass.
 
         Args:
-          input_tokens_BxCxT: targets shifted right, 0 first.
+          tree: of B rows, or of 1 row whose labels all rows share.
           encoder_keys_values: of B rows.
           cross_mask: bool [B, 1, 1, I], true on input tokens.
         """
-        rows, count, length = input_tokens_BxCxT.shape
-        logits = self.decoder(
-            input_tokens_BxCxT.reshape(rows * count, length),
+        tokens_BxN = jnp.asarray(tree.tokens_BxN)
+        tokens_BxN = jnp.broadcast_to(tokens_BxN, (len(cross_mask), tokens_BxN.shape[1]))
+        return self.decoder(
+            tokens_BxN,
             None,
             encoder_keys_values,
-            causal_mask(length),
+            jnp.asarray(tree.visible_BxNxN)[:, None],
             cross_mask,
-            jnp.ones((rows * count, length), jnp.int32),
+            jnp.ones_like(tokens_BxN),
             True,
+            self.decoder.bias_by_depth(jnp.asarray(tree.depths_BxN), tree.path_BxCxT.shape[-1]),
         )
-        return logits.reshape(rows, count, length, -1)
 
 
 def apply_student(config: T5Config, params: Params, *arguments: Any, **settings: Any) -> Any:

@@ -109,3 +109,21 @@ def student() -> Student:
         num_decoder_layers=2,
     )
     return Student(config, init_params(config, jax.random.key(0)))
+
+
+@pytest.fixture(scope="session")
+def ending(student):
+    """The student with a logits kernel under which rows end at different positions."""
+    kernel = np.array(student.params["decoder"]["logits_dense"]["kernel"])
+    rng = np.random.default_rng(5)
+    kernel[:, 1] += rng.normal(0, 0.35, kernel.shape[0])
+    decoder = student.params["decoder"] | {"logits_dense": {"kernel": kernel}}
+    return student.params | {"decoder": decoder}
+
+
+@pytest.fixture(scope="session")
+def inputs() -> np.ndarray:
+    """16 rows of different lengths."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(2, 40, (16, 12))
+    return np.where(np.arange(12) < rng.integers(3, 13, (16, 1)), tokens, 0).astype(np.int32)

@@ -15,7 +15,8 @@ from distill.config.student import T5Config
 from distill.data.batching.packing import TrainSequence, assign_rows, pack
 from distill.errors import UserError
 from distill.student.beam import beam_search
-from distill.student.decoding import greedy, score_labels
+from distill.student.decoding import greedy, score_tree
+from distill.student.label_tree import make_tree, to_arrays
 from distill.student.network import T5
 from distill.student.params import (
     init_params,
@@ -131,7 +132,7 @@ def test_dropout_differs_by_layer(deep, params):
 def test_decoding_gives_the_same_tokens_and_scores(deep, params):
     tokens = np.random.default_rng(4).integers(2, 40, (6, 9)).astype(np.int32)
     tokens[:3, 6:] = 0
-    labels = np.array([[7, 1, 0], [7, 9, 1], [12, 5, 1]], np.int32)
+    tree = to_arrays([make_tree([(7, 1), (7, 9, 1), (12, 5, 1)])], 8, 3, 4)
     want = np.asarray(greedy(params, deep, tokens, 12))
     assert len(np.unique(want)) > 3
     got = greedy(stack_layers(params), scan(deep), tokens, 12)
@@ -140,9 +141,10 @@ def test_decoding_gives_the_same_tokens_and_scores(deep, params):
     got, scanned_scores = beam_search(stack_layers(params), scan(deep), tokens, 5, 2)
     np.testing.assert_array_equal(got, want)
     np.testing.assert_allclose(scanned_scores, scores, rtol=1e-6)
-    want = score_labels(params, deep, tokens, labels)
-    got = score_labels(stack_layers(params), scan(deep), tokens, labels)
+    want, best = score_tree(params, deep, tokens, tree)
+    got, scanned_best = score_tree(stack_layers(params), scan(deep), tokens, tree)
     np.testing.assert_allclose(got, want, rtol=1e-6)
+    np.testing.assert_array_equal(scanned_best, best)
 
 
 def test_the_tree_is_scalable_t5s(deep):

@@ -1,0 +1,113 @@
+"""Scores of a row's closed label set, and the greedy answer that follows from the same pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from distill.config.student import T5Config
+from distill.inference.row_batches import power_of_two
+from distill.student import label_tree
+from distill.student.decoding import score_tree
+from distill.training.mesh import shard_like_params, to_host
+
+# Numbers: what scoring may hold in memory of the logits, or of a layer's attention.
+_AT_ONCE = 1 << 26
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """The student's view of one row's labels.
+
+    Attributes:
+      scores_C: log P(label | input) of each label, in nats.
+      decoded: the tokens of the greedy answer; None if it is no label of the set, nor a prefix of
+        one that ends.
+    """
+
+    scores_C: np.ndarray
+    decoded: Sequence[int] | None
+
+
+class ClosedSets:
+    """Ranks the labels of rows, whose sets may differ, in batches of few shapes."""
+
+    def __init__(
+        self,
+        config: T5Config,
+        encode: Callable[[str], Sequence[int]],
+        choices: Iterable[tuple[str, ...]],
+        max_length: int,
+    ) -> None:
+        """Makes the trees of the sets.
+
+        Args:
+          config: the student's.
+          encode: text -> token ids, EOS included.
+          choices: the set of each row; rows with an equal set share its tree.
+          max_length: tokens that greedy decoding gives at most, EOS included.
+        """
+        self._config, self._max_length = config, max_length
+        encode = functools.cache(encode)
+        self._trees = {
+            labels: label_tree.make_tree([encode(label) for label in labels])
+            for labels in set(choices)
+        }
+        self._count = max(map(len, self._trees), default=0)
+        lengths = [len(ids) for tree in self._trees.values() for ids in tree.labels]
+        self._length = power_of_two(max(lengths, default=1))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Labels of the largest set, and tokens of the longest label, rounded up."""
+        return self._count, self._length
+
+    def __call__(
+        self, params: dict, tokens_BxI: np.ndarray, choices: Sequence[tuple[str, ...]]
+    ) -> list[Ranking]:
+        """Ranks the labels of a batch.
+
+        Args:
+          params: parameters of the student.
+          tokens_BxI: the rows' inputs; rows of padding may follow.
+          choices: the set of each row, of those given before.
+        """
+        trees = [self._trees[labels] for labels in choices]
+        shared = all(tree is trees[0] for tree in trees)
+        if shared:
+            trees = trees[:1]
+        else:
+            trees += trees[:1] * (len(tokens_BxI) - len(trees))
+        nodes = label_tree.padded_nodes(max(map(len, trees)))
+        arrays = label_tree.to_arrays(trees, nodes, self._count, self._length)
+        scores_BxC, best_BxN = self._score(params, tokens_BxI, arrays)
+        rankings = []
+        for row, labels in enumerate(choices):
+            tree = self._trees[labels]
+            decoded = tree.greedy_path(best_BxN[row].tolist(), self._max_length)
+            rankings.append(Ranking(scores_BxC[row, : len(labels)], decoded))
+        return rankings
+
+    def _score(
+        self, params: dict, tokens_BxI: np.ndarray, arrays: label_tree.TreeArrays
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`score_tree`, of as many rows at once as fit into memory."""
+        nodes = arrays.tokens_BxN.shape[1]
+        row_size = nodes * max(self._config.vocab_size, self._config.num_heads * nodes)
+        rows = max(1, _AT_ONCE // row_size)
+        parts = []
+        for start in range(0, len(tokens_BxI), rows):
+            chunk = slice(start, start + rows)
+            inputs = shard_like_params(params, tokens_BxI[chunk])
+            if len(arrays.tokens_BxN) == 1:
+                tree = arrays
+            else:
+                tree = label_tree.TreeArrays(
+                    *(shard_like_params(params, np.asarray(each[chunk])) for each in arrays)
+                )
+            parts.append(score_tree(params, self._config, inputs, tree))
+        scores, best = zip(*parts, strict=True)
+        return np.concatenate([*map(to_host, scores)]), np.concatenate([*map(to_host, best)])
