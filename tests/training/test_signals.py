@@ -12,7 +12,7 @@ from distill import cli
 from distill.common.safe_points import safe_point
 from distill.engines import native
 from distill.errors import Stopped
-from distill.inference.evaluator import Evaluator
+from distill.inference.closed_set import ClosedSets, Ranking
 from distill.training import loop, quiet
 from distill.training.signals import stop_on_signals
 
@@ -70,13 +70,12 @@ def _train(settings, folder) -> int:
 def test_a_run_that_lost_a_signal_stops_at_the_next_batch(micro, tmp_path, monkeypatch, capsys):
     batches = []
 
-    def decode(evaluator, params, tokens_BxI):
+    def rank(sets, params, tokens_BxI, choices):
         batches.append(len(tokens_BxI))
         _lose_a_signal()
-        return np.zeros((len(tokens_BxI), 4), np.int32), None
+        return [Ranking(np.zeros(len(labels)), None) for labels in choices]
 
-    monkeypatch.setattr(Evaluator, "_decode", decode)
-    monkeypatch.setattr(Evaluator, "_score_labels", lambda *_: np.zeros((2, 9), np.float32))
+    monkeypatch.setattr(ClosedSets, "__call__", rank)
     # Six validation rows: three batches.
     assert _train((*micro, "EVAL_BATCH_SIZE=2"), tmp_path / "run") == 143
     assert batches == [2]

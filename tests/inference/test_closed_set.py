@@ -1,0 +1,150 @@
+"""Answers over a closed set: ranked and decoded in one pass, or ranked alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from distill import cli
+from distill.config.data import DataSpec
+from distill.config.student import T5Config
+from distill.data import datasets
+from distill.data.examples import Example
+from distill.data.ragged import Ragged
+from distill.errors import UserError
+from distill.inference import closed_set
+from distill.inference import evaluator as evaluate
+from distill.student.decoding import greedy
+from distill.student.params import init_params
+from distill.training.assets import of_data
+
+SIZES = {"vocab_size": 264, "embed_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 16}
+CONFIG = T5Config(num_encoder_layers=1, num_decoder_layers=1, **SIZES)
+LENGTH = 6
+INPUTS = Ragged.of([[5 + i, 90 + 3 * i, *range(2, 2 + i), 1] for i in range(9)])
+
+
+@pytest.fixture(scope="module")
+def params():
+    """A student whose greedy answers are short and differ between rows."""
+    params = init_params(CONFIG, jax.random.key(3))
+    kernel = np.array(params["decoder"]["logits_dense"]["kernel"])
+    likely = [1, *range(100, 106)]  # EOS and six letters
+    kernel[:, ~np.isin(np.arange(kernel.shape[1]), likely)] *= 0.05
+    kernel[:, 1] *= 2
+    return params | {"decoder": params["decoder"] | {"logits_dense": {"kernel": kernel}}}
+
+
+@pytest.fixture
+def make(monkeypatch):
+    """(answer, labels of the dataset) -> an evaluator of batches of 4."""
+
+    def evaluator(answer="decode", labels=(), **settings):
+        dataset = datasets.Dataset(name="sums", load=lambda spec: ([], []), labels=lambda _: labels)
+        monkeypatch.setitem(datasets._DATASETS, "sums", dataset)
+        spec = DataSpec("sums", "finetune", vocabulary="bytes", target_length=LENGTH, **settings)
+        return evaluate.Evaluator(spec, CONFIG, of_data(spec), batch_size=4, answer=answer)
+
+    return evaluator
+
+
+def rows_of(*choices):
+    return [Example(id=f"{i}", input="a", choices=c) for i, c in enumerate(choices)]
+
+
+def decoded_texts(evaluator, params):
+    """Each row's greedy answer, decoded by itself."""
+    return [
+        evaluator._text(np.asarray(greedy(params, CONFIG, ids[None], LENGTH))[0].tolist())
+        for ids in INPUTS
+    ]
+
+
+def test_answers_are_those_of_decoding_whatever_the_set_is(make, params, monkeypatch):
+    """Sets that hold the row's own answer, other answers, or nothing at all."""
+    evaluator = make()
+    texts = decoded_texts(evaluator, params)
+    assert len(set(texts)) >= 3
+    inside = [(text, "other") for text in texts]
+    outside = [("nothing", "like it")] * len(texts)
+    mixed = [((text, "x"), ("y", "zz", "w"), ())[i % 3] for i, text in enumerate(texts)]
+    decodings = []
+
+    def counted(params, config, tokens_BxI, length):
+        decodings.append(np.asarray(tokens_BxI).any(axis=1).sum())
+        return greedy(params, config, tokens_BxI, length)
+
+    monkeypatch.setattr(evaluate, "greedy", counted)
+    for choices, most in ((inside, 9), (outside, 9), (mixed, 9), ([()] * 9, 9)):
+        decodings.clear()
+        found = evaluator.rows(params, rows_of(*choices), INPUTS, "gold")
+        assert [p.prediction for p in found] == texts
+        assert sum(decodings) <= most
+        for prediction, labels in zip(found, choices, strict=True):
+            assert prediction.ranked_label in labels if labels else prediction.ranked_label is None
+
+
+def test_an_answer_in_the_set_is_not_decoded_again(make, params, monkeypatch):
+    evaluator = make()
+    ended = [
+        (text, "other")
+        for text, ids in zip(decoded_texts(evaluator, params), INPUTS, strict=True)
+        if 1 in np.asarray(greedy(params, CONFIG, ids[None], LENGTH))
+    ]
+    assert len(ended) >= 2, "some answers should end, or nothing is tested"
+    inputs = Ragged.of(
+        ids for ids in INPUTS if 1 in np.asarray(greedy(params, CONFIG, ids[None], LENGTH))
+    )
+    monkeypatch.setattr(evaluate, "greedy", None)  # calling it would fail
+    found = evaluator.rows(params, rows_of(*ended), inputs, "gold")
+    assert [p.prediction for p in found] == [labels[0] for labels in ended]
+
+
+def test_memory_bounds_the_rows_of_a_pass_and_changes_no_answer(make, params, monkeypatch):
+    choices = [("a", "bc", f"d{i}") for i in range(9)]
+    want = make().rows(params, rows_of(*choices), INPUTS, "gold", probabilities=True)
+    monkeypatch.setattr(closed_set, "_AT_ONCE", 1)
+    got = make().rows(params, rows_of(*choices), INPUTS, "gold", probabilities=True)
+    for one, other in zip(got, want, strict=True):
+        assert dataclasses.replace(one, probabilities=None) == dataclasses.replace(
+            other, probabilities=None
+        )
+        np.testing.assert_allclose(
+            [*one.probabilities.values()], [*other.probabilities.values()], rtol=1e-5
+        )
+
+
+def test_ranked_answers_are_not_decoded(make, params, monkeypatch):
+    labels = ("ab", "c", "def")
+    rows = rows_of(*[()] * len(INPUTS))
+    want = [p.ranked_label for p in make(labels=labels).rows(params, rows, INPUTS, "gold")]
+    monkeypatch.setattr(evaluate, "greedy", None)
+    found = make("rank", labels).rows(params, rows, INPUTS, "gold")
+    assert [p.prediction for p in found] == [p.ranked_label for p in found] == want
+
+
+def test_ranked_answers_need_a_set(make, params):
+    rows = rows_of(*[("a",)] * 8, ())
+    with pytest.raises(UserError, match="row 8 has no closed set of labels"):
+        make("rank").rows(params, rows, INPUTS, "gold")
+    with pytest.raises(UserError, match="METHOD = 'single_task'"):
+        evaluator = make("rank", ("a", "b"))
+        evaluator._spec = dataclasses.replace(evaluator._spec, method="single_task")
+        evaluator.rows(params, rows, INPUTS, "gold")
+
+
+def test_the_flag_answers_with_the_ranked_label(run_dir, capsys):
+    """predict and evaluate; a beam is refused."""
+    run = f"--run_dir={run_dir}"
+    assert cli.main(["predict", run, "--answer=rank", "--json", "my fan seems burnt ."]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert row["prediction"] == row["ranked_label"]
+    assert cli.main(["evaluate", run, "--answer=rank", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["accuracy"] == scores["ranked_accuracy"]
+    assert cli.main(["predict", run, "--answer=rank", "--beam=2", "x"]) == 2
+    assert "got both --answer=rank and --beam=2" in capsys.readouterr().err
