@@ -129,10 +129,10 @@ def score_tree(
     shape = (rows, *tree.targets_BxCxT.shape[1:])
     path_BxCxT = jnp.broadcast_to(jnp.asarray(tree.path_BxCxT), shape)
     targets_BxCxT = jnp.broadcast_to(jnp.asarray(tree.targets_BxCxT), shape)
-    at_BxM = (path_BxCxT * size + targets_BxCxT).reshape(rows, -1)
-    chosen_BxM = jnp.take_along_axis(logits_BxNxV.reshape(rows, -1), at_BxM, axis=1)
-    passed_BxM = jnp.take_along_axis(normalizer_BxN, path_BxCxT.reshape(rows, -1), axis=1)
-    log_probs_BxCxT = (chosen_BxM - passed_BxM).reshape(shape)
+    flat_indices = (path_BxCxT * size + targets_BxCxT).reshape(rows, -1)
+    chosen = jnp.take_along_axis(logits_BxNxV.reshape(rows, -1), flat_indices, axis=1)
+    normalizers = jnp.take_along_axis(normalizer_BxN, path_BxCxT.reshape(rows, -1), axis=1)
+    log_probs_BxCxT = (chosen - normalizers).reshape(shape)
     real_BxCxT = targets_BxCxT != PAD_ID
     scores_BxC = jnp.sum(jnp.where(real_BxCxT, log_probs_BxCxT, 0.0), axis=-1)
     return jnp.where(jnp.any(real_BxCxT, axis=-1), scores_BxC, -jnp.inf), best_BxN
