@@ -40,8 +40,11 @@ class T5Config:
       mlp_activations: an activation (one of ACTIVATIONS) per input projection of the feed-forward
         block; the outputs are multiplied. ('gelu', 'linear') is the gated GELU of T5 v1.1
         (arXiv:2002.05202), ('relu',) is T5 v1.0.
-      tie_embeddings: use the embedding, scaled by 1/sqrt(D), as the output layer (T5X's
-        `logits_via_embedding`) instead of a matrix of its own.
+      tie_embeddings: use the embedding as the output layer (T5X's `logits_via_embedding`) instead
+        of a matrix of its own.
+      scale_tied_logits: with tie_embeddings, divide the logits by sqrt(D), as T5 and T5X do. False
+        is for checkpoints of Hugging Face that share the matrix and set `tie_word_embeddings` to
+        false.
       embed_init: standard deviation of the initial embedding (T5X: 1.0).
       direction_init: size, in nats, of an initial bias in the encoder's attention: even heads
         favor tokens before a position, odd heads tokens after it (T5X: 0). It helps a student
@@ -68,6 +71,7 @@ class T5Config:
     dropout_rate: float = 0.1
     mlp_activations: tuple[str, ...] = ("gelu", "linear")
     tie_embeddings: bool = False
+    scale_tied_logits: bool = True
     embed_init: float = 1.0
     direction_init: float = 0.0
     dtype: str = "float32"
@@ -89,7 +93,7 @@ class T5Config:
             raise _wrong(self.embed_init, "a number > 0", "embed_init")
         if not _is_number(self.direction_init) or not 0 <= self.direction_init < float("inf"):
             raise _wrong(self.direction_init, "a number >= 0", "direction_init")
-        for field in ("tie_embeddings", "scan_layers"):
+        for field in ("tie_embeddings", "scale_tied_logits", "scan_layers"):
             if not isinstance(getattr(self, field), bool):
                 raise _wrong(getattr(self, field), "True or False", field)
         if self.dtype not in DTYPES:

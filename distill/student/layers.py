@@ -156,9 +156,11 @@ class Embedding(nn.Module):
         return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
 
     def attend(self, y_BxTxD: jax.Array) -> jax.Array:
-        """Logits [B, T, V] of the tied output layer, float32, scaled by 1/sqrt(D)."""
+        """Logits [B, T, V] of the tied output layer, float32, divided by sqrt(D) if so set."""
         dtype = at_least_float32(y_BxTxD.dtype)
-        y_BxTxD = y_BxTxD.astype(dtype) / math.sqrt(self.config.embed_dim)
+        y_BxTxD = y_BxTxD.astype(dtype)
+        if self.config.scale_tied_logits:
+            y_BxTxD /= math.sqrt(self.config.embed_dim)
         return flat_matmul(y_BxTxD, gathered(self.embedding.T.astype(dtype), ("embed", "vocab")))
 
 

@@ -31,6 +31,11 @@ def check_t5x_run(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
             "'per_token': T5X divides the loss by one number, not by each task's tokens in the "
             "batch; or use --engine=native"
         )
+    if config.student.tie_embeddings and not config.student.scale_tied_logits:
+        raise UserError(
+            "got SCALE_TIED_LOGITS = False with TIE_EMBEDDINGS = True and the t5x engine: T5X "
+            "always divides tied logits by sqrt(EMBED_DIM); use --engine=native"
+        )
     for macro in ("ACTIVATION_PARTITIONING_DIMS", "PARAMETER_PARTITIONING_DIMS"):
         if macros[macro] not in (1, 2):
             raise UserError(f"got {macro} = {macros[macro]!r}, expected 1 or 2")

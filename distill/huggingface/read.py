@@ -1,0 +1,144 @@
+"""A student's parameters from a folder of Hugging Face's, one tensor after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from etils import epath
+from flax import traverse_util
+
+from distill.config.student import T5Config
+from distill.errors import UserError
+from distill.huggingface.config_json import FolderConfig, config_of
+from distill.huggingface.names import (
+    EMBEDDING,
+    EMBEDDING_ALIASES,
+    OUTPUT,
+    UNUSED,
+    Parameter,
+    parameters,
+)
+from distill.huggingface.safetensors_files import TensorFolder, nearest
+from distill.student.network import Params
+from distill.student.params import param_shapes
+
+
+def read_params(folder: epath.PathLike, student: T5Config) -> Params:
+    """The parameters of a folder as float32 arrays of NumPy.
+
+    Besides the parameters, no more than two pieces of a tensor are in memory.
+
+    Args:
+      folder: local or gs://, with config.json and safetensors.
+      student: its configuration; sizes and form of the network must be the folder's.
+
+    Returns:
+      The tree of `distill.student.params.init_params`, stacked with SCAN_LAYERS.
+
+    Raises:
+      UserError: a folder that cannot be read, of another student, or with a tensor that is
+        missing, not known, of another shape, or not finite.
+    """
+    tensors = TensorFolder(folder)
+    config = config_of(tensors)
+    check_student(config, student)
+    sources = check_tensors(tensors, config)
+    shapes = traverse_util.flatten_dict(param_shapes(student))
+    arrays: dict[tuple[str, ...], np.ndarray] = {
+        path: np.empty(tuple(leaf.shape), np.float32) for path, leaf in shapes.items()
+    }
+    for parameter in parameters(student):
+        path, layer = parameter.place(student.scan_layers)
+        array = arrays[path] if layer is None else arrays[path][:, layer]  # LAYERS_AXIS
+        _fill(array, parameter, tensors, sources[parameter.tensor])
+    params: Any = traverse_util.unflatten_dict(arrays)
+    return params
+
+
+def _fill(array: np.ndarray, parameter: Parameter, tensors: TensorFolder, source: str) -> None:
+    """Reads one tensor into its place."""
+    for first, rows in tensors.rows(source):
+        if not np.isfinite(rows).all():
+            what = "NaN" if np.isnan(rows).any() else "infinite numbers"
+            raise UserError(
+                f"{tensors.tensors[source].file}: the tensor {source} contains {what}: use another "
+                "copy or an earlier checkpoint"
+            )
+        last = first + len(rows)
+        if parameter.is_transposed:
+            array[:, first:last] = rows.T
+        else:
+            array[first:last] = rows
+
+
+def check_student(config: FolderConfig, student: T5Config) -> None:
+    """Compares a configured student with the folder's.
+
+    Raises:
+      UserError: names every macro that differs, with both values.
+    """
+    ours = dataclasses.asdict(student)
+    differing = [
+        f"{name} = {ours[name.lower()]!r}, expected {value!r}"
+        for name, value in config.macros.items()
+        if ours[name.lower()] != value
+    ]
+    if not student.tie_embeddings:
+        differing = [each for each in differing if not each.startswith("SCALE_TIED_LOGITS")]
+    if differing:
+        raise UserError(f"{config.folder} has another model: got {'; '.join(differing)}")
+
+
+def check_tensors(tensors: TensorFolder, config: FolderConfig) -> dict[str, str]:
+    """Looks at the names and shapes of all tensors.
+
+    Returns:
+      The tensor to read for the name of each parameter's.
+
+    Raises:
+      UserError: one that is missing, not known, or of another shape.
+    """
+    expected = {each.tensor: each for each in parameters(config.student)}
+    sources = {name: name for name in expected} | {EMBEDDING: config.embedding}
+    for name, source in sources.items():
+        if source not in tensors.tensors:
+            raise UserError(
+                f"{tensors.path} has no tensor {name}, which a T5 of these sizes has; "
+                f"{nearest(name, tensors.tensors)}"
+            )
+        tensor, shape = tensors.tensors[source], expected[name].tensor_shape
+        if tensor.shape != shape:
+            raise UserError(
+                f"{tensor.file}: the tensor {source} has shape {list(tensor.shape)}, expected "
+                f"{list(shape)} by config.json"
+            )
+    known = {*expected, EMBEDDING, *EMBEDDING_ALIASES, OUTPUT, *UNUSED}
+    for name in sorted(tensors.tensors.keys() - known):
+        raise UserError(
+            f"{tensors.tensors[name].file}: the tensor {name} is not one of a T5 of these sizes; "
+            f"{nearest(name, expected)}"
+        )
+    return sources
+
+
+def iter_params(folder: epath.PathLike, student: T5Config) -> Iterator[tuple[Parameter, Any]]:
+    """The parameters one by one, each as an array of its own: for what never holds them all.
+
+    Args:
+      folder: as in `read_params`.
+      student: as in `read_params`; layers come one by one, SCAN_LAYERS or not.
+
+    Yields:
+      A parameter and its float32 array.
+    """
+    tensors = TensorFolder(folder)
+    config = config_of(tensors)
+    check_student(config, student)
+    sources = check_tensors(tensors, config)
+    for parameter in parameters(student):
+        array = np.empty(parameter.shape, np.float32)
+        _fill(array, parameter, tensors, sources[parameter.tensor])
+        yield parameter, array
