@@ -1,5 +1,6 @@
 """Every gin file parses; layers bind what they may; each size is what it says."""
 
+import dataclasses
 import pathlib
 
 import gin
@@ -120,25 +121,67 @@ def test_a_mesh_file_of_a_chip_includes_one_file_and_every_setting_stands_once()
     assert len(settings) == 8
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_sizes_have_the_published_parameters(name):
-    """T5 v1.1: 77M, 248M, 783M, 2.85B, 11.1B with T5's vocabulary, untied."""
-    size = pathlib.Path(name).stem
-    run = resolve.resolve(["gin/experiments/esnli_mini_finetune.gin", name], PATHS).run
-    published = {
-        "small": 77e6,
-        "base": 248e6,
-        "large": 783e6,
-        "xl": 2.85e9,
-        "xxl": 11.1e9,
-        "mini": 22.7e6,
-    }
-    count = param_count(run.student)
-    if size in published:
-        assert count == pytest.approx(published[size], rel=0.005)
-    if size in ("large", "xl", "xxl"):
-        shapes = param_shapes(run.student)
-        assert all(leaf.dtype == jax.numpy.float32 for leaf in jax.tree.leaves(shapes))
+# Parameters of every published size: the number, which transformers counts too
+# (tests/huggingface/test_transformers.py), and as the publication rounds it.
+PUBLISHED = {
+    ("t5", "t5_small"): (60_506_624, "60M"),
+    ("t5", "t5_base"): (222_903_552, "220M"),
+    ("t5", "t5_large"): (737_668_096, "740M"),  # the T5 paper says 770M
+    ("t5", "t5_3b"): (2_851_598_336, "3B"),
+    ("t5", "t5_11b"): (11_307_321_344, "11B"),
+    ("t5_1_1", "small"): (76_961_152, "77M"),
+    ("t5_1_1", "base"): (247_577_856, "250M"),
+    ("t5_1_1", "large"): (783_150_080, "780M"),
+    ("t5_1_1", "xl"): (2_849_757_184, "3B"),
+    ("t5_1_1", "xxl"): (11_135_332_352, "11B"),
+    ("mt5", "small"): (300_176_768, "300M"),
+    ("mt5", "base"): (582_401_280, "580M"),
+    ("mt5", "large"): (1_229_581_312, "1.2B"),
+    ("mt5", "xl"): (3_742_619_648, "3.7B"),
+    ("mt5", "xxl"): (12_921_057_280, "13B"),
+    ("byt5", "byt5_small"): (299_637_760, "300M"),
+    ("byt5", "byt5_base"): (581_653_248, "582M"),
+    ("byt5", "byt5_large"): (1_228_183_552, "1.23B"),
+    ("byt5", "byt5_xl"): (3_737_801_728, "3.74B"),
+    ("byt5", "byt5_xxl"): (12_906_899_328, "12.9B"),
+    ("ul2", "ul2_20b"): (19_591_209_984, "20B"),
+}
+PUBLISHED |= {("flan_t5", size): PUBLISHED["t5_1_1", size] for size in ("small", "base", "large")}
+PUBLISHED |= {("flan_t5", size): PUBLISHED["t5_1_1", size] for size in ("xl", "xxl")}
+
+
+@pytest.mark.parametrize(("family", "size"), PUBLISHED)
+def test_sizes_have_the_published_parameters(family, size):
+    """Counted without an allocation, and with scanned layers, of which only one is traced."""
+    names = ["tickets_finetune", f"gin/models/{family}.gin", f"gin/sizes/{size}.gin"]
+    # The files of the two families with another vocabulary set it.
+    vocabulary = () if family in ("mt5", "byt5") else ("VOCAB_SIZE=32128",)
+    student = resolve.resolve(names, ("VOCABULARY_PATH=a.model", *vocabulary)).run.student
+    count, rounded = PUBLISHED[family, size]
+    assert param_count(dataclasses.replace(student, scan_layers=True)) == count
+    unit = 1e6 if rounded.endswith("M") else 1e9
+    assert float(rounded[:-1]) * unit == pytest.approx(count, rel=0.06)
+
+
+def test_every_published_size_is_tested():
+    files_of = {pathlib.Path(name).stem for name in SIZES}
+    assert files_of - {size for _, size in PUBLISHED} == {"tiny", "mini"}
+    families = {pathlib.Path(name).stem for name in files.list_gin_files("models")}
+    assert families == {family for family, _ in PUBLISHED}
+
+
+@pytest.mark.parametrize("size", ["tiny", "mini"])
+def test_own_sizes_have_the_parameters_that_they_say(size):
+    names = ["tickets_finetune", f"gin/sizes/{size}.gin"]
+    vocab_size, count = {"tiny": (213, 132_000), "mini": (32_128, 22.7e6)}[size]
+    student = resolve.resolve(names, (f"VOCAB_SIZE={vocab_size}",)).run.student
+    assert param_count(student) == pytest.approx(count, rel=0.005)
+
+
+def test_parameters_are_float32():
+    student = resolve.resolve(["tickets_finetune"], ("DTYPE=bfloat16",)).run.student
+    leaves = jax.tree.leaves(param_shapes(student))
+    assert all(leaf.dtype == jax.numpy.float32 for leaf in leaves)
 
 
 def test_small_sizes_take_a_step(micro):
