@@ -159,6 +159,7 @@ def train(
     from distill.config import files
     from distill.config.resolve import resolve
     from distill.config.run_name import default_run_dir
+    from distill.convert.sizes import adopt_for
     from distill.engines import early_checks
 
     names, texts = check_gin_files(gin_files), check_overrides(overrides)
@@ -167,9 +168,9 @@ def train(
     if not names:
         listed = ", ".join(files.list_gin_files("experiments"))
         raise UserError(f"got no gin files, expected an experiment; available: {listed}")
-    resolved = resolve(names, texts, engine)
     given = default_run_dir(names, texts, engine) if run_dir is None else run_dir
     folder = check_path_argument(given, "run_dir")
+    resolved = resolve(names, texts, engine, adopt_for(folder))
     if run_dir is None:
         progress(f"the run folder is {folder}")
     with _storage_errors(folder, *map(str, resolved.macros.values())):

@@ -12,6 +12,7 @@ from distill.errors import UserError, alike
 # Flags of all commands that take a path.
 _PATHS = (
     *("gin_file", "run_dir", "cache_dir", "raw_dir", "vocabulary_path", "tfds_data_dir", "input"),
+    *("init_from", "continue_from"),
     *("output", "checkpoint", "prompt", "check", "store", "released_dir", "teacher_row", "prices"),
     *("batch_write", "batch_read"),
 )
@@ -73,6 +74,16 @@ def add(
             help="a SentencePiece model file; sets VOCABULARY_PATH; also sets VOCABULARY "
             "and VOCAB_SIZE, unless you set them",
         )
+        command.add_argument(
+            "--init_from",
+            help="checkpoint whose parameters a new run starts from: a Hugging Face folder, a T5X "
+            "checkpoint or a run folder; sets INIT_FROM",
+        )
+        command.add_argument(
+            "--continue_from",
+            help="checkpoint whose parameters, optimizer state and step a new run starts from; "
+            "sets CONTINUE_FROM",
+        )
         command.add_argument("--seed", type=int, help="random seed; sets the macro SEED")
     if name in ("train", "evaluate", "predict"):
         command.add_argument(
@@ -121,14 +132,20 @@ def shorthands(options: argparse.Namespace, overrides: Sequence[str]) -> list[st
     Raises:
       UserError: gin files that do not read.
     """
-    pairs = (("RAW_DIR", "raw_dir"), ("VOCABULARY_PATH", "vocabulary_path"), ("SEED", "seed"))
+    pairs = (
+        ("RAW_DIR", "raw_dir"),
+        ("VOCABULARY_PATH", "vocabulary_path"),
+        ("SEED", "seed"),
+        ("INIT_FROM", "init_from"),
+        ("CONTINUE_FROM", "continue_from"),
+    )
     settings = [
         f"{macro}={getattr(options, flag)!r}"
         for macro, flag in pairs
         if getattr(options, flag, None) is not None
     ]
     if getattr(options, "gin_file", None) and getattr(options, "vocabulary_path", None):
-        settings += _vocabulary_settings(options, overrides)
+        settings += _vocabulary_settings(options, (*overrides, *settings))
     return settings
 
 
@@ -136,8 +153,10 @@ def _vocabulary_settings(options: argparse.Namespace, overrides: Sequence[str]) 
     from distill.common.progress import to_stderr
     from distill.config import files, resolve
     from distill.config.data import T5_VOCAB_SIZE
+    from distill.convert.sizes import adopt_for, adopt_sizes
 
-    read, _, _ = resolve.read_macros(gin_files(options), overrides, options.engine)
+    adopt = adopt_for(options.run_dir) if getattr(options, "run_dir", None) else adopt_sizes
+    read, _, _ = resolve.read_macros(gin_files(options), overrides, options.engine, adopt)
     shipped = set(files.list_gin_files())
     by_user = {
         name: settings[-1].where.rpartition(":")[0] not in shipped
@@ -153,7 +172,7 @@ def _vocabulary_settings(options: argparse.Namespace, overrides: Sequence[str]) 
         )
         return []
     settings = ["VOCABULARY='sentencepiece'"]
-    if not by_user["VOCAB_SIZE"]:
+    if not by_user["VOCAB_SIZE"] and "VOCAB_SIZE" not in read.adopted:
         settings.append(f"VOCAB_SIZE={T5_VOCAB_SIZE}")
     to_stderr(f"--vocabulary_path sets {' and '.join(settings)}")
     return settings

@@ -39,9 +39,10 @@ def add(commands: argparse._SubParsersAction) -> None:
 
     def run(options: argparse.Namespace) -> dict[str, Any]:
         from distill.config import resolve
+        from distill.convert.sizes import adopt_sizes
 
         macros, engine, _ = resolve.read_macros(
-            arguments.gin_files(options), options.overrides, options.engine
+            arguments.gin_files(options), options.overrides, options.engine, adopt_sizes
         )
         macros.check()
         resolve.check_bindings(macros, engine)

@@ -48,9 +48,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         from distill.common.devices import check_devices
         from distill.config.resolve import resolve
         from distill.config.weighting import weights_from_lambda
+        from distill.convert.sizes import adopt_sizes
         from distill.data import cache
 
-        config = resolve(arguments.gin_files(options), options.overrides, options.engine).run
+        names = arguments.gin_files(options)
+        config = resolve(names, options.overrides, options.engine, adopt_sizes).run
         if len(config.data.tasks) < 2:
             raise UserError(
                 f"got METHOD = {config.data.method!r}, which trains one task and has no loss "

@@ -85,8 +85,9 @@ def preflight(options: argparse.Namespace, names: list[str]) -> Report:
         if value is not None and not value > 0:
             raise UserError(f"got {flag} {value}, expected more than 0")
     from distill.config.resolve import resolve
+    from distill.convert.sizes import adopt_sizes
 
-    resolved = resolve(names, options.overrides, options.engine)
+    resolved = resolve(names, options.overrides, options.engine, adopt_sizes)
     if resolved.engine != "native":
         raise UserError(
             f"got engine {resolved.engine!r}, expected 'native': preflight compiles only the "

@@ -41,14 +41,15 @@ def add(commands: argparse._SubParsersAction) -> None:
 
     def run(options: argparse.Namespace) -> Results:
         from distill.config.resolve import resolve
+        from distill.convert.sizes import adopt_for
         from distill.data import datasets
 
         names = arguments.gin_files(options)
-        resolved = resolve(names, options.overrides, options.engine)
+        run_dir = options.run_dir or default_run_dir(names, options.overrides, options.engine)
+        resolved = resolve(names, options.overrides, options.engine, adopt_for(run_dir))
         datasets.check_settings(resolved.run.data)
         place = (options.coordinator_address, options.num_processes, options.process_id)
         distributed = options.distributed or any(value is not None for value in place)
-        run_dir = options.run_dir or default_run_dir(names, options.overrides, options.engine)
         if not options.run_dir:
             to_stderr(f"the run folder is {run_dir}")
         from distill.engines import early_checks

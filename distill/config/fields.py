@@ -101,7 +101,7 @@ def build_run(values: Mapping[str, object]) -> RunConfig:
         if binding.macro in values:
             arguments[binding.part][binding.field] = values[binding.macro]
         elif binding.default is REQUIRED:
-            raise NotSet(f"macro {binding.macro} must be set: --gin.{binding.macro}=...")
+            raise NotSet(f"macro {binding.macro} must be set: {how_to_set(binding.macro)}")
     return RunConfig(
         data=DataSpec(**arguments["DataSpec"]),
         weighting=Weighting(**arguments["Weighting"]),
@@ -131,7 +131,7 @@ def build_parts(values: Mapping[str, object]) -> tuple[dict[str, object], list[U
             arguments[binding.part][binding.field] = values[binding.macro]
         elif binding.default is REQUIRED:
             absent.add(binding.part)
-            message = f"macro {binding.macro} must be set: --gin.{binding.macro}=..."
+            message = f"macro {binding.macro} must be set: {how_to_set(binding.macro)}"
             errors.setdefault(message, NotSet(message))
     try:
         _check_paths(values)
@@ -155,8 +155,18 @@ def build_parts(values: Mapping[str, object]) -> tuple[dict[str, object], list[U
 
 
 def is_path(macro: str) -> bool:
-    """Whether a macro holds a path: its name ends in _DIR, _FILE or _PATH."""
-    return macro.endswith(("_DIR", "_FILE", "_PATH"))
+    """Whether a macro holds a path: its name ends in _DIR, _FILE, _PATH or _FROM."""
+    return macro.endswith(("_DIR", "_FILE", "_PATH", "_FROM"))
+
+
+def how_to_set(macro: str) -> str:
+    """What an error says of a macro that is not set."""
+    if macro == "INIT_FROM":
+        return "--init_from=FOLDER"
+    if macro in ("VOCABULARY", "VOCAB_SIZE"):
+        return f"--gin.{macro}=..., or --vocabulary_path=FILE"
+    is_size = any(b.macro == macro and b.part == "T5Config" for b in bindings())
+    return f"--gin.{macro}=...{', or --size=NAME' if is_size else ''}"
 
 
 def _check_paths(values: Mapping[str, object]) -> None:

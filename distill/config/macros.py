@@ -37,6 +37,7 @@ _UNREADABLE = (
     RecursionError,
 )
 _DEEPEST = 20  # lists and dicts in one another
+_RENAMED = {"INITIAL_CHECKPOINT_PATH": "CONTINUE_FROM"}
 _LARGEST = 2**63 - 1  # whole number: more than any setting needs, and has digits to show
 
 
@@ -88,6 +89,7 @@ class Macros:
       bindings: what files outside gin/engines and the command line bind past the macros, the
         setting in force.
       binding_files: sha256 of each file outside gin/engines that imports or binds, by path.
+      adopted: the macros that a checkpoint has set (`distill.config.adopted`).
     """
 
     history: dict[str, list[Setting]] = dataclasses.field(default_factory=dict)
@@ -95,6 +97,7 @@ class Macros:
     imports: dict[str, str] = dataclasses.field(default_factory=dict)
     bindings: dict[str, Setting] = dataclasses.field(default_factory=dict)
     binding_files: dict[str, str] = dataclasses.field(default_factory=dict)
+    adopted: dict[str, Setting] = dataclasses.field(default_factory=dict)
 
     def value(self, name: str) -> Any:
         """The final value, with references to other macros followed.
@@ -130,6 +133,8 @@ class Macros:
     def undeclared(self, name: str, where: str) -> UserError:
         """The error for a macro that no file declares."""
         known = hint(name, self.history, "`distill config show` lists all macros")
+        if name in _RENAMED:
+            known = f"it is now called {_RENAMED[name]}"
         return UserError(f"no gin file declares the macro {name} (set or used by {where}); {known}")
 
     def explain(self, name: str) -> list[Setting]:

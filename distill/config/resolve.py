@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from etils import epath
 
 from distill.common.atomic import is_local
-from distill.config import fields, files, macros, stored
+from distill.config import adopted, fields, files, macros, stored
 from distill.config.data import DataSpec
 from distill.config.run import RunConfig
 from distill.errors import NotSet, UserError, check_all, unknown
@@ -35,6 +35,7 @@ class Resolved:
       text: all macros as data (`distill.config.stored`), to be stored with the run.
       bindings: what files and command line bind past the macros, as text; T5X alone reads it.
       binding_files: digest of each file that holds such a binding or an import, by path.
+      notes: lines about what the checkpoint of INIT_FROM or CONTINUE_FROM decided.
     """
 
     run: RunConfig
@@ -45,18 +46,29 @@ class Resolved:
     text: str
     bindings: Mapping[str, str]
     binding_files: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def read_macros(
-    gin_files: Sequence[str], overrides: Sequence[str] = (), engine: str | None = None
+    gin_files: Sequence[str],
+    overrides: Sequence[str] = (),
+    engine: str | None = None,
+    adopt: adopted.Adopt | None = None,
 ) -> tuple[macros.Macros, str, tuple[str, ...]]:
     """Reads the macros of a configuration without importing what it names.
+
+    Args:
+      gin_files: names or paths, in order; later settings win.
+      overrides: `NAME=value` texts.
+      engine: "native" or "t5x"; None takes the macro ENGINE.
+      adopt: says what the checkpoint of INIT_FROM or CONTINUE_FROM decides
+        (`distill.convert.sizes`); None leaves the checkpoint alone.
 
     Returns:
       The macros, the engine, and all resolved paths (engine's file first).
 
     Raises:
-      UserError: see `macros.read_gin`; an unknown engine.
+      UserError: see `macros.read_gin` and `adopted.adopt`; an unknown engine.
     """
     find = (functools.partial(files.resolve_path, name) for name in gin_files)
     paths = tuple(check_all(find))
@@ -76,11 +88,18 @@ def read_macros(
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES, "--engine or macro ENGINE")
     paths = (files.resolve_path(f"gin/engines/{engine}.gin"), *paths)
-    return macros.read_gin(paths, overrides), engine, paths
+    read = macros.read_gin(paths, overrides)
+    decided = adopt(read) if adopt is not None else None
+    if decided is not None:
+        adopted.adopt(read, decided)
+    return read, engine, paths
 
 
 def resolve(
-    gin_files: Sequence[str], overrides: Sequence[str] = (), engine: str | None = None
+    gin_files: Sequence[str],
+    overrides: Sequence[str] = (),
+    engine: str | None = None,
+    adopt: adopted.Adopt | None = None,
 ) -> Resolved:
     """Parses gin files and overrides and builds the RunConfig.
 
@@ -88,21 +107,26 @@ def resolve(
       gin_files: names or paths, in order; later settings win.
       overrides: `NAME=value` texts.
       engine: "native" or "t5x"; None takes the macro ENGINE.
+      adopt: as of `read_macros`.
 
     Raises:
       UserError: whatever is wrong with them, with file and line or macro.
     """
-    read, engine, paths = read_macros(gin_files, overrides, engine)
+    read, engine, paths = read_macros(gin_files, overrides, engine, adopt)
     read.check()
     values = read.values()
-    for name, value in values.items():
-        if value == macros.REQUIRED:
-            raise NotSet(f"macro {name} must be set: --gin.{name}=...")
+    for name in sorted(values, key=lambda each: each not in adopted.SOURCES):
+        if values[name] == macros.REQUIRED:
+            raise NotSet(f"macro {name} must be set: {fields.how_to_set(name)}")
     import_tasks()
     import_modules(read.imports)
     check_bindings(read, engine)
     absolute = {name: _absolute(name, value) for name, value in values.items()}
-    moved = [f"{name}={absolute[name]!r}" for name in values if absolute[name] != values[name]]
+    moved = [
+        f"{name}={absolute[name]!r}"
+        for name in values
+        if absolute[name] != values[name] or name in read.adopted
+    ]
     bindings = {name: repr(setting.value) for name, setting in read.bindings.items()}
     return Resolved(
         run=build(read, absolute),
@@ -113,6 +137,7 @@ def resolve(
         text=_text(read, absolute, bindings),
         bindings=bindings,
         binding_files=dict(read.binding_files),
+        notes=tuple(adopted.describe(read.adopted)),
     )
 
 
@@ -218,7 +243,12 @@ def _absolute(name: str, value: object) -> object:
         return {key: _absolute(str(key).upper(), item) for key, item in value.items()}
     if not fields.is_path(name) or not isinstance(value, str) or not value:
         return value
-    return os.path.abspath(os.path.expanduser(value)) if is_local(value) else value
+    return absolute_path(value)
+
+
+def absolute_path(path: str) -> str:
+    """A path as run folders store it: from the root, links and all; one in a bucket as it is."""
+    return os.path.abspath(os.path.expanduser(path)) if is_local(path) else path
 
 
 def _text(read: macros.Macros, values: Mapping[str, object], bindings: Mapping[str, str]) -> str:

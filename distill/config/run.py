@@ -23,6 +23,12 @@ class RunConfig:
       optimizer: AdamW or Adafactor, and the schedule.
       train: steps, periods, batch, mesh.
       z_loss: weight of log(Z)^2 of each target token in the loss; T5 v1.1 used 0.0001 [Z_LOSS].
+      init_from: checkpoint whose parameters a new run starts from, at step 0 and with a new
+        optimizer: a Hugging Face folder, a T5X checkpoint or a run folder; '' for random
+        parameters [INIT_FROM].
+      continue_from: checkpoint whose parameters, optimizer state and step a new run starts from:
+        a T5X checkpoint, or with the native engine also a run folder; '' for none
+        [CONTINUE_FROM].
 
     Raises:
       UserError: parts that do not go together, naming the macros.
@@ -34,9 +40,17 @@ class RunConfig:
     optimizer: OptimizerConfig
     train: TrainConfig
     z_loss: float = 0.0
+    init_from: str = ""
+    continue_from: str = ""
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.init_from and self.continue_from:
+            raise UserError(
+                f"got both INIT_FROM = {self.init_from!r} and CONTINUE_FROM = "
+                f"{self.continue_from!r}, expected one of them: INIT_FROM takes only parameters "
+                "and starts at step 0, CONTINUE_FROM also takes the optimizer state and the step"
+            )
         if not 0 <= self.z_loss < float("inf"):
             raise UserError(f"got Z_LOSS = {self.z_loss}, expected a number >= 0 (T5 v1.1: 0.0001)")
         self.weighting.task_weights(self.data.tasks)

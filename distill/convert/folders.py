@@ -71,7 +71,7 @@ def _write_native(
         step, params = 0, t5x_params(checkpoint, config.student)
         opt_state = make_optimizer(config.optimizer).init(jax.tree.map(jnp.asarray, params))
     else:
-        step, params, opt_state = _whole_state(checkpoint, config)
+        step, params, opt_state = whole_state(checkpoint, config)
     if step > config.train.train_steps:
         raise UserError(
             f"got TRAIN_STEPS = {config.train.train_steps}, but the checkpoint is at step {step}: "
@@ -94,7 +94,12 @@ def _write_native(
     return step
 
 
-def _whole_state(checkpoint: epath.PathLike, config: RunConfig) -> tuple[int, Params, Any]:
+def whole_state(checkpoint: epath.PathLike, config: RunConfig) -> tuple[int, Params, Any]:
+    """Step, parameters and optax state of a T5X checkpoint, as arrays of the host.
+
+    Raises:
+      UserError: no such checkpoint; another size or optimizer; T5X's scanned network.
+    """
     saved = t5x_files.read_checkpoint(checkpoint)
     if layers.is_stacked(saved["target"]):
         raise UserError(

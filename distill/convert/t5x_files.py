@@ -13,8 +13,9 @@ Both hold {"target": parameters, "state": {"step", "param_states"}}.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -46,7 +47,7 @@ def find_checkpoint(checkpoint: epath.PathLike) -> epath.Path:
       UserError: there is none.
     """
     path = absolute(checkpoint)
-    if _is_checkpoint(path):
+    if is_checkpoint(path):
         return path
     complete = steps(path)
     if not complete:
@@ -61,10 +62,11 @@ def steps(folder: epath.PathLike) -> list[int]:
     """Steps of the complete checkpoints in a folder, in order."""
     path = epath.Path(folder)
     named = ((_NAME.fullmatch(c.name), c) for c in (path.iterdir() if path.is_dir() else ()))
-    return sorted(int(name[1]) for name, child in named if name and _is_checkpoint(child))
+    return sorted(int(name[1]) for name, child in named if name and is_checkpoint(child))
 
 
-def _is_checkpoint(path: epath.Path) -> bool:
+def is_checkpoint(path: epath.Path) -> bool:
+    """Whether a folder is one checkpoint, by the names in it."""
     return (path / _STATE).is_dir() or (path / _INDEX).is_file()
 
 
@@ -79,18 +81,59 @@ def read_checkpoint(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) ->
       UserError: no such checkpoint; one that does not read.
     """
     path = find_checkpoint(checkpoint)
-    try:
+    with _naming(path):
         tree = _read_ocdbt(path, parts) if (path / _STATE).is_dir() else _read_zarr(path, parts)
+    _check_parts(path, tree, parts)
+    return tree
+
+
+def read_shapes(checkpoint: epath.PathLike) -> dict:
+    """The parameters of a checkpoint as arrays of its shapes that take no memory; none is read.
+
+    Args:
+      checkpoint: see `find_checkpoint`.
+
+    Returns:
+      The nested dicts of part "target".
+
+    Raises:
+      UserError: see `read_checkpoint`.
+    """
+    path = find_checkpoint(checkpoint)
+    shapes: dict[tuple[str, ...], tuple[int, ...]] = {}
+    with _naming(path):
+        if (path / _STATE).is_dir():
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+                tree = dict(checkpointer.metadata(path / _STATE).item_metadata.tree)
+            _check_parts(path, tree, ("target",))
+            flat = traverse_util.flatten_dict(tree["target"])
+            shapes = {name: tuple(leaf.shape) for name, leaf in flat.items()}
+        else:
+            for name, leaf in _names(path, ("target",)).items():
+                is_array = isinstance(leaf, Mapping)
+                shapes[name[1:]] = _opened(path, name, leaf).shape if is_array else np.shape(leaf)
+    return traverse_util.unflatten_dict(
+        {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+    )
+
+
+@contextlib.contextmanager
+def _naming(path: epath.Path) -> Iterator[None]:
+    """Names the checkpoint where reading it fails within the block."""
+    try:
+        yield
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
             f"{path} cannot be read as a T5X checkpoint ({reason}) and may be damaged: copy it "
             "again, or use an earlier checkpoint_<step>"
         ) from error
+
+
+def _check_parts(path: epath.Path, tree: Mapping, parts: Sequence[str]) -> None:
     for part in parts:
         if not isinstance(tree.get(part), Mapping):
             raise UserError(f"{path} has no {part!r}, expected a checkpoint of T5X's trainer")
-    return tree
 
 
 def _read_ocdbt(path: epath.Path, parts: Sequence[str]) -> dict:
@@ -103,24 +146,34 @@ def _read_ocdbt(path: epath.Path, parts: Sequence[str]) -> dict:
 
 
 def _read_zarr(path: epath.Path, parts: Sequence[str]) -> dict:
-    index = serialization.msgpack_restore((path / _INDEX).read_bytes())
-    index = index.get("optimizer", index)
     reads, leaves = {}, {}
-    names = {part: index[part] for part in parts}
-    _check_names(names)
-    for name, leaf in traverse_util.flatten_dict(names, is_leaf=_is_spec).items():
+    for name, leaf in _names(path, parts).items():
         if isinstance(leaf, Mapping):
-            array = ts.open(_array_spec(path, leaf), open=True).result()
-            if array.size > _MOST_NUMBERS:
-                raise ValueError(
-                    f"the array {'.'.join(name)} has {array.size:,} numbers, expected at most "
-                    f"{_MOST_NUMBERS:,}"
-                )
-            reads[name] = array.read()
+            reads[name] = _opened(path, name, leaf).read()
         elif leaf is not None:  # a moment of a parameter that is not trained
             leaves[name] = np.asarray(leaf)
     leaves |= {name: np.asarray(read.result()) for name, read in reads.items()}
     return traverse_util.unflatten_dict(leaves)
+
+
+def _names(path: epath.Path, parts: Sequence[str]) -> dict:
+    """What the msgpack file has by name: the spec of an array, or a value."""
+    index = serialization.msgpack_restore((path / _INDEX).read_bytes())
+    index = index.get("optimizer", index)
+    names = {part: index[part] for part in parts}
+    _check_names(names)
+    return traverse_util.flatten_dict(names, is_leaf=_is_spec)
+
+
+def _opened(path: epath.Path, name: Sequence[str], stored: Mapping) -> ts.TensorStore:
+    """An array, of which nothing but its metadata is read yet."""
+    array = ts.open(_array_spec(path, stored), open=True).result()
+    if array.size > _MOST_NUMBERS:
+        raise ValueError(
+            f"the array {'.'.join(name)} has {array.size:,} numbers, expected at most "
+            f"{_MOST_NUMBERS:,}"
+        )
+    return array
 
 
 def _check_names(tree: Mapping) -> None:

@@ -16,8 +16,8 @@ from distill.data.vocabularies import PieceVocabulary, Vocabulary, WordVocabular
 def to_seqio(vocabulary: Vocabulary) -> seqio.Vocabulary:
     """The SeqIO vocabulary with the ids of a vocabulary that `make_vocabulary` made."""
     if isinstance(vocabulary, PieceVocabulary):
-        # The file holds its 100 sentinels already: extra_ids would add another hundred.
-        return seqio.SentencePieceVocabulary(vocabulary.path, extra_ids=0)
+        # T5's own file holds its 100 sentinels already.
+        return seqio.SentencePieceVocabulary(vocabulary.path, extra_ids=vocabulary.extra_ids)
     if isinstance(vocabulary, WordVocabulary):
         return SeqioWords(vocabulary)
     return seqio.ByteVocabulary()

@@ -16,9 +16,8 @@ from distill.common.text_files import read_bytes
 from distill.config.data import VOCABULARIES
 from distill.errors import UserError, unknown
 
-_T5_PIECES = 32_100
-_T5_SENTENCE = "translate English to German: That is good."
-_T5_IDS = [13959, 1566, 12, 2968, 10, 466, 19, 207, 5]
+_PLAIN_PIECES, _SENTINELS = 32_000, 100  # of T5's model, which has them or has them added
+_SENTINEL = "\u2581<extra_id_{}>"  # as T5's own model has them
 _UNK_WORD = "<unk>"
 _NUM_SPECIAL = 3  # pad, EOS, unknown
 
@@ -62,7 +61,7 @@ def make_vocabulary(kind: str, path: str = "", words: Iterable[str] = ()) -> Voc
       words: the words, for "words".
 
     Raises:
-      UserError: an unknown kind, a missing file, or a model without T5's ids.
+      UserError: an unknown kind, a missing file, or a model without T5's special ids.
     """
     if kind not in VOCABULARIES:
         raise unknown("vocabulary", kind, VOCABULARIES, "macro VOCABULARY")
@@ -70,7 +69,7 @@ def make_vocabulary(kind: str, path: str = "", words: Iterable[str] = ()) -> Voc
         return ByteVocabulary()
     if kind == "words":
         return WordVocabulary(words)
-    return _t5_vocabulary(path)
+    return _piece_vocabulary(path)
 
 
 class ByteVocabulary(Vocabulary):
@@ -158,7 +157,16 @@ class WordVocabulary(Vocabulary):
 
 
 class PieceVocabulary(Vocabulary):
-    """The pieces of a SentencePiece model with pad, EOS and unknown at 0, 1 and 2."""
+    """The pieces of a SentencePiece model with pad, EOS and unknown at 0, 1 and 2.
+
+    T5's model has 32,100 pieces, 100 sentinels among them. The copy that Hugging Face's folders
+    have, spiece.model, ends before the sentinels; they are added, so that both give the same ids.
+
+    Attributes:
+      path: the model's file.
+      processor: the model.
+      extra_ids: how many sentinels were added.
+    """
 
     def __init__(self, path: str, fix: str = "") -> None:
         """Reads the model.
@@ -176,6 +184,11 @@ class PieceVocabulary(Vocabulary):
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=content)
         except Exception as error:  # the loader's errors differ from version to version
             raise UserError(f"{path} is not a SentencePiece model. {fix}".strip()) from error
+        last = self.processor.IdToPiece(self.processor.GetPieceSize() - 1)
+        is_plain = self.processor.GetPieceSize() == _PLAIN_PIECES and "<extra_id_" not in last
+        self.extra_ids = _SENTINELS if is_plain else 0
+        if is_plain:
+            self.processor = _with_sentinels(content)
 
     @property
     def vocab_size(self) -> int:
@@ -219,20 +232,35 @@ def padded_size(n: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _t5_vocabulary(path: str) -> PieceVocabulary:
-    """The SentencePiece model at `path`, once it is known to have T5's ids."""
-    fix = "Set VOCABULARY_PATH to T5's model, cc_all.32000.100extra.model"
+def _with_sentinels(content: bytes) -> sentencepiece.SentencePieceProcessor:
+    """T5's model with its sentinels, whose ids go down from the last."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(content)
+    for index in reversed(range(_SENTINELS)):
+        model.pieces.add(
+            piece=_SENTINEL.format(index),
+            score=0.0,
+            type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+        )
+    return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
+
+
+def _piece_vocabulary(path: str) -> PieceVocabulary:
+    """The SentencePiece model at `path`, once it is known to have T5's special ids."""
+    fix = (
+        "Set VOCABULARY_PATH to the model of your checkpoint; T5's is "
+        "cc_all.32000.100extra.model, or spiece.model of a Hugging Face folder"
+    )
     if not path:
         raise UserError(f"VOCABULARY = 'sentencepiece' needs a model file. {fix}")
     vocabulary = PieceVocabulary(path, fix)
     processor = vocabulary.processor
     special = [processor.pad_id(), processor.eos_id(), processor.unk_id()]
-    got = vocabulary.encode(_T5_SENTENCE)
-    if special != [0, 1, 2] or got != _T5_IDS or vocabulary.vocab_size != _T5_PIECES:
+    if special != [0, 1, 2]:
         raise UserError(
-            f"{path} does not have T5's ids: it has {vocabulary.vocab_size} pieces, pad, EOS and "
-            f"unknown ids {special}, and encodes {_T5_SENTENCE!r} as {got}; expected {_T5_PIECES}, "
-            f"[0, 1, 2] and {_T5_IDS}. Some copies have an extra <s> at id 2, which shifts every "
-            f"later id by one. {fix} with 32,100 pieces"
+            f"{path} does not have T5's ids: it has {vocabulary.vocab_size} pieces with the pad, "
+            f"EOS and unknown ids {special}, expected [0, 1, 2]. Some copies have an extra <s> at "
+            f"id 2, which shifts every later id by one. {fix}"
         )
     return vocabulary

@@ -18,6 +18,7 @@ from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.counts.data_line import data_lines
 from distill.engines import results
+from distill.engines.start import find_start
 from distill.errors import UserError
 from distill.inference.evaluator import summarize_predictions
 from distill.inference.load import make_evaluator, share_compilations
@@ -97,11 +98,16 @@ def _train(
         cache, assets = load_data(config, folder, progress, prepared)
         evaluator = make_evaluator(config, assets)
         trainer = make_trainer(config, cache)
-    described = provenance.describe_run(resolved, cache, trainer.stream.steps_per_epoch)
+        is_new = SavedCheckpoints(folder).latest_step is None
+        start = find_start(config, folder, assets, is_new, progress)
+    begun_from = start.described if start else provenance.read_initial(folder)
+    described = provenance.describe_run(resolved, cache, trainer.stream.steps_per_epoch, begun_from)
     _open(folder, resolved.text, described, assets, lock)
     stop.check()
-    for line in data_lines(config.data, described["data"]):
+    for line in (*resolved.notes, *data_lines(config.data, described["data"])):
         progress(line)
+    if start is not None:
+        progress(f"starting from {start.source}")
     progress(
         f"{config.data.method} on {config.data.dataset}: "
         f"{param_count(config.student):,} parameters, {hosts.describe_devices()}"
@@ -111,7 +117,7 @@ def _train(
         return summarize_predictions(evaluator.split(params, cache, "validation"))["accuracy"]
 
     with disk_errors(folder, run_folder.RESUMES):
-        state = fit(trainer, validate, folder, progress, profile, stop)
+        state = fit(trainer, validate, folder, progress, profile, stop, start)
     predictions = evaluator.split(state.params, cache, "test")
     stop.check()
     seconds = time.monotonic() - began
@@ -209,6 +215,7 @@ def _open(
         {
             "the configuration": text,
             "the data or the vocabulary": f"{described['data_digest']} {described['rows']}",
+            "the checkpoint to start from": str(described.get("initial")),
             "the version of a package": str(described["versions"]),
         }
     )

@@ -27,7 +27,8 @@ from distill.training.run_folder import STUDENT
 
 VOCABULARY = "vocabulary"
 FORMAT = 1
-_FILES = {"words": "words.txt", "sentencepiece": "sentencepiece.model"}
+SENTENCEPIECE = "sentencepiece.model"
+_FILES = {"words": "words.txt", "sentencepiece": SENTENCEPIECE}
 
 
 @dataclasses.dataclass(frozen=True)

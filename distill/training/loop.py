@@ -34,6 +34,7 @@ def fit(
     progress: Callable[[str], None],
     profile: bool = False,
     stop: StopRequest | None = None,
+    start: Callable[[TrainState], TrainState] | None = None,
 ) -> TrainState:
     """Trains to the last step, from the newest checkpoint of `folder` if there is one.
 
@@ -44,6 +45,8 @@ def fit(
       progress: takes a line of text each log period.
       profile: traces a few steps into `<folder>/profile`, for TensorBoard or Perfetto.
       stop: says at the end of each step whether a signal came; None if no signals are handled.
+      start: makes the state that a new run begins with from the initial one, which it is given;
+        that state is saved before the first step.
 
     Returns:
       The state after TRAIN_STEPS steps, saved in `folder`; with CHECKPOINT = 'best' that
@@ -62,18 +65,18 @@ def fit(
         stop.held(),
         contextlib.ExitStack() as stack,
     ):
-        state: TrainState = _first_state(trainer, checkpoints, progress)
-        start = int(state.step)
+        state: TrainState = _first_state(trainer, checkpoints, progress, start)
+        begin = int(state.step)
         metrics_log = stack.enter_context(
-            MetricsLog(folder, start, progress, writes=hosts.is_host0())
+            MetricsLog(folder, begin, progress, writes=hosts.is_host0())
         )
-        profiler = _Profiler(folder / "profile", start) if profile else None
+        profiler = _Profiler(folder / "profile", begin) if profile else None
         window = stack.enter_context(
-            MetricAccumulator(trainer, start, progress, metrics_log, folder)
+            MetricAccumulator(trainer, begin, progress, metrics_log, folder)
         )
-        for step, batch in enumerate(trainer.stream.batches(start, train.train_steps), start + 1):
+        for step, batch in enumerate(trainer.stream.batches(begin, train.train_steps), begin + 1):
             placed = meshes.put_batch(batch, trainer.mesh)
-            if step == start + 1:
+            if step == begin + 1:
                 with Stage("compiling the training step (cached for later runs)") as compiling:
                     state, metrics = jax.block_until_ready(trainer.train_step(state, placed))
                 first_steps = FirstSteps(train, step, compiling.seconds, progress)
@@ -108,11 +111,15 @@ def fit(
 
 
 def _first_state(
-    trainer: Trainer, checkpoints: Checkpoints, progress: Callable[[str], None]
+    trainer: Trainer,
+    checkpoints: Checkpoints,
+    progress: Callable[[str], None],
+    start: Callable[[TrainState], TrainState] | None,
 ) -> TrainState:
     """The state that training begins with: of the newest checkpoint, else new.
 
-    What a killed run left is deleted once a checkpoint has been read, not before.
+    What a killed run left is deleted once a checkpoint has been read, not before. What `start`
+    has read is saved at once: a run that resumes does not read it again.
     """
     with Stage("initializing the parameters"):
         state: TrainState = jax.block_until_ready(trainer.init())
@@ -120,6 +127,10 @@ def _first_state(
         with Stage("reading the newest checkpoint"):
             state = checkpoints.restore(state)
         progress(f"resumed at step {int(state.step)}")
+    elif start is not None:
+        with Stage("reading the checkpoint to start from"):
+            state = jax.block_until_ready(start(state))
+        checkpoints.save_now(state)
     checkpoints.prune()
     return state
 

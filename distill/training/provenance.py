@@ -22,7 +22,7 @@ from distill.data.cache_meta import CacheMeta
 from distill.data.counts.data_line import summarize_data
 from distill.data.datasets import SPLITS
 from distill.errors import UserError
-from distill.training.records import Results, RunDescription
+from distill.training.records import InitialCheckpoint, Results, RunDescription
 from distill.training.run_folder import CARD, METRICS, RUN
 
 _T5X = "t5x"  # T5X's own folder
@@ -74,13 +74,19 @@ def _commit_of(root: pathlib.Path) -> str | None:
     return commit.strip() + ("+changes" if changes.strip() else "")
 
 
-def describe_run(resolved: Resolved, cache: TokenCache, steps_per_epoch: float) -> RunDescription:
+def describe_run(
+    resolved: Resolved,
+    cache: TokenCache,
+    steps_per_epoch: float,
+    initial: InitialCheckpoint | None = None,
+) -> RunDescription:
     """What run.json holds.
 
     Args:
       resolved: the run.
       cache: its data.
       steps_per_epoch: steps in which every training row is seen once.
+      initial: the checkpoint that the run starts from; None without one.
 
     Returns:
       versions, git_commit, files (sha256 of each file of data and vocabulary by absolute path, as
@@ -88,10 +94,11 @@ def describe_run(resolved: Resolved, cache: TokenCache, steps_per_epoch: float) 
       contents), spec_digest (settings that decide the tokens), rows and row_digests (of the rows
       themselves) by split, counts of the budget, token statistics of each task, data (what was
       dropped, cut, unknown and repeated: `data_line.summarize_data`), steps_per_epoch,
-      epochs, bindings and binding_files (what gin files bind past the macros, for T5X).
+      epochs, bindings and binding_files (what gin files bind past the macros, for T5X), and
+      initial, if it is given.
     """
     config = resolved.run
-    return {
+    described: RunDescription = {
         "versions": versions(),
         "git_commit": git_commit(),
         "files": dict(cache.meta["files"]),
@@ -107,12 +114,39 @@ def describe_run(resolved: Resolved, cache: TokenCache, steps_per_epoch: float) 
         "bindings": dict(resolved.bindings),
         "binding_files": dict(resolved.binding_files),
     }
+    if initial is not None:
+        described["initial"] = initial
+    return described
 
 
 def write_run(folder: epath.Path, described: RunDescription) -> None:
     """Writes run.json, once: a run that is resumed keeps what it began with."""
     if not (folder / RUN).exists():
         write_json(folder / RUN, described)
+
+
+def read_initial(folder: epath.PathLike) -> InitialCheckpoint | None:
+    """The checkpoint that a run folder's run started from; None if it records none.
+
+    Raises:
+      UserError: a damaged run.json.
+    """
+    initial = _read_run(folder).get("initial")
+    if initial is None:
+        return None
+    names = ("macro", "path", "kind", "digest")
+    if not isinstance(initial, dict) or not all(isinstance(initial.get(n), str) for n in names):
+        raise UserError(
+            f"{epath.Path(folder) / RUN} is damaged: it does not record what the run started from"
+        )
+    found: InitialCheckpoint = {
+        "macro": initial["macro"],
+        "path": initial["path"],
+        "kind": initial["kind"],
+        "digest": initial["digest"],
+        "step": initial.get("step"),
+    }
+    return found
 
 
 def check_files(folder: epath.PathLike, digests: Mapping[str, str]) -> None:
@@ -245,6 +279,7 @@ def write_card(folder: epath.Path, described: RunDescription, results: Results) 
 |---|---|
 | test accuracy | {accuracy} |
 | parameters | {results["parameters"]:,}, T5 v1.1 |
+| started from | {_describe_initial(described)} |
 | trained on | {rows["train"]:,} rows (LABEL_SOURCE = {results["label_source"]!r}); \
 {rows["validation"]:,} more for validation |
 | objective | LABEL_WEIGHT = {results["label_weight"]}, NORMALIZATION = \
@@ -260,3 +295,10 @@ came from a language model, the student also learned that model's errors and bia
 has every setting, `run.json` the versions and digests, and `predictions_test.jsonl` every answer.
 """,
     )
+
+
+def _describe_initial(described: RunDescription) -> str:
+    initial = described.get("initial")
+    if initial is None:
+        return "random parameters"
+    return f"{initial['macro']} = {initial['path']!r} (digest {initial['digest'][:12]})"

@@ -8,6 +8,16 @@ from distill.data.cache_meta import Counts, TaskTokens
 from distill.data.counts.data_line import DataSummary
 
 
+class InitialCheckpoint(TypedDict):
+    """The checkpoint that a run started from."""
+
+    macro: str
+    path: str
+    kind: str
+    digest: str
+    step: int | None
+
+
 class RunDescription(TypedDict):
     """run.json: what a run was made of; see `provenance.describe_run`."""
 
@@ -25,6 +35,7 @@ class RunDescription(TypedDict):
     epochs: float
     bindings: dict[str, str]
     binding_files: dict[str, str]
+    initial: NotRequired[InitialCheckpoint]
     t5x_commit: NotRequired[str | None]
 
 

@@ -48,6 +48,7 @@ PREDICTIONS = "predictions_test.jsonl"
 # One of these is in every run folder, of either engine and however early it was stopped.
 _MARKS = (CONFIG, STUDENT, RUN, "lock", "checkpoints", "t5x")
 _FILES = (CONFIG, METRICS, RESULTS, STUDENT, RUN, CARD, NOT_FINITE, PREDICTIONS)
+_RENAMED = {"INITIAL_CHECKPOINT_PATH": "CONTINUE_FROM"}  # in folders of before
 RESUMES = "once that is fixed, the same command resumes the run"
 
 
@@ -205,6 +206,9 @@ def open_run(run_dir: epath.PathLike, config_text: str) -> epath.Path:
 def _comparable(values: Mapping[str, object]) -> dict[str, object]:
     """The macros without the paths of data and vocabulary."""
     values = {name: value for name, value in values.items() if name != "VOCABULARY_PATH"}
+    for before, now in _RENAMED.items():
+        if before in values:
+            values.setdefault(now, values.pop(before) or "")
     options = values.get("DATASET_OPTIONS")
     if isinstance(options, dict):
         values["DATASET_OPTIONS"] = {

@@ -1,4 +1,4 @@
-"""Which checkpoints T5X keeps. Needs t5x."""
+"""Which checkpoints T5X keeps, and which it starts from. Needs t5x."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ def checkpointer(task: str, checkpoint: str) -> Callable[..., checkpoints.Checkp
         metric_mode="max",
         keep_checkpoints_without_metrics=True,
     )
+
+
+def continue_path(continue_from: str = "") -> str | None:
+    """T5X's `RestoreCheckpointConfig.path`: CONTINUE_FROM, or nothing to restore where it is "".
+
+    T5X takes "" for a path.
+    """
+    return continue_from or None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from distill.config.train import TrainConfig
-from distill.convert import t5x_files
+from distill.convert import sources, t5x_files
 from distill.errors import UserError
 
 _KNOWN = (
@@ -64,27 +64,34 @@ def explain(lines: Sequence[str]) -> str | None:
     return None
 
 
-def check_steps(model_dir: epath.Path, initial: object, train: TrainConfig) -> None:
+def check_steps(model_dir: epath.Path, continue_from: str, train: TrainConfig) -> None:
     """Raises UserError where the run would begin at a later step than it is to end with.
 
     Args:
       model_dir: T5X's, whose newest checkpoint counts.
-      initial: INITIAL_CHECKPOINT_PATH, which counts where there is none.
+      continue_from: CONTINUE_FROM, which counts where there is none.
       train: has the last step.
     """
     steps = t5x_files.steps(model_dir)
     source, fix = model_dir, "another --run_dir"
-    if not steps and initial is not None:
-        if not isinstance(initial, str):
+    if not steps and continue_from:
+        found = sources.find_source("CONTINUE_FROM", continue_from)
+        if found.kind == "run":
             raise UserError(
-                f"got INITIAL_CHECKPOINT_PATH = {initial!r}, expected None or the path of a "
-                "checkpoint_<step>"
+                f"got {found}, expected a T5X checkpoint with the t5x engine: convert it with "
+                f"`distill convert --from=native --to=t5x --run_dir={continue_from} "
+                "--output=FOLDER`, and give FOLDER/checkpoint_<step>"
             )
-        source, fix = t5x_files.find_checkpoint(initial), "an earlier INITIAL_CHECKPOINT_PATH"
-        if source != epath.Path(initial).resolve():
+        if found.kind == "hf":
             raise UserError(
-                f"got INITIAL_CHECKPOINT_PATH = {initial!r}, expected one checkpoint of that "
-                f"folder, such as {source}"
+                f"got {found}, which has no optimizer state and no step, expected a T5X "
+                "checkpoint; to start from its parameters, use INIT_FROM"
+            )
+        source, fix = found.folder, "an earlier CONTINUE_FROM"
+        if source != epath.Path(continue_from).resolve():
+            raise UserError(
+                f"got CONTINUE_FROM = {continue_from!r}, expected one checkpoint of that folder, "
+                f"such as {source}"
             )
         steps = t5x_files.steps(source.parent)
         steps = [step for step in steps if source.name == f"checkpoint_{step}"]

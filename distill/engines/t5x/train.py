@@ -97,7 +97,7 @@ def train(
         progress(f"{folder} is finished: reading its results without training")
         native.compare_data(config.data, folder, progress)
         return results.check_results(read_json(path), str(path))
-    check_steps(folder / MODEL_DIR, resolved.macros["INITIAL_CHECKPOINT_PATH"], config.train)
+    check_steps(folder / MODEL_DIR, config.continue_from, config.train)
     with (
         saying_what_is_saved(lambda: max(t5x_files.steps(folder / MODEL_DIR), default=None)),
         stop_on_signals(),
@@ -116,6 +116,7 @@ def _train(
     prepared: caches.Prepared | None,
 ) -> Results:
     from distill.engines import native, results
+    from distill.engines.start import find_start
     from distill.inference.load import make_evaluator
 
     config = resolved.run
@@ -136,16 +137,21 @@ def _train(
             "no test row has a gold label, but T5X decodes a test split: set TEST_FILE or "
             "TEST_FRACTION, or use --engine=native, which can train without a test score"
         )
+    is_new = not t5x_files.steps(folder / MODEL_DIR)
+    start = find_start(config, folder, assets, is_new, progress)
+    begun_from = start.described if start else provenance.read_initial(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock.take()
     run_folder.open_run(folder, resolved.text)
     steps_per_epoch = cache.meta["rows"]["train"] / config.train.batch_size
     run_assets.write(folder, assets)
-    described = provenance.describe_run(resolved, cache, steps_per_epoch)
+    described = provenance.describe_run(resolved, cache, steps_per_epoch, begun_from)
     described["t5x_commit"] = provenance.t5x_commit()
     provenance.write_run(folder, described)
-    for line in data_lines(config.data, described["data"]):
+    for line in (*resolved.notes, *data_lines(config.data, described["data"])):
         progress(line)
+    if start is not None:
+        progress(f"starting from {start.source}")
     steps, output = config.train.train_steps, folder / MODEL_DIR
     run_child(command(resolved, folder), folder / LOG, steps, progress)
     step = t5x_run.chosen_step(folder, config)

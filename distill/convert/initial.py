@@ -1,0 +1,215 @@
+"""The parameters, or the whole state, that a new run starts from.
+
+Parameters are read and placed one after the other: beside the state on the devices, the host holds
+one parameter of a Hugging Face folder at a time (all of them with SCAN_LAYERS, or of a T5X
+checkpoint). A run folder is read straight to the devices. On several hosts each reads the whole
+checkpoint and keeps the parts of its own devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from flax import traverse_util
+
+from distill.config.run import RunConfig
+from distill.config.student import T5Config
+from distill.convert import folders, layers, sources, t5x_files
+from distill.convert.sources import Source
+from distill.convert.states import params_from_t5x
+from distill.errors import UserError
+from distill.huggingface import read as hf
+from distill.huggingface.config_json import config_of
+from distill.huggingface.safetensors_files import TensorFolder
+from distill.student.network import Params
+from distill.student.params import param_shapes, stack_layers, unstack_layers
+from distill.training import run_folder
+from distill.training.saved_checkpoints import SavedCheckpoints
+from distill.training.step import TrainState
+
+_SAME = ("vocab_size", "embed_dim", "num_heads", "head_dim", "mlp_dim", "num_encoder_layers")
+_SAME += ("num_decoder_layers", "mlp_activations", "tie_embeddings")
+_Path = tuple[str, ...]
+
+
+def initial_params(path: epath.PathLike, student: T5Config) -> Params:
+    """The parameters of a checkpoint of any kind, as arrays of the host.
+
+    Args:
+      path: what INIT_FROM may name.
+      student: its configuration; its sizes must be the checkpoint's.
+
+    Raises:
+      UserError: no checkpoint; one of another size; one that is damaged.
+    """
+    source = sources.find_source("INIT_FROM", str(path))
+    params: Params = traverse_util.unflatten_dict(dict(_iter_host(source, student)))
+    return params
+
+
+def check_source(source: Source, config: RunConfig) -> None:
+    """Compares a checkpoint with a run before the run folder is made; reads no arrays.
+
+    Raises:
+      UserError: other sizes; to continue, another optimizer or too late a step.
+    """
+    student = config.student
+    if source.kind == "hf":
+        if source.macro == "CONTINUE_FROM":
+            raise UserError(
+                f"got {source}, which has no optimizer state and no step, expected a T5X "
+                "checkpoint or a run folder; to start from its parameters, use INIT_FROM"
+            )
+        tensors = TensorFolder(source.folder)
+        found = config_of(tensors)
+        hf.check_student(found, student)
+        hf.check_tensors(tensors, found)
+    elif source.kind == "run":
+        _check_run(source, config)
+    else:
+        target = t5x_files.read_shapes(source.folder)
+        if not layers.is_stacked(target):
+            params_from_t5x(target, dataclasses.replace(student, scan_layers=False))
+    if source.macro == "CONTINUE_FROM" and step_of(source) > config.train.train_steps:
+        raise UserError(
+            f"got TRAIN_STEPS = {config.train.train_steps}, but {source.folder} is of step "
+            f"{step_of(source)}: raise TRAIN_STEPS, or use INIT_FROM, which starts at step 0"
+        )
+
+
+def step_of(source: Source) -> int | None:
+    """The step of a checkpoint; None of a Hugging Face folder."""
+    digits = source.folder.name.rpartition("_")[2]
+    return int(digits) if source.kind != "hf" and digits.isdigit() else None
+
+
+def _check_run(source: Source, config: RunConfig) -> None:
+    theirs = run_folder.read_config(source.run_dir)
+    where = f"{source.run_dir}/{run_folder.CONFIG}"
+    for field in _SAME:
+        before, now = (getattr(each, field) for each in (theirs.student, config.student))
+        if before != now:
+            raise UserError(
+                f"got {field.upper()} = {now!r}, but {where} has {before!r}: the sizes of a run "
+                f"with {source.macro} are those of the checkpoint"
+            )
+    if source.macro == "CONTINUE_FROM" and theirs.optimizer.name != config.optimizer.name:
+        raise UserError(
+            f"got OPTIMIZER = {config.optimizer.name!r}, but {where} has "
+            f"{theirs.optimizer.name!r}, whose state CONTINUE_FROM takes over: set OPTIMIZER to "
+            "that, or use INIT_FROM, which starts with a new optimizer"
+        )
+
+
+def start_params(source: Source, student: T5Config, params: Params) -> Params:
+    """A checkpoint's parameters in place of initial ones.
+
+    Args:
+      source: the checkpoint.
+      student: the run's.
+      params: the initial ones, on their devices, which are deleted to make room.
+
+    Returns:
+      The parameters, where the initial ones were.
+
+    Raises:
+      UserError: a checkpoint of another size, or damaged.
+    """
+    if source.kind == "run" and _is_stacked_like(source, student):
+        template = _template(params)
+        _delete(params)
+        is_best = run_folder.read_config(source.run_dir).train.checkpoint == "best"
+        return SavedCheckpoints(source.run_dir).restore_params(template, is_best)
+    old = traverse_util.flatten_dict(params)
+    new: dict[_Path, jax.Array] = {}
+    for path, array in _iter_host(source, student):
+        leaf = old[path]
+        _delete(leaf)
+        new[path] = _place(array, leaf.sharding, leaf.dtype)
+    placed: Params = traverse_util.unflatten_dict(new)
+    return placed
+
+
+def continued_state(source: Source, config: RunConfig, state: TrainState) -> TrainState:
+    """A checkpoint's parameters, optimizer state and step in place of the initial ones.
+
+    Args:
+      source: of a T5X checkpoint or a run folder.
+      config: the run.
+      state: the initial one, on its devices; its dropout key stays, which is SEED's.
+
+    Raises:
+      UserError: a checkpoint of another size or optimizer, or damaged.
+    """
+    key = state.dropout_key
+    template = _template(state)
+    _delete((state.params, state.opt_state))
+    if source.kind == "run":
+        restored: TrainState = SavedCheckpoints(source.run_dir).restore(template)
+        return TrainState(restored.step, restored.params, restored.opt_state, key)
+    step, params, opt_state = folders.whole_state(source.folder, config)
+    found = TrainState(np.int32(step), params, opt_state, np.asarray(key))
+    return jax.tree.map(
+        lambda array, leaf: _place(array, leaf.sharding, leaf.dtype), found, template
+    )
+
+
+def _iter_host(source: Source, student: T5Config) -> Iterator[tuple[_Path, np.ndarray]]:
+    """The parameters with their paths in the student's tree, as arrays of the host."""
+    if source.kind == "hf" and not student.scan_layers:
+        for parameter, array in hf.iter_params(source.folder, student):
+            yield parameter.path, array
+        return
+    if source.kind == "hf":
+        params = hf.read_params(source.folder, student)
+    elif source.kind == "t5x":
+        params = folders.t5x_params(source.folder, student)
+    else:
+        params = _run_params(source, student)
+    flat = traverse_util.flatten_dict(params)
+    del params
+    for path in list(flat):
+        yield path, np.asarray(flat.pop(path))
+
+
+def _run_params(source: Source, student: T5Config) -> Params:
+    """The parameters of a run folder on the host, their layers as the student has them."""
+    theirs = run_folder.read_config(source.run_dir)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    template = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+        param_shapes(theirs.student),
+    )
+    is_best = theirs.train.checkpoint == "best"
+    params = SavedCheckpoints(source.run_dir).restore_params(template, is_best)
+    params = jax.tree.map(np.asarray, params)
+    if theirs.student.scan_layers == student.scan_layers:
+        return params
+    return stack_layers(params) if student.scan_layers else unstack_layers(params)
+
+
+def _is_stacked_like(source: Source, student: T5Config) -> bool:
+    theirs = run_folder.read_config(source.run_dir).student
+    return theirs.scan_layers == student.scan_layers
+
+
+def _template(tree: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree
+    )
+
+
+def _delete(tree: Any) -> None:
+    for leaf in jax.tree.leaves(tree):
+        leaf.delete()
+
+
+def _place(array: np.ndarray, sharding: jax.sharding.Sharding, dtype: np.dtype) -> jax.Array:
+    """Lays an array of the host out on the devices; a copy, which no file can change."""
+    own = np.array(array, dtype)
+    return jax.make_array_from_callback(own.shape, sharding, lambda index: own[index])

@@ -1,0 +1,234 @@
+"""The vocabulary of a Hugging Face folder, compared with the one that a run's data have.
+
+A folder of T5, T5 v1.1, Flan-T5 or mT5 has `spiece.model`, a SentencePiece model, or only
+`tokenizer.json`, which lists its pieces. A folder of byT5 has neither: its tokenizer_config.json
+names a class.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import sentencepiece
+from etils import epath
+
+from distill.common.text_files import parse_json, read_bytes
+from distill.errors import UserError
+
+SPIECE, TOKENIZER, SETTINGS = "spiece.model", "tokenizer.json", "tokenizer_config.json"
+_BYTE_CLASSES = ("ByT5Tokenizer",)
+# Upper and lower case, digits, punctuation, runs of blanks, letters and signs outside of ASCII,
+# among them some that normalization changes and some that few models have.
+PROBE = (
+    "translate English to German: That is good.",
+    "Is 12,345.67 more than 9 + 8 x 7? (Yes/No) {a_b} [c]; 'd' \"e\" ~ #1 50% $3 @f & g",
+    "The QUICK brown fox  jumps,over\tthe lazy dog!",
+    "Größe, naïve café, żółw, Ελλάδα, Москва, 東京, العربية, ﬁne ① ½ … — “x”",
+)
+_SENTINEL = "<extra_id_{}>"
+_BLANK = "\u2581"  # SentencePiece's mark of a blank
+_CLOSE = 1e-4  # between scores of pieces, which files hold with different precision
+_FIX = "The parameters fit only the vocabulary that they were trained with"
+
+
+class Encoder(Protocol):
+    """What is needed of a vocabulary (`distill.data.vocabularies.Vocabulary`)."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without EOS."""
+
+
+def vocabulary_of(folder: epath.PathLike) -> tuple[str, str]:
+    """Kind and file of a folder's vocabulary.
+
+    Args:
+      folder: local or gs://.
+
+    Returns:
+      ("sentencepiece", its spiece.model), ("sentencepiece", "") with only tokenizer.json, ("bytes",
+      "") of byT5, ("", "") where the folder does not say.
+
+    Raises:
+      UserError: a file that does not parse.
+    """
+    folder = epath.Path(folder)
+    if (folder / SPIECE).exists():
+        return "sentencepiece", os.fspath(folder / SPIECE)
+    if _settings(folder).get("tokenizer_class") in _BYTE_CLASSES:
+        return "bytes", ""
+    if (folder / TOKENIZER).exists():
+        return "sentencepiece", ""
+    return "", ""
+
+
+def check_vocabulary(
+    folder: epath.PathLike, kind: str, vocabulary: Encoder, given: str = ""
+) -> str | None:
+    """Compares a folder's vocabulary with that of a run's data.
+
+    Args:
+      folder: the Hugging Face folder.
+      kind: VOCABULARY.
+      vocabulary: what the data are tokenized with.
+      given: VOCABULARY_PATH, for messages.
+
+    Returns:
+      A line to show where nothing could be compared; None if all agree.
+
+    Raises:
+      UserError: they differ; names both and the first text with other ids.
+    """
+    folder = epath.Path(folder)
+    expected, path = vocabulary_of(folder)
+    if not expected:
+        return (
+            f"{folder} has no {SPIECE} and no {TOKENIZER}: whether VOCABULARY = {kind!r} is its "
+            "vocabulary was not checked"
+        )
+    if kind != expected:
+        raise UserError(
+            f"got VOCABULARY = {kind!r}, but {folder} was trained with {expected!r} "
+            f"({os.path.basename(path) or _evidence(expected)}). {_FIX}: set VOCABULARY = "
+            f"{expected!r}{', or leave it out' if path or expected == 'bytes' else ''}"
+        )
+    if path:
+        _check_model(epath.Path(path), vocabulary, given)
+    elif expected == "sentencepiece":
+        _check_table(folder / TOKENIZER, vocabulary, given)
+    return None
+
+
+def _evidence(expected: str) -> str:
+    return SETTINGS if expected == "bytes" else TOKENIZER
+
+
+def _check_model(path: epath.Path, vocabulary: Encoder, given: str) -> None:
+    """Compares ids of PROBE, and of sentinels, with those of a SentencePiece model."""
+    content = read_bytes(path)
+    try:
+        theirs = sentencepiece.SentencePieceProcessor(model_proto=content)
+    except Exception as error:  # the loader's errors differ from version to version
+        raise UserError(
+            f"{path} is not a SentencePiece model: download or copy it again"
+        ) from error
+    for text in PROBE:
+        _compare(text, theirs.EncodeAsIds(text), vocabulary.encode(text), path, given)
+    count = theirs.GetPieceSize()
+    has_sentinels = _SENTINEL.format(0) in theirs.IdToPiece(count - 1)
+    for index in (0, 1, 99):
+        text = _SENTINEL.format(index)
+        # Hugging Face's tokenizers number sentinels down from the last id, which is theirs.
+        expected = theirs.EncodeAsIds(text) if has_sentinels else [count + 99 - index]
+        ours = vocabulary.encode(text)
+        if len(ours) == 1 or has_sentinels:
+            _compare(text, expected, ours, path, given)
+
+
+def _check_table(path: epath.Path, vocabulary: Encoder, given: str) -> None:
+    """Compares the pieces of tokenizer.json, and where its library is there, ids of PROBE."""
+    table = _pieces(path)
+    processor = getattr(vocabulary, "processor", None)
+    if processor is not None:
+        for index, (piece, score) in enumerate(table):
+            if index >= processor.GetPieceSize():
+                break  # sentinels, which not every SentencePiece model has
+            ours = processor.IdToPiece(index)
+            is_same = ours.lstrip(_BLANK) == piece.lstrip(_BLANK)
+            is_sentinel = "<extra_id_" in piece
+            if not is_sentinel:
+                is_same = ours == piece
+                near = math.isclose(processor.GetScore(index), score, abs_tol=_CLOSE)
+                is_same &= near or index <= 2  # pad, EOS and unknown have no score of their own
+            if not is_same:
+                raise UserError(
+                    f"{path} has the piece {piece!r} (score {score:.4g}) at id {index}, but "
+                    f"{given or 'the vocabulary'} has {ours!r} (score "
+                    f"{processor.GetScore(index):.4g}). {_FIX}: set --vocabulary_path to the "
+                    "SentencePiece model that belongs to the checkpoint"
+                )
+        if min(len(table), processor.GetPieceSize()) < max(len(table), processor.GetPieceSize()):
+            _check_rest(path, table, processor.GetPieceSize(), given)
+    if importlib.util.find_spec("tokenizers") is not None:
+        from tokenizers import Tokenizer
+
+        theirs = Tokenizer.from_str(read_bytes(path).decode("utf-8"))
+        for text in PROBE:
+            expected = theirs.encode(text, add_special_tokens=False).ids
+            _compare(text, expected, vocabulary.encode(text), path, given)
+
+
+def _check_rest(
+    path: epath.Path, table: Sequence[tuple[str, float]], size: int, given: str
+) -> None:
+    """Refuses tables of different lengths, unless only sentinels are missing in ours."""
+    rest = [piece for piece, _ in table[size:] if "<extra_id_" not in piece]
+    if rest or len(table) < size:
+        raise UserError(
+            f"{path} has {len(table):,} pieces, but {given or 'the vocabulary'} has {size:,}. "
+            f"{_FIX}: set --vocabulary_path to the SentencePiece model that belongs to the "
+            "checkpoint"
+        )
+
+
+def _pieces(path: epath.Path) -> list[tuple[str, float]]:
+    """The pieces and scores of tokenizer.json in the order of their ids, sentinels included."""
+    content = _read_object(path)
+    model = content.get("model")
+    kind = model.get("type") if isinstance(model, Mapping) else None
+    if not isinstance(model, Mapping) or kind != "Unigram":
+        raise UserError(
+            f"{path}: got a tokenizer of type {kind!r}, expected 'Unigram', the type of T5's"
+        )
+    try:
+        table = [(str(piece), float(score)) for piece, score in model["vocab"]]
+        added = {int(each["id"]): str(each["content"]) for each in content["added_tokens"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} does not list its pieces: download or copy it again") from error
+    while len(table) in added:
+        table.append((added[len(table)], 0.0))
+    return table
+
+
+def _compare(
+    text: str, expected: Sequence[int], ours: Sequence[int], path: epath.Path, given: str
+) -> None:
+    if list(expected) == list(ours):
+        return
+    raise UserError(
+        f"{path} encodes {text!r} as {_short(expected)}, but "
+        f"{given or 'the vocabulary of the data'} as {_short(ours)}. {_FIX}: leave "
+        "--vocabulary_path out, or set it to that file"
+    )
+
+
+def _short(ids: Sequence[int]) -> str:
+    shown = ", ".join(map(str, ids[:8]))
+    return f"[{shown}{', ...' if len(ids) > 8 else ''}]"
+
+
+def _settings(folder: epath.Path) -> Mapping[str, Any]:
+    """tokenizer_config.json, or what older folders have of it in config.json."""
+    for name in (SETTINGS, "config.json"):
+        if (folder / name).exists():
+            content = _read_object(folder / name)
+            if "tokenizer_class" in content:
+                return content
+    return {}
+
+
+def _read_object(path: epath.Path) -> Mapping[str, Any]:
+    try:
+        content = parse_json(read_bytes(path))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}): download or copy it again") from None
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: got a JSON {type(content).__name__}, expected an object")
+    return content
