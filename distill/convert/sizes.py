@@ -61,6 +61,8 @@ def _adopt_resumed(run_dir: epath.Path, read: Macros) -> Adopted | None:
 
 
 def _of_run(folder: epath.Path) -> Adopted:
+    """What a run folder decides; its own copy of the vocabulary, unless the original is there."""
+    from distill.common.digests import sha256
     from distill.training import assets
 
     path = folder / _CONFIG
@@ -69,9 +71,12 @@ def _of_run(folder: epath.Path) -> Adopted:
     defaults = {}
     if "VOCABULARY" in values:
         defaults["VOCABULARY"] = Setting(values["VOCABULARY"], str(path))
-    if values.get("VOCABULARY") == "sentencepiece":
-        own = os.fspath(folder / assets.VOCABULARY / assets.SENTENCEPIECE)
-        defaults["VOCABULARY_PATH"] = Setting(own, str(folder))
+    own = folder / assets.VOCABULARY / assets.SENTENCEPIECE
+    if values.get("VOCABULARY") == "sentencepiece" and own.is_file():
+        given = str(values.get("VOCABULARY_PATH", ""))
+        is_same = given and epath.Path(given).is_file() and sha256(given) == sha256(own)
+        chosen = given if is_same else os.fspath(own)
+        defaults["VOCABULARY_PATH"] = Setting(chosen, str(path if is_same else folder))
     return Adopted(sizes, defaults)
 
 

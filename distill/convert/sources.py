@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
 
 from etils import epath
 
@@ -150,4 +151,13 @@ def _files(source: Source) -> list[epath.Path]:
     if source.kind == "hf":
         names = ("*.safetensors", "*.safetensors.index.json", CONFIG_JSON)
         return [path for name in names for path in source.folder.glob(name)]
-    return [path for path in source.folder.rglob("*") if path.is_file()]
+    return list(_below(source.folder))
+
+
+def _below(folder: epath.Path) -> Iterator[epath.Path]:
+    """All files below a folder; epath has no recursive `glob`."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _below(path)
+        else:
+            yield path

@@ -32,7 +32,9 @@ PROBE = (
 _SENTINEL = "<extra_id_{}>"
 _BLANK = "\u2581"  # SentencePiece's mark of a blank
 _CLOSE = 1e-4  # between scores of pieces, which files hold with different precision
+_SPECIAL = 3  # ids of padding, EOS and unknown
 _FIX = "The parameters fit only the vocabulary that they were trained with"
+_OWN_FILE = "set --vocabulary_path to the SentencePiece model of the checkpoint, or leave it out"
 
 
 class Encoder(Protocol):
@@ -119,10 +121,13 @@ def _check_model(path: epath.Path, vocabulary: Encoder, given: str) -> None:
         raise UserError(
             f"{path} is not a SentencePiece model: download or copy it again"
         ) from error
+    count = theirs.GetPieceSize()
+    _check_pieces(
+        [(theirs.IdToPiece(i), theirs.GetScore(i)) for i in range(count)], path, vocabulary, given
+    )
     for text in PROBE:
         _compare(text, theirs.EncodeAsIds(text), vocabulary.encode(text), path, given)
-    count = theirs.GetPieceSize()
-    has_sentinels = _SENTINEL.format(0) in theirs.IdToPiece(count - 1)
+    has_sentinels = _is_sentinel(theirs.IdToPiece(count - 1))
     for index in (0, 1, 99):
         text = _SENTINEL.format(index)
         # Hugging Face's tokenizers number sentinels down from the last id, which is theirs.
@@ -134,28 +139,7 @@ def _check_model(path: epath.Path, vocabulary: Encoder, given: str) -> None:
 
 def _check_table(path: epath.Path, vocabulary: Encoder, given: str) -> None:
     """Compares the pieces of tokenizer.json, and where its library is there, ids of PROBE."""
-    table = _pieces(path)
-    processor = getattr(vocabulary, "processor", None)
-    if processor is not None:
-        for index, (piece, score) in enumerate(table):
-            if index >= processor.GetPieceSize():
-                break  # sentinels, which not every SentencePiece model has
-            ours = processor.IdToPiece(index)
-            is_same = ours.lstrip(_BLANK) == piece.lstrip(_BLANK)
-            is_sentinel = "<extra_id_" in piece
-            if not is_sentinel:
-                is_same = ours == piece
-                near = math.isclose(processor.GetScore(index), score, abs_tol=_CLOSE)
-                is_same &= near or index <= 2  # pad, EOS and unknown have no score of their own
-            if not is_same:
-                raise UserError(
-                    f"{path} has the piece {piece!r} (score {score:.4g}) at id {index}, but "
-                    f"{given or 'the vocabulary'} has {ours!r} (score "
-                    f"{processor.GetScore(index):.4g}). {_FIX}: set --vocabulary_path to the "
-                    "SentencePiece model that belongs to the checkpoint"
-                )
-        if min(len(table), processor.GetPieceSize()) < max(len(table), processor.GetPieceSize()):
-            _check_rest(path, table, processor.GetPieceSize(), given)
+    _check_pieces(_pieces(path), path, vocabulary, given)
     if importlib.util.find_spec("tokenizers") is not None:
         from tokenizers import Tokenizer
 
@@ -165,17 +149,35 @@ def _check_table(path: epath.Path, vocabulary: Encoder, given: str) -> None:
             _compare(text, expected, vocabulary.encode(text), path, given)
 
 
-def _check_rest(
-    path: epath.Path, table: Sequence[tuple[str, float]], size: int, given: str
+def _check_pieces(
+    table: Sequence[tuple[str, float]], path: epath.Path, vocabulary: Encoder, given: str
 ) -> None:
-    """Refuses tables of different lengths, unless only sentinels are missing in ours."""
-    rest = [piece for piece, _ in table[size:] if "<extra_id_" not in piece]
-    if rest or len(table) < size:
+    """Compares pieces and scores by id; sentinels at the end may be missing in one of the two."""
+    processor = getattr(vocabulary, "processor", None)  # of a SentencePiece vocabulary
+    if processor is None:
+        return
+    size = processor.GetPieceSize()
+    ours = [(processor.IdToPiece(i), processor.GetScore(i)) for i in range(size)]
+    named = given or "the vocabulary of the data"
+    for index, (theirs, own) in enumerate(zip(table, ours, strict=False)):
+        if theirs[0].strip(_BLANK) == own[0].strip(_BLANK) and _is_sentinel(own[0]):
+            continue
+        is_special = index < _SPECIAL  # they have no score of their own
+        is_close = is_special or math.isclose(theirs[1], own[1], abs_tol=_CLOSE)
+        if theirs[0] != own[0] or not is_close:
+            raise UserError(
+                f"{path} has the piece {theirs[0]!r} (score {theirs[1]:.4g}) at id {index}, but "
+                f"{named} has {own[0]!r} (score {own[1]:.4g}). {_FIX}: {_OWN_FILE}"
+            )
+    rest = [*table[size:], *ours[len(table) :]]
+    if not all(_is_sentinel(piece) for piece, _ in rest):
         raise UserError(
-            f"{path} has {len(table):,} pieces, but {given or 'the vocabulary'} has {size:,}. "
-            f"{_FIX}: set --vocabulary_path to the SentencePiece model that belongs to the "
-            "checkpoint"
+            f"{path} has {len(table):,} pieces, but {named} has {size:,}. {_FIX}: {_OWN_FILE}"
         )
+
+
+def _is_sentinel(piece: str) -> bool:
+    return "<extra_id_" in piece
 
 
 def _pieces(path: epath.Path) -> list[tuple[str, float]]:
@@ -204,8 +206,7 @@ def _compare(
         return
     raise UserError(
         f"{path} encodes {text!r} as {_short(expected)}, but "
-        f"{given or 'the vocabulary of the data'} as {_short(ours)}. {_FIX}: leave "
-        "--vocabulary_path out, or set it to that file"
+        f"{given or 'the vocabulary of the data'} as {_short(ours)}. {_FIX}: {_OWN_FILE}"
     )
 
 

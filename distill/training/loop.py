@@ -128,7 +128,8 @@ def _first_state(
             state = checkpoints.restore(state)
         progress(f"resumed at step {int(state.step)}")
     elif start is not None:
-        with Stage("reading the checkpoint to start from"):
+        action = "reading the checkpoint to start from"
+        with Stage(action), hosts.barrier(action):
             state = jax.block_until_ready(start(state))
         checkpoints.save_now(state)
     checkpoints.prune()

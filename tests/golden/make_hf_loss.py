@@ -3,8 +3,8 @@
     python tests/golden/make_hf_loss.py        (needs the extra `hf`, and sentencepiece)
 
 The folder is made by transformers from random numbers. `rows.jsonl` has a label and a rationale for
-each input; `loss.json` the loss of both tasks, each the mean over rows of the mean over the target
-tokens, without dropout.
+each input; `loss.json` the loss of both tasks, of all rows and of the first: each the mean over rows of the mean
+over the target tokens, without dropout.
 """
 
 from __future__ import annotations
@@ -99,7 +99,11 @@ def main() -> None:
     settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": 0}
     (FOLDER / "tokenizer_config.json").write_text(json.dumps(settings) + "\n")
     (FOLDER / "generation_config.json").unlink(missing_ok=True)
-    found = {**losses(FOLDER, rows), "transformers": transformers.__version__}
+    found = {
+        "all_rows": losses(FOLDER, rows),
+        "first_row": losses(FOLDER, rows[:1]),
+        "transformers": transformers.__version__,
+    }
     (FOLDER / "loss.json").write_text(json.dumps(found, indent=1) + "\n")
     print(found)
 
