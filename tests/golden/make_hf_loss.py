@@ -3,8 +3,8 @@
     python tests/golden/make_hf_loss.py        (needs the extra `hf`, and sentencepiece)
 
 The folder is made by transformers from random numbers. `rows.jsonl` has a label and a rationale for
-each input; `loss.json` the loss of both tasks, of all rows and of the first: each the mean over rows of the mean
-over the target tokens, without dropout.
+each input. `loss.json` has the loss of both tasks, of all rows and of the first one: the mean over
+rows of the mean over the target tokens, without dropout.
 """
 
 from __future__ import annotations
