@@ -28,7 +28,16 @@ METHOD_MACROS = {"METHOD", "LABEL_SOURCE", "LABEL_WEIGHT", "RATIONALE_WEIGHT", "
 PATHS = ("RAW_DIR=somewhere", "VOCABULARY_PATH=t5.model")
 
 
+# What a checkpoint sets (distill/config/adopted.py).
+CHECKPOINT = (
+    *("INIT_FROM=somewhere", "VOCABULARY=bytes", "VOCAB_SIZE=384", "EMBED_DIM=8", "MLP_DIM=8"),
+    *("NUM_HEADS=2", "HEAD_DIM=4", "NUM_ENCODER_LAYERS=2", "NUM_DECODER_LAYERS=1"),
+)
+
+
 def _overrides(experiment: str) -> tuple[str, ...]:
+    if "_pretrained" in experiment:
+        return CHECKPOINT
     return PATHS if "_mini_" in experiment else ()
 
 

@@ -103,3 +103,18 @@ def test_a_copy_encodes_in_a_pipeline(words):
     gc.collect()
     found = [ids.tolist() for ids in data.as_numpy_iterator()]
     assert found == [words.encode("my fan"), [], words.encode("my")]
+
+
+def test_sentinels_that_are_added_have_the_same_ids(shared_dir, tmp_path):
+    """T5's model as Hugging Face's folders have it, without its sentinels."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    content = (shared_dir / "data" / "vocab" / "cc_all.32000.100extra.model").read_bytes()
+    model = sentencepiece_model_pb2.ModelProto.FromString(content)
+    del model.pieces[32_000:]
+    (tmp_path / "spiece.model").write_bytes(model.SerializeToString())
+    own = make_vocabulary("sentencepiece", str(tmp_path / "spiece.model"))
+    theirs = to_seqio(own)
+    assert theirs.vocab_size == own.vocab_size == 32_100
+    for text in ("a <extra_id_0> of <extra_id_99> it", TEXTS[0]):
+        assert list(theirs.encode(text)) == own.encode(text)

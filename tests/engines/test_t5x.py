@@ -250,10 +250,10 @@ def test_a_checkpoint_after_the_last_step_is_refused(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"TRAIN_STEPS = 3, .*t5x has a checkpoint of step 20"):
         engine.train(run(), tmp_path)
     initial = tmp_path / "t5x" / "checkpoint_20"
-    with pytest.raises(UserError, match=r"TRAIN_STEPS = 3, .*20 .* step 20.* INITIAL_CHECKPOINT"):
-        engine.train(run(f"INITIAL_CHECKPOINT_PATH={initial}"), tmp_path / "new")
+    with pytest.raises(UserError, match=r"TRAIN_STEPS = 3, .*20 .* step 20.* CONTINUE_FROM"):
+        engine.train(run(f"CONTINUE_FROM={initial}"), tmp_path / "new")
     with pytest.raises(UserError, match=r"expected one checkpoint .*checkpoint_20"):
-        engine.train(run(f"INITIAL_CHECKPOINT_PATH={initial.parent}"), tmp_path / "new")
+        engine.train(run(f"CONTINUE_FROM={initial.parent}"), tmp_path / "new")
 
 
 def test_predictions_follow_the_rows_and_missing_ones_are_an_error(tmp_path):

@@ -33,8 +33,8 @@ def test_without_t5x_the_message_says_how_to_install_it(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["INITIAL_CHECKPOINT_PATH=/nowhere/checkpoint_1"], "contains no T5X checkpoint"),
-        (["INITIAL_CHECKPOINT_PATH=1"], "INITIAL_CHECKPOINT_PATH = 1, expected None or"),
+        (["CONTINUE_FROM=/nowhere/checkpoint_1"], "CONTINUE_FROM = .*which does not exist"),
+        (["CONTINUE_FROM=1"], "CONTINUE_FROM = 1, expected a string"),
         (
             ["WEIGHTING=paired_batches", "NORMALIZATION=per_token_batch"],
             "'per_token_batch' with the t5x",

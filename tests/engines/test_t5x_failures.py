@@ -57,6 +57,6 @@ def test_a_vocabulary_of_the_models_own(tmp_path, capsys):
 @pytest.mark.t5x
 def test_the_last_step_lies_behind_the_restored_one(tmp_path, capsys):
     (tmp_path / "other" / "checkpoint_9" / "state").mkdir(parents=True)
-    initial = f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path}/other/checkpoint_9"
+    initial = f"--gin.CONTINUE_FROM={tmp_path}/other/checkpoint_9"
     message = train(tmp_path, capsys, initial)
     assert "got TRAIN_STEPS = 3" in message and "a checkpoint of step 9" in message

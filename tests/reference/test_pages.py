@@ -66,7 +66,8 @@ def test_the_values_of_a_text_are_all_that_its_check_takes():
             if value not in ("distill_labels", "finetune", "single_task", "sentencepiece"):
                 assert bounds.accepts(binding.macro, value), (binding.macro, value)
         assert not bounds.accepts(binding.macro, "another"), binding.macro
-    assert without == ["DATASET", "VOCABULARY_PATH", "LABEL_PREFIX", "RATIONALE_PREFIX"]
+    texts = ["DATASET", "VOCABULARY_PATH", "LABEL_PREFIX", "RATIONALE_PREFIX"]
+    assert without == ["INIT_FROM", "CONTINUE_FROM", *texts]
 
 
 def test_a_field_without_a_meaning_is_refused(monkeypatch):
