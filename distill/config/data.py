@@ -131,7 +131,12 @@ class DataSpec:
         return value
 
     def digest(self) -> str:
-        """Hex digest of all settings (not of the contents of the files they name)."""
+        """Hex digest of all settings but VOCABULARY_PATH, whose content `file_digests` covers.
+
+        A run that resumes may read its vocabulary from its own folder. The contents of the other
+        files are not covered either, but their paths are.
+        """
         fields = dataclasses.asdict(self) | {"dataset_options": dict(self.dataset_options)}
+        del fields["vocabulary_path"]
         text = json.dumps(fields, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,9 +8,10 @@ read INIT_FROM again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -18,7 +19,6 @@ from flax.core import FrozenDict, freeze, unfreeze
 from t5x import utils
 
 from distill.config.student import T5Config
-from distill.convert import initial, sources
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,25 @@ def initializer(init_from: str, student: T5Config) -> Callable[..., utils.TrainS
         def from_scratch(self, init_rng: jax.Array) -> Any:
             """A new state with these parameters, on the devices of T5X's partitioner."""
             state = super().from_scratch(init_rng)
-            source = sources.find_source("INIT_FROM", init_from)
-            log.info("distill: parameters from %s", source.folder)
+            log.info("distill: parameters from %s", init_from)
+            with _same_logging():
+                from distill.convert import initial, sources
+
+                source = sources.find_source("INIT_FROM", init_from)
+                params = initial.start_params(source, student, unfreeze(state.params))
             is_frozen = isinstance(state.params, FrozenDict)
-            params = initial.start_params(source, student, unfreeze(state.params))
             return state.replace_params(freeze(params) if is_frozen else params)
 
     return FromCheckpoint
+
+
+@contextlib.contextmanager
+def _same_logging() -> Iterator[None]:
+    """Keeps what T5X logs: this project's readers of checkpoints quiet the logger that T5X uses."""
+    absl = logging.getLogger("absl")
+    level, filters = absl.level, list(absl.filters)
+    try:
+        yield
+    finally:
+        absl.setLevel(level)
+        absl.filters[:] = filters
