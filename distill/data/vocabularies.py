@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sentencepiece
 from etils import epath
@@ -236,13 +237,11 @@ def _with_sentinels(content: bytes) -> sentencepiece.SentencePieceProcessor:
     """T5's model with its sentinels, whose ids go down from the last."""
     from sentencepiece import sentencepiece_model_pb2
 
-    model = sentencepiece_model_pb2.ModelProto.FromString(content)
+    messages: Any = sentencepiece_model_pb2  # generated code without types
+    model = messages.ModelProto.FromString(content)
+    kind = messages.ModelProto.SentencePiece.USER_DEFINED
     for index in reversed(range(_SENTINELS)):
-        model.pieces.add(
-            piece=_SENTINEL.format(index),
-            score=0.0,
-            type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
-        )
+        model.pieces.add(piece=_SENTINEL.format(index), score=0.0, type=kind)
     return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
 
 

@@ -19,12 +19,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from unittest import mock
 
+from etils import epath
 from shell_blocks import ROOT
 
 from distill import cli
 from distill.commands import arguments
-from distill.config import files, macros, resolve
+from distill.config import adopted, files, macros, resolve
+from distill.convert import sizes
 
 _CLIENT = """\
 import json, os, socket, sys
@@ -37,6 +40,7 @@ code, out, err = json.loads(server.makefile("rb").read())
 sys.stdout.write(out), sys.stderr.write(err)
 sys.exit(code)
 """
+CHECKPOINT = epath.Path(ROOT / "tests" / "golden" / "hf_loss")
 Answer = Callable[[Sequence[str]], int]
 
 
@@ -144,8 +148,10 @@ def check_command(words: Sequence[str]) -> int:
     if name == "distill":
         options, overrides = _options(argv)
         if getattr(options, "gin_file", None) and hasattr(options, "engine"):
-            overrides += arguments.shorthands(options, overrides)
-            resolve.resolve(arguments.gin_files(options), overrides, options.engine)
+            with mock.patch.object(sizes, "adopt_sizes", _adopt):
+                overrides += arguments.shorthands(options, overrides)
+                names = arguments.gin_files(options)
+                resolve.resolve(names, overrides, options.engine, _adopt)
     elif name == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(argv) <= set(targets), f"no target {argv}"
@@ -154,6 +160,16 @@ def check_command(words: Sequence[str]) -> int:
     elif name in ("python", "python3", "bash") and argv and not argv[0].startswith("-"):
         assert (ROOT / argv[0]).is_file(), f"no file {argv[0]}"
     return 0
+
+
+def _adopt(read: macros.Macros) -> adopted.Adopted | None:
+    """What the checkpoint FOLDER decides: some sizes, where nothing else sets them."""
+    _, path = adopted.source_of(read)
+    if "FOLDER" not in path:
+        return None
+    found = sizes._of_hugging_face(CHECKPOINT)
+    unset = {name: s for name, s in found.sizes.items() if adopted.is_unset(read, name)}
+    return adopted.Adopted(unset, found.defaults)
 
 
 def _options(argv: Sequence[str]):

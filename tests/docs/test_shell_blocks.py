@@ -53,7 +53,7 @@ REPLACED = {
     "--gin_file=... --raw_dir": "--gin_file=esnli_mini_step_by_step --raw_dir",
     "--gin_file=...": "--gin_file=tickets_step_by_step",
 }
-PLACEHOLDERS = {"DATA", "MODEL", "RUN", "DIR", "FILE", "NAME", "BUCKET"}
+PLACEHOLDERS = {"DATA", "MODEL", "RUN", "DIR", "FILE", "FOLDER", "NAME", "BUCKET"}
 _ROW = {"input": "my fan seems burnt . i bought it in march .", "label": "repair"}
 FILES = {
     "rows.jsonl": json.dumps(_ROW) + "\n",
