@@ -1,10 +1,10 @@
 """config.json of Hugging Face's T5: read into macros, and written.
 
 `tie_word_embeddings` does not say what its name says. Up to version 4 of transformers, false means
-that logits are not divided by sqrt(d_model); a model of T5 v1.1 or Flan-T5 has a matrix of its own
-for them, and one that shares the embedding may have false as well. From version 5 on it is always
-written as true, and `scale_decoder_outputs` beside it says whether logits are divided; of mT5 they
-never are. Whether the matrix is shared is therefore taken from the tensors.
+that logits are not divided by sqrt(d_model). A model of T5 v1.1 or Flan-T5 also has a matrix of its
+own for them, but one that shares the embedding may have false as well. Version 5 always writes
+true, and `scale_decoder_outputs` beside it says whether logits are divided; those of mT5 never are.
+Whether the matrix is shared is therefore taken from the tensors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from distill.common.text_files import parse_json, read_bytes
 from distill.config.student import T5Config
 from distill.errors import UserError, hint, unknown
 from distill.huggingface.names import EMBEDDING, EMBEDDING_ALIASES, OUTPUT
-from distill.huggingface.safetensors_files import TensorFolder
+from distill.huggingface.safetensors_files import INDEX, TensorFolder
 from distill.student.layers import MAX_DISTANCE, NORM_EPSILON, NUM_BUCKETS
 
 FILE = "config.json"
@@ -45,6 +45,8 @@ _CONSTANTS = {
 # transformers' names of activations; its 'gelu' is the exact one, which the student does not have.
 _ACTIVATIONS = {"gelu_new": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh"}
 _PROJECTIONS = ("gated-gelu", "gated-silu", "relu")
+_BYT5_ROWS = 384
+_DIVIDING_VERSIONS = ("2", "3", "4")  # of transformers, where mT5's logits can be divided
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class FolderConfig:
     Attributes:
       folder: the folder.
       model_type: "t5" (T5, T5 v1.1, Flan-T5, byT5, UL2) or "mt5".
+      family: the file of gin/models with the same network; "t5_1_1" for Flan-T5 too.
       macros: the macros that it sets: all sizes, VOCAB_SIZE (rows of the embedding),
         TIE_EMBEDDINGS, SCALE_TIED_LOGITS and MLP_ACTIVATIONS.
       embedding: the tensor that holds the embedding.
@@ -62,6 +65,7 @@ class FolderConfig:
 
     folder: epath.Path
     model_type: str
+    family: str
     macros: Mapping[str, object]
     embedding: str
     output: str | None
@@ -91,23 +95,34 @@ def config_of(tensors: TensorFolder) -> FolderConfig:
     content = _read(path)
     sizes = {macro: _size(content, key, path) for macro, key in _SIZES.items()}
     _check_constants(content, path)
-    embedding = _embedding(tensors)
+    activations = _activations(content, path)
+    is_scaled = _is_scaled(content, path)
+    embedding = find_embedding(tensors, is_scaled)
+    output = find_output(tensors, embedding, is_scaled)
     rows = tensors.tensors[embedding].shape[0]
     if content.get("vocab_size", rows) != rows:
         raise UserError(
-            f"{path} has vocab_size {content['vocab_size']}, but {embedding} has {rows:,} rows: "
-            "write the number of rows there if the tensors are right"
+            f"{path} has vocab_size {content['vocab_size']}, but {embedding} has {rows:,} rows, "
+            "expected the same number: correct config.json if the tensors are right"
         )
-    output = _output(tensors, embedding)
-    is_scaled = _is_scaled(content, output is None, path)
     macros: dict[str, object] = {
         "VOCAB_SIZE": rows,
         **sizes,
-        "MLP_ACTIVATIONS": _activations(content, path),
+        "MLP_ACTIVATIONS": activations,
         "TIE_EMBEDDINGS": output is None,
         "SCALE_TIED_LOGITS": is_scaled or output is not None,
     }
-    return FolderConfig(tensors.path, content["model_type"], macros, embedding, output)
+    family = _family(content, activations, rows)
+    return FolderConfig(tensors.path, content["model_type"], family, macros, embedding, output)
+
+
+def _family(content: Mapping[str, Any], activations: tuple[str, ...], rows: int) -> str:
+    """The file of gin/models of a network."""
+    if activations != ("gelu", "linear"):
+        return {("relu",): "t5", ("silu", "linear"): "ul2"}.get(activations, "another")
+    if content.get("tokenizer_class") == "ByT5Tokenizer" or rows == _BYT5_ROWS:
+        return "byt5"
+    return "mt5" if content["model_type"] == "mt5" else "t5_1_1"
 
 
 def _read(path: epath.Path) -> dict[str, Any]:
@@ -161,52 +176,111 @@ def _activations(content: Mapping[str, Any], path: epath.Path) -> tuple[str, ...
     return (activation, "linear") if is_gated else (activation,)
 
 
-def _embedding(tensors: TensorFolder) -> str:
-    """The tensor of the embedding."""
-    for name in (EMBEDDING, *EMBEDDING_ALIASES, OUTPUT):
-        if name in tensors.tensors:
-            if len(tensors.tensors[name].shape) != 2:
-                raise UserError(
-                    f"{tensors.tensors[name].file}: the tensor {name} has shape "
-                    f"{tensors.tensors[name].shape}, expected [vocab_size, d_model]"
-                )
-            return name
-    raise UserError(f"{tensors.path} has no tensor {EMBEDDING}: expected a T5 with its decoder")
+def _is_scaled(content: Mapping[str, Any], path: epath.Path) -> bool:
+    """Whether logits are divided by sqrt(d_model), by the version that wrote config.json."""
+    flags = {}
+    for key in ("tie_word_embeddings", "scale_decoder_outputs"):
+        flags[key] = content.get(key)
+        if key in content and not isinstance(flags[key], bool):
+            raise UserError(f"{path}: got {key} = {flags[key]!r}, expected true or false")
+    if content["model_type"] == "mt5":
+        version = str(content.get("transformers_version", "4"))
+        return flags["tie_word_embeddings"] is True and version.split(".")[0] in _DIVIDING_VERSIONS
+    if flags["scale_decoder_outputs"] is not None:
+        return flags["scale_decoder_outputs"] is True
+    return flags["tie_word_embeddings"] is not False
 
 
-def _output(tensors: TensorFolder, embedding: str) -> str | None:
-    """The tensor of an output matrix that is not the embedding."""
+def find_embedding(tensors: TensorFolder, is_scaled: bool) -> str:
+    """The tensor of the embedding.
+
+    Args:
+      tensors: of the folder.
+      is_scaled: whether logits are divided, as they are only where the output matrix is shared.
+
+    Raises:
+      UserError: there is none; encoder and decoder have different ones.
+    """
+    names = [name for name in (EMBEDDING, *EMBEDDING_ALIASES) if name in tensors.tensors]
+    if not names and OUTPUT in tensors.tensors and is_scaled:
+        names = [OUTPUT]
+    if not names:
+        found = f"only {OUTPUT}, a matrix of its own" if OUTPUT in tensors.tensors else "none"
+        raise UserError(
+            f"{tensors.path} has no embedding: expected {EMBEDDING}, or one of "
+            f"{', '.join(EMBEDDING_ALIASES)}, and found {found}: download or copy it again"
+        )
+    for name in names[1:]:
+        if not is_equal(tensors, names[0], name):
+            raise UserError(
+                f"{tensors.path}: the tensors {names[0]} and {name} differ, expected one embedding "
+                "for encoder and decoder: this model cannot be read"
+            )
+    shape = tensors.tensors[names[0]].shape
+    if len(shape) != 2:
+        raise UserError(
+            f"{tensors.tensors[names[0]].file}: the tensor {names[0]} has shape {list(shape)}, "
+            "expected [vocab_size, d_model]"
+        )
+    return names[0]
+
+
+def find_output(tensors: TensorFolder, embedding: str, is_scaled: bool) -> str | None:
+    """The tensor of an output matrix that is not the embedding; None where it is.
+
+    Args:
+      tensors: of the folder.
+      embedding: the tensor of the embedding.
+      is_scaled: whether logits are divided.
+
+    Raises:
+      UserError: a matrix of its own whose logits are divided; one that is lost.
+    """
+    path = tensors.path / FILE
+    if OUTPUT in tensors.aliases and not is_scaled:
+        raise UserError(
+            f"{tensors.path / INDEX} says that {OUTPUT} is in {tensors.aliases[OUTPUT].name}, "
+            "which does not contain it. By config.json it may be a matrix of its own: download or "
+            "copy the folder again, or delete the entry if the model shares its embedding"
+        )
     if OUTPUT not in tensors.tensors or embedding == OUTPUT:
         return None
-    return None if is_equal(tensors, embedding, OUTPUT) else OUTPUT
+    if is_equal(tensors, embedding, OUTPUT):
+        return None
+    if is_scaled:
+        raise UserError(
+            f"{path} says that logits are divided by sqrt(d_model), as with a shared matrix, but "
+            f"{OUTPUT} differs from {embedding}: version 4 of transformers would ignore the "
+            'former and version 5 use it. Set "tie_word_embeddings": false, without '
+            '"scale_decoder_outputs", if it is to be used, as in T5 v1.1 and Flan-T5'
+        )
+    return OUTPUT
 
 
 def is_equal(tensors: TensorFolder, one: str, other: str) -> bool:
     """Whether two tensors have the same shape and numbers; reads as far as they agree."""
     if tensors.tensors[one].shape != tensors.tensors[other].shape:
         return False
-    pieces = zip(tensors.rows(one), tensors.rows(other), strict=False)
-    return all(np.array_equal(a, b) for (_, a), (_, b) in pieces)
-
-
-def _is_scaled(content: Mapping[str, Any], is_shared: bool, path: epath.Path) -> bool:
-    """Whether logits are divided by sqrt(d_model)."""
-    del is_shared, path
-    if "scale_decoder_outputs" in content:
-        return bool(content["scale_decoder_outputs"])
-    return content.get("tie_word_embeddings") is not False and content["model_type"] != "mt5"
+    pieces = zip(tensors.rows(one), tensors.rows(other), strict=True)
+    return all(np.array_equal(a, b, equal_nan=True) for (_, a), (_, b) in pieces)
 
 
 def config_dict(student: T5Config, model_type: str = "t5") -> dict[str, object]:
-    """The content of config.json, for version 4 and 5 of transformers alike.
+    """The content of config.json, for versions 4 and 5 of transformers alike.
 
     Args:
       student: its sizes.
       model_type: one of MODEL_TYPES.
 
     Raises:
-      UserError: activations that transformers' T5 does not have.
+      UserError: a network that transformers does not have.
     """
+    is_scaled = student.tie_embeddings and student.scale_tied_logits
+    if model_type == "mt5" and is_scaled:
+        raise UserError(
+            "got TIE_EMBEDDINGS = True with SCALE_TIED_LOGITS = True for the model type 'mt5', "
+            "whose logits transformers 5 never divides: use the model type 't5'"
+        )
     return {
         "architectures": [{"t5": "T5", "mt5": "MT5"}[model_type] + "ForConditionalGeneration"],
         "model_type": model_type,
@@ -216,8 +290,8 @@ def config_dict(student: T5Config, model_type: str = "t5") -> dict[str, object]:
         "feed_forward_proj": _projection(student.mlp_activations),
         "dropout_rate": student.dropout_rate,
         **{key: value for key, (value, _) in _CONSTANTS.items()},
-        "tie_word_embeddings": student.tie_embeddings and student.scale_tied_logits,
-        "scale_decoder_outputs": student.tie_embeddings and student.scale_tied_logits,
+        "tie_word_embeddings": is_scaled,
+        "scale_decoder_outputs": is_scaled,
         "use_cache": True,
         "dtype": "float32",
         "torch_dtype": "float32",
@@ -226,13 +300,13 @@ def config_dict(student: T5Config, model_type: str = "t5") -> dict[str, object]:
 
 def _projection(activations: tuple[str, ...]) -> str:
     """feed_forward_proj of MLP_ACTIVATIONS."""
-    names = {"gelu": "gelu_new", "relu": "relu", "silu": "silu", "tanh": "tanh"}
     first, *others = activations
-    if first not in names or others not in ([], ["linear"]):
+    theirs = {ours: name for name, ours in _ACTIVATIONS.items() if name != "swish"}
+    if first not in theirs or others not in ([], ["linear"]):
         raise UserError(
-            f"got MLP_ACTIVATIONS = {activations!r}, expected one of {', '.join(names)}, alone or "
-            "followed by 'linear': transformers' T5 has no other feed-forward block"
+            f"got MLP_ACTIVATIONS = {activations!r}, expected one of {', '.join(sorted(theirs))}, "
+            "alone or followed by 'linear': transformers' T5 has no other feed-forward block"
         )
     if not others:
-        return names[first]
-    return "gated-gelu" if first == "gelu" else f"gated-{names[first]}"
+        return theirs[first]
+    return "gated-gelu" if first == "gelu" else f"gated-{theirs[first]}"

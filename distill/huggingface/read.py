@@ -21,7 +21,7 @@ from distill.huggingface.names import (
     Parameter,
     parameters,
 )
-from distill.huggingface.safetensors_files import TensorFolder, nearest
+from distill.huggingface.safetensors_files import INDEX, TensorFolder, nearest
 from distill.student.network import Params
 from distill.student.params import param_shapes
 
@@ -105,10 +105,7 @@ def check_tensors(tensors: TensorFolder, config: FolderConfig) -> dict[str, str]
     sources = {name: name for name in expected} | {EMBEDDING: config.embedding}
     for name, source in sources.items():
         if source not in tensors.tensors:
-            raise UserError(
-                f"{tensors.path} has no tensor {name}, which a T5 of these sizes has; "
-                f"{nearest(name, tensors.tensors)}"
-            )
+            raise _missing(tensors, name)
         tensor, shape = tensors.tensors[source], expected[name].tensor_shape
         if tensor.shape != shape:
             raise UserError(
@@ -118,10 +115,23 @@ def check_tensors(tensors: TensorFolder, config: FolderConfig) -> dict[str, str]
     known = {*expected, EMBEDDING, *EMBEDDING_ALIASES, OUTPUT, *UNUSED}
     for name in sorted(tensors.tensors.keys() - known):
         raise UserError(
-            f"{tensors.tensors[name].file}: the tensor {name} is not one of a T5 of these sizes; "
-            f"{nearest(name, expected)}"
+            f"{tensors.tensors[name].file}: the tensor {name} is not one of a T5 of the sizes in "
+            f"config.json; {nearest(name, expected)}"
         )
     return sources
+
+
+def _missing(tensors: TensorFolder, name: str) -> UserError:
+    if name in tensors.aliases:
+        return UserError(
+            f"{tensors.path / INDEX} says that the tensor {name} is in "
+            f"{tensors.aliases[name].name}, which does not contain it: download or copy the folder "
+            "again"
+        )
+    return UserError(
+        f"{tensors.path} has no tensor {name}, which a T5 of the sizes in config.json has; "
+        f"{nearest(name, tensors.tensors)}"
+    )
 
 
 def iter_params(folder: epath.PathLike, student: T5Config) -> Iterator[tuple[Parameter, Any]]:

@@ -23,7 +23,7 @@ from distill.errors import UserError, hint
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-PIECE_BYTES = 64 * 2**20  # of a tensor that are read at once
+PIECE = 16 * 2**20  # numbers of a tensor that are read at once
 _LENGTH_BYTES = 8
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 _AGAIN = "download or copy it again"
@@ -116,7 +116,7 @@ class TensorFolder:
         row_shape = tensor.shape[1:]
         row_bytes = math.prod(row_shape) * _ITEM_BYTES[tensor.dtype]
         count = tensor.shape[0] if tensor.shape else 1
-        step = max(PIECE_BYTES // max(row_bytes, 1), 1)
+        step = max(PIECE // max(math.prod(row_shape), 1), 1)  # alike for all tensors of a shape
         with reading(tensor.file), tensor.file.open("rb") as file:
             file.seek(tensor.start)
             for first in range(0, count, step):

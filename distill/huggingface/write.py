@@ -16,7 +16,7 @@ from distill.common.atomic import atomic_file, write_json
 from distill.config.student import T5Config
 from distill.errors import unknown
 from distill.huggingface.names import EMBEDDING, OUTPUT, Parameter, parameters
-from distill.huggingface.safetensors_files import INDEX, PIECE_BYTES, SINGLE
+from distill.huggingface.safetensors_files import INDEX, PIECE, SINGLE
 from distill.student.network import Params
 
 DTYPES = {"float32": "F32", "bfloat16": "BF16"}
@@ -135,8 +135,7 @@ def _pieces(array: Any, parameter: Parameter, dtype: str) -> Iterator[memoryview
     if array.shape != parameter.shape:
         raise ValueError(f"{'/'.join(parameter.path)} has shape {array.shape}, not as configured")
     tensor = array.T if parameter.is_transposed else array
-    row_bytes = max(4 * tensor[0].size, 1)
-    step = max(PIECE_BYTES // row_bytes, 1)
+    step = max(PIECE // max(tensor[0].size, 1), 1)
     wanted: Any = np.dtype("<f4") if dtype == "float32" else jnp.bfloat16
     for first in range(0, tensor.shape[0], step):
         piece = np.ascontiguousarray(tensor[first : first + step], dtype=wanted)
