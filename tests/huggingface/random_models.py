@@ -53,7 +53,9 @@ FAMILIES = {
     "flan_t5": Family(_GATED, shard="4KB", dtype="bfloat16"),
     "shared_not_scaled": Family(_GATED, own_output=False),
     "mt5": Family(_GATED, is_mt5=True),
-    "byt5": Family(_GATED | {"num_layers": 3, "num_decoder_layers": 1}),
+    "byt5": Family(
+        _GATED | {"num_layers": 3, "num_decoder_layers": 1, "tokenizer_class": "ByT5Tokenizer"}
+    ),
     "ul2": Family(_GATED | {"feed_forward_proj": "gated-silu", "d_kv": 5}),
 }
 
