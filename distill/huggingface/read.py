@@ -26,35 +26,73 @@ from distill.student.network import Params
 from distill.student.params import param_shapes
 
 
+class ParamReader:
+    """Reads the parameters of a folder one by one; all names and shapes are checked before.
+
+    Attributes:
+      student: its configuration.
+      tensors: the folder's.
+      config: what the folder says about its model.
+    """
+
+    def __init__(self, folder: epath.PathLike, student: T5Config) -> None:
+        """Opens the folder.
+
+        Args:
+          folder: local or gs://, with config.json and safetensors.
+          student: its sizes and the form of the network must be the folder's.
+
+        Raises:
+          UserError: a folder that cannot be read, of another student, or with a tensor that is
+            missing, not known, or of another shape.
+        """
+        self.student = student
+        self.tensors = TensorFolder(folder)
+        self.config = config_of(self.tensors)
+        check_student(self.config, student)
+        self._sources = check_tensors(self.tensors, self.config)
+        shapes = traverse_util.flatten_dict(param_shapes(student))
+        self.shapes: dict[tuple[str, ...], tuple[int, ...]] = {
+            path: leaf.shape for path, leaf in shapes.items()
+        }
+        self._places: dict[tuple[str, ...], list[tuple[Parameter, int | None]]] = {}
+        for parameter in parameters(student):
+            path, layer = parameter.place(student.scan_layers)
+            self._places.setdefault(path, []).append((parameter, layer))
+
+    def read(self, path: tuple[str, ...]) -> np.ndarray:
+        """One parameter as a new float32 array; of all layers if they are stacked.
+
+        Args:
+          path: its names in the student's tree.
+
+        Raises:
+          UserError: numbers that are not finite; a file that cannot be read.
+        """
+        array = np.empty(self.shapes[path], np.float32)
+        for parameter, layer in self._places[path]:
+            part = array if layer is None else array[:, layer]  # LAYERS_AXIS
+            _fill(part, parameter, self.tensors, self._sources[parameter.tensor])
+        return array
+
+
 def read_params(folder: epath.PathLike, student: T5Config) -> Params:
     """The parameters of a folder as float32 arrays of NumPy.
 
-    Besides the parameters, no more than two pieces of a tensor are in memory.
+    Besides the parameters, no more than a piece of a tensor is in memory.
 
     Args:
-      folder: local or gs://, with config.json and safetensors.
-      student: its configuration; sizes and form of the network must be the folder's.
+      folder: as of `ParamReader`.
+      student: as of `ParamReader`.
 
     Returns:
       The tree of `distill.student.params.init_params`, stacked with SCAN_LAYERS.
 
     Raises:
-      UserError: a folder that cannot be read, of another student, or with a tensor that is
-        missing, not known, of another shape, or not finite.
+      UserError: see `ParamReader`.
     """
-    tensors = TensorFolder(folder)
-    config = config_of(tensors)
-    check_student(config, student)
-    sources = check_tensors(tensors, config)
-    shapes = traverse_util.flatten_dict(param_shapes(student))
-    arrays: dict[tuple[str, ...], np.ndarray] = {
-        path: np.empty(tuple(leaf.shape), np.float32) for path, leaf in shapes.items()
-    }
-    for parameter in parameters(student):
-        path, layer = parameter.place(student.scan_layers)
-        array = arrays[path] if layer is None else arrays[path][:, layer]  # LAYERS_AXIS
-        _fill(array, parameter, tensors, sources[parameter.tensor])
-    params: Any = traverse_util.unflatten_dict(arrays)
+    reader = ParamReader(folder, student)
+    params: Any = traverse_util.unflatten_dict({path: reader.read(path) for path in reader.shapes})
     return params
 
 
@@ -144,11 +182,6 @@ def iter_params(folder: epath.PathLike, student: T5Config) -> Iterator[tuple[Par
     Yields:
       A parameter and its float32 array.
     """
-    tensors = TensorFolder(folder)
-    config = config_of(tensors)
-    check_student(config, student)
-    sources = check_tensors(tensors, config)
+    reader = ParamReader(folder, dataclasses.replace(student, scan_layers=False))
     for parameter in parameters(student):
-        array = np.empty(parameter.shape, np.float32)
-        _fill(array, parameter, tensors, sources[parameter.tensor])
-        yield parameter, array
+        yield parameter, reader.read(parameter.path)

@@ -104,7 +104,7 @@ def test_another_size_is_named(trained, micro, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--from=t5x", "--to=t5x"], "expected two different engines"),
+        (["--from=t5x", "--to=t5x"], "expected --to=native"),
         (["--from=native", "--to=t5x"], "needs --output"),
         (["--from=t5x", "--to=native"], "needs --checkpoint"),
         (["--from=t5x", "--to=native", "--checkpoint=/nowhere"], "contains no T5X checkpoint"),
