@@ -44,7 +44,7 @@ REFUSED = {
     "convert --form=native": "convert has no flag --form; closest: --from",
     "evaluate": "--run_dir is missing: the run folder; see distill evaluate --help",
     "evaluate runs/x": "evaluate does not take 'runs/x'; did you mean --run_dir=runs/x?",
-    "convert --from=t5x": "--to and --run_dir are missing; see distill convert --help",
+    "convert --to=t5x": "--from is missing: expected one of hf, t5x, native; see",
     "config": "action is missing: expected one of show, explain; see distill config --help",
     "train --seed=x": "got --seed 'x', expected an integer",
     "preflight --price=x": "got --price 'x', expected a number",

@@ -60,11 +60,19 @@ FAMILIES = {
 }
 
 
-def make(name: str, folder: pathlib.Path, seed: int = 0, **sizes: int) -> Any:
+def make(name: str, folder: pathlib.Path, seed: int = 0, spread: float = 1.0, **sizes: int) -> Any:
     """Writes the folder of a random model of a family, and gives the model that transformers loads.
 
     Every parameter is random, norms too, so that none can be mixed up unnoticed, and attention and
     logits are as uneven as in a trained model.
+
+    Args:
+      name: of the family.
+      folder: to write.
+      seed: of the numbers.
+      spread: standard deviation of an output matrix of its own. Many of some hundred thousand
+        logits up to 20 lie 1e-4 apart in float32, whoever computes them.
+      sizes: settings of the configuration instead of SIZES.
     """
     family = FAMILIES[name]
     settings = SIZES | {"vocab_size": VOCAB_SIZE, "decoder_start_token_id": 0} | family.settings
@@ -73,7 +81,7 @@ def make(name: str, folder: pathlib.Path, seed: int = 0, **sizes: int) -> Any:
     torch.manual_seed(seed)
     cls = getattr(transformers, f"{kind}ForConditionalGeneration")
     model = cls(config).eval()
-    output = torch.randn(config.vocab_size, config.d_model)
+    output = spread * torch.randn(config.vocab_size, config.d_model)
     model.lm_head.weight = torch.nn.Parameter(output) if family.own_output else model.shared.weight
     with torch.no_grad():
         for key, parameter in model.named_parameters():
