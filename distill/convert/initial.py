@@ -1,9 +1,9 @@
 """The parameters, or the whole state, that a new run starts from.
 
 Parameters are read and placed one after the other: beside the state on the devices, the host holds
-one parameter of a Hugging Face folder at a time (all of them with SCAN_LAYERS, or of a T5X
-checkpoint). A run folder is read straight to the devices. On several hosts each reads the whole
-checkpoint and keeps the parts of its own devices.
+one parameter at a time (all of them with SCAN_LAYERS, and of T5X's scanned network). A run folder
+is read straight to the devices. On several hosts each reads the whole checkpoint and keeps the
+parts of its own devices.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import numpy as np
 from etils import epath
 from flax import traverse_util
 
+from distill.config.adopted import SIZES
 from distill.config.run import RunConfig
 from distill.config.student import T5Config
 from distill.convert import folders, layers, sources, t5x_files
 from distill.convert.sources import Source
-from distill.convert.states import params_from_t5x
+from distill.convert.states import from_t5x, params_from_t5x
 from distill.errors import UserError
 from distill.huggingface import read as hf
 from distill.huggingface.config_json import config_of
@@ -32,8 +33,7 @@ from distill.training import run_folder
 from distill.training.saved_checkpoints import SavedCheckpoints
 from distill.training.step import TrainState
 
-_SAME = ("vocab_size", "embed_dim", "num_heads", "head_dim", "mlp_dim", "num_encoder_layers")
-_SAME += ("num_decoder_layers", "mlp_activations", "tie_embeddings")
+_SAME = tuple(name.lower() for name in SIZES)
 _Path = tuple[str, ...]
 
 
@@ -72,13 +72,12 @@ def check_source(source: Source, config: RunConfig) -> None:
     elif source.kind == "run":
         _check_run(source, config)
     else:
-        target = t5x_files.read_shapes(source.folder)
-        if not layers.is_stacked(target):
-            params_from_t5x(target, dataclasses.replace(student, scan_layers=False))
-    if source.macro == "CONTINUE_FROM" and step_of(source) > config.train.train_steps:
+        _check_t5x(source, config)
+    step = step_of(source) or 0
+    if source.macro == "CONTINUE_FROM" and step > config.train.train_steps:
         raise UserError(
-            f"got TRAIN_STEPS = {config.train.train_steps}, but {source.folder} is of step "
-            f"{step_of(source)}: raise TRAIN_STEPS, or use INIT_FROM, which starts at step 0"
+            f"got TRAIN_STEPS = {config.train.train_steps}, but {source.folder} is of step {step}: "
+            "raise TRAIN_STEPS, or use INIT_FROM, which starts at step 0"
         )
 
 
@@ -86,6 +85,23 @@ def step_of(source: Source) -> int | None:
     """The step of a checkpoint; None of a Hugging Face folder."""
     digits = source.folder.name.rpartition("_")[2]
     return int(digits) if source.kind != "hf" and digits.isdigit() else None
+
+
+def _check_t5x(source: Source, config: RunConfig) -> None:
+    student = dataclasses.replace(config.student, scan_layers=False)
+    if source.macro == "INIT_FROM":
+        target = t5x_files.read_shapes(source.folder, ("target",))["target"]
+        if not layers.is_stacked(target):  # else the biases of its layers decide
+            params_from_t5x(target, student)
+        return
+    saved = t5x_files.read_shapes(source.folder)
+    if layers.is_stacked(saved["target"]):
+        raise UserError(
+            f"got {source} of the scanned network (scalable_t5), whose optimizer treats the "
+            "relative biases of the layers separately; expected one of the unscanned network, or "
+            "use INIT_FROM, which takes only the parameters"
+        )
+    from_t5x(saved, student, config.optimizer)
 
 
 def _check_run(source: Source, config: RunConfig) -> None:
@@ -153,10 +169,12 @@ def continued_state(source: Source, config: RunConfig, state: TrainState) -> Tra
         restored: TrainState = SavedCheckpoints(source.run_dir).restore(template)
         return TrainState(restored.step, restored.params, restored.opt_state, key)
     step, params, opt_state = folders.whole_state(source.folder, config)
-    found = TrainState(np.int32(step), params, opt_state, np.asarray(key))
-    return jax.tree.map(
-        lambda array, leaf: _place(array, leaf.sharding, leaf.dtype), found, template
+    found: Any = (np.int32(step), params, opt_state)
+    expected = (template.step, template.params, template.opt_state)
+    new_step, new_params, new_opt_state = jax.tree.map(
+        lambda array, leaf: _place(array, leaf.sharding, leaf.dtype), found, expected
     )
+    return TrainState(new_step, new_params, new_opt_state, key)
 
 
 def _iter_host(source: Source, student: T5Config) -> Iterator[tuple[_Path, np.ndarray]]:
@@ -168,6 +186,11 @@ def _iter_host(source: Source, student: T5Config) -> Iterator[tuple[_Path, np.nd
     if source.kind == "hf":
         params = hf.read_params(source.folder, student)
     elif source.kind == "t5x":
+        shapes = t5x_files.read_shapes(source.folder, ("target",))["target"]
+        if not student.scan_layers and not layers.is_stacked(shapes):
+            params_from_t5x(shapes, student)  # compares names and shapes
+            yield from t5x_files.iter_params(source.folder)
+            return
         params = folders.t5x_params(source.folder, student)
     else:
         params = _run_params(source, student)

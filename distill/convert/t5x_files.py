@@ -87,14 +87,12 @@ def read_checkpoint(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) ->
     return tree
 
 
-def read_shapes(checkpoint: epath.PathLike) -> dict:
-    """The parameters of a checkpoint as arrays of its shapes that take no memory; none is read.
+def read_shapes(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) -> dict:
+    """The nested dicts of a checkpoint, leaves zeros of its shapes that take no memory.
 
     Args:
       checkpoint: see `find_checkpoint`.
-
-    Returns:
-      The nested dicts of part "target".
+      parts: as of `read_checkpoint`.
 
     Raises:
       UserError: see `read_checkpoint`.
@@ -105,16 +103,49 @@ def read_shapes(checkpoint: epath.PathLike) -> dict:
         if (path / _STATE).is_dir():
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
                 tree = dict(checkpointer.metadata(path / _STATE).item_metadata.tree)
-            _check_parts(path, tree, ("target",))
-            flat = traverse_util.flatten_dict(tree["target"])
+            _check_parts(path, tree, parts)
+            flat = traverse_util.flatten_dict({part: tree[part] for part in parts})
             shapes = {name: tuple(leaf.shape) for name, leaf in flat.items()}
         else:
-            for name, leaf in _names(path, ("target",)).items():
+            for name, leaf in _names(path, parts).items():
                 is_array = isinstance(leaf, Mapping)
-                shapes[name[1:]] = _opened(path, name, leaf).shape if is_array else np.shape(leaf)
+                if leaf is not None:
+                    shapes[name] = _opened(path, name, leaf).shape if is_array else np.shape(leaf)
     return traverse_util.unflatten_dict(
         {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
     )
+
+
+def iter_params(checkpoint: epath.PathLike) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    """The parameters of a checkpoint one by one, for what never holds them all.
+
+    Args:
+      checkpoint: see `find_checkpoint`.
+
+    Yields:
+      The path of a parameter in part "target", and its array.
+
+    Raises:
+      UserError: see `read_checkpoint`.
+    """
+    path = find_checkpoint(checkpoint)
+    if not (path / _STATE).is_dir():
+        with _naming(path):
+            names = _names(path, ("target",))
+        for name, leaf in names.items():
+            with _naming(path):
+                is_array = isinstance(leaf, Mapping)
+                array = np.asarray(_opened(path, name, leaf).read().result() if is_array else leaf)
+            yield name[1:], array
+        return
+    with _naming(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        tree = checkpointer.metadata(path / _STATE).item_metadata.tree
+        flat = traverse_util.flatten_dict(tree["target"])
+    for name, leaf in flat.items():
+        with _naming(path):
+            part = {"target": traverse_util.unflatten_dict({name: leaf})}
+            found = traverse_util.flatten_dict(_restore(path, part)["target"])[name]
+        yield name, found
 
 
 @contextlib.contextmanager
@@ -139,9 +170,14 @@ def _check_parts(path: epath.Path, tree: Mapping, parts: Sequence[str]) -> None:
 def _read_ocdbt(path: epath.Path, parts: Sequence[str]) -> dict:
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         tree = checkpointer.metadata(path / _STATE).item_metadata.tree
-        shapes = {part: tree[part] for part in parts}
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        request = ocp.args.PyTreeRestore(shapes, restore_args=as_numpy, partial_restore=True)
+    return _restore(path, {part: tree[part] for part in parts})
+
+
+def _restore(path: epath.Path, shapes: dict) -> dict:
+    """Part of an Orbax tree, leaves NumPy arrays."""
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+    request = ocp.args.PyTreeRestore(shapes, restore_args=as_numpy, partial_restore=True)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(path / _STATE, args=request)
 
 

@@ -153,7 +153,7 @@ def test_the_optimizer_of_scalable_t5_is_refused(tmp_path):
     saved["target"] = jax.tree.map(np.asarray, layers.to_scalable(saved["target"]))
     t5x_files.write_checkpoint(saved, epath.Path(tmp_path) / "checkpoint_7")
     with pytest.raises(UserError, match=r"scalable_t5.*--parameters_only"):
-        folders._whole_state(tmp_path, config=None)
+        folders.whole_state(tmp_path, config=None)
     assert_equal(folders.t5x_params(tmp_path, parity.CONFIG), tree()["target"])
 
 

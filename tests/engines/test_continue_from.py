@@ -71,6 +71,14 @@ def test_what_cannot_be_continued_is_refused(settings, half, tmp_path):
         start,
         "OPTIMIZER=adafactor",
     )
+    converted = native_to_t5x(half, tmp_path / "t5x")
+    refused(
+        "param_states/.* is not in the checkpoint",
+        f"CONTINUE_FROM={converted}",
+        "OPTIMIZER=adafactor",
+    )
+    scanned = native_to_t5x(half, tmp_path / "scanned", scanned=True)
+    refused("scanned network.*or use INIT_FROM", f"CONTINUE_FROM={scanned}")
     refused("TRAIN_STEPS = 4, but .* is of step 6: raise", start, "TRAIN_STEPS=4")
     refused("contains no checkpoint; expected", f"CONTINUE_FROM={tmp_path}")
     refused("INITIAL_CHECKPOINT_PATH.*now called CONTINUE_FROM", "INITIAL_CHECKPOINT_PATH=a")
