@@ -1,9 +1,9 @@
 """The parameters, or the whole state, that a new run starts from.
 
 Parameters are read and placed one after the other: beside the state on the devices, the host holds
-one parameter at a time (all of them with SCAN_LAYERS, and of T5X's scanned network). A run folder
-is read straight to the devices. On several hosts each reads the whole checkpoint and keeps the
-parts of its own devices.
+one or two parameters at a time (all of them with SCAN_LAYERS, and of T5X's scanned network). A run
+folder is read straight to the devices. On several hosts each reads the whole checkpoint and keeps
+the parts of its own devices.
 """
 
 from __future__ import annotations
@@ -233,6 +233,7 @@ def _delete(tree: Any) -> None:
 
 
 def _place(array: np.ndarray, sharding: jax.sharding.Sharding, dtype: np.dtype) -> jax.Array:
-    """Lays an array of the host out on the devices; a copy, which no file can change."""
-    own = np.array(array, dtype)
+    """Lays an array of the host out on the devices; none is part of a file mapped into memory."""
+    is_own = array.flags.owndata and array.dtype == dtype
+    own = array if is_own else np.array(array, dtype)
     return jax.make_array_from_callback(own.shape, sharding, lambda index: own[index])

@@ -293,6 +293,13 @@ def test_what_is_no_checkpoint_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_folder_with_another_vocabulary_is_refused(undisturbed, folder, tmp_path):
+    _of_another_vocabulary(folder)
+    with pytest.raises(UserError, match=r"trained with another vocabulary .*other\.model gives"):
+        train(undisturbed[0], tmp_path / "run", f"VOCABULARY_PATH={tmp_path / 'other.model'}")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_path_within_a_run_folder_is_led_to_the_folder(undisturbed, tmp_path):
     run = undisturbed[0]
     for path in (run / "checkpoints", run / "checkpoints" / "4"):
