@@ -44,6 +44,8 @@ FLAGS = {
     "cache_dir": ["loss-weights", TICKETS],
     "raw_dir": ["train", TICKETS],
     "vocabulary_path": ["data", "summary", "--raw_dir=x"],
+    "init_from": ["train", TICKETS],
+    "continue_from": ["train", TICKETS],
     "tfds_data_dir": ["data", "build", "--dataset=tickets"],
     "input": ["predict", "--run_dir=x"],
     "output": ["predict", "--run_dir=x", "hello"],

@@ -125,9 +125,9 @@ def test_a_vocabulary_path_sets_the_vocabulary(capsys, tmp_path):
 
 def test_the_size_is_that_of_the_padded_model():
     from distill.config.data import T5_VOCAB_SIZE
-    from distill.data.vocabularies import _T5_PIECES, padded_size
+    from distill.data.vocabularies import _PLAIN_PIECES, _SENTINELS, padded_size
 
-    assert padded_size(_T5_PIECES) == T5_VOCAB_SIZE
+    assert padded_size(_PLAIN_PIECES + _SENTINELS) == T5_VOCAB_SIZE
 
 
 def test_a_fault_of_the_program_is_an_internal_error(capsys, monkeypatch, tmp_path):
