@@ -16,6 +16,7 @@ from distill.commands import (
     convert,
     data,
     evaluate,
+    export,
     loss_weights,
     predict,
     preflight,
@@ -182,6 +183,7 @@ def make_parser() -> argparse.ArgumentParser:
         loss_weights,
         preflight,
         convert,
+        export,
         config,
     ):
         command.add(commands)

@@ -42,12 +42,14 @@ class LoadedRun:
       config: the run.
       params: of the chosen checkpoint.
       assets: vocabulary, labels, answer rule.
+      step: of the checkpoint that the parameters are from.
     """
 
     folder: epath.Path
     config: RunConfig
     params: dict
     assets: Assets
+    step: int | None = None
 
     def evaluator(
         self, beam: int = 1, length_penalty: float = LENGTH_PENALTY, answer: str = "decode"
@@ -108,20 +110,22 @@ def load_run(run_dir: epath.PathLike) -> LoadedRun:
     share_compilations()
     config, assets = run_folder.read_config(run_dir), run_assets.read(run_dir)
     with Stage(f"loading the student of {run_dir}"):
-        params = _read_params(run_dir, config)
-    return LoadedRun(epath.Path(run_dir), config, params, assets)
+        params, step = _read_params(epath.Path(run_dir), config)
+    return LoadedRun(epath.Path(run_dir), config, params, assets, step)
 
 
-def _read_params(run_dir: epath.PathLike, config: RunConfig) -> dict:
-    if (epath.Path(run_dir) / t5x_run.MODEL_DIR).exists():
-        return t5x_run.load_params(run_dir, config)
+def _read_params(run_dir: epath.Path, config: RunConfig) -> tuple[dict, int | None]:
+    """The parameters, and the step that they are of."""
+    if (run_dir / t5x_run.MODEL_DIR).exists():
+        return t5x_run.load_params(run_dir, config), t5x_run.chosen_step(run_dir, config)
     shapes = jax.eval_shape(lambda: init_params(config.student, jax.random.key(0)))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     template = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
     )
-    best = config.train.checkpoint == "best"
-    return SavedCheckpoints(run_dir).restore_params(template, best)
+    saved = SavedCheckpoints(run_dir)
+    params = saved.restore_params(template, config.train.checkpoint == "best")
+    return params, saved.restored_step
 
 
 class Evaluation(Scores):

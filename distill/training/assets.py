@@ -53,6 +53,11 @@ class Assets:
     eos_mark: str
     input_form: str = PLAIN
 
+    @property
+    def file_name(self) -> str:
+        """Name of the vocabulary's file within a run folder's VOCABULARY; "" for bytes."""
+        return _FILES.get(self.kind, "")
+
     def vocabulary(self) -> Vocabulary:
         """The vocabulary.
 
@@ -112,8 +117,8 @@ def write(folder: epath.Path, assets: Assets) -> None:
         "eos_mark": assets.eos_mark,
         "input_form": assets.input_form,
     }
-    if name := _FILES.get(assets.kind):
-        path = folder / VOCABULARY / name
+    if assets.file_name:
+        path = folder / VOCABULARY / assets.file_name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, assets.content())
         vocabulary["sha256"] = sha256(path)

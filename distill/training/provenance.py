@@ -161,7 +161,7 @@ def check_files(folder: epath.PathLike, digests: Mapping[str, str]) -> None:
     Raises:
       UserError: names the file and its digests.
     """
-    old = _read_run(folder).get("files")
+    old = read_run(folder).get("files")
     if old is None or list(old.values()) == list(digests.values()):
         return
     if len(old) != len(digests):
@@ -186,7 +186,7 @@ def check_rows(folder: epath.PathLike, meta: CacheMeta) -> None:
     Raises:
       UserError: names the split.
     """
-    old = _read_run(folder)
+    old = read_run(folder)
     for split, digest in old.get("row_digests", {}).items():
         before, now = old["rows"][split], meta["rows"][split]
         if (before, digest) != (now, meta["row_digests"][split]):
@@ -201,7 +201,7 @@ def check_bindings(folder: epath.PathLike, resolved: Resolved) -> None:
     Raises:
       UserError: names the file, or the binding.
     """
-    run = _read_run(folder)
+    run = read_run(folder)
     old, new = run.get("binding_files"), resolved.binding_files
     if old is not None and sorted(old.values()) != sorted(new.values()):
         lost = [path for path, digest in old.items() if digest not in new.values()]
@@ -219,7 +219,7 @@ def check_bindings(folder: epath.PathLike, resolved: Resolved) -> None:
         )
 
 
-def _read_run(folder: epath.PathLike) -> dict[str, Any]:
+def read_run(folder: epath.PathLike) -> dict[str, Any]:
     """What run.json holds; {} without one.
 
     Raises:

@@ -54,6 +54,7 @@ class SavedCheckpoints:
         self._run_dir = absolute(run_dir)
         self._folder = self._run_dir / FOLDER
         self._say = say
+        self.restored_step: int | None = None  # of what was restored last
 
     @property
     def latest_step(self) -> int | None:
@@ -128,6 +129,7 @@ class SavedCheckpoints:
                 try:
                     result = self._read(step, params, read)
                     self._leave_out(damaged, step)
+                    self.restored_step = step
                     return result
                 except _Unreadable as error:
                     reason = str(error)

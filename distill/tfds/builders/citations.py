@@ -66,11 +66,3 @@ DATASETS = {
 }
 """,
 }
-
-LICENSES = {
-    "esnli": "See the authors' pages of e-SNLI and SNLI; completions Apache-2.0.",
-    "anli1": "CC BY-NC 4.0; completions Apache-2.0.",
-    "cqa": "See the authors' pages of CommonsenseQA and CoS-E; completions Apache-2.0.",
-    "svamp": "MIT; completions Apache-2.0.",
-    "asdiv": "See the authors' page of ASDiv; completions Apache-2.0.",
-}

@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from distill.common.digests import sha256_files
+from distill.data.released import licenses
 from distill.data.tables import read_table
 from distill.errors import UserError, alike
 from distill.tfds.builders import citations
@@ -38,7 +39,7 @@ class DistillJsonl(RecordBuilder):
             description=f"Rows of a user, {self.builder_config.name}.",
             citation=citations.PAPER,
             homepage="https://arxiv.org/abs/2305.02301",
-            license="That of the rows' owner.",
+            license=licenses.UNKNOWN,
         )
 
     def source_digest(self, folder: epath.Path | None) -> str:

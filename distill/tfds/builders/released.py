@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from distill.common.digests import sha256_files
-from distill.data.released import reader
+from distill.data.released import licenses, reader
 from distill.data.released.rows import KINDS
 from distill.errors import UserError
 from distill.tfds.builders import citations
@@ -60,7 +60,7 @@ class DistillReleased(RecordBuilder):
             f"language model's completions ({self.builder_config.teacher}).",
             citation=citations.PAPER + citations.DATASETS[name],
             homepage="https://github.com/google-research/distilling-step-by-step",
-            license=citations.LICENSES[name],
+            license=licenses.RELEASED[name],
         )
 
     def source_digest(self, folder: epath.Path | None) -> str:

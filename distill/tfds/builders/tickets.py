@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from distill.data.examples import Example
+from distill.data.released import licenses
 from distill.tfds.builders import citations
 from distill.tfds.builders.records import RecordBuilder, Rows
 from distill.tickets import generator
@@ -69,7 +70,7 @@ class DistillTickets(RecordBuilder):
             "that name the classes of their words. Generated; the rationales are noiseless.",
             citation=citations.PAPER,
             homepage="https://arxiv.org/abs/2305.02301",
-            license="Apache-2.0",
+            license=licenses.GENERATED,
         )
 
     def source_digest(self, folder: epath.Path | None) -> str:
