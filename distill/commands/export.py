@@ -69,7 +69,10 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         described = write_stablehlo(loaded, options.output, options.input_length)
         files = sorted([*described["files"], "export.json", source.CARD])
         return {"written": options.output, "step": loaded.step, "files": files}
-    raise NotImplementedError
+    from distill.export.huggingface import write_huggingface
+
+    written = write_huggingface(loaded, options.output)
+    return {"written": options.output, "step": loaded.step, "files": written}
 
 
 def show(result: dict[str, object]) -> None:

@@ -50,10 +50,11 @@ program = jax.export.deserialize(open("program.jax_export", "rb").read())
 label_tokens = jax.jit(program.call)(parameters, input_tokens)
 ```
 
-`parameters` is a dict of the arrays in parameters.safetensors, by name. `input_tokens` is int32 [B, I]
-with any B; I is `input_length` in export.json. Rows end with the id `eos_id` and are padded with
-`pad_id`. `label_tokens` is int32 [B, T], padded alike. It needs the packages jax and flatbuffers, of
-the version in export.json or a newer one. docs/export.md of distill has a whole script.
+`parameters` is a dict of the arrays in parameters.safetensors, by name. `input_tokens` is int32
+[B, I] with any B; I is `input_length` in export.json. Rows end with the id `eos_id` and are padded
+with `pad_id`. `label_tokens` is int32 [B, T], padded alike. The program needs the packages jax, of
+the version in export.json or a newer one, and flatbuffers. docs/export.md of distill has a whole
+script.
 """
 
 
