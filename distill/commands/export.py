@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 from distill.commands import arguments
 from distill.errors import UserError
@@ -55,26 +56,45 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
-    """Exports; says what was written."""
+    """Exports; says what was written, and for ctranslate2 how its answers compare."""
     for name, target in _ONLY.items():
         if getattr(options, name) is not None and options.target != target:
             raise UserError(f"--{name} works only with --to={target}, got --to={options.target}")
     from distill.export import source
 
     source.check_output(options.output)
-    loaded = source.read_run(options.run_dir, options.best)
+    if options.target == "ctranslate2":
+        return _ctranslate2(options)
+    run = source.read_run(options.run_dir, options.best)
     if options.target == "stablehlo":
         from distill.export.stablehlo import write_stablehlo
 
-        described = write_stablehlo(loaded, options.output, options.input_length)
-        files = sorted([*described["files"], "export.json", source.CARD])
-        return {"written": options.output, "step": loaded.step, "files": files}
-    from distill.export.huggingface import write_huggingface
+        files = write_stablehlo(run, options.output, options.input_length)
+    else:
+        from distill.export.huggingface import write_huggingface
 
-    written = write_huggingface(loaded, options.output)
-    return {"written": options.output, "step": loaded.step, "files": written}
+        files = write_huggingface(run, options.output)
+    return {"written": options.output, "step": run.step, "files": files}
+
+
+def _ctranslate2(options: argparse.Namespace) -> dict[str, object]:
+    from distill.export import comparison, ctranslate2, source
+
+    ctranslate2.check_packages()
+    rows = comparison.rows_to_compare(options.run_dir, options.input)
+    run = source.read_run(options.run_dir, options.best)
+    quantization = options.quantization or "float32"
+    files, found = ctranslate2.write_ctranslate2(run, options.output, quantization, rows)
+    told = dataclasses.asdict(found) if found else None
+    return {"written": options.output, "step": run.step, "files": files, "comparison": told}
 
 
 def show(result: dict[str, object]) -> None:
-    """Prints what was written."""
+    """Prints what was written, and how the answers compare."""
     print(f"{result['written']}: step {result['step']}")
+    if isinstance(told := result.get("comparison"), dict):
+        from distill.export.comparison import Comparison
+
+        print(Comparison(**told))
+    elif "comparison" in result:
+        print("no rows to compare the answers on: give some with --input=FILE")

@@ -95,7 +95,7 @@ def _without_source_paths() -> Iterator[None]:
 
 def write_stablehlo(
     run: LoadedRun, output: epath.PathLike, input_length: int | None = None
-) -> dict[str, Any]:
+) -> list[str]:
     """Exports a student as a program and its parameters.
 
     Args:
@@ -104,7 +104,7 @@ def write_stablehlo(
       input_length: tokens of an input row; None takes INPUT_LENGTH.
 
     Returns:
-      What export.json holds.
+      The names of the files.
 
     Raises:
       UserError: `output` exists; a bad length.
@@ -129,7 +129,7 @@ def write_stablehlo(
         write_json(scratch / DESCRIPTION, described)
         digests = digests_of(scratch, [*names, DESCRIPTION])
         write_text(scratch / CARD, render_card(run, _USE, digests))
-    return described
+    return sorted([*names, DESCRIPTION, CARD])
 
 
 def _describe(run: LoadedRun, length: int, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -222,6 +222,10 @@ class Evaluator:
         )
         return [self._prediction(*each, label_source, probabilities) for each in answers]
 
+    def label_inputs(self, examples: Sequence[Example]) -> Ragged:
+        """Tokens of the rows' inputs of the label task, as the student reads them."""
+        return self._inputs(self._spec.label_prefix, examples)
+
     def input_of(self, row: Example) -> str:
         """What the student reads of a row: its input, with its choices if trained so."""
         return input_forms.complete(self._form, row.input, row.choices, f"row {row.id}")
