@@ -59,6 +59,7 @@ def write_tokenizer(
         **SPECIAL_TOKENS,
         "model_max_length": input_length,
         "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
     }
     if isinstance(vocabulary, ByteVocabulary):
         sentinels = rows - vocabulary.vocab_size

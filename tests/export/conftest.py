@@ -40,11 +40,12 @@ def random_params(student: T5Config, seed: int) -> dict:
     """Parameters whose answers differ from input to input; nothing is compiled."""
     draw = np.random.default_rng(seed)
 
-    def leaf(shape: jax.ShapeDtypeStruct) -> np.ndarray:
-        scale = 1 / np.sqrt(shape.shape[0])
+    def leaf(path: tuple, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        is_embedding = path[-1].key == "embedding"  # small: else each token follows itself
+        scale = 0.3 if is_embedding else 1 / np.sqrt(shape.shape[0])
         return draw.normal(0, scale, shape.shape).astype(np.float32) + (shape.ndim == 1)
 
-    return jax.tree.map(leaf, param_shapes(student))
+    return jax.tree.map_with_path(leaf, param_shapes(student))
 
 
 def piece_model(path: pathlib.Path, sentinels: int) -> bytes:
@@ -105,6 +106,17 @@ def texts(run) -> list[str]:
     """Inputs of one to sixty words."""
     draw = random.Random(0)
     return [text_of(draw, run.assets.words) for _ in range(24)]
+
+
+@pytest.fixture(scope="session")
+def texts_of() -> Callable[[LoadedRun], list[str]]:
+    """Inputs of words that each of the vocabularies of `with_vocabulary` covers."""
+
+    def make(run: LoadedRun) -> list[str]:
+        draw = random.Random(2)
+        return [text_of(draw, run.assets.words or WORDS) for _ in range(24)]
+
+    return make
 
 
 @pytest.fixture(scope="session")
