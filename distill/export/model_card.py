@@ -154,8 +154,8 @@ def _training(run: LoadedRun, described: Mapping[str, Any]) -> str:
          f"{distill.__version__}"),
         ("config.gin", f"sha256 `{sha256(run.folder / run_folder.CONFIG)}`"),
     ]  # fmt: off
-    if start := getattr(config.train, "init_from", ""):
-        name = os.path.basename(str(start).rstrip("/"))
+    if start := config.init_from or config.continue_from:
+        name = os.path.basename(start.rstrip("/"))
         facts.insert(0, ("initial parameters", f"{_code(name)}; their license applies too"))
     return _table(("", ""), facts)
 

@@ -24,17 +24,19 @@ def character_map(model: bytes) -> bytes:
     return found
 
 
-def without_last_pieces(model: bytes, count: int) -> bytes:
-    """The model without its last pieces.
+def with_first_pieces(model: bytes, count: int) -> bytes:
+    """The model with its first pieces only.
 
     Args:
       model: the bytes of a model.
-      count: number of pieces to leave out.
+      count: number of pieces to keep, if it has as many.
     """
-    fields = list(_fields(model))
-    places = [index for index, (number, _, _) in enumerate(fields) if number == _PIECE]
-    left_out = {*places[len(places) - count :]}
-    return b"".join(whole for index, (_, whole, _) in enumerate(fields) if index not in left_out)
+    kept, pieces = [], 0
+    for number, whole, _ in _fields(model):
+        pieces += number == _PIECE
+        if number != _PIECE or pieces <= count:
+            kept.append(whole)
+    return b"".join(kept)
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:

@@ -70,13 +70,18 @@ def write_tokenizer(
         written.append(TOKENIZER)
     elif isinstance(vocabulary, PieceVocabulary):
         pieces, sentinels = _pieces(vocabulary)
-        config |= {"tokenizer_class": "T5Tokenizer", "extra_ids": sentinels, "legacy": True}
+        has_bytes = any(map(vocabulary.processor.IsByte, range(len(pieces))))
+        if has_bytes:  # for which T5Tokenizer has no use
+            config |= {"tokenizer_class": "PreTrainedTokenizerFast"}
+        else:
+            config |= {"tokenizer_class": "T5Tokenizer", "extra_ids": sentinels, "legacy": True}
         try:
             characters = piece_model.character_map(model)
-            write_bytes(folder / PIECES, piece_model.without_last_pieces(model, sentinels))
+            plain = piece_model.with_first_pieces(model, len(pieces) - sentinels)
         except ValueError as error:
             raise UserError(f"{vocabulary.path} cannot be exported: {error}") from None
-        write_json(folder / TOKENIZER, _of_pieces(pieces, sentinels, characters))
+        write_bytes(folder / PIECES, plain)
+        write_json(folder / TOKENIZER, _of_pieces(pieces, sentinels, characters, has_bytes))
         written += [PIECES, TOKENIZER]
     write_json(folder / CONFIG, config)
     write_json(folder / SPECIAL, SPECIAL_TOKENS)
@@ -104,7 +109,7 @@ def _pieces(vocabulary: PieceVocabulary) -> tuple[list[tuple[str, float]], int]:
 
 
 def _of_pieces(
-    pieces: Sequence[tuple[str, float]], sentinels: int, characters: bytes
+    pieces: Sequence[tuple[str, float]], sentinels: int, characters: bytes, has_bytes: bool
 ) -> dict[str, Any]:
     """tokenizer.json of a SentencePiece unigram model."""
     normalizer = None
@@ -115,7 +120,11 @@ def _of_pieces(
     marker = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
     split = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, marker]}
     model = {"type": "Unigram", "unk_id": 2, "vocab": list(map(list, pieces))}
-    return _tokenizer(model | {"byte_fallback": False}, normalizer, split, marker, names)
+    decoder: dict[str, Any] = marker
+    if has_bytes:
+        parts = [{"type": "ByteFallback"}, {"type": "Fuse"}, marker]
+        decoder = {"type": "Sequence", "decoders": parts}
+    return _tokenizer(model | {"byte_fallback": has_bytes}, normalizer, split, decoder, names)
 
 
 def _of_words(vocabulary: WordVocabulary) -> dict[str, Any]:

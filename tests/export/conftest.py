@@ -48,7 +48,7 @@ def random_params(student: T5Config, seed: int) -> dict:
     return jax.tree.map_with_path(leaf, param_shapes(student))
 
 
-def piece_model(path: pathlib.Path, sentinels: int) -> bytes:
+def piece_model(path: pathlib.Path, sentinels: int, has_bytes: bool = False) -> bytes:
     """Trains a small model with T5's special ids, and puts sentinels at its end as T5's has."""
     draw = random.Random(0)
     lines = [text_of(draw, WORDS) for _ in range(300)]
@@ -56,7 +56,8 @@ def piece_model(path: pathlib.Path, sentinels: int) -> bytes:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
         model_prefix=str(path.with_suffix("")),
-        vocab_size=44,
+        vocab_size=300 if has_bytes else 44,
+        byte_fallback=has_bytes,
         hard_vocab_limit=False,
         normalization_rule_name="nmt_nfkc",
         minloglevel=2,
@@ -149,9 +150,10 @@ def with_vocabulary(run, tmp_path_factory) -> Callable[[str], LoadedRun]:
 
     def make(kind: str) -> LoadedRun:
         path, cls = "", Assets
-        if kind == "sentencepiece":
+        if kind in ("sentencepiece", "byte_fallback"):
             path, cls = str(tmp_path_factory.mktemp("pieces") / "pieces.model"), PieceAssets
-            piece_model(pathlib.Path(path), sentinels=4)
+            has_bytes, kind = kind == "byte_fallback", "sentencepiece"
+            piece_model(pathlib.Path(path), 0 if has_bytes else 4, has_bytes)
         words = WORDS if kind == "words" else ()
         assets = cls(kind, path, words, (), run.assets.rule, "")
         size = assets.vocabulary().vocab_size

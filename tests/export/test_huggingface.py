@@ -138,7 +138,7 @@ def test_the_model_of_pieces_loses_its_sentinels_only(with_vocabulary, tmp_path)
 @pytest.mark.parametrize("damaged", [b"\x0a\x05ab", b"\x0a", b"\x0b\x00", b"\xff" * 12])
 def test_bytes_that_are_no_model(damaged):
     with pytest.raises(ValueError, match="no protocol buffer"):
-        piece_model.without_last_pieces(damaged, 0)
+        piece_model.with_first_pieces(damaged, 9)
 
 
 @pytest.mark.parametrize(
