@@ -156,7 +156,10 @@ def _training(run: LoadedRun, described: Mapping[str, Any]) -> str:
     ]  # fmt: off
     if start := config.init_from or config.continue_from:
         name = os.path.basename(start.rstrip("/"))
-        facts.insert(0, ("initial parameters", f"{_code(name)}; their license applies too"))
+        initial = described.get("initial")
+        digest = initial.get("digest") if isinstance(initial, dict) else None
+        told = f", digest {_code(str(digest))}" if digest else ""
+        facts.insert(0, ("initial parameters", f"{_code(name)}{told}; their license applies too"))
     return _table(("", ""), facts)
 
 

@@ -131,7 +131,7 @@ def read_initial(folder: epath.PathLike) -> InitialCheckpoint | None:
     Raises:
       UserError: a damaged run.json.
     """
-    initial = _read_run(folder).get("initial")
+    initial = read_run(folder).get("initial")
     if initial is None:
         return None
     names = ("macro", "path", "kind", "digest")
