@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from distill.api_arguments import Row
     from distill.config.run import RunConfig
     from distill.data.examples import Example
+    from distill.export.targets import Exported
     from distill.inference.load import LoadedRun
 
 
@@ -104,6 +105,44 @@ class Student:
         for warning in predictor.data_lines()[1:]:
             self._progress(warning)
         return [to_prediction(prediction) for prediction in predictions]
+
+    def export(
+        self,
+        output: PathLike,
+        *,
+        to: str = "hf",
+        quantization: str | None = None,
+        rows: Iterable[Row] | None = None,
+        input_length: int | None = None,
+    ) -> Exported:
+        """Writes the student in a form that other programs load (docs/export.md).
+
+        Args:
+          output: the folder to write, local; it must not exist.
+          to: "hf", "ctranslate2" or "stablehlo".
+          quantization: for ctranslate2: "float32" (the default) or "int8".
+          rows: for ctranslate2: rows as of `predict`, whose answers are compared; None takes the
+            test rows of the run folder.
+          input_length: for stablehlo: tokens of an input row; None takes INPUT_LENGTH.
+
+        Returns:
+          {written, step, files}; for ctranslate2 also {comparison}.
+
+        Raises:
+          UserError: `output` exists; a setting of another target; a package is missing.
+        """
+        from distill.export import targets
+        from distill.inference import inputs
+
+        folder = check_path_argument(output, "output")
+        targets.check_settings(to, quantization, rows, input_length)
+        targets.check_before_loading(to, folder)
+        examples = inputs.of_objects(check_rows(rows)) if rows is not None else []
+        if to == "ctranslate2" and rows is None:
+            from distill.export.comparison import rows_to_compare
+
+            examples = rows_to_compare(self._run.folder, None)
+        return targets.export_run(self._run, to, folder, quantization, examples, input_length)
 
 
 def load(run_dir: PathLike, progress: Say | None = None) -> Student:

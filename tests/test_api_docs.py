@@ -64,7 +64,7 @@ def test_the_block_runs_in_a_notebook(block, tmp_path):
     assert (tmp_path / "runs" / "tickets" / "results.json").exists()
 
 
-@pytest.mark.parametrize("name", ["train", "load", "evaluate", "Student.predict"])
+@pytest.mark.parametrize("name", ["train", "load", "evaluate", "Student.predict", "Student.export"])
 def test_every_parameter_is_documented(page, name):
     function = distill
     for part in name.split("."):

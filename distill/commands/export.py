@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+from typing import TYPE_CHECKING
 
 from distill.commands import arguments
-from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.export.targets import Exported
 
 TEXT = "export a trained student for deployment, without this package"
 TARGETS = ("hf", "ctranslate2", "stablehlo")
-# Flags that one target takes alone.
-_ONLY = {"quantization": "ctranslate2", "input": "ctranslate2", "input_length": "stablehlo"}
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -55,46 +55,39 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=run, show=show)
 
 
-def run(options: argparse.Namespace) -> dict[str, object]:
+def run(options: argparse.Namespace) -> Exported:
     """Exports; says what was written, and for ctranslate2 how its answers compare."""
-    for name, target in _ONLY.items():
-        if getattr(options, name) is not None and options.target != target:
-            raise UserError(f"--{name} works only with --to={target}, got --to={options.target}")
-    from distill.export import source
+    from distill.export import targets
 
-    source.check_output(options.output)
+    targets.check_settings(
+        options.target, options.quantization, options.input, options.input_length
+    )
+    targets.check_before_loading(options.target, options.output)
+    from distill.export.source import read_run
+
+    rows = []
     if options.target == "ctranslate2":
-        return _ctranslate2(options)
-    run = source.read_run(options.run_dir, options.best)
-    if options.target == "stablehlo":
-        from distill.export.stablehlo import write_stablehlo
+        from distill.export.comparison import rows_to_compare
 
-        files = write_stablehlo(run, options.output, options.input_length)
-    else:
-        from distill.export.huggingface import write_huggingface
-
-        files = write_huggingface(run, options.output)
-    return {"written": options.output, "step": run.step, "files": files}
-
-
-def _ctranslate2(options: argparse.Namespace) -> dict[str, object]:
-    from distill.export import comparison, ctranslate2, source
-
-    ctranslate2.check_packages()
-    rows = comparison.rows_to_compare(options.run_dir, options.input)
-    run = source.read_run(options.run_dir, options.best)
-    quantization = options.quantization or "float32"
-    files, found = ctranslate2.write_ctranslate2(run, options.output, quantization, rows)
-    told = dataclasses.asdict(found) if found else None
-    return {"written": options.output, "step": run.step, "files": files, "comparison": told}
+        rows = rows_to_compare(options.run_dir, options.input)
+    return targets.export_run(
+        read_run(options.run_dir, options.best),
+        options.target,
+        options.output,
+        options.quantization,
+        rows,
+        options.input_length,
+    )
 
 
-def show(result: dict[str, object]) -> None:
+def show(result: Exported) -> None:
     """Prints what was written, and how the answers compare."""
     print(f"{result['written']}: step {result['step']}")
-    if isinstance(told := result.get("comparison"), dict):
-        from distill.export.comparison import Comparison
-
-        print(Comparison(**told))
-    elif "comparison" in result:
+    if "comparison" not in result:
+        return
+    if result["comparison"] is None:
         print("no rows to compare the answers on: give some with --input=FILE")
+        return
+    from distill.export.comparison import Comparison
+
+    print(Comparison(**result["comparison"]))

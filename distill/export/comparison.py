@@ -83,7 +83,9 @@ def rows_to_compare(run_dir: epath.PathLike, path: str | None) -> list[Example]:
         return []
     rows = []
     for number, record in json_lines(file):
-        fields = {name: record[name] for name in ("id", "input") if name in record}
+        fields: dict[str, object] = {
+            name: record[name] for name in ("id", "input") if name in record
+        }
         rows.append(Example.from_dict(fields, f"{file}:{number}"))
     return rows
 

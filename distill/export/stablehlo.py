@@ -117,7 +117,7 @@ def write_stablehlo(
     with Stage("exporting the program"):
         program = label_program(run.config.student, length, spec.target_length)
     with new_folder(folder, DESCRIPTION) as scratch:
-        write_bytes(scratch / PROGRAM, program.serialize())
+        write_bytes(scratch / PROGRAM, bytes(program.serialize()))
         _write_parameters(scratch / PARAMETERS, run.params)
         names = [PROGRAM, PARAMETERS, *_write_vocabulary(scratch, run.assets)]
         described = _describe(run, length, run.assets.vocabulary())

@@ -122,7 +122,7 @@ def _of_pieces(
     model = {"type": "Unigram", "unk_id": 2, "vocab": list(map(list, pieces))}
     decoder: dict[str, Any] = marker
     if has_bytes:
-        parts = [{"type": "ByteFallback"}, {"type": "Fuse"}, marker]
+        parts = [{"type": "ByteFallback"}, marker]
         decoder = {"type": "Sequence", "decoders": parts}
     return _tokenizer(model | {"byte_fallback": has_bytes}, normalizer, split, decoder, names)
 

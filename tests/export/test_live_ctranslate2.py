@@ -92,7 +92,7 @@ def test_the_converter_alone_scales_what_is_not_to_be_scaled(family, tmp_path):
         assert abs(alone - expected).max() > 0.1
 
 
-@pytest.mark.parametrize("kind", ["words", "bytes", "sentencepiece", "byte_fallback"])
+@pytest.mark.parametrize("kind", ["words", "bytes", "sentencepiece"])
 def test_the_cards_lines_answer_alike(with_vocabulary, texts_of, answers_of, kind, tmp_path):
     run = with_vocabulary(kind)
     texts = texts_of(run)
