@@ -22,6 +22,13 @@ from distill.inference.load import LoadedRun
 from distill.training import provenance, run_folder
 
 _MOST_LABELS = 50  # that are listed
+_METHODS = {
+    "finetune": "It was fine-tuned on labels.",
+    "distill_labels": "It was trained on the labels of a language model.",
+    "step_by_step": "It was trained on labels, and on a language model's rationales as a second "
+    "task.",
+    "single_task": "It was trained to write a language model's rationale and then the label.",
+}
 
 
 def render_card(
@@ -44,8 +51,9 @@ def render_card(
     front = "\n".join(["---", *metadata, f"license: {own}", "---", ""]) if metadata else ""
     sections = (
         f"# {spec.method} student on {_text(spec.dataset)}",
-        "A T5 encoder-decoder that reads one text and writes a label, distilled from a language "
-        "model with [Distilling step-by-step](https://arxiv.org/abs/2305.02301).",
+        f"A T5 encoder-decoder that reads one text and writes a label. {_METHODS[spec.method]} "
+        "Trained with distill, an implementation of "
+        "[Distilling step-by-step](https://arxiv.org/abs/2305.02301).",
         f"## Use\n\n{use.strip()}",
         f"## Input\n\n{_input(run)}",
         f"## Output\n\n{_output(run)}",
@@ -116,13 +124,13 @@ def _accuracy(run: LoadedRun) -> str:
         return "Not measured: the run has not ended."
     results = read_json(path)
     try:
-        step, count = results["checkpoint_step"], results["n_test"]
+        step, count = int(results["checkpoint_step"]), int(results["n_test"])
         accuracy, interval = results["accuracy"], results["interval"]
         if accuracy is None:
             return "Not measured: the run has no test rows with gold labels."
         low, high = map(float, interval)
         text = (
-            f"{float(accuracy):.3f} on {int(count):,} test rows with gold labels, 95% Wilson "
+            f"{float(accuracy):.3f} on {count:,} test rows with gold labels, 95% Wilson "
             f"interval [{low:.3f}, {high:.3f}]. The interval covers the draw of the test rows, not "
             "the randomness of training."
         )
@@ -140,20 +148,21 @@ def _training(run: LoadedRun, described: Mapping[str, Any]) -> str:
     config = run.config
     rows = described.get("rows", {})
     versions = described.get("versions", {})
+    made_by = versions.get("distill") if isinstance(versions, dict) else None
+    splits = ("train", "validation", "test")
+    told_rows = ", ".join(f"{rows[split]:,} {split}" for split in splits) if rows else "unknown"
+    sources = {"gold": "gold labels", "teacher": "a language model"}
+    commit = described.get("git_commit") or "unknown"
+    tools = f"distill {_text(made_by or 'unknown')}, commit {_text(commit)}"
     facts = [
         ("checkpoint", f"step {run.step:,}" if run.step is not None else "unknown"),
         ("steps, batch", f"{config.train.train_steps:,} steps of {config.train.batch_size:,} rows"),
-        ("rows", ", ".join(f"{rows[name]:,} {name}" for name in ("train", "validation", "test"))
-         if rows else "not recorded"),
-        ("labels from", {"gold": "gold labels", "teacher": "a language model"}[
-            config.data.label_source
-        ]),
+        ("rows", told_rows),
+        ("labels from", sources[config.data.label_source]),
         ("seed", str(config.train.seed)),
-        ("made with", f"distill {_text(versions.get('distill', distill.__version__))}, commit "
-         f"{_text(described.get('git_commit') or 'unknown')}; exported with distill "
-         f"{distill.__version__}"),
+        ("made with", f"{tools}; exported with distill {distill.__version__}"),
         ("config.gin", f"sha256 `{sha256(run.folder / run_folder.CONFIG)}`"),
-    ]  # fmt: off
+    ]
     if start := config.init_from or config.continue_from:
         name = os.path.basename(start.rstrip("/"))
         initial = described.get("initial")
@@ -173,7 +182,7 @@ def _data(run: LoadedRun, described: Mapping[str, Any]) -> str:
         rows = []
         for path, digest in files.items():
             name = os.path.basename(path)
-            rows.append((_code(name), f"`{digest}`", known if name == vocabulary else ""))
+            rows.append((_code(name), _code(digest), known if name == vocabulary else ""))
         lines.append(_table(("training file", "sha256", ""), rows))
     elif described:
         lines.append("The rows were generated; no file was read.")

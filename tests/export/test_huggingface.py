@@ -10,6 +10,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from distill import cli
 from distill.convert import folders
@@ -92,6 +93,18 @@ def test_the_card(run_dir, tmp_path, capsys):
 def test_the_card_does_not_claim_another_checkpoints_score(run, tmp_path):
     write_huggingface(dataclasses.replace(run, step=8), tmp_path / "out")
     assert "Not measured for this checkpoint (step 8)" in (tmp_path / "out/README.md").read_text()
+
+
+@pytest.mark.parametrize("content", ['{"accuracy": "high"}', "[]", '{"accuracy": 1, "n_test": {}}'])
+def test_a_damaged_score_is_named(run, content, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("config.gin", "run.json"):
+        shutil.copy(run.folder / name, tmp_path / "run")
+    (tmp_path / "run" / "results.json").write_text(content)
+    moved = dataclasses.replace(run, folder=epath.Path(tmp_path / "run"))
+    with pytest.raises(UserError, match=r"results\.json"):
+        write_huggingface(moved, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_texts_of_the_run_are_quoted_in_the_card(run, tmp_path):

@@ -31,9 +31,11 @@ def probes() -> list[str]:
     draw = random.Random(1)
     ranges = ((32, 126), (160, 0x2FFF), (0x3000, 0x9FFF))
     signs = [[chr(c) for c in range(low, high)] for low, high in ranges]
-    texts = ["".join(draw.choice([*map(draw.choice, signs), " "]) for _ in range(30))
-             for _ in range(100)]  # fmt: skip
-    return [*PROBES, *texts]
+
+    def text() -> str:
+        return "".join(draw.choice([*map(draw.choice, signs), " "]) for _ in range(30))
+
+    return [*PROBES, *(text() for _ in range(100))]
 
 
 @pytest.mark.parametrize("name", ["t5", "t5_1_1", "tied_unscaled", "byt5_depths", "deep_decoder"])
