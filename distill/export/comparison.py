@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Protocol
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
 from distill.common.progress import Progress
 from distill.common.text_files import json_lines
+from distill.config.student import T5Config
 from distill.data.examples import Example
 from distill.data.vocabularies import encode_input
 from distill.errors import UserError
 from distill.inference import inputs as row_sources
 from distill.inference.load import LoadedRun
-from distill.student.decoding import score_labels
+from distill.student.losses import token_nll
+from distill.student.network import Params, apply_student
 from distill.training import run_folder
 
 _SCORED_ROWS = 256  # at most; all labels of a row are scored
@@ -127,8 +132,30 @@ def _own_scores(run: LoadedRun, pairs: Sequence[tuple[list[int], list[int]]]) ->
     """The student's log-probability of each target after its input, [N]."""
     inputs_BxI = _padded([ids for ids, _ in pairs])
     targets_BxT = _padded([ids for _, ids in pairs])
-    scores_Bx1 = score_labels(run.params, run.config.student, inputs_BxI, targets_BxT[:, None])
-    return np.asarray(scores_Bx1)[: len(pairs), 0]
+    scores_B = target_scores(run.params, run.config.student, inputs_BxI, targets_BxT)
+    return np.asarray(scores_B)[: len(pairs)]
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def target_scores(
+    params: Params, config: T5Config, inputs_BxI: jax.Array, targets_BxT: jax.Array
+) -> jax.Array:
+    """Log-probability in nats of a target for each input, float32 [B].
+
+    Args:
+      params: parameters of the student.
+      config: its sizes (static).
+      inputs_BxI: int inputs, padded with 0.
+      targets_BxT: int targets, EOS included, padded with 0.
+    """
+    batch = {
+        "encoder_input_tokens": inputs_BxI,
+        "decoder_input_tokens": jnp.pad(targets_BxT[:, :-1], ((0, 0), (1, 0))),
+        "decoder_target_tokens": targets_BxT,
+    }
+    logits_BxTxV = apply_student(config, params, batch, deterministic=True)
+    nll_BxT = token_nll(logits_BxTxV, targets_BxT)
+    return -jnp.sum(jnp.where(targets_BxT > 0, nll_BxT, 0.0), axis=-1)
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> np.ndarray:

@@ -11,9 +11,9 @@ import pytest
 
 from distill import cli
 from distill.data.examples import Example
+from distill.export.comparison import target_scores
 from distill.export.ctranslate2 import write_ctranslate2
 from distill.export.huggingface import write_huggingface
-from distill.student.decoding import score_labels
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="needs ctranslate2")
 transformers = pytest.importorskip("transformers", reason="needs transformers and torch")
@@ -45,6 +45,14 @@ class Folder:
         return np.array([sum(r.log_probs) for r in results]).reshape(len(inputs), -1)
 
 
+def scores_of(run, inputs_BxI, labels_CxT) -> np.ndarray:
+    """The student's log-probability of each label for each input, [B, C]."""
+    count = len(labels_CxT)
+    inputs, labels = np.repeat(inputs_BxI, count, 0), np.tile(labels_CxT, (len(inputs_BxI), 1))
+    scores = target_scores(run.params, run.config.student, inputs, labels)
+    return np.asarray(scores).reshape(len(inputs_BxI), count)
+
+
 def beams_of_transformers(path, inputs_BxI, length) -> list[list[int]]:
     """Ids of its beam search without a length penalty; T5X's counts ended beams otherwise."""
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(path)
@@ -65,7 +73,7 @@ def test_same_probabilities_and_beams(family, name, tmp_path):
     labels_CxT = draw.integers(3, student.vocab_size, (5, 4)).astype(np.int32)
     labels_CxT[:, 3] = 1
     labels_CxT[0, 2:] = 1, 0
-    expected = np.asarray(score_labels(run.params, student, inputs_BxI, labels_CxT))
+    expected = scores_of(run, inputs_BxI, labels_CxT)
     write_huggingface(run, tmp_path / "hf")
     beams = beams_of_transformers(tmp_path / "hf", inputs_BxI, length)
     assert len(set(map(tuple, beams))) > 3
@@ -85,7 +93,7 @@ def test_the_converter_alone_scales_what_is_not_to_be_scaled(family, tmp_path):
     TransformersConverter(str(tmp_path / "hf")).convert(str(tmp_path / "alone"))
     write_ctranslate2(run, tmp_path / "ours")
     inputs, labels = np.array([[5, 6, 7, 1]]), np.array([[9, 8, 1]])
-    expected = np.asarray(score_labels(run.params, run.config.student, inputs, labels))
+    expected = scores_of(run, inputs, labels)
     ours, alone = (Folder(tmp_path / name).scores(inputs, labels) for name in ("ours", "alone"))
     assert abs(ours - expected).max() < 1e-3
     if int(transformers.__version__.split(".")[0]) >= 5:
