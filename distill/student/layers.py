@@ -45,8 +45,7 @@ def at_least_float32(dtype: str | jnp.dtype) -> jnp.dtype:
 
 def constrained(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
     """x with the names of its logical axes, which the mesh's rules map to devices."""
-    named: jax.Array = nn.with_logical_constraint(x, tuple(axes))
-    return named
+    return cast(jax.Array, nn.with_logical_constraint(x, tuple(axes)))
 
 
 def flat_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -158,9 +157,8 @@ class Embedding(nn.Module):
     def attend(self, y_BxTxD: jax.Array) -> jax.Array:
         """Logits [B, T, V] of the tied output layer, float32, divided by sqrt(D) if so set."""
         dtype = at_least_float32(y_BxTxD.dtype)
-        y_BxTxD = y_BxTxD.astype(dtype)
-        if self.config.scale_tied_logits:
-            y_BxTxD /= math.sqrt(self.config.embed_dim)
+        divisor = math.sqrt(self.config.embed_dim) if self.config.scale_tied_logits else 1.0
+        y_BxTxD = y_BxTxD.astype(dtype) / divisor
         return flat_matmul(y_BxTxD, gathered(self.embedding.T.astype(dtype), ("embed", "vocab")))
 
 
