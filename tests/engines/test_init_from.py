@@ -171,8 +171,17 @@ def test_a_t5x_checkpoint_gives_the_same_parameters(layout, undisturbed, tmp_pat
     )
 
 
-@pytest.mark.parametrize("kind", ["hf", "t5x", "run"])
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "scan"),
+    [
+        ("hf", False),
+        ("t5x", False),
+        ("run", False),
+        ("t5x", True),
+        pytest.param("hf", True, marks=pytest.mark.slow),
+        pytest.param("run", True, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_starts_with_them_at_step_0_and_with_a_new_optimizer(
     kind, scan, undisturbed, tmp_path, monkeypatch
 ):
