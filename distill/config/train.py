@@ -8,6 +8,7 @@ from distill.errors import UserError, check_types, unknown
 
 CHECKPOINTS = ("last", "best")
 PARAMETER_SHARDINGS = ("replicated", "zero")
+LAYOUTS = ("auto", "packed", "flat")
 MOST_ROWS = 65_536  # of a batch
 _BATCHES = ("batch_size", "eval_batch_size", "microbatches")
 
@@ -36,6 +37,9 @@ class TrainConfig:
       parameter_sharding: 'zero' splits parameters and optimizer state over the devices that split
         the batch (one of PARAMETER_SHARDINGS); see
         `distill.training.mesh`.
+      layout: how the sequences of a batch lie in memory (one of LAYOUTS): in packed rows, or flat,
+        which computes on less padding but cannot be split over devices or microbatches. 'auto' is
+        flat on one CPU or GPU, else packed; see `distill.training.layouts`.
     """
 
     train_steps: int
@@ -50,6 +54,7 @@ class TrainConfig:
     microbatches: int = 1
     checkpoint: str = "last"
     parameter_sharding: str = "replicated"
+    layout: str = "auto"
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -67,6 +72,8 @@ class TrainConfig:
                 PARAMETER_SHARDINGS,
                 "macro PARAMETER_SHARDING",
             )
+        if self.layout not in LAYOUTS:
+            raise unknown("layout", self.layout, LAYOUTS, "macro LAYOUT")
         for field in dataclasses.fields(self):
             if field.type != "int":
                 continue

@@ -26,6 +26,7 @@ from distill.student.params import param_count
 from distill.training import assets as run_assets
 from distill.training import hosts, provenance, run_folder
 from distill.training.assets import Assets
+from distill.training.layouts import tell_change
 from distill.training.loop import fit
 from distill.training.records import Results, RunDescription
 from distill.training.run_lock import RunLock
@@ -102,6 +103,8 @@ def _train(
         start = find_start(config, folder, assets, is_new, progress)
     begun_from = start.described if start else provenance.read_initial(folder)
     described = provenance.describe_run(resolved, cache, trainer.stream.steps_per_epoch, begun_from)
+    described["layout"] = trainer.stream.layout
+    started = provenance.read_layout(folder)
     _open(folder, resolved.text, described, assets, lock)
     stop.check()
     for line in (*resolved.notes, *data_lines(config.data, described["data"])):
@@ -110,8 +113,11 @@ def _train(
         progress(f"starting from {start.source}")
     progress(
         f"{config.data.method} on {config.data.dataset}: "
-        f"{param_count(config.student):,} parameters, {hosts.describe_devices()}"
+        f"{param_count(config.student):,} parameters, {hosts.describe_devices()}, "
+        f"{trainer.stream.layout} batches (LAYOUT = {config.train.layout!r})"
     )
+    if started is not None:
+        tell_change(started, trainer.stream.layout, progress)
 
     def validate(params: dict) -> float:
         return summarize_predictions(evaluator.split(params, cache, "validation"))["accuracy"]

@@ -23,7 +23,8 @@ def render_report(result: Report) -> str:
         f"{result['topology']}: {result['chips']} chips, {result['devices']} devices, mesh data "
         f"{mesh['data']} x model {mesh['model']}",
         "  ".join(f"{name} {value}" for name, value in result["settings"].items()),
-        f"batch: {batch['rows']} rows of {batch['inputs']} / {batch['targets']} tokens",
+        f"batch: {batch['rows']} {result['layout']} rows of {batch['inputs']} / "
+        f"{batch['targets']} tokens",
         "",
         f"{'FITS' if result['fits'] else 'DOES NOT FIT'}{guess}: {_gib(peak)} of {_gib(hbm)} GiB "
         "per chip",

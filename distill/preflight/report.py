@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 from distill.config.optimizer import OptimizerConfig
 from distill.config.run import RunConfig
 from distill.config.student import T5Config
+from distill.data.batching.batches import PACKED
 from distill.errors import UserError
 from distill.preflight import hlo
 from distill.preflight.chips import Topology
@@ -91,6 +92,7 @@ class StepReport(TypedDict):
     devices: int
     mesh: dict[str, int]
     settings: Settings
+    layout: str
     batch: dict[str, int]
     peak_bytes_per_chip: int
     hbm_bytes_per_chip: float
@@ -208,6 +210,7 @@ def _describe(
         "devices": topology.devices,
         "mesh": dict(zip(meshes.AXES, mesh, strict=True)),
         "settings": settings(config),
+        "layout": PACKED,
         "batch": dataclasses.asdict(shapes),
         "peak_bytes_per_chip": round(peak * each),
         "hbm_bytes_per_chip": chip.hbm_bytes,

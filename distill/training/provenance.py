@@ -17,6 +17,7 @@ import distill
 from distill.common.atomic import write_json, write_text
 from distill.common.text_files import parse_json
 from distill.config.resolve import Resolved
+from distill.data.batching.batches import PACKED
 from distill.data.cache import TokenCache
 from distill.data.cache_meta import CacheMeta
 from distill.data.counts.data_line import summarize_data
@@ -147,6 +148,16 @@ def read_initial(folder: epath.PathLike) -> InitialCheckpoint | None:
         "step": initial.get("step"),
     }
     return found
+
+
+def read_layout(folder: epath.PathLike) -> str | None:
+    """The layout of the batches that a run began with; None in a folder without run.json.
+
+    Raises:
+      UserError: run.json is damaged.
+    """
+    run = read_run(folder)
+    return run.get("layout", PACKED) if run else None  # earlier versions packed, and wrote none
 
 
 def check_files(folder: epath.PathLike, digests: Mapping[str, str]) -> None:

@@ -36,6 +36,7 @@ class RunDescription(TypedDict):
     bindings: dict[str, str]
     binding_files: dict[str, str]
     initial: NotRequired[InitialCheckpoint]
+    layout: NotRequired[str]
     t5x_commit: NotRequired[str | None]
 
 

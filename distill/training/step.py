@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from distill.config.student import T5Config
+from distill.student.flat_losses import flat_losses
+from distill.student.flat_network import FlatT5
 from distill.student.losses import combined_loss, task_losses
 from distill.student.network import Params, apply_student
 from distill.student.params import init_params
@@ -66,22 +68,25 @@ def loss_fn(
 
     Args:
       params: the student's parameters.
-      batch: a packed batch (`distill.data.batching.packing.pack`).
+      batch: a packed batch (`distill.data.batching.packing.pack`) or a flat one
+        (`distill.data.batching.flat.lay_out`).
       dropout_key: a jax PRNG key.
       config: the student's.
       task_weights: K weights, label first.
       divisor: constant that sums over tokens are divided by (rows of a batch).
       z_loss: weight of log(Z)^2 of each target token (`distill.student.losses`).
     """
-    logits_BxTxV = apply_student(
-        config,
-        params,
-        batch,
-        deterministic=config.dropout_rate == 0,
-        rngs={"dropout": dropout_key},
-    )
+    settings: Any = {
+        "deterministic": config.dropout_rate == 0,
+        "rngs": {"dropout": dropout_key},
+    }
+    task_weights_K = jnp.asarray(task_weights)
+    if "encoder_places" in batch:
+        states_MxD: Any = FlatT5(config).apply({"params": params}, batch, **settings)
+        return flat_losses(config, params, states_MxD, batch, task_weights_K, divisor, z_loss)
+    logits_BxTxV = apply_student(config, params, batch, **settings)
     losses_K = task_losses(logits_BxTxV, batch, len(task_weights), divisor, z_loss)
-    return combined_loss(losses_K, jnp.asarray(task_weights)), losses_K
+    return combined_loss(losses_K, task_weights_K), losses_K
 
 
 def accumulated(gradient: Gradient, microbatches: int) -> Gradient:

@@ -17,13 +17,15 @@ import numpy as np
 
 from distill.config.data import DataSpec
 from distill.config.weighting import Weighting, batch_token_weight, mixture_rates, token_weight
-from distill.data.batching import packing
+from distill.data.batching import flat, packing
 from distill.data.batching.order import TaskOrder, permutation
 from distill.data.cache import TokenCache
 from distill.errors import UserError
 
 # Steps that are laid out beforehand to find how many packed rows a batch needs.
 _PROBES = 64
+_FLAT_PROBES = 256  # steps whose lengths the shapes of flat batches are chosen from
+PACKED, FLAT = "packed", "flat"  # layouts of a batch
 _AHEAD = 2  # batches that are made before they are used
 
 
@@ -38,6 +40,7 @@ class BatchStream:
         batch_size: int,
         seed: int,
         row_multiple: int = 1,
+        layout: str = PACKED,
     ) -> None:
         """Prepares the stream.
 
@@ -49,12 +52,13 @@ class BatchStream:
           seed: seeds the order.
           row_multiple: packed rows of a batch are a multiple of this (devices that share a
             batch, times parts that it is computed in).
+          layout: PACKED or FLAT.
 
         Raises:
           UserError: no training rows; a label of no tokens, naming its row.
         """
         self._spec, self._seed, self._batch_size = spec, seed, batch_size
-        self._multiple = row_multiple
+        self._multiple, self.layout = row_multiple, layout
         self._tokens = [
             (cache.tokens["train", task, "inputs"], cache.tokens["train", task, "targets"])
             for task in spec.tasks
@@ -81,8 +85,17 @@ class BatchStream:
                 [np.flatnonzero(lengths) for lengths in self._targets],
                 seed,
             )
-        # One number of packed rows for nearly all steps: each new one costs a compilation.
-        self._packed_rows = max(len(self._layout(step)[1]) for step in range(_PROBES))
+        self._shapes: tuple[flat.FlatShape, ...] = ()
+        if layout == FLAT:
+            # The steps of one seed, so that runs of all seeds share their compiled programs.
+            probed = self if seed == 0 else BatchStream(cache, spec, weighting, batch_size, 0)
+            lengths = [probed._lengths(step) for step in range(_FLAT_PROBES)]
+            self._shapes = flat.choose_shapes(lengths, batch_size * len(spec.tasks))
+
+    @functools.cached_property
+    def _packed_rows(self) -> int:
+        """One number of packed rows for nearly all steps: each new one costs a compilation."""
+        return max(len(self._rows(self._sequences(step))) for step in range(_PROBES))
 
     @property
     def steps_per_epoch(self) -> float:
@@ -112,8 +125,17 @@ class BatchStream:
         return np.array([r for task, r in self.sequences(step) if self._order or task == 0])
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
-        """The packed batch of a step (see `packing.pack`)."""
-        sequences, rows = self._layout(step)
+        """The batch of a step: see `packing.pack`, and for flat ones `flat.lay_out`.
+
+        A step that fits no shape of flat batches is packed.
+        """
+        sequences = self._sequences(step)
+        inputs = np.array([len(one.inputs) for one in sequences])
+        targets = np.array([len(one.targets) for one in sequences])
+        for shape in self._shapes:
+            if shape.fits(inputs, targets):
+                return flat.lay_out(sequences, shape)
+        rows = self._rows(sequences)
         needed = max(len(rows), self._packed_rows)
         needed = -(-needed // self._multiple) * self._multiple
         lengths = self._spec.input_length, self._spec.target_length
@@ -154,7 +176,16 @@ class BatchStream:
         finally:
             stopped.set()
 
-    def _layout(self, step: int) -> tuple[list[packing.TrainSequence], list[list[int]]]:
+    def _lengths(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of inputs and of targets of each sequence of a step."""
+        drawn = self.sequences(step)
+        inputs, targets = (
+            np.array([self._tokens[task][side].lengths[row] for task, row in drawn])
+            for side in (0, 1)
+        )
+        return inputs, targets
+
+    def _sequences(self, step: int) -> list[packing.TrainSequence]:
         drawn = self.sequences(step)
         tokens = np.zeros(len(self._tokens), int)
         for task, row in drawn:
@@ -164,8 +195,12 @@ class BatchStream:
             inputs, targets = self._tokens[task]
             weight = self._token_weight(task, int(self._targets[task][row]), int(tokens[task]))
             sequences.append(packing.TrainSequence(inputs[row], targets[row], task, weight))
+        return sequences
+
+    def _rows(self, sequences: list[packing.TrainSequence]) -> list[list[int]]:
+        """Which sequences share a packed row."""
         lengths = self._spec.input_length, self._spec.target_length
-        return sequences, packing.assign_rows(sequences, *lengths)
+        return packing.assign_rows(sequences, *lengths)
 
     def _token_weight(self, task: int, length: int, batch_tokens: int) -> float:
         """Weight of each target token; sums over BATCH_SIZE then estimate L_task."""
