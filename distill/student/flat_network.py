@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from distill.config.student import T5Config
@@ -127,8 +128,12 @@ class FlatT5(nn.Module):
           batch: flat tokens and their maps.
           deterministic: no dropout; otherwise an rng named "dropout" is needed.
         """
-        embedded_1xNxD = self.token_embedder(batch["encoder_tokens"])[None]
-        encoded_1xNxD = self.encoder(embedded_1xNxD, batch, deterministic)
-        embedded_1xMxD = self.token_embedder(batch["decoder_input_tokens"])[None]
-        states_MxD: jax.Array = self.decoder(embedded_1xMxD, encoded_1xNxD, batch, deterministic)
+        # One lookup: its gradient is an array of the embedding's size for each.
+        count = len(batch["encoder_tokens"])
+        tokens = jnp.concatenate([batch["encoder_tokens"], batch["decoder_input_tokens"]])
+        embedded_1xLxD = self.token_embedder(tokens)[None]
+        encoded_1xNxD = self.encoder(embedded_1xLxD[:, :count], batch, deterministic)
+        states_MxD: jax.Array = self.decoder(
+            embedded_1xLxD[:, count:], encoded_1xNxD, batch, deterministic
+        )
         return states_MxD

@@ -76,11 +76,14 @@ def fit(
         )
         for step, batch in enumerate(trainer.stream.batches(begin, train.train_steps), begin + 1):
             placed = meshes.put_batch(batch, trainer.mesh)
-            if step == begin + 1:
+            if not trainer.is_compiled_for(placed):
                 with Stage("compiling the training step (cached for later runs)") as compiling:
                     state, metrics = jax.block_until_ready(trainer.train_step(state, placed))
-                first_steps = FirstSteps(train, step, compiling.seconds, progress)
-                window.restart_clock()
+                if step == begin + 1:
+                    first_steps = FirstSteps(train, step, compiling.seconds, progress)
+                    window.restart_clock()
+                else:
+                    first_steps.leave_out(compiling.seconds)
             else:
                 state, metrics = trainer.train_step(state, placed)
                 first_steps.after(step, metrics)
@@ -156,6 +159,10 @@ class FirstSteps:
         """
         self._train, self._first, self._compile_seconds = train, first, compile_seconds
         self._progress, self._began, self._told = progress, time.monotonic(), False
+
+    def leave_out(self, seconds: float) -> None:
+        """A later step compiled too: it does not count."""
+        self._began, self._first = self._began + seconds, self._first + 1
 
     def after(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Tells the time once a second, or TIMED_STEPS steps, have passed."""

@@ -32,6 +32,7 @@ class Trainer:
     cache: TokenCache
     stream: BatchStream
     program: Program
+    _compiled: set[frozenset[tuple[str, tuple[int, ...]]]] = dataclasses.field(default_factory=set)
 
     @property
     def mesh(self) -> jax.sharding.Mesh:
@@ -44,6 +45,13 @@ class Trainer:
         """One step: the next state, and metrics."""
         with self.program.context():
             return self.program.train_step(state, batch)
+
+    def is_compiled_for(self, batch: Mapping[str, jax.Array]) -> bool:
+        """Whether this was asked before for a batch of these shapes, whose step then compiled."""
+        shapes = frozenset((name, array.shape) for name, array in batch.items())
+        known = shapes in self._compiled
+        self._compiled.add(shapes)
+        return known
 
     def init(self) -> TrainState:
         """The state before the first step."""
