@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 from etils import epath
@@ -56,8 +56,7 @@ def fit(
       UserError: a checkpoint of another size; a loss that is not finite.
       Stopped: a signal came, and the state of that step is saved.
     """
-    stop = stop or StopRequest()
-    train = trainer.config.train
+    stop, train = stop or StopRequest(), trainer.config.train
     has_validation = bool(trainer.cache.rows["validation"])
     keeps_best = train.checkpoint == "best"
     with (
@@ -77,13 +76,12 @@ def fit(
         for step, batch in enumerate(trainer.stream.batches(begin, train.train_steps), begin + 1):
             placed = meshes.put_batch(batch, trainer.mesh)
             if not trainer.is_compiled_for(placed):
-                with Stage("compiling the training step (cached for later runs)") as compiling:
-                    state, metrics = jax.block_until_ready(trainer.train_step(state, placed))
+                state, metrics, seconds = _compile_and_step(trainer, state, placed)
                 if step == begin + 1:
-                    first_steps = FirstSteps(train, step, compiling.seconds, progress)
+                    first_steps = FirstSteps(train, step, seconds, progress)
                     window.restart_clock()
                 else:
-                    first_steps.leave_out(compiling.seconds)
+                    first_steps.leave_out(seconds)
             else:
                 state, metrics = trainer.train_step(state, placed)
                 first_steps.after(step, metrics)
@@ -139,8 +137,17 @@ def _first_state(
     return state
 
 
+def _compile_and_step(
+    trainer: Trainer, state: TrainState, batch: Mapping[str, jax.Array]
+) -> tuple[TrainState, dict[str, jax.Array], float]:
+    """A step that compiles: the next state, metrics, and how many seconds it took."""
+    with Stage("compiling the training step (cached for later runs)") as compiling:
+        state, metrics = jax.block_until_ready(trainer.train_step(state, batch))
+    return state, metrics, compiling.seconds
+
+
 class FirstSteps:
-    """Times the steps after the one that compiled, and says how long the run will take."""
+    """Times the steps after those that compiled, and says how long the run will take."""
 
     def __init__(
         self,
