@@ -110,7 +110,7 @@ def test_microbatches_give_the_gradient_of_the_whole(run, cache, params, microba
 def test_z_loss_reaches_the_step(micro, cache, run):
     """The compiled step's loss is the objective plus the z term, its gradient likewise."""
     with_z = resolve.resolve(
-        ["tickets_step_by_step"], (*micro, "DROPOUT_RATE=0.0", "Z_LOSS=0.05")
+        ["tickets_step_by_step"], (*micro, "DROPOUT_RATE=0.0", "Z_LOSS=0.05", "LAYOUT='packed'")
     ).run
     trainer = make_trainer(with_z, cache)
     state, batch = trainer.init(), trainer.stream.batch(0)
