@@ -75,7 +75,7 @@ def fit(
         )
         for step, batch in enumerate(trainer.stream.batches(begin, train.train_steps), begin + 1):
             placed = meshes.put_batch(batch, trainer.mesh)
-            if not trainer.is_compiled_for(placed) or step == start + 1:
+            if not trainer.is_compiled_for(placed) or step == begin + 1:
                 state, metrics, seconds = _compile_and_step(trainer, state, placed)
                 if step == begin + 1:
                     first_steps = FirstSteps(train, step, seconds, progress)
