@@ -126,7 +126,12 @@ def worst(got, want) -> float:
     [
         ("float64", {}, 1e-12),
         ("float32", {"tie_embeddings": True}, 1e-6),
-        ("float64", {"scan_layers": True, "remat": "full"} | TWO, 1e-12),
+        pytest.param(
+            "float64",
+            {"scan_layers": True, "remat": "full"} | TWO,
+            1e-12,
+            marks=pytest.mark.slow,
+        ),
         pytest.param("float32", {}, 1e-6, marks=pytest.mark.slow),
         pytest.param("float64", {"tie_embeddings": True}, 1e-12, marks=pytest.mark.slow),
         pytest.param("float64", TWO, 1e-12, marks=pytest.mark.slow),

@@ -59,11 +59,10 @@ def test_only_a_change_is_told():
 
 
 def test_a_run_names_its_layout(run_dir):
-    assert json.loads((run_dir / "run.json").read_text())["layout"] == "flat"
-    assert "flat batches (LAYOUT = 'auto')" in (run_dir / "lines.txt").read_text()
+    assert json.loads((run_dir / "run.json").read_text())["layout"] == "packed"
+    assert "packed batches (LAYOUT = 'packed')" in (run_dir / "lines.txt").read_text()
 
 
-@pytest.mark.slow
 def test_layouts_train_alike(micro, tmp_path):
     """The same rows in the same order: without dropout the same metrics, but for rounding."""
     losses = []
@@ -81,7 +80,7 @@ def test_layouts_train_alike(micro, tmp_path):
 def test_a_run_goes_on_with_another_number_of_devices(micro, tmp_path, train_command):
     """And says that it does so in another layout."""
     folder = tmp_path / "run"
-    command = train_command(folder, micro)
+    command = train_command(folder, (*micro, "LAYOUT='auto'"))
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ)
     deadline = time.monotonic() + 180
     while not list(folder.glob("checkpoints/4/_CHECKPOINT_METADATA")):
