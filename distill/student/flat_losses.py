@@ -51,7 +51,8 @@ def flat_losses(
     dtype = at_least_float32(states_MxD.dtype)
     states_MxD = states_MxD.astype(dtype)
     if config.tie_embeddings:
-        states_MxD = states_MxD / math.sqrt(config.embed_dim)
+        if config.scale_tied_logits:
+            states_MxD = states_MxD / math.sqrt(config.embed_dim)
         kernel = params["token_embedder"]["embedding"].astype(dtype)
     else:
         kernel = params["decoder"]["logits_dense"]["kernel"].astype(dtype)

@@ -134,6 +134,12 @@ def worst(got, want) -> float:
         ),
         pytest.param("float32", {}, 1e-6, marks=pytest.mark.slow),
         pytest.param("float64", {"tie_embeddings": True}, 1e-12, marks=pytest.mark.slow),
+        pytest.param(
+            "float64",
+            {"tie_embeddings": True, "scale_tied_logits": False},
+            1e-12,
+            marks=pytest.mark.slow,
+        ),
         pytest.param("float64", TWO, 1e-12, marks=pytest.mark.slow),
         pytest.param("float64", {"remat": "minimal"}, 1e-12, marks=pytest.mark.slow),
     ],
