@@ -60,7 +60,14 @@ FAMILIES = {
 }
 
 
-def make(name: str, folder: pathlib.Path, seed: int = 0, spread: float = 1.0, **sizes: int) -> Any:
+def make(
+    name: str,
+    folder: pathlib.Path,
+    seed: int = 0,
+    spread: float = 1.0,
+    noise: float = 1.0,
+    **sizes: int,
+) -> Any:
     """Writes the folder of a random model of a family, and gives the model that transformers loads.
 
     Every parameter is random, norms too, so that none can be mixed up unnoticed, and attention and
@@ -72,6 +79,7 @@ def make(name: str, folder: pathlib.Path, seed: int = 0, spread: float = 1.0, **
       seed: of the numbers.
       spread: standard deviation of an output matrix of its own. Many of some hundred thousand
         logits up to 20 lie 1e-4 apart in float32, whoever computes them.
+      noise: share of the random numbers that are added to what transformers initializes.
       sizes: settings of the configuration instead of SIZES.
     """
     family = FAMILIES[name]
@@ -86,7 +94,7 @@ def make(name: str, folder: pathlib.Path, seed: int = 0, spread: float = 1.0, **
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             scale = 0.3 if "layer_norm" in key else 1.0 if "relative" in key else 0.2
-            parameter.add_(scale * torch.randn_like(parameter))
+            parameter.add_(noise * scale * torch.randn_like(parameter))
         model.lm_head.weight[1] *= 2  # so that sequences end now and then
         if "scale" in name:
             model.shared.weight.mul_(0.5)
