@@ -97,7 +97,7 @@ def test_logits_greedy_and_beam(name, tmp_path):
     """
     for seed in range(2):
         folder = tmp_path / str(seed)
-        model = random_models.make(name, folder, 100 + seed, SPREAD, **SIZES)
+        model = random_models.make(name, folder, 100 + seed, SPREAD, noise=0.5, **SIZES)
         student, params = ours_of(folder)
         batch = random_models.batch(seed, 3, 300, 40, VOCAB_SIZE)
         theirs = random_models.logits(model, batch)
