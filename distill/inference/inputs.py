@@ -14,12 +14,13 @@ from distill.common.hashing import digest64
 from distill.common.text_files import check_file, json_object
 from distill.data.examples import Example, assemble, same_id
 from distill.data.row_file import index_jsonl
-from distill.data.tables import csv_records, is_header, looks_like_header, read_csv
+from distill.data.tables import csv_records, is_column, is_header, looks_like_header, read_csv
 from distill.errors import UserError
 from distill.tfds import rows as tfds_rows
 
 FORMATS = {"csv": "CSV", "jsonl": "JSONL", "text": "one text per line"}
 _BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
+_LOOK_AHEAD = 5  # lines after the first that tell a table from texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,15 +118,17 @@ def of_file(path: str, kind: str | None = None) -> RowSource:
       UserError: see `distill.data.tables.read_table`; a file of texts that is empty or not UTF-8.
     """
     file = epath.Path(path)
-    kind = kind or _BY_SUFFIX.get(file.suffix.lower())
+    kind, how = kind or _BY_SUFFIX.get(file.suffix.lower()), ""
     if kind is None:
         check_file(file)
         with file.open("rb") as lines:
-            first = next(_not_blank(lines, []), None)
-        if first is None:
-            raise UserError(f"{path} is empty; expected JSON objects or texts, one per line")
-        kind = _kind_of(first[1], f"{path}:{first[0]}")
-    name = f"{path} ({FORMATS[kind]})"
+            numbered = _not_blank(lines, [])
+            first = next(numbered, None)
+            if first is None:
+                raise UserError(f"{path} is empty; expected JSON objects or texts, one per line")
+            kind = _kind_of(first[1])
+            how = _check_texts([first, *_ahead(numbered)], str(path)) if kind == "text" else ""
+    name = f"{path} ({FORMATS[kind]}{how})"
     if kind == "text":
         check_file(file)
         total = sum(1 for _ in _texts_of(file, []))  # the check of all lines
@@ -186,33 +189,46 @@ def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
     first = next(numbered, None)
     if first is None:
         raise UserError("stdin is empty; expected JSON objects or texts, one per line")
-    kind = kind or _kind_of(first[1], f"stdin:{first[0]}")
-    name, described = f"stdin ({FORMATS[kind]})", {"stdin": "texts" if kind == "text" else kind}
+    head, how = [first], ""
+    if kind is None and (kind := _kind_of(first[1])) == "text":
+        head += _ahead(numbered)
+        how = _check_texts(head, "stdin")
+    name = f"stdin ({FORMATS[kind]}{how})"
+    described = {"stdin": "texts" if kind == "text" else kind}
     if kind == "csv":
         content = b"\n" * (first[0] - 1) + first[1] + b"".join(lines)
         table = _csv_rows(content)
         return RowSource(table, len(table), described, name)
     read = _json_rows if kind == "jsonl" else _text_rows
-    rows = read(itertools.chain([first], numbered), "stdin")
+    rows = read(itertools.chain(head, numbered), "stdin")
     return RowSource(rows, None, described, name, blank if kind == "text" else [])
 
 
-def _kind_of(line: bytes, where: str) -> str:
-    """What rows are whose first line is this: a name of FORMATS.
-
-    Raises:
-      UserError: a line that may be a text, or the header of a table without the column `input`.
-    """
+def _kind_of(line: bytes) -> str:
+    """What rows are whose first line is this: a name of FORMATS."""
     if line.lstrip().startswith(b"{"):
         return "jsonl"
-    if is_header(line):
-        return "csv"
-    if doubt := looks_like_header(line):
+    return "csv" if is_header(line) else "text"
+
+
+def _ahead(numbered: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    return [*itertools.islice(numbered, _LOOK_AHEAD)]
+
+
+def _check_texts(head: Sequence[tuple[int, bytes]], name: str) -> str:
+    """What to say of texts of which these are the first.
+
+    Raises:
+      UserError: the first seems to be the header of a table without the column `input`.
+    """
+    (number, line), *following = head
+    if doubt := looks_like_header(line, [other for _, other in following]):
         raise UserError(
-            f"{where}: the first line {doubt}: name the column of the texts `input` and separate "
-            "columns by commas, or give --format=text to read every line as a text"
+            f"{name}:{number}: the first line {doubt}: name the column of the texts `input` and "
+            "separate columns by commas, or give --format=text to read every line as a text"
         )
-    return "text"
+    first = line.decode("utf-8", "replace").strip()
+    return f", the first is {first!r}" if is_column(first) else ""
 
 
 def _not_blank(lines: Iterable[bytes], blank: list[int]) -> Iterator[tuple[int, bytes]]:

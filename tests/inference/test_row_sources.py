@@ -112,3 +112,65 @@ def test_a_header_without_inputs_is_no_text(first, message, tmp_path):
 )
 def test_texts_with_commas_are_texts(first):
     assert _texts(inputs.of_stdin([first + b"\n"])) == [first.decode()]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["ticket_text,customer_id", "hello,5"], "(ticket_text, customer_id), but no column"),
+        (["ticket_text;customer_id"], "separated by semicolons (ticket_text, customer_id)"),
+        (["ticket_text\tcustomer_id", "hello\t5"], "separated by tabs (ticket_text, customer_id)"),
+        (["ticket_text|stars"], "separated by vertical bars (ticket_text, stars)"),
+        (["review_text;stars", '"the app; it freezes";5'], "by semicolons (review_text, stars)"),
+        (['"review_text","stars"', '"the app, it freezes",5'], "(review_text, stars), but no"),
+        (["input;label"], "separated by semicolons (input, label), expected commas"),
+        (["x,y", "hello,5", "the app,4"], "all lines have 2 cells separated by commas, but no"),
+        (["x,y", '"hello, all",5'], "all lines have 2 cells separated by commas"),
+        (["body;stars", "", "hello;5"], "all lines have 2 cells separated by semicolons"),
+    ],
+)
+def test_a_header_of_other_names_or_separators_is_no_text(lines, message, tmp_path):
+    content = "".join(f"{line}\n" for line in lines).encode()
+    with pytest.raises(UserError, match="stdin:1: the first line (seems to name|names)") as refused:
+        inputs.of_stdin(content.splitlines(keepends=True))
+    assert message in str(refused.value) and "--format=text" in str(refused.value)
+    path = tmp_path / "rows.tsv"
+    path.write_bytes(b"\xef\xbb\xbf\n" + content)
+    with pytest.raises(UserError, match=r"rows\.tsv:2: the first line") as refused:
+        inputs.of_file(str(path))
+    assert message in str(refused.value)
+    texts = inputs.of_file(str(path), "text")
+    assert _texts(texts) == [line for line in lines if line] and texts.name.endswith("per line)")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["yes, no", "no, maybe", "well, yes"],
+        ["yes,no", "the fan is broken, i think", "i bought it in march"],
+        ["x,y"],
+        ["hello; my app freezes", "and now; it does not"],
+        ["please open my_file, it is stuck on step_two of the list"],
+        ["my_file, it is stuck on step two of the list"],
+        ["my answer is no; text"],
+        ["3,5", "4,6"],
+        ["fan|broken", "the kettle"],
+        ["fan,broken", 'the "kettle, too', "i mean it"],
+    ],
+)
+def test_prose_with_separators_is_text(lines, tmp_path):
+    content = "".join(f"{line}\n" for line in lines).encode()
+    source = inputs.of_stdin(content.splitlines(keepends=True))
+    assert _texts(source) == lines and source.name == "stdin (one text per line)"
+    (tmp_path / "rows.txt").write_bytes(content)
+    assert _texts(inputs.of_file(str(tmp_path / "rows.txt"))) == lines
+
+
+@pytest.mark.parametrize("name", ["text", "Question", "review_text"])
+def test_a_first_text_that_may_be_a_column_is_named(name, tmp_path):
+    source = inputs.of_stdin([f"{name}\n".encode(), b"\n", b"hello\n"])
+    assert source.name == f"stdin (one text per line, the first is '{name}')"
+    assert _texts(source) == [name, "hello"] and source.blank_lines == [2]
+    path = tmp_path / "rows.txt"
+    path.write_text(f"{name}\nhello\n")
+    assert inputs.of_file(str(path)).name.endswith(f"(one text per line, the first is '{name}')")
