@@ -22,6 +22,9 @@ from distill.data.examples import Example
 from distill.data.row_file import take
 from distill.errors import UserError, unknown
 
+# Labels outside the choices: how many different ones are counted, and how many of them are kept
+_MOST_DISTINCT, _MOST_NAMED = 10_000, 3
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BudgetCounts:
@@ -34,6 +37,8 @@ class BudgetCounts:
       validation: rows chosen for validation.
       reasons: why the dropped rows have no label, and how many each: the teacher's failure, or
         "no gold label" and "no teacher label".
+      outside: the most frequent labels of the teacher that are none of the choices, and how many
+        dropped rows had each.
     """
 
     rows: int
@@ -41,6 +46,7 @@ class BudgetCounts:
     train: int
     validation: int
     reasons: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False, hash=False)
+    outside: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False, hash=False)
 
 
 def order(
@@ -112,12 +118,16 @@ def split_budget(
     if num_labels < 0:
         raise UserError(f"got NUM_LABELS = {num_labels}, expected 0 (all rows) or more")
     reasons: Counter[str] = Counter()
+    outside: Counter[str] = Counter()
 
     def has_label(row: Example) -> bool:
         if label_of(row, label_source) is not None:
             return True
         failure = row.failure if label_source == "teacher" else None
         reasons[str(failure or f"no {label_source} label")] += 1
+        label = row.outside_label if label_source == "teacher" else None
+        if label is not None and (label in outside or len(outside) < _MOST_DISTINCT):
+            outside[label] += 1
         return False
 
     usable = order(examples, seed, has_label)
@@ -148,7 +158,14 @@ def split_budget(
             f"no validation rows: VALIDATION_FRACTION = {validation_fraction} of {len(chosen)} "
             "labels is less than one row; raise NUM_LABELS, or set VALIDATION_FRACTION to 0"
         )
-    counts = BudgetCounts(len(examples), dropped, len(train), len(validation), dict(reasons))
+    counts = BudgetCounts(
+        len(examples),
+        dropped,
+        len(train),
+        len(validation),
+        dict(reasons),
+        dict(outside.most_common(_MOST_NAMED)),
+    )
     return train, validation, counts
 
 

@@ -267,10 +267,13 @@ def _fill(
 
 
 def _counts(counts: BudgetCounts) -> Counts:
-    return {
+    found: Counts = {
         "rows": counts.rows,
         "dropped": counts.dropped,
         "train": counts.train,
         "validation": counts.validation,
         "reasons": dict(counts.reasons),
     }
+    if counts.outside:
+        found["outside"] = dict(counts.outside)
+    return found

@@ -33,6 +33,7 @@ class Counts(TypedDict):
     train: int
     validation: int
     reasons: dict[str, int]
+    outside: NotRequired[dict[str, int]]
 
 
 class Survey(TypedDict):

@@ -50,6 +50,8 @@ class Example:
       choices: the closed label set of the row; empty if labels are free text.
       split: the split the row belongs to, e.g. "train".
       extra: what else a file says of the row, by field: carried along, never trained on.
+      outside_label: the teacher's answer, if it was taken from the row because it is none of the
+        choices; not a field of a file.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Example:
     choices: tuple[str, ...] = ()
     split: str = ""
     extra: Mapping[str, object] = dataclasses.field(default_factory=dict, hash=False)
+    outside_label: str | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, object]:
         """The fields that are set, ready for JSON (`id` and `input` are always there)."""
@@ -74,7 +77,9 @@ class Example:
         return fields | dict(self.extra)
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, object], where: str = "record") -> Example:
+    def from_dict(
+        cls, fields: Mapping[str, object], where: str = "record", choices_name: str = "`choices`"
+    ) -> Example:
         """The example that `to_dict` wrote, or a user's row of the same fields.
 
         A teacher label or rationale of blanks counts as missing. A teacher label
@@ -85,6 +90,7 @@ class Example:
           fields: JSON object of one row; `id` and `input` are required. An id may be a whole
             number, and becomes a text: 7 is "7".
           where: what an error message calls the row, e.g. "train.jsonl:7".
+          choices_name: what it calls the row's closed set.
 
         Raises:
           UserError: a field that is misspelled, missing or of the wrong type.
@@ -103,10 +109,14 @@ class Example:
             split=_text(fields, "split", where, blank_is_none=True) or "",
             extra=extra,
         )
-        return _checked(row, where)
+        return _checked(row, where, choices_name)
 
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Example) if field.name != "extra")
+FIELDS = tuple(
+    field.name
+    for field in dataclasses.fields(Example)
+    if field.name not in ("extra", "outside_label")
+)
 
 
 def check_name(name: str, where: str, kind: str) -> None:
@@ -189,16 +199,17 @@ def row_of(
       where: what an error message calls the row, e.g. "train.jsonl:7".
       row_id: its id, if it has none of its own.
       split: the split that the file is read as.
-      labels: closed label set of the file; () for free-text labels.
+      labels: closed label set of the file, the macro LABELS; () for free-text labels.
 
     Raises:
       UserError: a bad field, or a row of another split.
     """
     fields.setdefault("id", row_id)
     fields.setdefault("split", split)
+    choices_name = "`choices`"
     if labels and not fields.get("choices"):
-        fields["choices"] = labels
-    row = Example.from_dict(fields, where)
+        fields["choices"], choices_name = labels, "LABELS"
+    row = Example.from_dict(fields, where, choices_name)
     if row.split != split:
         raise UserError(
             f"{where}: the row has split {row.split!r}, but the file is read as {split!r}; give "
@@ -310,17 +321,20 @@ def _shared(choices: tuple[str, ...]) -> tuple[str, ...]:
     return choices
 
 
-def _checked(row: Example, where: str) -> Example:
+def _checked(row: Example, where: str, choices_name: str) -> Example:
     """The row, its labels compared with its closed set."""
     if not row.choices:
         return row
     if row.label is not None and row.label not in row.choices:
+        near = alike(row.label, row.choices)
         raise UserError(
-            f"{where}: gold label {row.label!r} is not one of `choices` "
-            f"({', '.join(row.choices)}); correct the label or the choices"
+            f"{where}: gold label {row.label!r} is not one of {choices_name} "
+            f"({', '.join(row.choices)}){f'; closest: {near[0]}' if near else ''}; correct the "
+            f"label, or add it to {choices_name}"
         )
     if row.teacher_label is not None and row.teacher_label not in row.choices:
-        return dataclasses.replace(row, teacher_label=None, failure=Failure.LABEL_OUTSIDE_SET)
+        outside = {"teacher_label": None, "outside_label": row.teacher_label}
+        return dataclasses.replace(row, failure=Failure.LABEL_OUTSIDE_SET, **outside)
     return row
 
 

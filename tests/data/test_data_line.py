@@ -81,6 +81,26 @@ def test_every_fault_is_told_with_its_numbers(tmp_path):
     assert held["sequences"]["input"]["cut"] == 0 < summary["sequences"]["input"]["cut"]
 
 
+def test_labels_outside_the_set_are_named_with_the_setting(tmp_path):
+    labels = ["a"] * 30 + ["no such"] * 6 + ["B"] * 5 + ["x" * 50] * 4 + ["rare"] * 3
+    rows = [{"input": f"row {i}", "teacher_label": label} for i, label in enumerate(labels)]
+    rows += [{"input": "none"}]
+    labels = {"labels": ("a", "b")}
+    settings = {"label_source": "teacher", "method": "distill_labels"}
+    summary, (_, warning, *_) = _told(_spec(tmp_path, rows, options=labels, **settings))
+    assert warning == (
+        "warning: 19 of 49 rows (38.8%) have no label for LABEL_SOURCE = 'teacher' and are left "
+        "out (label_outside_set: 18, no teacher label: 1); most frequent labels outside LABELS: "
+        f"'no such' (6), 'B' (5), '{'x' * 40}' (4); add them to LABELS if valid"
+    )
+    assert summary["outside_labels"] == {"no such": 6, "B": 5, "x" * 50: 4}
+    choices = [{**row, "choices": ["a", "b"]} for row in rows]
+    _, (_, warning, *_) = _told(_spec(tmp_path, choices, **settings))
+    assert "most frequent labels outside the rows' `choices`: 'no such' (6), " in warning
+    known, lines = _told(_spec(tmp_path, rows[:30], options=labels, **settings))
+    assert "outside_labels" not in known and "outside LABELS" not in "".join(lines)
+
+
 def test_sound_data_gets_one_line_and_no_warning(tmp_path):
     rows = [{"input": f"row {i}", "label": "ab"[i % 2], "rationale": "so"} for i in range(20)]
     _, lines = _told(_spec(tmp_path, rows[:16], rows[16:]))

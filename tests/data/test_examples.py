@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.data.examples import Example, Failure, read_jsonl, write_jsonl
+from distill.data.row_file import index_jsonl
 from distill.errors import UserError
 
 TEXT = st.text(min_size=1, max_size=20).filter(str.strip)
@@ -80,6 +81,21 @@ def test_a_teacher_label_outside_the_set_is_a_stored_failure(tmp_path):
     (read,) = read_jsonl(file, "train", labels=["yes", "no"])
     assert (read.teacher_label, read.failure) == (None, "label_outside_set")
     assert (read.label, read.rationale, read.choices) == ("yes", "r", ("yes", "no"))
+
+
+def test_a_gold_label_outside_the_set_names_the_set_and_the_closest(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"input": "a", "label": "bilding"}))
+    expected = (
+        r"a\.jsonl:1: gold label 'bilding' is not one of LABELS \(billing, other\); closest: "
+        "billing; correct the label, or add it to LABELS$"
+    )
+    for read in (read_jsonl, index_jsonl):
+        with pytest.raises(UserError, match=expected):
+            read(file, "train", labels=["billing", "other"])
+    file.write_text(json.dumps({"input": "a", "label": "x", "choices": ["billing", "other"]}))
+    with pytest.raises(UserError, match=r"'x' is not one of `choices` \(billing, other\); correct"):
+        read_jsonl(file, "train", labels=["x"])
 
 
 def test_a_rows_own_choices_go_before_the_files(tmp_path):

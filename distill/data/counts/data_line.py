@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NotRequired
 
 from distill.config.data import DataSpec
 from distill.data.cache_meta import CacheMeta, Survey
 from distill.data.counts.sequence_counts import SequenceCounts
 
 WARN_FROM = 0.01  # share of rows or of tokens; more than this is a warning
+_LONGEST = 40  # characters of a label that is shown
 _BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can represent any text"
 
 
@@ -18,6 +20,7 @@ class DataSummary(Survey):
     rows: dict[str, int]
     pool: int
     dropped: dict[str, int]
+    outside_labels: NotRequired[dict[str, int]]
     outside_budget: int
     unscored: int
     sequences: dict[str, dict[str, int]]
@@ -32,9 +35,10 @@ def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
 
     Returns:
       rows (by split), pool (rows before any were dropped), dropped (training rows, by reason),
-      outside_budget (training rows that NUM_LABELS leaves out), unscored (test rows without a
-      gold label), sequences (`SequenceCounts` of inputs and of each kind of target, before they
-      were cut), and those of `RowSurvey.counts`.
+      outside_labels (the most frequent labels of dropped rows that are none of the choices, if
+      there are any), outside_budget (training rows that NUM_LABELS leaves out), unscored (test
+      rows without a gold label), sequences (`SequenceCounts` of inputs and of each kind of target,
+      before they were cut), and those of `RowSurvey.counts`.
     """
     counts, tasks = meta["counts"], meta["tasks"]
     used = counts["dropped"] + counts["train"] + counts["validation"]
@@ -42,7 +46,7 @@ def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
     inputs["longest"] = max(task["inputs"]["longest"] for task in tasks.values())
     kinds = {"label": "label" if spec.method != "single_task" else "target"}
     targets = {kinds.get(name, name): dict(task["targets"]) for name, task in tasks.items()}
-    return {
+    summary: DataSummary = {
         "rows": dict(meta["rows"]),
         "pool": counts["rows"],
         "dropped": dict(counts["reasons"]),
@@ -51,6 +55,9 @@ def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
         "sequences": {"input": inputs, **targets},
         **meta["survey"],
     }
+    if outside := counts.get("outside"):
+        summary["outside_labels"] = dict(outside)
+    return summary
 
 
 def data_lines(spec: DataSpec, summary: DataSummary) -> list[str]:
@@ -127,9 +134,10 @@ def _row_facts(spec: DataSpec, summary: DataSummary) -> Iterator[_Fact]:
     chosen = rows["train"] + rows["validation"]
     reasons = ", ".join(f"{reason}: {n:,}" for reason, n in summary["dropped"].items())
     share = _of(dropped, pool, "row")
-    fact = f"{share} left out ({reasons})" if dropped else "no row left out"
+    reasons = f"({reasons}){_outside(spec, summary)}"
+    fact = f"{share} left out {reasons}" if dropped else "no row left out"
     warning = f"{share} {_have(dropped)} no label for LABEL_SOURCE = {spec.label_source!r} and "
-    yield _fact(dropped, pool, fact, f"{warning}{_are(dropped)} left out ({reasons})")
+    yield _fact(dropped, pool, fact, f"{warning}{_are(dropped)} left out {reasons}")
     unscored = summary["unscored"]
     share = _of(unscored, rows["test"] + unscored, "test row")
     fact = f"{share} without a gold label, left out" if unscored else ""
@@ -153,6 +161,16 @@ def _row_facts(spec: DataSpec, summary: DataSummary) -> Iterator[_Fact]:
     count = summary["contradicting_rows"]
     warning = f"{_of(count, chosen, 'labeled row')} {_have(count)} an input that also occurs with "
     yield _fact(count, chosen, "", f"{warning}another label")
+
+
+def _outside(spec: DataSpec, summary: DataSummary) -> str:
+    """The labels of the teacher that are outside the closed set, and the setting to change."""
+    labels = summary.get("outside_labels", {})
+    if not labels:
+        return ""
+    name = "LABELS" if spec.option("labels") else "the rows' `choices`"
+    shown = (f"{label[:_LONGEST]!r} ({count:,})" for label, count in labels.items())
+    return f"; most frequent labels outside {name}: {', '.join(shown)}; add them to {name} if valid"
 
 
 def _sequence_facts(
