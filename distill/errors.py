@@ -30,7 +30,15 @@ class UserError(Exception):
 
 
 class NotSet(UserError):
-    """A macro that a run needs and nothing sets."""
+    """Macros that a run needs and nothing sets.
+
+    Attributes:
+      messages: one for each macro.
+    """
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__("; also: ".join(messages))
+        self.messages = messages
 
 
 class CheckFailed(UserError):

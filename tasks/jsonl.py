@@ -23,17 +23,18 @@ def _files(spec: DataSpec) -> tuple[str, ...]:
         if not isinstance(path, str | os.PathLike):
             raise UserError(f"got {macro} = {path!r}, expected the name of a file")
     fraction = _fraction(spec)
-    if not train:
-        raise NotSet("macro TRAIN_FILE is not set: --gin.TRAIN_FILE=rows.jsonl")
     if test and fraction:
         raise UserError(
             f"got TEST_FILE = {test!r} and TEST_FRACTION = {fraction}, expected only one of them"
         )
+    missing = [] if train else ["macro TRAIN_FILE is not set: --gin.TRAIN_FILE=rows.jsonl"]
     if not test and not fraction and spec.label_source == "gold":
-        raise NotSet(
+        missing.append(
             "macro TEST_FILE is not set: --gin.TEST_FILE=rows.jsonl, or --gin.TEST_FRACTION=0.2 to "
             "hold out rows of TRAIN_FILE; a run with LABEL_SOURCE = 'teacher' needs no test"
         )
+    if missing:
+        raise NotSet(*missing)
     return (str(train), str(test)) if test else (str(train),)
 
 

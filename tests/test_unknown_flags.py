@@ -160,7 +160,12 @@ def test_config_show_tells_what_is_still_to_be_set(capsys):
     assert cli.main(["config", "show", "--gin_file=jsonl_step_by_step"]) == 0
     out, err = capsys.readouterr()
     assert "TRAIN_FILE           ''" in out
-    assert "must be set before a run: macro TRAIN_FILE is not set" in err
+    told = [line for line in err.splitlines() if line.startswith("must be set before a run: ")]
+    assert [line.split()[7] for line in told] == ["TRAIN_FILE", "TEST_FILE"]
+    assert cli.main(["config", "show", "--gin_file=jsonl_step_by_step", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["not_set"]) == 2
+    assert cli.main(["config", "show", "--gin_file=jsonl_step_by_step", "--gin.TEST_FILE=a"]) == 0
+    assert "macro TEST_FILE is not set" not in capsys.readouterr().err
     assert cli.main(["config", "show", "--gin_file=tickets_step_by_step", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["not_set"] == [] and "to be set" not in err

@@ -26,7 +26,7 @@ def _faults(read: Macros) -> tuple[list[str], list[str]]:
             datasets.check_settings(spec)
         except UserError as error:
             errors.append(error)
-    absent = [str(error) for error in errors if isinstance(error, NotSet)]
+    absent = [text for error in errors if isinstance(error, NotSet) for text in error.messages]
     refused = [str(error) for error in errors if not isinstance(error, NotSet)]
     return absent, list(dict.fromkeys(refused))
 
