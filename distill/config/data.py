@@ -28,7 +28,8 @@ class DataSpec:
         LABEL_SOURCES).
       num_labels: label budget: training and validation rows together; 0 takes all rows.
       validation_fraction: share of the budget that is held out for validation.
-      data_seed: seed of the order that budgets are cut from, and of generated data.
+      data_seed: seed of the choice of NUM_LABELS rows and of validation rows, and of generated
+        data.
       vocabulary: kind of vocabulary (one of VOCABULARIES).
       vocabulary_path: SentencePiece model file; required with VOCABULARY = 'sentencepiece'.
       input_length: tokens per encoder row, EOS included.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 import sys
@@ -102,6 +103,13 @@ def row(binding: fields.Binding) -> tuple[str, ...]:
         raise ValueError(f"the docstring of {binding.part} has no entry for {field.name}")
     meaning = re.sub(r" \[[A-Z0-9_, ]+\]", "", meaning)
     values = bounds.interval(binding.macro, field.type) if field.type in ("int", "float") else ""
+    followed = _followed()
+    followers = [code(name) for name, source in followed.items() if source == binding.macro]
+    if followers:
+        meaning = f"{meaning.rstrip('.')}; also the default of {' and '.join(followers)}."
+    default = _default(_shown(fields.defaults()[binding.macro]))
+    if source := followed.get(binding.macro):
+        default = f"value of {code(source)}"
     choice = _CHOICE.search(meaning)
     if choice:
         names = getattr(sys.modules[part.__module__], choice[1])
@@ -111,10 +119,22 @@ def row(binding: fields.Binding) -> tuple[str, ...]:
         code(binding.macro),
         code(field.name),
         code(field.type),
-        _default(_shown(fields.defaults()[binding.macro])),
+        default,
         values,
         sentence(meaning),
     )
+
+
+@functools.cache
+def _followed() -> Mapping[str, str]:
+    """The macros that the files of gin/data set to the value of another one, and which that is."""
+    found: dict[str, str] = {}
+    for name in files.list_gin_files("data"):
+        for macro, settings in gin_macros.read_gin([files.resolve_path(name)]).history.items():
+            value = settings[-1].value
+            if isinstance(value, gin_macros.Reference) and value.text[1:] in fields.defaults():
+                found[macro] = value.text[1:]
+    return found
 
 
 def _shown(value: object) -> str:

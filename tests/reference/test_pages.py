@@ -26,6 +26,12 @@ def test_every_macro_of_every_gin_file_has_a_row():
     assert named == declared
 
 
+def test_a_macro_that_follows_another_one_says_so():
+    rows = {b.macro: macros.row(b) for b in fields.bindings() if b.macro.endswith("SEED")}
+    assert rows["DATA_SEED"][3] == "value of `SEED`" and rows["SEED"][3] == "`0`"
+    assert rows["SEED"][5].endswith("; also the default of `DATA_SEED`.")
+
+
 @pytest.mark.parametrize(
     ("macro", "kind", "expected"),
     [
