@@ -163,7 +163,7 @@ def load(run_dir: PathLike, progress: Say | None = None) -> Student:
 
     folder, progress = check_path_argument(run_dir, "run_dir"), check_progress(progress)
     with _storage_errors(folder):
-        run = load_run(folder)
+        run = load_run(folder, progress)
     # `evaluate` reads files of the folder: it is found when the working directory has changed.
     return Student(dataclasses.replace(run, folder=absolute(run.folder)), progress)
 

@@ -13,9 +13,10 @@ from etils import epath
 
 from distill.common.accuracy import ClassScore, Confusion, describe_classes
 from distill.common.devices import check_devices
-from distill.common.progress import Stage, to_stderr
+from distill.common.progress import Say, Stage, to_stderr
 from distill.config.data import DataSpec
 from distill.config.run import RunConfig
+from distill.convert import t5x_files
 from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.counts.data_line import input_lines
@@ -97,11 +98,15 @@ def make_evaluator(
     return evaluator
 
 
-def load_run(run_dir: epath.PathLike) -> LoadedRun:
+def load_run(run_dir: epath.PathLike, say: Say = to_stderr) -> LoadedRun:
     """A run from its folder; nothing outside of it is read, and nothing in it is executed.
 
     The parameters are those of the newest checkpoint, or with CHECKPOINT = 'best' the best so
     far. In a run of the t5x engine they are T5X's.
+
+    Args:
+      run_dir: the run folder.
+      say: takes the line that the run is not finished.
 
     Raises:
       UserError: no run folder, no checkpoint, or one of another size.
@@ -111,7 +116,20 @@ def load_run(run_dir: epath.PathLike) -> LoadedRun:
     config, assets = run_folder.read_config(run_dir), run_assets.read(run_dir)
     with Stage(f"loading the student of {run_dir}"):
         params, step = _read_params(epath.Path(run_dir), config)
+    _tell_unfinished(epath.Path(run_dir), step, config.train.train_steps, say)
     return LoadedRun(epath.Path(run_dir), config, params, assets, step)
+
+
+def _tell_unfinished(run_dir: epath.Path, step: int | None, steps: int, say: Say) -> None:
+    """Says which checkpoint answers, if the run has more steps to train."""
+    model_dir = run_dir / t5x_run.MODEL_DIR
+    if model_dir.exists():
+        newest = max(t5x_files.steps(model_dir), default=None)
+    else:
+        newest = SavedCheckpoints(run_dir).latest_step
+    is_finished = (run_dir / run_folder.RESULTS).exists() or newest is None or newest >= steps
+    if step is not None and not is_finished:
+        say(f"{run_dir} is not finished: using the checkpoint of step {step:,} of {steps:,}")
 
 
 def _read_params(run_dir: epath.Path, config: RunConfig) -> tuple[dict, int | None]:
@@ -216,7 +234,9 @@ def evaluate_file(
     Raises:
       UserError: see `load_run`; an answer rule that is not known here.
     """
-    return score_rows(load_run(run_dir), list(source.rows), path, progress, source, answer)[0]
+    return score_rows(
+        load_run(run_dir, progress), list(source.rows), path, progress, source, answer
+    )[0]
 
 
 def score_rows(

@@ -53,7 +53,7 @@ class Predictor:
             was not trained on the rationale task.
         """
         check_beam(beam, length_penalty)
-        run = run if isinstance(run, LoadedRun) else load_run(run)
+        run = run if isinstance(run, LoadedRun) else load_run(run, progress)
         self._folder = run.folder
         self._config, self._params = run.config, run.params
         method = self._config.data.method

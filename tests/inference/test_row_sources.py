@@ -131,7 +131,9 @@ def test_texts_with_commas_are_texts(first):
 )
 def test_a_header_of_other_names_or_separators_is_no_text(lines, message, tmp_path):
     content = "".join(f"{line}\n" for line in lines).encode()
-    with pytest.raises(UserError, match="stdin:1: the first line (seems to name|names)") as refused:
+    with pytest.raises(
+        UserError, match=r"stdin:1: the first line (seems to name|names)"
+    ) as refused:
         inputs.of_stdin(content.splitlines(keepends=True))
     assert message in str(refused.value) and "--format=text" in str(refused.value)
     path = tmp_path / "rows.tsv"
