@@ -333,8 +333,12 @@ def _checked(row: Example, where: str, choices_name: str) -> Example:
             f"label, or add it to {choices_name}"
         )
     if row.teacher_label is not None and row.teacher_label not in row.choices:
-        outside = {"teacher_label": None, "outside_label": row.teacher_label}
-        return dataclasses.replace(row, failure=Failure.LABEL_OUTSIDE_SET, **outside)
+        return dataclasses.replace(
+            row,
+            teacher_label=None,
+            outside_label=row.teacher_label,
+            failure=Failure.LABEL_OUTSIDE_SET,
+        )
     return row
 
 

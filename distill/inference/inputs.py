@@ -190,9 +190,11 @@ def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
     if first is None:
         raise UserError("stdin is empty; expected JSON objects or texts, one per line")
     head, how = [first], ""
-    if kind is None and (kind := _kind_of(first[1])) == "text":
-        head += _ahead(numbered)
-        how = _check_texts(head, "stdin")
+    if kind is None:
+        kind = _kind_of(first[1])
+        if kind == "text":
+            head += _ahead(numbered)
+            how = _check_texts(head, "stdin")
     name = f"stdin ({FORMATS[kind]}{how})"
     described = {"stdin": "texts" if kind == "text" else kind}
     if kind == "csv":
