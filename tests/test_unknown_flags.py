@@ -166,6 +166,14 @@ def test_config_show_tells_what_is_still_to_be_set(capsys):
     assert len(json.loads(capsys.readouterr().out)["not_set"]) == 2
     assert cli.main(["config", "show", "--gin_file=jsonl_step_by_step", "--gin.TEST_FILE=a"]) == 0
     assert "macro TEST_FILE is not set" not in capsys.readouterr().err
+    argv = ["config", "show", "--gin_file=jsonl_step_by_step", "--gin.VOCABULARY=sentencepiece"]
+    assert cli.main([*argv, "--json"]) == 0
+    not_set = json.loads(capsys.readouterr().out)["not_set"]
+    assert [re.findall("[A-Z]+_[A-Z]+", text)[0] for text in not_set] == [
+        "VOCABULARY_PATH",
+        "TRAIN_FILE",
+        "TEST_FILE",
+    ]
     assert cli.main(["config", "show", "--gin_file=tickets_step_by_step", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["not_set"] == [] and "to be set" not in err

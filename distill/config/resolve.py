@@ -211,11 +211,14 @@ def find_faults(read: macros.Macros) -> tuple[DataSpec | None, list[UserError]]:
     """All that a run of these macros would be refused for before its data are read.
 
     Returns:
-      The settings of the data, if they are sound, and the errors: NotSet for what is not set yet.
+      The settings of the data, if they are sound (with any text for a VOCABULARY_PATH that is not
+      set), and the errors: NotSet for what is not set yet.
     """
     values = {n: v for n, v in read.values().items() if v != macros.REQUIRED}
     parts, errors = fields.build_parts(values)
     named = [type(error)(_in_given_names(read, str(error))) for error in errors]
+    if "DataSpec" not in parts and not values.get("VOCABULARY_PATH"):
+        parts, _ = fields.build_parts(values | {"VOCABULARY_PATH": "not set"})
     spec = parts.get("DataSpec")
     return spec if isinstance(spec, DataSpec) else None, named
 
