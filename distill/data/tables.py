@@ -17,6 +17,7 @@ from distill.errors import UserError
 _NAME = re.compile(r"[\w-]+( [\w-]+)?")
 _PLAIN_NAME = re.compile(r"[^\W\d][\w-]*")  # one word that starts with a letter
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_LONGEST = 200  # characters of a first line that an error shows
 # What people call the columns of such tables, besides the names of our fields
 _USUAL_COLUMNS = (
     *("text", "sentence", "question", "premise", "hypothesis", "prompt", "source"),
@@ -190,6 +191,7 @@ def _header(cells: list[str], where: str) -> list[str]:
             raise UserError(f"{where}: duplicate column {name!r}; remove one")
     if "input" not in names:
         got = ", ".join(map(repr, names))
+        got = f"{got[:_LONGEST]}..." if len(got) > _LONGEST else got
         raise UserError(
             f"{where}: no column `input`; the first line must name the columns, separated by "
             f"commas, and has {got}"

@@ -73,6 +73,7 @@ BAD = {
     "input,label,\na,b,c\n": r"rows\.csv:1: column 3 has no name",
     "input,Teacher Label\na,b\n": r"unknown column 'Teacher Label'; closest: teacher_label",
     "label,rationale\na,b\n": r"rows\.csv:1: no column `input`",
+    f"{'x' * 500}\na\n": r"rows\.csv:1: no column `input`.* has 'x{199}\.\.\.$",
     "input,input\na,b\n": r"rows\.csv:1: duplicate column 'input'",
     "input,label\na,b\nc,d,e\n": r"rows\.csv:3: got 3 cells, expected 2",
     "input,label\n\na\n": r"rows\.csv:3: got 1 cells, expected 2",
