@@ -80,6 +80,24 @@ def is_validation(rank: int, fraction: float) -> bool:
     return (rank + 1) * share // 1 > rank * share // 1
 
 
+def _label_counter(
+    label_source: str, reasons: Counter[str], outside: Counter[str]
+) -> Callable[[Example], bool]:
+    """Whether a row has a label; counts why not, and labels that are none of the choices."""
+
+    def has_label(row: Example) -> bool:
+        if label_of(row, label_source) is not None:
+            return True
+        failure = row.failure if label_source == "teacher" else None
+        reasons[str(failure or f"no {label_source} label")] += 1
+        label = row.outside_label if label_source == "teacher" else None
+        if label is not None and (label in outside or len(outside) < _MOST_DISTINCT):
+            outside[label] += 1
+        return False
+
+    return has_label
+
+
 def split_budget(
     examples: Sequence[Example],
     num_labels: int,
@@ -119,18 +137,7 @@ def split_budget(
         raise UserError(f"got NUM_LABELS = {num_labels}, expected 0 (all rows) or more")
     reasons: Counter[str] = Counter()
     outside: Counter[str] = Counter()
-
-    def has_label(row: Example) -> bool:
-        if label_of(row, label_source) is not None:
-            return True
-        failure = row.failure if label_source == "teacher" else None
-        reasons[str(failure or f"no {label_source} label")] += 1
-        label = row.outside_label if label_source == "teacher" else None
-        if label is not None and (label in outside or len(outside) < _MOST_DISTINCT):
-            outside[label] += 1
-        return False
-
-    usable = order(examples, seed, has_label)
+    usable = order(examples, seed, _label_counter(label_source, reasons, outside))
     dropped = len(examples) - len(usable)
     without = f" ({dropped} of {len(examples)} have no {label_source} label)" if dropped else ""
     if num_labels > len(usable):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from etils import epath
 
 from distill.common.accuracy import matches_exactly
 from distill.common.atomic import atomic_file
+from distill.common.json_fields import choices_field, id_field, required_text, text_field
 from distill.common.text_files import json_lines
 from distill.errors import UserError, alike, hint, misspelled
 
@@ -99,14 +99,14 @@ class Example:
         for name in extra:
             check_name(name, where, "field")
         row = cls(
-            id=_id(fields, where),
-            input=_required_text(fields, "input", where),
-            label=_text(fields, "label", where),
-            teacher_label=_text(fields, "teacher_label", where, blank_is_none=True),
-            rationale=_text(fields, "rationale", where, blank_is_none=True),
+            id=id_field(fields, where),
+            input=required_text(fields, "input", where),
+            label=text_field(fields, "label", where),
+            teacher_label=text_field(fields, "teacher_label", where, blank_is_none=True),
+            rationale=text_field(fields, "rationale", where, blank_is_none=True),
             failure=_failure(fields, where),
-            choices=_choices(fields, where),
-            split=_text(fields, "split", where, blank_is_none=True) or "",
+            choices=choices_field(fields, where),
+            split=text_field(fields, "split", where, blank_is_none=True) or "",
             extra=extra,
         )
         return _checked(row, where, choices_name)
@@ -245,80 +245,14 @@ def write_jsonl(path: epath.PathLike, examples: Iterable[Example]) -> None:
             file.write(to_line(row))
 
 
-def _text(
-    fields: Mapping[str, object], name: str, where: str, blank_is_none: bool = False
-) -> str | None:
-    """A text field; JSON null and a missing field are both None."""
-    value = fields.get(name)
-    if value is None or (blank_is_none and isinstance(value, str) and not value.strip()):
-        return None
-    return _required_text(fields, name, where)
-
-
-def _required_text(fields: Mapping[str, object], name: str, where: str) -> str:
-    """A text field that a row must have."""
-    value = fields.get(name)
-    if not isinstance(value, str):
-        got = "nothing" if value is None else f"{value!r}"
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        kind = f'"{value}"' if is_number else "a JSON string"
-        raise UserError(f"{where}: got {got} for `{name}`, expected a string ({kind})")
-    if not value.strip():
-        raise UserError(f"{where}: `{name}` is blank, expected text")
-    _check_encodes(value, name, where)
-    return value
-
-
-def _check_encodes(value: str, name: str, where: str) -> None:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{where}: `{name}` contains an unpaired surrogate ({value[error.start]!r}); write the "
-            "character itself"
-        ) from error
-
-
-def _id(fields: Mapping[str, object], where: str) -> str:
-    """The id of a row; a whole number is taken as its digits."""
-    value = fields.get("id")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if value is not None and not isinstance(value, str):
-        raise UserError(f"{where}: got {value!r} for `id`, expected a string or an integer")
-    return _required_text(fields, "id", where)
-
-
 def _failure(fields: Mapping[str, object], where: str) -> Failure | None:
     """The typed failure of a row, or None."""
-    text = _text(fields, "failure", where)
+    text = text_field(fields, "failure", where)
     if text is None:
         return None
     if text not in set(Failure):
         raise UserError(f"{where}: unknown `failure` {text!r}; {hint(text, set(Failure))}")
     return Failure(text)
-
-
-def _choices(fields: Mapping[str, object], where: str) -> tuple[str, ...]:
-    """The closed label set of a row, or ()."""
-    value = fields.get("choices")
-    if value is None:
-        return ()
-    if not isinstance(value, list | tuple) or not all(
-        isinstance(c, str) and c.strip() for c in value
-    ):
-        raise UserError(f"{where}: got {value!r} for `choices`, expected a list of strings")
-    if len(set(value)) < len(value):
-        raise UserError(f"{where}: `choices` contains a duplicate: {value!r}")
-    for choice in value:
-        _check_encodes(choice, "choices", where)
-    return _shared(tuple(value))
-
-
-@functools.lru_cache(maxsize=64)
-def _shared(choices: tuple[str, ...]) -> tuple[str, ...]:
-    """The same object for equal sets: rows of one closed set hold it once."""
-    return choices
 
 
 def _checked(row: Example, where: str, choices_name: str) -> Example:

@@ -45,20 +45,17 @@ def fit(
       progress: takes a line of text each log period.
       profile: traces a few steps into `<folder>/profile`, for TensorBoard or Perfetto.
       stop: says at the end of each step whether a signal came; None if no signals are handled.
-      start: makes the state that a new run begins with from the initial one, which it is given;
-        that state is saved before the first step.
+      start: initial state -> the state that a new run begins with, saved before its first step.
 
     Returns:
-      The state after TRAIN_STEPS steps, saved in `folder`; with CHECKPOINT = 'best' that
-      of the best evaluation.
+      The last state, or that of the best evaluation with CHECKPOINT = 'best'; saved in `folder`.
 
     Raises:
       UserError: a checkpoint of another size; a loss that is not finite.
       Stopped: a signal came, and the state of that step is saved.
     """
     stop, train = stop or StopRequest(), trainer.config.train
-    has_validation = bool(trainer.cache.rows["validation"])
-    keeps_best = train.checkpoint == "best"
+    has_validation, keeps_best = bool(trainer.cache.rows["validation"]), train.checkpoint == "best"
     with (
         Checkpoints(folder, train.keep_checkpoints, keeps_best, progress) as checkpoints,
         stop.held(),
