@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks import gpu_workload as workload
 from distill.config.student import T5Config
-from distill.data.batching.batches import BatchStream
+from distill.data.batching.batches import FLAT, PACKED, BatchStream
 from distill.data.cache import TokenCache
 from distill.student.decoding import greedy
 from distill.student.layers import MASKED
@@ -42,7 +42,9 @@ def train(options: argparse.Namespace, config: T5Config, cache: TokenCache) -> t
     lengths = options.layout
     run = workload.run_config(config, options.batch, *lengths)
     mesh = meshes.make_mesh(1, jax.devices()[:1])
-    stream = BatchStream(cache, run.data, run.weighting, options.batch, run.train.seed)
+    stream = BatchStream(
+        cache, run.data, run.weighting, options.batch, run.train.seed, layout=options.batches
+    )
     start = time.perf_counter()
     batches = [stream.batch(step) for step in range(workload.BATCHES)]
     packing = (time.perf_counter() - start) / len(batches)
@@ -65,20 +67,31 @@ def train(options: argparse.Namespace, config: T5Config, cache: TokenCache) -> t
     times = workload.time_groups(step, jax.block_until_ready, options.steps, options.group)
     metrics = step(0)
     steps = [stream.sequences(number) for number in range(workload.BATCHES)]
-    shape = batches[0]["encoder_input_tokens"].shape
     report = {
         "step_seconds": dataclasses.asdict(times),
         "first_step_seconds": first,
         "packing_seconds": packing,
         "loss": float(metrics["loss"]),
-        "rows": shape[0],
-        "encoder_positions": shape[0] * lengths[0],
-        "decoder_positions": shape[0] * lengths[1],
+        **_positions(batches[0]),
         "parameters": param_count(config),
         "peak_bytes": _peak_bytes(),
         **workload.step_counts(cache, config, steps),
     }
     return report, state.params
+
+
+def _positions(batch: dict[str, np.ndarray]) -> dict[str, object]:
+    """Rows of a packed batch, and the positions that products are computed on."""
+    if "encoder_tokens" in batch:
+        sizes = len(batch["encoder_tokens"]), len(batch["decoder_target_tokens"])
+        return {"batches": FLAT, "encoder_positions": sizes[0], "decoder_positions": sizes[1]}
+    encoder, decoder = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
+    return {
+        "batches": PACKED,
+        "rows": len(encoder),
+        "encoder_positions": encoder.size,
+        "decoder_positions": decoder.size,
+    }
 
 
 def infer(options: argparse.Namespace, config: T5Config, params: dict, cache: TokenCache) -> dict:
@@ -171,6 +184,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = workload.worker_parser(__doc__)
     parser.add_argument(
         "--layout", default="320x112", type=workload.layout, help="INPUT_LENGTHxTARGET_LENGTH"
+    )
+    parser.add_argument(
+        "--batches", default=PACKED, choices=(PACKED, FLAT), help="macro LAYOUT of the steps"
     )
     parser.add_argument("--remat", default="none", help="macro REMAT")
     parser.add_argument("--scan-layers", action="store_true", help="macro SCAN_LAYERS = True")

@@ -166,7 +166,7 @@ def test_paths_are_those_of_a_shell(run_dir, monkeypatch):
 def test_a_bucket_out_of_reach_is_a_user_error(monkeypatch):
     from distill.inference import load
 
-    def refuse(folder):
+    def refuse(*_):
         raise OSError("could not resolve host")  # without a number, as those of fsspec
 
     monkeypatch.setattr(load, "load_run", refuse)

@@ -104,6 +104,7 @@ def quick_compiling():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # so that other tests run none of these programs
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=_marks(page)) for page in WITH_RUN])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -84,14 +84,6 @@ class PieceAssets(Assets):
 def random_params_of() -> Callable[[T5Config, int], dict]:
     """`random_params`."""
     return random_params
-
-
-@pytest.fixture(scope="session", autouse=True)
-def quick_compiling() -> Iterator[None]:
-    """Programs of XLA that are made faster and run slower; both sides are compiled alike."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,8 @@ from distill.huggingface.read import iter_params, read_params
 from distill.huggingface.safetensors_files import TensorFolder
 from distill.huggingface.write import write_params
 from distill.student.beam import beam_search
-from distill.student.decoding import greedy, score_labels
+from distill.student.decoding import greedy, score_tree
+from distill.student.label_tree import make_tree, to_arrays
 from distill.student.network import apply_student
 from distill.student.params import param_shapes
 
@@ -95,7 +96,10 @@ def test_greedy_and_beam_search_say_the_same(folder, values):
     is_same = (np.asarray(ours) == theirs).all(axis=1)
     assert is_same.sum() >= 1
     if not is_same.all():
-        their_scores = score_labels(params, student, inputs, theirs[:, None])[:, 0]
+        labels = [row[: row.index(1) + 1] if 1 in row else row for row in theirs.tolist()]
+        trees = [make_tree([label]) for label in labels]
+        arrays = to_arrays(trees, 16, count=1, length=16)
+        their_scores = score_tree(params, student, inputs, arrays)[0][:, 0]
         assert (scores[~is_same] > their_scores[~is_same] + 1e-3).all()
 
 

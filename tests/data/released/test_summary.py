@@ -111,4 +111,4 @@ def test_a_file_that_is_no_vocabulary_is_named_in_plain_words(raw_dir, capsys):
     argv = ["data", "summary", f"--raw_dir={raw_dir}", f"--vocabulary_path={path}"]
     assert cli.main(argv) == 2
     said = capsys.readouterr().err
-    assert "README.md is not a SentencePiece model. Set VOCABULARY_PATH to T5's model" in said
+    assert "README.md is not a SentencePiece model. Set VOCABULARY_PATH to the model" in said
