@@ -238,8 +238,9 @@ def add_tfds_field(group: argparse._ActionsContainer) -> None:
         action="append",
         default=[],
         metavar="NAME=TEMPLATE",
-        help="with --tfds: template of a field (id, input, label, choices); repeatable, e.g. "
-        '--field input="premise: {premise} hypothesis: {hypothesis}" --field label=label',
+        help="with --tfds: fill a field (id, input, label, choices) from features of the dataset; "
+        "TEMPLATE is the name of a feature, or a text with {feature} placeholders; repeatable, "
+        'e.g. --field input="premise: {premise} hypothesis: {hypothesis}" --field label=label',
     )
 
 

@@ -8,13 +8,22 @@ from typing import Any
 from distill.commands import arguments
 from distill.errors import UserError
 
-TEXT = "convert a Hugging Face folder or T5X checkpoint to a native run folder, or one to T5X"
+TEXT = (
+    "convert a Hugging Face folder or a T5X checkpoint to a native run folder, or a native run "
+    "folder to a T5X checkpoint"
+)
+EPILOG = """\
+--checkpoint is what is converted. --init_from, --continue_from and --seed only set macros in the
+configuration of the run folder that is written. --engine is not accepted: --from and --to name the
+engines.
+"""
 _TARGETS = {"hf": "native", "t5x": "native", "native": "t5x"}
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `convert`."""
     command = arguments.add(commands, "convert", TEXT, configured=True)
+    command.epilog = EPILOG
     command.add_argument("--from", dest="source", required=True, choices=tuple(_TARGETS))
     command.add_argument(
         "--to",

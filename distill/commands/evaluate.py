@@ -41,8 +41,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="only if a Python module of yours registers the dataset: a gin file that imports this "
-        "module",
+        help="a gin file that imports your Python module; needed only if this module registers the "
+        "dataset",
     )
 
     def run(options: argparse.Namespace) -> Evaluation:

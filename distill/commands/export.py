@@ -10,7 +10,7 @@ from distill.commands import arguments
 if TYPE_CHECKING:
     from distill.export.targets import Exported
 
-TEXT = "export a trained student for deployment, without this package"
+TEXT = "export a trained student so that it runs without this package"
 TARGETS = ("hf", "ctranslate2", "stablehlo")
 
 
@@ -32,25 +32,25 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--best",
         action="store_true",
-        help="refuse a run that kept no best checkpoint (CHECKPOINT = 'best'); without it the "
-        "checkpoint of `distill predict` is exported",
+        help="stop if the run kept no best checkpoint (CHECKPOINT = 'best'); with and without this "
+        "flag, the exported checkpoint is that of `distill predict`",
     )
     command.add_argument(
         "--quantization",
         choices=("float32", "int8"),
-        help="to ctranslate2: type of the weights; default float32",
+        help="only with --to=ctranslate2: type of the weights (default: float32)",
     )
     command.add_argument(
         "--input",
         metavar="FILE",
-        help="to ctranslate2: rows to compare the answers on, as of `distill predict`; default: "
-        "the test rows of the run",
+        help="only with --to=ctranslate2: file of rows on which to compare the answers, in a "
+        "format that `distill predict --input` reads; default: the test rows of the run",
     )
     command.add_argument(
         "--input_length",
         type=int,
         metavar="TOKENS",
-        help="to stablehlo: tokens of an input row; default INPUT_LENGTH",
+        help="only with --to=stablehlo: tokens of an input row (default: INPUT_LENGTH)",
     )
     command.set_defaults(run=run, show=show)
 

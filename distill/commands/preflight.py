@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--search",
         action="store_true",
-        help="rank meshes, microbatches and recomputation; compile the best three",
+        help="rank combinations of mesh, MICROBATCHES and REMAT; compile the best three",
     )
     command.add_argument(
         "--no_decoding", action="store_true", help="compile only the training step"

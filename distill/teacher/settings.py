@@ -25,8 +25,9 @@ class Inputs:
     tfds_data_dir: str | None = flag(None, "folder of TFDS datasets", metavar="DIR")
     field: tuple[str, ...] = flag(
         (),
-        "with --tfds: template of a field (id, input, label, choices); repeatable, e.g. "
-        '--field input="premise: {premise} hypothesis: {hypothesis}" --field label=label',
+        "with --tfds: fill a field (id, input, label, choices) from features of the dataset; "
+        "TEMPLATE is the name of a feature, or a text with {feature} placeholders; repeatable, "
+        'e.g. --field input="premise: {premise} hypothesis: {hypothesis}" --field label=label',
         metavar="NAME=TEMPLATE",
     )
     dataset: str | None = flag(None, "with --raw_dir: esnli, anli1, cqa, svamp or asdiv")
@@ -110,11 +111,15 @@ class Outputs:
     )
     teacher_row: str | None = flag(
         None,
-        "write the teacher's accuracy and cost per row to this JSON file",
+        "write a JSON object with the teacher's accuracy on all rows that have a gold label, and its "
+        "mean cost per row",
         metavar="FILE",
     )
     rationales: int = flag(
-        1, "keep up to this many rationales that agree with the label; each becomes a row", least=1
+        1,
+        "per input row, keep up to this many rationales from answers that gave the chosen label; "
+        "each becomes an output row",
+        least=1,
     )
 
     def __post_init__(self) -> None:
