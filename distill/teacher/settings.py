@@ -111,7 +111,7 @@ class Outputs:
     )
     teacher_row: str | None = flag(
         None,
-        "write a JSON object with the teacher's accuracy on all rows that have a gold label, and its "
+        "write a JSON object with the teacher's accuracy on the rows with a gold label, and its "
         "mean cost per row",
         metavar="FILE",
     )
