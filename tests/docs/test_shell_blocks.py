@@ -99,8 +99,11 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def quick_compiling():
-    """Programs of XLA that are made faster and run slower, as they run for a few steps only."""
+def quick_compiling(run_dir):
+    """Programs of XLA that are made faster and run slower, as they run for a few steps only.
+
+    The run that all tests share is made before: tests compare others with it bit by bit.
+    """
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
