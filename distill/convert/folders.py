@@ -166,12 +166,8 @@ def native_to_t5x(
 def _read_native(run_dir: epath.PathLike, best: bool) -> tuple[RunConfig, TrainState]:
     """Configuration of a native run folder, and its newest or its best state."""
     config = run_folder.read_config(run_dir)
-    if best and config.train.checkpoint != "best":
-        raise UserError(
-            f"{epath.Path(run_dir) / run_folder.CONFIG} has CHECKPOINT = "
-            f"{config.train.checkpoint!r}, so no best checkpoint was kept: omit --best to convert "
-            "the newest"
-        )
+    if best:
+        run_folder.check_kept_best(run_dir, config, "convert")
     optimizer = make_optimizer(config.optimizer)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     template = jax.tree.map(

@@ -29,12 +29,8 @@ def read_run(run_dir: epath.PathLike, best: bool = False) -> LoadedRun:
       UserError: see `load.load_run`; `best` of a run that kept none.
     """
     config = run_folder.read_config(run_dir)
-    if best and config.train.checkpoint != "best":
-        raise UserError(
-            f"{epath.Path(run_dir) / run_folder.CONFIG} has CHECKPOINT = "
-            f"{config.train.checkpoint!r}, so no best checkpoint was kept: omit --best to export "
-            "the newest"
-        )
+    if best:
+        run_folder.check_kept_best(run_dir, config, "export")
     return load_run(run_dir)
 
 

@@ -75,14 +75,11 @@ class ClosedSets:
           tokens_BxI: the rows' inputs; rows of padding may follow.
           choices: the set of each row, of those given before.
         """
-        trees = [self._trees[labels] for labels in choices]
-        shared = all(tree is trees[0] for tree in trees)
-        if shared:
-            trees = trees[:1]
+        if len(self._trees) == 1:
+            arrays = self._shared_arrays
         else:
-            trees += trees[:1] * (len(tokens_BxI) - len(trees))
-        nodes = label_tree.padded_nodes(max(map(len, trees)))
-        arrays = label_tree.to_arrays(trees, nodes, self._count, self._length)
+            trees = [self._trees[labels] for labels in choices]
+            arrays = self._arrays(trees + trees[:1] * (len(tokens_BxI) - len(trees)))
         scores_BxC, best_BxN = self._score(params, tokens_BxI, arrays)
         rankings = []
         for row, labels in enumerate(choices):
@@ -90,6 +87,15 @@ class ClosedSets:
             decoded = tree.greedy_path(best_BxN[row].tolist(), self._max_length)
             rankings.append(Ranking(scores_BxC[row, : len(labels)], decoded))
         return rankings
+
+    @functools.cached_property
+    def _shared_arrays(self) -> label_tree.TreeArrays:
+        """The arrays of the one set that all rows share."""
+        return self._arrays([*self._trees.values()])
+
+    def _arrays(self, trees: Sequence[label_tree.LabelTree]) -> label_tree.TreeArrays:
+        nodes = label_tree.padded_nodes(max(map(len, trees)))
+        return label_tree.to_arrays(trees, nodes, self._count, self._length)
 
     def _score(
         self, params: dict, tokens_BxI: np.ndarray, arrays: label_tree.TreeArrays

@@ -152,8 +152,8 @@ class Decoder(nn.Module):
     ) -> jax.Array:
         """float32 logits [B, T, V] of all target positions.
 
-        Of the encoder's states and what the cross-attentions make of them, one is given. The bias
-        of the self-attention is that of the positions in a row, unless another is given.
+        Give either the encoder's states or the keys and values that `encoder_keys_values` makes
+        of them. Without `bias`, the self-attention uses the relative bias of row positions.
         """
         count = self.config.num_decoder_layers
         rows, length = tokens_BxT.shape

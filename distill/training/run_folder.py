@@ -151,6 +151,24 @@ def check_entries(run_dir: epath.PathLike, writes: bool) -> None:
             raise UserError(f"{os.path.join(root, name)} is a folder, expected a file")
 
 
+def check_kept_best(folder: epath.PathLike, config: RunConfig, purpose: str) -> None:
+    """Refuses --best of a run that kept no best checkpoint.
+
+    Args:
+      folder: the run folder.
+      config: its configuration.
+      purpose: what the newest checkpoint is taken for without --best, e.g. "export".
+
+    Raises:
+      UserError: CHECKPOINT is not 'best'.
+    """
+    if config.train.checkpoint != "best":
+        raise UserError(
+            f"{epath.Path(folder) / CONFIG} has CHECKPOINT = {config.train.checkpoint!r}, so no "
+            f"best checkpoint was kept: omit --best to {purpose} the newest"
+        )
+
+
 def read_config(run_dir: epath.PathLike) -> RunConfig:
     """The configuration that a run folder holds.
 

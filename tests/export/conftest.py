@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 
 import jax
@@ -157,3 +160,22 @@ def with_vocabulary(run, tmp_path_factory) -> Callable[[str], LoadedRun]:
         return dataclasses.replace(run, config=config, params=params, assets=assets)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def labels_of_card() -> Callable[[str, pathlib.Path, list[str]], list[str]]:
+    """(model card, folder, texts) -> what the card's own lines answer, in a new process."""
+
+    def labels(card: str, folder: pathlib.Path, texts: list[str]) -> list[str]:
+        (code,) = [part for part in card.split("```") if part.startswith("python\n")]
+        code = code.removeprefix("python\n").replace("FOLDER", str(folder))
+        code = code.replace('["..."]', repr(texts))
+        script = folder.with_suffix(".py")
+        script.write_text(f"{code}\nimport json\nprint(json.dumps(labels))\n")
+        done = subprocess.run(
+            [sys.executable, str(script)], capture_output=True, text=True, check=True
+        )
+        answers: list[str] = json.loads(done.stdout.splitlines()[-1])
+        return answers
+
+    return labels

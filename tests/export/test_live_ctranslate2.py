@@ -101,7 +101,9 @@ def test_the_converter_alone_scales_what_is_not_to_be_scaled(family, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["words", "bytes", "sentencepiece"])
-def test_the_cards_lines_answer_alike(with_vocabulary, texts_of, answers_of, kind, tmp_path):
+def test_the_cards_lines_answer_alike(
+    with_vocabulary, texts_of, answers_of, kind, tmp_path, labels_of_card
+):
     run = with_vocabulary(kind)
     texts = texts_of(run)
     rows = [Example(id=str(index), input=text) for index, text in enumerate(texts)]
@@ -109,13 +111,10 @@ def test_the_cards_lines_answer_alike(with_vocabulary, texts_of, answers_of, kin
     assert (found.rows, found.same) == (24, 24) and 0 < found.largest_error < 1e-3
     card = (tmp_path / "out" / "README.md").read_text()
     assert str(found) in card
-    (code,) = [part for part in card.split("```") if part.startswith("python\n")]
-    code = code.removeprefix("python\n").replace("FOLDER", str(tmp_path / "out"))
-    names: dict = {}
-    exec(code.replace('["..."]', repr(texts)), names)  # the card's own lines
+    labels = labels_of_card(card, tmp_path / "out", texts)
     expected = answers_of(run, texts)
     assert len(set(expected)) > 6
-    for theirs, ours in zip(names["labels"], expected, strict=True):
+    for theirs, ours in zip(labels, expected, strict=True):
         if not any(name in ours for name in ("<unk>", "⁇", "<extra_id")):
             assert theirs.strip() == ours
 

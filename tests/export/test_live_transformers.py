@@ -71,7 +71,9 @@ def test_same_logits_and_ids(family, name, shard_bytes, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["words", "bytes", "sentencepiece"])
-def test_same_ids_and_labels_of_texts(with_vocabulary, texts_of, answers_of, kind, tmp_path):
+def test_same_ids_and_labels_of_texts(
+    with_vocabulary, texts_of, answers_of, kind, tmp_path, labels_of_card
+):
     """From the card's own lines: prefix, tokenizer, generate, decode."""
     run = with_vocabulary(kind)
     write_huggingface(run, tmp_path / "out")
@@ -80,14 +82,11 @@ def test_same_ids_and_labels_of_texts(with_vocabulary, texts_of, answers_of, kin
     for text in probes():
         assert tokenizer(text).input_ids == encode_input(vocabulary, text), text
     card = (tmp_path / "out" / "README.md").read_text()
-    (code,) = [part for part in card.split("```") if part.startswith("python\n")]
     texts = texts_of(run)
-    code = code.removeprefix("python\n").replace("FOLDER", str(tmp_path / "out"))
-    names: dict = {}
-    exec(code.replace('["..."]', repr(texts)), names)  # the card's own lines
+    labels = labels_of_card(card, tmp_path / "out", texts)
     expected = answers_of(run, texts)
     assert len(set(expected)) > 6
-    for theirs, ours in zip(names["labels"], expected, strict=True):
+    for theirs, ours in zip(labels, expected, strict=True):
         # skip_special_tokens leaves these out
         if not any(name in ours for name in ("<unk>", "⁇", "<extra_id")):
             assert theirs.strip() == ours

@@ -1,4 +1,4 @@
-"""Runs that stopped early are answered with and scored, and a line says so."""
+"""predict and evaluate accept a run that stopped early, and print its step."""
 
 from __future__ import annotations
 

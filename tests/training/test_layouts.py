@@ -1,4 +1,4 @@
-"""LAYOUT: which layout a run gets, and that it says so."""
+"""LAYOUT: a run uses the right layout and prints its name."""
 
 import json
 import os
