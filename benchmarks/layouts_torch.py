@@ -41,6 +41,7 @@ def main() -> None:
             use_cache=False,
         )
     ).train()
+    # A small rate, so that the loss stays finite; the time of a step does not depend on it.
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings["learning_rate"] / 100)
     arrays = {name: torch.from_numpy(a) for name, a in np.load(folder / "batches.npz").items()}
 
