@@ -92,16 +92,20 @@ def build_run(values: Mapping[str, object]) -> RunConfig:
       values: literals by macro.
 
     Raises:
-      UserError: a required macro is missing; whatever the dataclasses refuse, naming the macro.
+      UserError: required macros are missing (all are named); whatever the dataclasses refuse,
+        naming the macro.
     """
     # Any: each dataclass checks the types of what a configuration gives it.
     arguments: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     _check_paths(values)
+    absent: dict[str, None] = {}
     for binding in bindings():
         if binding.macro in values:
             arguments[binding.part][binding.field] = values[binding.macro]
         elif binding.default is REQUIRED:
-            raise NotSet(f"macro {binding.macro} must be set: {how_to_set(binding.macro)}")
+            absent[binding.macro] = None
+    if absent:
+        raise not_set(list(absent))
     return RunConfig(
         data=DataSpec(**arguments["DataSpec"]),
         weighting=Weighting(**arguments["Weighting"]),
@@ -131,8 +135,8 @@ def build_parts(values: Mapping[str, object]) -> tuple[dict[str, object], list[U
             arguments[binding.part][binding.field] = values[binding.macro]
         elif binding.default is REQUIRED:
             absent.add(binding.part)
-            message = f"macro {binding.macro} must be set: {how_to_set(binding.macro)}"
-            errors.setdefault(message, NotSet(message))
+            error = not_set([binding.macro])
+            errors.setdefault(str(error), error)
     try:
         _check_paths(values)
     except UserError as error:
@@ -167,6 +171,24 @@ def how_to_set(macro: str) -> str:
         return f"--gin.{macro}=..., or --vocabulary_path=FILE"
     is_size = any(b.macro == macro and b.part == "T5Config" for b in bindings())
     return f"--gin.{macro}=...{', or --size=NAME' if is_size else ''}"
+
+
+def not_set(macros: list[str]) -> NotSet:
+    """The error of required macros without a value.
+
+    Args:
+      macros: their names, at least one. Those that one flag sets share its mention.
+    """
+    if len(macros) == 1:
+        return NotSet(f"macro {macros[0]} must be set: {how_to_set(macros[0])}")
+    by_flag: dict[str, list[str]] = {}
+    for macro in macros:
+        by_flag.setdefault(how_to_set(macro).partition("or ")[2], []).append(macro)
+    others = by_flag.pop("", [])
+    ways = [f"{flag} sets {', '.join(names)}" for flag, names in by_flag.items()]
+    if others:
+        ways.append(f"--gin.{others[0]}=... and so on set {'the others' if by_flag else 'them'}")
+    return NotSet(f"macros {', '.join(macros)} must be set: {'; '.join(ways)}")
 
 
 def _check_paths(values: Mapping[str, object]) -> None:

@@ -15,7 +15,7 @@ from distill.common.atomic import is_local
 from distill.config import adopted, fields, files, macros, stored
 from distill.config.data import DataSpec
 from distill.config.run import RunConfig
-from distill.errors import NotSet, UserError, check_all, unknown
+from distill.errors import UserError, check_all, unknown
 
 ENGINES = ("native", "t5x")
 _RUN_OWN = frozenset({"MODEL_DIR"})  # follows from the run folder, so it is not stored in it
@@ -115,9 +115,11 @@ def resolve(
     read, engine, paths = read_macros(gin_files, overrides, engine, adopt)
     read.check()
     values = read.values()
-    for name in sorted(values, key=lambda each: each not in adopted.SOURCES):
-        if values[name] == macros.REQUIRED:
-            raise NotSet(f"macro {name} must be set: {fields.how_to_set(name)}")
+    by_source = sorted(values, key=lambda each: each not in adopted.SOURCES)
+    if missing := [name for name in by_source if values[name] == macros.REQUIRED]:
+        # A checkpoint to start from sets further macros, so it is asked for alone.
+        first = [name for name in missing if name in adopted.SOURCES]
+        raise fields.not_set(first[:1] or missing)
     import_tasks()
     import_modules(read.imports)
     check_bindings(read, engine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 from etils import epath
@@ -90,7 +90,7 @@ def fit(
                 window.report(step)
             accuracy = None
             if has_validation and _due(step, train.eval_period, last):
-                with stop.released():
+                with stop.released(), first_steps.paused():
                     accuracy = validate(state.params)
                 metrics_log.write(step, {_ACCURACY: accuracy})
                 progress(f"step {step}: validation accuracy {accuracy:.3f}")
@@ -167,6 +167,13 @@ class FirstSteps:
     def leave_out(self, seconds: float) -> None:
         """A later step compiled too: it does not count."""
         self._began, self._first = self._began + seconds, self._first + 1
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done within it, such as an evaluation, does not count as time of the steps."""
+        began = time.monotonic()
+        yield
+        self._began += time.monotonic() - began
 
     def after(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Tells the time once a second, or TIMED_STEPS steps, have passed."""

@@ -65,6 +65,8 @@ def test_the_time_of_a_run_is_told_after_its_first_steps(resolved, monkeypatch):
     now[0] += 0.4
     steps.after(2, {})
     assert not lines
+    with steps.paused():  # an evaluation
+        now[0] += 50
     now[0] += 1.6
     steps.after(3, {})
     now[0] += 9

@@ -59,6 +59,16 @@ def test_a_configuration_from_before_a_macro_takes_its_default():
     del values["TRAIN_STEPS"]
     with pytest.raises(UserError, match="macro TRAIN_STEPS must be set"):
         fields.build_run(values)
+    for name in ("EMBED_DIM", "NUM_HEADS"):
+        del values[name]
+    expected = r"macros EMBED_DIM, NUM_HEADS, TRAIN_STEPS must be set: --size=NAME sets EMBED_DIM, "
+    with pytest.raises(UserError, match=expected + "NUM_HEADS; --gin.TRAIN_STEPS=... and so on"):
+        fields.build_run(values)
+
+
+def test_all_macros_that_a_run_needs_are_named_at_once():
+    with pytest.raises(UserError, match=r"macros BATCH_SIZE, DATASET, EMBED_DIM.*VOCAB_SIZE must"):
+        resolve.resolve(["gin/runs/train.gin"])
 
 
 def test_defaults_have_one_source():

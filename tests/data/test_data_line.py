@@ -81,6 +81,18 @@ def test_every_fault_is_told_with_its_numbers(tmp_path):
     assert held["sequences"]["input"]["cut"] == 0 < summary["sequences"]["input"]["cut"]
 
 
+def test_an_input_that_is_cut_for_one_task_only_is_counted(tmp_path):
+    """It fits with the prefix `[label] `, not with `[rationale] `, which is longer."""
+    text = "x" * (64 - len("[label] ") - 1)
+    inputs = [*(f"{i:02}{text[2:]}" for i in (8, 9)), *(f"{i:02}" for i in range(10, 30))]
+    rows = [{"input": x, "label": "ab"[i % 2], "rationale": "so"} for i, x in enumerate(inputs)]
+    summary, (_, warning) = _told(_spec(tmp_path, rows[:20], rows[20:], input_length=64))
+    assert summary["sequences"]["input"]["cut"] == 2
+    assert warning.endswith(
+        f"INPUT_LENGTH = {64 + len('[rationale] ') - len('[label] ')} would fit all"
+    )
+
+
 def test_labels_outside_the_set_are_named_with_the_setting(tmp_path):
     labels = ["a"] * 30 + ["no such"] * 6 + ["B"] * 5 + ["x" * 50] * 4 + ["rare"] * 3
     rows = [{"input": f"row {i}", "teacher_label": label} for i, label in enumerate(labels)]

@@ -42,7 +42,8 @@ def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
     """
     counts, tasks = meta["counts"], meta["tasks"]
     used = counts["dropped"] + counts["train"] + counts["validation"]
-    inputs = dict(tasks["label"]["inputs"])
+    # Prefixes differ in length: an input may be cut for one task and not for another.
+    inputs = dict(max((task["inputs"] for task in tasks.values()), key=lambda c: c["cut"]))
     inputs["longest"] = max(task["inputs"]["longest"] for task in tasks.values())
     kinds = {"label": "label" if spec.method != "single_task" else "target"}
     targets = {kinds.get(name, name): dict(task["targets"]) for name, task in tasks.items()}
