@@ -65,7 +65,10 @@ def add(
             "`distill config show` lists all macros",
         )
         command.add_argument("--size", help="model size, a file of gin/sizes: tiny, mini, ... xxl")
-        command.add_argument("--engine", help="native or t5x; default: the macro ENGINE")
+        # convert refuses it with a message of its own.
+        is_refused = name == "convert"
+        engine = argparse.SUPPRESS if is_refused else "native or t5x; default: the macro ENGINE"
+        command.add_argument("--engine", help=engine)
         command.add_argument(
             "--raw_dir", help="folder of the paper's released data; sets the macro RAW_DIR"
         )

@@ -13,9 +13,8 @@ TEXT = (
     "folder to a T5X checkpoint"
 )
 EPILOG = """\
---checkpoint is what is converted. --init_from, --continue_from and --seed only set macros in the
-configuration of the run folder that is written. --engine is not accepted: --from and --to name the
-engines.
+--init_from, --continue_from and --seed only set macros in the configuration of the run folder that
+is written; --checkpoint names what is converted.
 """
 _TARGETS = {"hf": "native", "t5x": "native", "native": "t5x"}
 
@@ -24,17 +23,23 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `convert`."""
     command = arguments.add(commands, "convert", TEXT, configured=True)
     command.epilog = EPILOG
-    command.add_argument("--from", dest="source", required=True, choices=tuple(_TARGETS))
+    command.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        choices=tuple(_TARGETS),
+        help="what to convert: a Hugging Face folder, a T5X checkpoint or a native run folder",
+    )
     command.add_argument(
         "--to",
         dest="target",
         choices=("native", "t5x"),
-        help="default: t5x from native, native from the others",
+        help="default: t5x with --from=native, otherwise native",
     )
     command.add_argument(
         "--checkpoint",
-        help="from hf: a folder with config.json and safetensors; from t5x: a checkpoint_<step> "
-        "folder, or a folder of them",
+        help="with --from=hf: a folder with config.json and safetensors; with --from=t5x: a "
+        "checkpoint_<step> folder, or a folder of them",
     )
     command.add_argument(
         "--run_dir",
@@ -44,29 +49,32 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--dry_run",
         action="store_true",
-        help="from hf: print which tensor becomes which parameter; write nothing",
+        help="with --from=hf: print which tensor becomes which parameter; write nothing",
     )
-    command.add_argument("--output", help="to t5x: folder to write checkpoint_<step> into")
+    command.add_argument(
+        "--output", help="with --from=native: folder to write checkpoint_<step> into"
+    )
     command.add_argument(
         "--parameters_only",
         action="store_true",
-        help="from t5x: convert only parameters; start at step 0",
+        help="with --from=t5x: convert only parameters; start at step 0",
     )
     command.add_argument(
         "--layout",
         default="zarr",
         choices=("zarr", "ocdbt"),
-        help="to t5x: storage layout, zarr (default) or ocdbt",
+        help="with --from=native: storage layout, zarr (default) or ocdbt",
     )
     command.add_argument(
         "--scanned",
         action="store_true",
-        help="to t5x: write only parameters, stacked as in scalable_t5",
+        help="with --from=native: write only parameters, stacked as in scalable_t5",
     )
     command.add_argument(
         "--best",
         action="store_true",
-        help="to t5x: convert the best checkpoint (CHECKPOINT = 'best'), not the newest",
+        help="with --from=native: convert the best checkpoint (CHECKPOINT = 'best'), not the "
+        "newest",
     )
     command.set_defaults(run=run, show=show)
 

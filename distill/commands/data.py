@@ -83,7 +83,9 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--vocabulary_path", default="", help="T5's SentencePiece model, to count tokens"
     )
-    command.add_argument("--teacher", default="palm", help="whose completions: palm or gpt-neox")
+    command.add_argument(
+        "--teacher", default="palm", help="LLM whose completions to count: palm or gpt-neox"
+    )
     command.add_argument("--dataset", help="only this dataset: esnli, anli1, cqa, svamp or asdiv")
 
     def run(options: argparse.Namespace) -> dict[str, dict[str, SplitSummary]]:
@@ -117,12 +119,15 @@ def _add_build(actions: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--raw_dir",
         default="",
-        help="folder of the released data; for jsonl the folder of train.jsonl",
+        help="folder of the released data, or with --dataset=jsonl the folder of train.jsonl",
     )
     command.add_argument(
-        "--teacher", help="released data: whose completions, palm (default) or gpt-neox"
+        "--teacher",
+        help="for the released data: LLM whose completions to use, palm (default) or gpt-neox",
     )
-    command.add_argument("--name", help="jsonl: name of the built dataset; default: default")
+    command.add_argument(
+        "--name", help="with --dataset=jsonl: name of the built dataset; default: 'default'"
+    )
     flags.add_flags(command.add_argument_group("tickets"), BuildFlags)
 
     def run(options: argparse.Namespace) -> Built:

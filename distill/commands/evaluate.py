@@ -41,8 +41,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a gin file that imports your Python module; needed only if this module registers the "
-        "dataset",
+        help="only for a dataset that a Python module of your own registers: a gin file that "
+        "imports this module",
     )
 
     def run(options: argparse.Namespace) -> Evaluation:

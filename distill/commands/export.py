@@ -32,8 +32,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--best",
         action="store_true",
-        help="stop if the run kept no best checkpoint (CHECKPOINT = 'best'); with and without this "
-        "flag, the exported checkpoint is that of `distill predict`",
+        help="fail if the run kept no best checkpoint (CHECKPOINT = 'best'); does not change which "
+        "checkpoint is exported, that of `distill predict`",
     )
     command.add_argument(
         "--quantization",

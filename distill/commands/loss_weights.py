@@ -40,8 +40,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--pairs",
         type=int,
         default=64,
-        help="number of pairs (label and rationale of a row) used to estimate the gradient "
-        "variance of token weights and of mixture rates; 0: no estimate",
+        help="number of pairs (label and rationale of a row) used to estimate the variance of the "
+        "gradient with paired_batches and with mixture_rates; 0: no estimate",
     )
 
     def run(options: argparse.Namespace) -> LossWeights:

@@ -30,13 +30,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     several.add_argument(
         "--coordinator_address",
         metavar="HOST:PORT",
-        help="address of process 0, where hosts are not detected",
+        help="address of process 0; needed only if hosts are not detected",
     )
     several.add_argument(
-        "--num_processes", type=int, help="number of processes, where hosts are not detected"
+        "--num_processes",
+        type=int,
+        help="number of processes; needed only if hosts are not detected",
     )
     several.add_argument(
-        "--process_id", type=int, help="index of this process, from 0, where hosts are not detected"
+        "--process_id",
+        type=int,
+        help="index of this process, from 0; needed only if hosts are not detected",
     )
 
     def run(options: argparse.Namespace) -> Results:

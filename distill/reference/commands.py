@@ -48,14 +48,18 @@ def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]
 
 
 def _shared(parsers: Sequence[argparse.ArgumentParser]) -> dict[str, argparse.Action]:
-    """The flags that each command with --engine, and so with a configuration, has."""
+    """The flags that each command with --engine, and so with a configuration, has or hides."""
     by_command = [
-        {_name(action): action for action in parser._actions if _is_shown(action)}
+        {_name(action): action for action in parser._actions}
         for parser in parsers
         if "--engine" in parser._option_string_actions
     ]
     first = by_command[0]
-    return {name: first[name] for name in first if all(name in flags for flags in by_command)}
+    return {
+        name: action
+        for name, action in first.items()
+        if _is_shown(action) and all(name in flags for flags in by_command)
+    }
 
 
 def _section(parser: argparse.ArgumentParser, shared: dict[str, argparse.Action]) -> str:
@@ -73,7 +77,11 @@ def _section(parser: argparse.ArgumentParser, shared: dict[str, argparse.Action]
             parts.append(f"**{plain(group.title or '')}**\n")
         parts.append(_table(parser, actions))
     if configured:
-        parts.append("It also takes the [configuration flags](#configuration-flags).\n")
+        hidden = [each for each in parser._actions if each.help is argparse.SUPPRESS]
+        but = "".join(
+            f", except {code(each.option_strings[0])}" for each in hidden if _name(each) in shared
+        )
+        parts.append(f"It also takes the [configuration flags](#configuration-flags){but}.\n")
     if parser.epilog:
         parts.append(f"```text\n{textwrap.dedent(parser.epilog).strip()}\n```\n")
     return "\n".join(parts)

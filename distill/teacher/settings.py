@@ -111,8 +111,8 @@ class Outputs:
     )
     teacher_row: str | None = flag(
         None,
-        "write a JSON object with the teacher's accuracy on the rows with a gold label, and its "
-        "mean cost per row",
+        "write the teacher's accuracy on the rows with a gold label, and its mean cost per row, to "
+        "this JSON file (a row of a results table)",
         metavar="FILE",
     )
     rationales: int = flag(

@@ -92,7 +92,16 @@ def test_every_flag_of_every_command_has_a_row():
             for flag in action.option_strings:
                 hidden = action.help == "==SUPPRESS==" or flag in ("-h", "--help")
                 rows = section + shared if "--engine" in parser._option_string_actions else section
-                assert (f"`{flag}=" in rows or f"`{flag}`" in rows) != hidden, (parser.prog, flag)
+                has_row = f"`{flag}=" in rows or f"`{flag}`" in rows
+                has_row &= f", except `{flag}`" not in section
+                assert has_row != hidden, (parser.prog, flag)
+
+
+def test_convert_does_not_show_the_engine_that_it_refuses():
+    for parser in commands.leaves(cli.make_parser()):
+        takes = "--engine" in parser._option_string_actions
+        shows = "--engine" in parser.format_help()
+        assert shows == (takes and parser.prog != "distill convert"), parser.prog
 
 
 def test_markdown_is_escaped_outside_of_code():
