@@ -24,8 +24,7 @@ class DataSpec:
     Attributes:
       dataset: name of a registered dataset: tickets, jsonl, esnli, anli1, cqa, svamp, or your own.
       method: training method, a row of the paper's tables (one of METHODS).
-      label_source: whose labels the student is trained and validated on (one of
-        LABEL_SOURCES).
+      label_source: labels to train and validate on, gold or the teacher's (one of LABEL_SOURCES).
       num_labels: label budget: training and validation rows together; 0 takes all rows.
       validation_fraction: share of the budget that is held out for validation.
       data_seed: seed of the choice of NUM_LABELS rows and of validation rows, and of generated

@@ -42,9 +42,9 @@ class T5Config:
         (arXiv:2002.05202), ('relu',) is T5 v1.0.
       tie_embeddings: use the embedding as the output layer (T5X's `logits_via_embedding`) instead
         of a matrix of its own.
-      scale_tied_logits: with tie_embeddings, divide the logits by sqrt(D), as T5 and T5X do. False
-        is for checkpoints of Hugging Face that share the matrix and set `tie_word_embeddings` to
-        false.
+      scale_tied_logits: with TIE_EMBEDDINGS = True, divide the logits by sqrt(D), as T5 and T5X do.
+        False is for Hugging Face checkpoints that share the matrix and set `tie_word_embeddings`
+        to false.
       embed_init: standard deviation of the initial embedding (T5X: 1.0).
       direction_init: size, in nats, of an initial bias in the encoder's attention: even heads
         favor tokens before a position, odd heads tokens after it (T5X: 0). It helps a student

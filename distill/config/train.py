@@ -25,15 +25,15 @@ class TrainConfig:
       save_period: steps between checkpoints. The last step is always saved; with CHECKPOINT =
         'best' every new best evaluation is saved too.
       log_period: steps between lines of metrics. EVAL_PERIOD and SAVE_PERIOD are multiples of it.
-      keep_checkpoints: how many of the newest checkpoints are kept; with CHECKPOINT = 'best' that
-        of the best evaluation is kept too.
+      keep_checkpoints: number of newest checkpoints to keep; with CHECKPOINT = 'best' the best one
+        is kept too.
       eval_batch_size: rows per decoding batch.
       model_parallel: devices that share one copy of the parameters; the batch is split over the
         rest.
       microbatches: parts of a batch that are computed one after the other.
       checkpoint: checkpoint that is scored on the test split and used by predict: the last one, or
-        that of the evaluation with the highest validation accuracy (one of
-        CHECKPOINTS); of equals, the latest.
+        the one with the highest validation accuracy (one of CHECKPOINTS), the latest if several
+        are equal.
       parameter_sharding: 'zero' splits parameters and optimizer state over the devices that split
         the batch (one of PARAMETER_SHARDINGS); see
         `distill.training.mesh`.
