@@ -1,4 +1,4 @@
-"""jsonl: a user's own rows, JSONL or, by the file's suffix, CSV (see distill.data.tables)."""
+"""jsonl: a user's own rows, from files of any format of `distill.data.formats`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.budget import check_fraction, hold_out
 from distill.data.examples import Example
+from distill.data.formats.record_files import files_of
+from distill.data.row_mapping import RowMapping, mapping_of_settings
 from distill.data.tables import open_table
 from distill.errors import NotSet, UserError
 
@@ -68,25 +70,48 @@ def _labels(spec: DataSpec) -> tuple[str, ...]:
     return tuple(labels)
 
 
+def _mapping(spec: DataSpec) -> RowMapping:
+    """The mapping of the macros FIELDS and LABEL_NAMES."""
+    return mapping_of_settings(spec.option("fields", {}), spec.option("label_names", ()))
+
+
+def _closed(spec: DataSpec) -> tuple[str, ...]:
+    """The closed label set: LABELS, or the names of LABEL_NAMES."""
+    labels, names = _labels(spec), _mapping(spec).names
+    named = names.names if names else ()
+    if labels and named and {*labels} != {*named}:
+        raise UserError(
+            f"got LABELS = {labels!r}, but LABEL_NAMES has the names {', '.join(named)}; set "
+            '--gin.LABELS="()", as LABEL_NAMES gives the set of labels too'
+        )
+    return labels or named
+
+
+def _contents(spec: DataSpec) -> tuple[str, ...]:
+    """The files whose contents decide the rows."""
+    splits = zip(_files(spec), ("train", "test"), strict=False)
+    return tuple(str(file) for path, split in splits for file in files_of(path, split))
+
+
 def load(spec: DataSpec) -> tuple[Sequence[Example], Sequence[Example]]:
     """Rows of TRAIN_FILE and of TEST_FILE; those of JSONL files stay on disk.
 
     With TEST_FRACTION the test rows are held out of TRAIN_FILE (`budget.hold_out`).
     """
     train, *test = _files(spec)
-    labels = _labels(spec) or None
-    rows = open_table(train, "train", labels)
+    labels, mapping = _closed(spec) or None, _mapping(spec)
+    rows = open_table(train, "train", labels, mapping)
     if fraction := _fraction(spec):
         return hold_out(rows, fraction, SPLIT_SEED, spec.label_source)
-    return rows, open_table(test[0], "test", labels) if test else []
+    return rows, open_table(test[0], "test", labels, mapping) if test else []
 
 
 def check(spec: DataSpec) -> None:
     """Refuses settings that no rows can make good, the missing ones last."""
-    _labels(spec)
+    _closed(spec)
     _files(spec)
 
 
 DATASET = datasets.register(
-    datasets.Dataset(name="jsonl", load=load, labels=_labels, files=_files, check=check)
+    datasets.Dataset(name="jsonl", load=load, labels=_closed, files=_contents, check=check)
 )

@@ -122,7 +122,7 @@ ROWS = {
     "half.jsonl": "half.jsonl:2: `input` contains an unpaired surrogate",
     "latin.jsonl": "latin.jsonl:2: not UTF-8",
     "bom.jsonl": "bom.jsonl:2.*maybe",
-    "utf16.jsonl": "utf16.jsonl:1: not UTF-8",
+    "utf16.jsonl": "utf16.jsonl is UTF-16, expected UTF-8",
     "empty.jsonl": "empty.jsonl has no rows",
     "empty.csv": "empty.csv has no rows",
     "header.csv": "header.csv has no rows",

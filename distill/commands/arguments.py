@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from distill.common.paths import check_distinct, check_output_file, check_path, path_exists
+from distill.data.mapping_help import FIELD_HELP, LABEL_NAMES_HELP
 from distill.errors import UserError, alike
 
 # Flags of all commands that take a path.
@@ -234,17 +235,12 @@ def add_answer(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_tfds_field(group: argparse._ActionsContainer) -> None:
-    """Adds `--field`, which maps features of a TFDS dataset to the fields of a row."""
+def add_mapping(group: argparse._ActionsContainer) -> None:
+    """Adds `--field` and `--label_names`, which make rows of the records of a file or dataset."""
     group.add_argument(
-        "--field",
-        action="append",
-        default=[],
-        metavar="NAME=TEMPLATE",
-        help="with --tfds: fill a field (id, input, label, choices) from features of the dataset; "
-        "TEMPLATE is the name of a feature, or a text with {feature} placeholders; repeatable, "
-        'e.g. --field input="premise: {premise} hypothesis: {hypothesis}" --field label=label',
+        "--field", action="append", default=[], metavar="NAME=TEMPLATE", help=FIELD_HELP
     )
+    group.add_argument("--label_names", default="", metavar="NAMES", help=LABEL_NAMES_HELP)
 
 
 def gin_files(options: argparse.Namespace) -> list[str]:

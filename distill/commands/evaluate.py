@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
+from distill.common.flags import check_used
 from distill.common.table import render_columns
 from distill.common.terminal import printable
 from distill.errors import UserError, check_both
@@ -32,8 +33,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--input",
         metavar="FILE",
-        help="score the labeled rows of this JSONL or CSV file; the data of the run are not needed",
+        help="score the labeled rows of this file (JSONL, CSV, TSV, Parquet or a JSON array, also "
+        ".gz); the data of the run are not needed",
     )
+    arguments.add_mapping(command)
     arguments.add_answer(command)
     command.add_argument("--output", metavar="FILE", help="write the scores to this JSON file")
     command.add_argument(
@@ -48,7 +51,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     def run(options: argparse.Namespace) -> Evaluation:
         if options.input and options.split:
             raise UserError("got both --input and --split, expected only one of them")
+        if not options.input:
+            mapped = [f"--{name}" for name in ("field", "label_names") if getattr(options, name)]
+            check_used(mapped, "with --input")
         from distill.config import files, macros, resolve
+        from distill.data.row_mapping import mapping_of
         from distill.inference import inputs
         from distill.training import run_folder
 
@@ -56,8 +63,9 @@ def add(commands: argparse._SubParsersAction) -> None:
             _check_output(options.output)
         source = None
         if options.input:  # before jax is imported
+            mapping = mapping_of(options.field, options.label_names)
             source, _ = check_both(
-                lambda: inputs.labeled_of_file(options.input),
+                lambda: inputs.labeled_of_file(options.input, mapping),
                 lambda: run_folder.read_config(options.run_dir),
             )
         from distill.inference import load

@@ -38,12 +38,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--input",
         metavar="FILE",
-        help="a JSONL or CSV file with the field input, or a text file with one input per line; "
-        "- for stdin",
+        help="a file of rows (JSONL, CSV, TSV, Parquet or a JSON array, also .gz) with the field "
+        "input, or a text file with one input per line; - for stdin",
     )
     command.add_argument(
         "--format",
-        choices=("csv", "jsonl", "text"),
+        choices=("csv", "tsv", "jsonl", "json", "parquet", "text"),
         help="format of --input; default: from the suffix, or from the first line if the suffix "
         "is unknown (JSONL if it starts with {, CSV if it has a column input, else text)",
     )
@@ -54,7 +54,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--tfds_split", help=f"split or slice of the TFDS dataset; default {_SPLIT}"
     )
     command.add_argument("--tfds_data_dir", help="folder of TFDS datasets; default: that of TFDS")
-    arguments.add_tfds_field(command)
+    arguments.add_mapping(command)
     command.add_argument("--beam", type=int, default=1, help="beam size; default 1 (greedy)")
     command.add_argument(
         "--length_penalty",
@@ -153,8 +153,9 @@ def _print_table(records: Sequence[Mapping[str, object]]) -> None:
 
 def _check_used(options: argparse.Namespace) -> None:
     """Refuses flags that would be ignored."""
-    if options.field and not options.tfds:
-        raise UserError("--field works only with --tfds; the rows of a file need the field `input`")
+    if not (options.input or options.tfds):
+        mapped = [f"--{name}" for name in ("field", "label_names") if getattr(options, name)]
+        check_used(mapped, "with --input or --tfds")
     if options.answer == "rank" and options.beam != 1:
         raise UserError(
             f"got both --answer=rank and --beam={options.beam}, expected only one of them: ranked "
@@ -179,18 +180,16 @@ def _source(options: argparse.Namespace) -> RowSource:
         raise UserError(f"got rows from {' and '.join(given_flags)}, expected only one of them")
     if options.format and not options.input:
         raise UserError(f"--format={options.format} needs --input: it is the format of that file")
+    from distill.data.row_mapping import mapping_of
     from distill.inference import inputs
-    from distill.tfds import rows as tfds_rows
 
     if options.text:
         return inputs.of_texts(options.text)
+    mapping = mapping_of(options.field, options.label_names)
     if options.input == "-":
-        return inputs.of_stdin(sys.stdin.buffer, options.format)
+        return inputs.of_stdin(sys.stdin.buffer, options.format, mapping)
     if options.input:
-        return inputs.of_file(options.input, options.format)
+        return inputs.of_file(options.input, options.format, mapping)
     return inputs.of_tfds(
-        options.tfds,
-        options.tfds_split or _SPLIT,
-        options.tfds_data_dir,
-        tfds_rows.mapping_of(options.field),
+        options.tfds, options.tfds_split or _SPLIT, options.tfds_data_dir, mapping
     )

@@ -25,7 +25,10 @@ def required_text(fields: Mapping[str, object], name: str, where: str) -> str:
         got = "nothing" if value is None else f"{value!r}"
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         kind = f'"{value}"' if is_number else "a JSON string"
-        raise UserError(f"{where}: got {got} for `{name}`, expected a string ({kind})")
+        fix = ""
+        if name == "label" and isinstance(value, int):
+            fix = "; label_names (macro LABEL_NAMES) gives names to numbers and truth values"
+        raise UserError(f"{where}: got {got} for `{name}`, expected a string ({kind}){fix}")
     if not value.strip():
         raise UserError(f"{where}: `{name}` is blank, expected text")
     _check_encodes(value, name, where)
@@ -40,6 +43,14 @@ def _check_encodes(value: str, name: str, where: str) -> None:
             f"{where}: `{name}` contains an unpaired surrogate ({value[error.start]!r}); write the "
             "character itself"
         ) from error
+
+
+def rationales_field(fields: Mapping[str, object], where: str) -> tuple[str, ...]:
+    """The distinct texts of the field `rationale`, a string or a list."""
+    value = fields.get("rationale")
+    items = value if isinstance(value, list | tuple) else [value]
+    texts = (text_field({"rationale": item}, "rationale", where, True) for item in items)
+    return tuple(dict.fromkeys(text for text in texts if text is not None))
 
 
 def id_field(fields: Mapping[str, object], where: str) -> str:

@@ -17,6 +17,13 @@ from distill.common.atomic import is_local
 from distill.errors import UserError
 
 LOOKED_AT = 5000  # names of a folder
+BOM = b"\xef\xbb\xbf"
+_OTHERS = {  # first bytes of a file -> its encoding
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 
 
 def read_bytes(path: epath.Path, fix: str = "") -> bytes:
@@ -131,17 +138,61 @@ def read_text(path: epath.Path, fix: str = "") -> str:
         raise UserError(f"{path}:{line}: not UTF-8 ({error.reason}). {fix}".strip()) from None
 
 
-class _Twice(ValueError):
+def check_encoding(path: epath.PathLike, first: bytes) -> None:
+    """Refuses a text file that begins like one of another encoding than UTF-8.
+
+    Args:
+      path: the file.
+      first: its first bytes, at least 4 if it has them.
+
+    Raises:
+      UserError: names the encoding, and a command that converts the file.
+    """
+    name = epath.Path(path).name
+    for mark, encoding in _OTHERS.items():
+        if first.startswith(mark):
+            raise UserError(
+                f"{path} is {encoding}, expected UTF-8; save it as UTF-8, e.g. with "
+                f"`iconv -f {encoding} -t UTF-8 {name} > utf8_{name}`"
+            )
+
+
+def not_utf8(where: str, line: bytes) -> UserError:
+    """The error for a line that is not UTF-8: its first bad byte, and how to convert the file.
+
+    Args:
+      where: file and line.
+      line: the line.
+    """
+    try:
+        line.decode("utf-8")
+        start = 0
+    except UnicodeDecodeError as error:
+        start = error.start
+    shown = line[start : start + 1].decode("cp1252", "replace")
+    meant = f" ({shown!r} in Windows-1252)" if shown.isprintable() and shown != "\ufffd" else ""
+    return UserError(
+        f"{where}: not UTF-8: byte 0x{line[start : start + 1].hex()}{meant} at position "
+        f"{start + 1}; save the file as UTF-8 (`iconv -f WINDOWS-1252 -t UTF-8` converts "
+        "Windows-1252)"
+    )
+
+
+class FieldTwice(ValueError):
     """A field that an object has twice, of which `json.loads` would keep the last."""
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, each of whose fields stands there once."""
+def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, each of whose fields stands there once.
+
+    Raises:
+      FieldTwice: a field stands there twice.
+    """
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _Twice(f"the field {twice!r} occurs twice in one object; remove one of them")
+        raise FieldTwice(f"the field {twice!r} occurs twice in one object; remove one of them")
     return fields
 
 
@@ -158,11 +209,11 @@ def json_object(line: bytes, where: str, unique: bool = True) -> dict[str, Any]:
         has a field twice.
     """
     try:
-        fields = parse_json(line, _unique if unique else None)
-    except _Twice as error:
+        fields = parse_json(line, unique_fields if unique else None)
+    except FieldTwice as error:
         raise UserError(f"{where}: {error}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
+        raise not_utf8(where, line) from error
     except json.JSONDecodeError as error:
         raise UserError(
             f"{where}: not JSON ({error.msg}, column {error.colno}); expected one JSON object per "
@@ -195,7 +246,8 @@ def json_lines(
     with reading(path), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
+                check_encoding(path, line[:4])
+                line = line.removeprefix(BOM)
             if line.strip():
                 yield number, json_object(line, f"{name}:{number}", unique)
 

@@ -91,7 +91,10 @@ def _is_literal(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_literal, value))
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_literal(item) for key, item in value.items())
+        return all(
+            isinstance(key, str | int) and _is_literal(key) and _is_literal(item)
+            for key, item in value.items()
+        )
     if isinstance(value, int) and not isinstance(value, bool):
         return abs(value) <= _MOST
     if isinstance(value, str):

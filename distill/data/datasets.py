@@ -21,7 +21,7 @@ from distill.config.data import DataSpec
 from distill.data import budget
 from distill.data.examples import Example
 from distill.data.input_forms import PLAIN
-from distill.data.row_file import take
+from distill.data.row_file import one_rationale_each, take
 from distill.errors import UserError, check_all, unknown
 
 
@@ -122,7 +122,8 @@ def load_splits(spec: DataSpec) -> Splits:
     """Loads a dataset and cuts the run's budget from its training rows.
 
     Test rows keep their gold labels whatever the label source is; a test row
-    without one cannot be scored and is left out. With the teacher's labels a run may do
+    without one cannot be scored and is left out. A training row of several rationales becomes as
+    many rows, which count as one label. With the teacher's labels a run may do
     without a test.
 
     Raises:
@@ -132,7 +133,9 @@ def load_splits(spec: DataSpec) -> Splits:
     dataset = get(spec.dataset)
     rows, test = dataset.load(spec)
     labels = tuple(dataset.labels(spec))
+    several = False
     for row in itertools.chain(rows, test):
+        several |= bool(row.more_rationales)
         allowed = row.choices or labels
         if row.label is not None and allowed and row.label not in allowed:
             raise UserError(
@@ -156,6 +159,8 @@ def load_splits(spec: DataSpec) -> Splits:
         spec.label_source,
         dataset.group,
     )
+    if several:
+        train = one_rationale_each(train)
     return Splits(train, validation, test, counts, given - len(test))
 
 

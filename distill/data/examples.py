@@ -12,7 +12,13 @@ from etils import epath
 
 from distill.common.accuracy import matches_exactly
 from distill.common.atomic import atomic_file
-from distill.common.json_fields import choices_field, id_field, required_text, text_field
+from distill.common.json_fields import (
+    choices_field,
+    id_field,
+    rationales_field,
+    required_text,
+    text_field,
+)
 from distill.common.text_files import json_lines
 from distill.errors import UserError, alike, hint, misspelled
 
@@ -45,6 +51,8 @@ class Example:
       label: gold label, or None.
       teacher_label: the teacher's answer, or None.
       rationale: the teacher's reasoning, or None.
+      more_rationales: further rationales of the row, which `datasets.load_splits` makes training
+        rows of their own; a list in the field `rationale` of a file.
       failure: why the teacher's label or rationale is missing or in doubt; None where
         nothing is or no teacher was asked.
       choices: the closed label set of the row; empty if labels are free text.
@@ -64,6 +72,7 @@ class Example:
     split: str = ""
     extra: Mapping[str, object] = dataclasses.field(default_factory=dict, hash=False)
     outside_label: str | None = dataclasses.field(default=None, repr=False, compare=False)
+    more_rationales: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """The fields that are set, ready for JSON (`id` and `input` are always there)."""
@@ -74,6 +83,8 @@ class Example:
                 fields[name] = list(value) if name == "choices" else value
         if self.failure is not None:
             fields["failure"] = str(self.failure)
+        if self.more_rationales:
+            fields["rationale"] = [self.rationale, *self.more_rationales]
         return fields | dict(self.extra)
 
     @classmethod
@@ -98,12 +109,14 @@ class Example:
         extra = {name: value for name, value in fields.items() if name not in FIELDS}
         for name in extra:
             check_name(name, where, "field")
+        rationales = rationales_field(fields, where)
         row = cls(
             id=id_field(fields, where),
             input=required_text(fields, "input", where),
             label=text_field(fields, "label", where),
             teacher_label=text_field(fields, "teacher_label", where, blank_is_none=True),
-            rationale=text_field(fields, "rationale", where, blank_is_none=True),
+            rationale=rationales[0] if rationales else None,
+            more_rationales=rationales[1:],
             failure=_failure(fields, where),
             choices=choices_field(fields, where),
             split=text_field(fields, "split", where, blank_is_none=True) or "",
@@ -115,7 +128,7 @@ class Example:
 FIELDS = tuple(
     field.name
     for field in dataclasses.fields(Example)
-    if field.name not in ("extra", "outside_label")
+    if field.name not in ("extra", "outside_label", "more_rationales")
 )
 
 
@@ -218,11 +231,28 @@ def row_of(
     return row
 
 
-def same_id(where: str, row_id: str, line: int) -> UserError:
+def same_id(where: str, row_id: str, line: int, unit: str = "line") -> UserError:
     """The error for an id that a file uses twice, first in `line`."""
     return UserError(
-        f"{where}: duplicate id {row_id!r}, already used in line {line}; ids must be unique within "
-        "a file"
+        f"{where}: duplicate id {row_id!r}, already used in {unit} {line}; ids must be unique "
+        "within a file"
+    )
+
+
+def with_rationale(row: Example, number: int) -> Example:
+    """The row with one of its rationales; each further one makes a row with an id of its own.
+
+    Args:
+      row: the row.
+      number: of the rationale, from 0.
+    """
+    if not number:
+        return dataclasses.replace(row, more_rationales=())
+    return dataclasses.replace(
+        row,
+        id=f"{row.id}#{number}",
+        rationale=row.more_rationales[number - 1],
+        more_rationales=(),
     )
 
 

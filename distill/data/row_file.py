@@ -15,11 +15,12 @@ import numpy as np
 from etils import epath
 
 from distill.common.hashing import digest64
-from distill.common.text_files import check_file, json_object
-from distill.data.examples import Example, row_of, same_id, to_line
+from distill.common.text_files import BOM, check_encoding, check_file, json_object
+from distill.data.examples import Example, row_of, same_id, to_line, with_rationale
+from distill.data.formats.record_files import check_no_array
+from distill.data.record_mapper import RecordMapper
 from distill.errors import UserError
 
-_BOM = b"\xef\xbb\xbf"
 _OFFSETS = ".offsets"  # of `<rows>.jsonl`, raw little-endian int64
 
 
@@ -36,6 +37,7 @@ class RowFile(Sequence[Example]):
         offsets: np.ndarray,
         parse: Callable[[bytes, int], Example],
         indices: np.ndarray | None = None,
+        rationales: np.ndarray | None = None,
     ) -> None:
         """Names the rows.
 
@@ -44,9 +46,10 @@ class RowFile(Sequence[Example]):
           offsets: where each of its N rows begins and the last one ends, in bytes [N + 1].
           parse: the bytes of a row and its number (from 0) -> the row.
           indices: which rows, in which order; None for all.
+          rationales: which rationale each of these rows has; None leaves all in the row.
         """
         self._path, self._offsets, self._parse = epath.Path(path), offsets, parse
-        self._indices = indices
+        self._indices, self._rationales = indices, rationales
 
     def __len__(self) -> int:
         return len(self._offsets) - 1 if self._indices is None else len(self._indices)
@@ -67,7 +70,10 @@ class RowFile(Sequence[Example]):
         if self._indices is not None:
             number = int(self._indices[number])
         begin, end = int(self._offsets[number]), int(self._offsets[number + 1])
-        return self._parse(self._read(begin, end), number)
+        row = self._parse(self._read(begin, end), number)
+        if self._rationales is None:
+            return row
+        return with_rationale(row, int(self._rationales[index]))
 
     def __iter__(self) -> Iterator[Example]:
         return (self[index] for index in range(len(self)))
@@ -75,7 +81,16 @@ class RowFile(Sequence[Example]):
     def take(self, indices: np.ndarray) -> RowFile:
         """The rows of these indices, in their order."""
         chosen = indices if self._indices is None else self._indices[indices]
-        return RowFile(self._path, self._offsets, self._parse, chosen)
+        rationales = None if self._rationales is None else self._rationales[indices]
+        return RowFile(self._path, self._offsets, self._parse, chosen, rationales)
+
+    def one_rationale_each(self) -> RowFile:
+        """The rows, one for each rationale of a row."""
+        counts = np.fromiter((1 + len(row.more_rationales) for row in self), np.int64, len(self))
+        ends = np.cumsum(counts)
+        numbers = np.arange(counts.sum()) - np.repeat(ends - counts, counts)
+        repeated = self.take(np.repeat(np.arange(len(self)), counts))
+        return RowFile(self._path, self._offsets, self._parse, repeated._indices, numbers)
 
     def _read(self, begin: int, end: int) -> bytes:
         content = self._content
@@ -101,7 +116,23 @@ def take(rows: Sequence[Example], indices: np.ndarray) -> Sequence[Example]:
     return rows.take(indices) if isinstance(rows, RowFile) else [rows[index] for index in indices]
 
 
-def index_jsonl(path: epath.PathLike, split: str, labels: Sequence[str] | None = None) -> RowFile:
+def one_rationale_each(rows: Sequence[Example]) -> Sequence[Example]:
+    """The rows, one for each rationale of a row; those of a file stay on disk."""
+    if isinstance(rows, RowFile):
+        return rows.one_rationale_each()
+    return [
+        with_rationale(row, number)
+        for row in rows
+        for number in range(1 + len(row.more_rationales))
+    ]
+
+
+def index_jsonl(
+    path: epath.PathLike,
+    split: str,
+    labels: Sequence[str] | None = None,
+    mapper: RecordMapper | None = None,
+) -> RowFile:
     """Checks a JSONL file of examples line by line and keeps where its rows are.
 
     The rows and the errors are those of `distill.data.examples.read_jsonl`; the memory is 16
@@ -111,6 +142,7 @@ def index_jsonl(path: epath.PathLike, split: str, labels: Sequence[str] | None =
       path: the file, local or on gs://.
       split: the split its rows belong to.
       labels: closed label set of the whole file; None for free-text labels.
+      mapper: makes the fields of a row from those of a line; None where they are that already.
 
     Raises:
       UserError: a missing or empty file, or a bad row, named by `file:line`.
@@ -123,12 +155,18 @@ def index_jsonl(path: epath.PathLike, split: str, labels: Sequence[str] | None =
 
     def parse(line: bytes, number: int, where: str = "") -> Example:
         where = where or f"{name}: row {number + 1}"
-        fields = json_object(line.removeprefix(_BOM), where)
+        fields = json_object(line.removeprefix(BOM), where)
+        if mapper is not None:
+            fields = mapper(fields, where)
         return row_of(fields, where, f"{stem}/{split}/{number}", split, closed)
 
     with path.open("rb") as file:
         for count, line in enumerate(file, start=1):
-            if line.removeprefix(_BOM if count == 1 else b"").strip():
+            if count == 1:
+                check_encoding(path, line[:4])
+            if line.removeprefix(BOM if count == 1 else b"").strip():
+                if not starts:
+                    check_no_array(line.removeprefix(BOM), f"{name}:{count}")
                 row = parse(line, len(starts), f"{name}:{count}")
                 ids.append(digest64(row.id))
                 starts.append(position)
@@ -136,6 +174,8 @@ def index_jsonl(path: epath.PathLike, split: str, labels: Sequence[str] | None =
             position += len(line)
     if not starts:
         raise UserError(f"{path} has no rows; expected one JSON object per line")
+    if mapper is not None:
+        mapper.check_seen()
     rows = RowFile(path, np.array([*starts, position], np.int64), parse)
     _check_ids(rows, np.frombuffer(ids, np.uint64), lines)
     return rows

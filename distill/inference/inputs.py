@@ -9,17 +9,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from etils import epath
 
-from distill.common.digests import sha256
+from distill.common.digests import sha256, sha256_text
 from distill.common.hashing import digest64
-from distill.common.text_files import check_file, json_object
-from distill.data.examples import Example, assemble, same_id
-from distill.data.row_file import index_jsonl
-from distill.data.tables import csv_records, is_column, is_header, looks_like_header, read_csv
+from distill.common.text_files import BOM, check_file, json_object, not_utf8
+from distill.data.examples import Example, same_id
+from distill.data.formats import record_files
+from distill.data.formats.encodings import open_bytes
+from distill.data.formats.headers import is_column, is_header, looks_like_header
+from distill.data.record_mapper import RecordMapper
+from distill.data.row_mapping import RowMapping
+from distill.data.tables import UNMAPPED, open_table, rows_of_csv
 from distill.errors import UserError
 from distill.tfds import rows as tfds_rows
 
-FORMATS = {"csv": "CSV", "jsonl": "JSONL", "text": "one text per line"}
-_BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
+FORMATS = {**record_files.FORMATS, "text": "one text per line"}
 _LOOK_AHEAD = 5  # lines after the first that tell a table from texts
 
 
@@ -104,50 +107,71 @@ def _fields_of(row: Example, where: str) -> dict[str, object]:
         raise UserError(f"{where}: got an Example with bad fields ({error})") from error
 
 
-def of_file(path: str, kind: str | None = None) -> RowSource:
-    """Rows of a JSONL file, which stay on disk, of a CSV file, which are held in memory, or texts.
+def of_file(path: str, kind: str | None = None, mapping: RowMapping = UNMAPPED) -> RowSource:
+    """Rows of a JSONL file, which stay on disk, of another format, held in memory, or texts.
 
-    `.csv`, `.jsonl` and `.json` say what a file is; any other is told by its first line, as stdin
-    is. All rows are checked before the first is answered.
+    The suffix says what a file is (`record_files.kind_of`); if it is unknown, the first line does,
+    as for stdin. All rows are checked before the first is answered.
 
     Args:
-      path: the file.
+      path: the file, or a folder of Parquet or Arrow files.
       kind: one of FORMATS, which overrides all that.
+      mapping: which fields of the file fill a field of a row.
 
     Raises:
       UserError: see `distill.data.tables.read_table`; a file of texts that is empty or not UTF-8.
     """
     file = epath.Path(path)
-    kind, how = kind or _BY_SUFFIX.get(file.suffix.lower()), ""
-    if kind is None:
+    how = ""
+    if not file.is_dir():
         check_file(file)
-        with file.open("rb") as lines:
+    kind = kind or record_files.kind_of(file, None)
+    if kind is None:
+        with open_bytes(file) as lines:
             numbered = _not_blank(lines, [])
             first = next(numbered, None)
             if first is None:
                 raise UserError(f"{path} is empty; expected JSON objects or texts, one per line")
-            kind = _kind_of(first[1])
+            kind = _kind_of(first[1], mapping)
             how = _check_texts([first, *_ahead(numbered)], str(path)) if kind == "text" else ""
     name = f"{path} ({FORMATS[kind]}{how})"
     if kind == "text":
-        check_file(file)
+        _check_no_mapping(mapping, str(path))
         total = sum(1 for _ in _texts_of(file, []))  # the check of all lines
         if not total:
             raise UserError(f"{path} has no texts; expected one text per line")
         blank: list[int] = []
-        described = {"sha256": sha256(path), "file": "texts"}
-        return RowSource(_texts_of(file, blank), total, described, name, blank)
-    rows = (read_csv if kind == "csv" else index_jsonl)(path, "test")
-    return RowSource(rows, len(rows), {"sha256": sha256(path)}, name)
+        texts = {"sha256": sha256(path), "file": "texts"}
+        return RowSource(_texts_of(file, blank), total, texts, name, blank)
+    rows = open_table(path, "test", mapping=mapping, kind=kind)
+    files = record_files.files_of(path, "test")
+    digest = sha256(path) if files == [file] else sha256_text(*map(sha256, files))
+    described: dict[str, object] = {"sha256": digest}
+    if mapping:
+        described["fields"] = mapping.described
+    return RowSource(rows, len(rows), described, name)
 
 
-def labeled_of_file(path: str) -> RowSource:
+def _check_no_mapping(mapping: RowMapping, name: str) -> None:
+    """Refuses a mapping for texts, which have no fields.
+
+    Raises:
+      UserError: there is one.
+    """
+    if mapping:
+        raise UserError(
+            f"{name} is read as one text per line, which has no fields for --field or "
+            "--label_names; give its format with --format"
+        )
+
+
+def labeled_of_file(path: str, mapping: RowMapping = UNMAPPED) -> RowSource:
     """Rows of a file of which some have a gold label; see `of_file`.
 
     Raises:
       UserError: a bad file; no row with a label.
     """
-    source = of_file(path)
+    source = of_file(path, mapping=mapping)
     rows = list(source.rows)
     check_labeled(rows, path)
     return dataclasses.replace(source, rows=rows)
@@ -169,7 +193,9 @@ def check_labeled(rows: Sequence[Example], name: str) -> None:
         )
 
 
-def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
+def of_stdin(
+    lines: Iterable[bytes], kind: str | None = None, mapping: RowMapping = UNMAPPED
+) -> RowSource:
     """Rows of a stream.
 
     Its first line that is not blank tells what it is: JSONL if it starts with `{`, CSV if it is a
@@ -179,9 +205,11 @@ def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
     Args:
       lines: of the stream.
       kind: one of FORMATS, whatever the first line is.
+      mapping: which fields of the stream fill a field of a row; CSV and TSV then need no column
+        `input`.
 
     Raises:
-      UserError: no rows (at once), or a bad line (when it is reached).
+      UserError: a format of files only, no rows (at once), or a bad line (when it is reached).
     """
     blank: list[int] = []
     lines = iter(lines)
@@ -191,25 +219,36 @@ def of_stdin(lines: Iterable[bytes], kind: str | None = None) -> RowSource:
         raise UserError("stdin is empty; expected JSON objects or texts, one per line")
     head, how = [first], ""
     if kind is None:
-        kind = _kind_of(first[1])
+        kind = _kind_of(first[1], mapping)
         if kind == "text":
             head += _ahead(numbered)
             how = _check_texts(head, "stdin")
     name = f"stdin ({FORMATS[kind]}{how})"
-    described = {"stdin": "texts" if kind == "text" else kind}
-    if kind == "csv":
-        content = b"\n" * (first[0] - 1) + first[1] + b"".join(lines)
-        table = _csv_rows(content)
+    described: dict[str, object] = {"stdin": "texts" if kind == "text" else kind}
+    if mapping:
+        described["fields"] = mapping.described
+    if kind in record_files.DELIMITERS:
+        content = itertools.chain([b"\n"] * (first[0] - 1), [first[1]], lines)
+        table = rows_of_csv("stdin", content, "test", mapping, kind)
         return RowSource(table, len(table), described, name)
-    read = _json_rows if kind == "jsonl" else _text_rows
-    rows = read(itertools.chain(head, numbered), "stdin")
-    return RowSource(rows, None, described, name, blank if kind == "text" else [])
+    if kind == "text":
+        _check_no_mapping(mapping, "stdin")
+        rows = _text_rows(itertools.chain(head, numbered), "stdin")
+        return RowSource(rows, None, described, name, blank)
+    if kind != "jsonl":
+        raise UserError(
+            f"stdin cannot be {FORMATS[kind]}; save it to a file, and give --input=FILE"
+        )
+    rows = _json_rows(itertools.chain(head, numbered), "stdin", mapping)
+    return RowSource(rows, None, described, name)
 
 
-def _kind_of(line: bytes) -> str:
+def _kind_of(line: bytes, mapping: RowMapping) -> str:
     """What rows are whose first line is this: a name of FORMATS."""
     if line.lstrip().startswith(b"{"):
         return "jsonl"
+    if mapping.templates:  # texts have no fields
+        return "tsv" if b"\t" in line else "csv"
     return "csv" if is_header(line) else "text"
 
 
@@ -239,41 +278,39 @@ def _not_blank(lines: Iterable[bytes], blank: list[int]) -> Iterator[tuple[int, 
     The numbers of the others go into `blank`.
     """
     for number, line in enumerate(lines, start=1):
-        text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        text = line.removeprefix(BOM) if number == 1 else line
         if text.strip():
             yield number, text
         else:
             blank.append(number)
 
 
-def _csv_rows(content: bytes) -> list[Example]:
-    """Rows of CSV from stdin."""
-    records = (
-        (line, {"id": f"stdin/{index}"} | fields)
-        for index, (line, fields) in enumerate(csv_records("stdin", content))
-    )
-    if rows := assemble(epath.Path("stdin"), records, "test", None):
-        return rows
-    raise UserError("stdin has no rows; expected a header line and one row per line")
-
-
 def _texts_of(file: epath.Path, blank: list[int]) -> Iterator[Example]:
-    with file.open("rb") as lines:
+    with open_bytes(file) as lines:
         for row in _text_rows(_not_blank(lines, blank), str(file)):
             yield dataclasses.replace(row, id=f"{file.name}:{row.id.rpartition(':')[2]}")
 
 
-def _json_rows(numbered: Iterable[tuple[int, bytes]], name: str) -> Iterator[Example]:
+def _json_rows(
+    numbered: Iterable[tuple[int, bytes]], name: str, mapping: RowMapping
+) -> Iterator[Example]:
     lines: dict[int, int] = {}  # of each id, by its hash
+    mapper = RecordMapper(mapping) if mapping else None
     for index, (number, line) in enumerate(numbered):
         where = f"{name}:{number}"
+        if not index:
+            record_files.check_no_array(line, where)
         fields = json_object(line, where)
+        if mapper is not None:
+            fields = mapper(fields, where)
         fields.setdefault("id", f"{name}/{index}")
         row = Example.from_dict(fields, where)
         if (key := digest64(row.id)) in lines:
             raise same_id(where, row.id, lines[key])
         lines[key] = number
         yield row
+    if mapper is not None:
+        mapper.check_seen()
 
 
 def _text_rows(numbered: Iterable[tuple[int, bytes]], name: str) -> Iterator[Example]:
@@ -283,16 +320,14 @@ def _text_rows(numbered: Iterable[tuple[int, bytes]], name: str) -> Iterator[Exa
         try:
             text = line.decode("utf-8").strip()
         except UnicodeDecodeError as error:
-            raise UserError(
-                f"{where}: not UTF-8 ({error.reason}); save the file as UTF-8"
-            ) from error
+            raise not_utf8(where, line) from error
         if not text:
             raise UserError(f"{where}: the line is blank, expected text")
         yield Example(id=where, input=text)
 
 
 def of_tfds(
-    name: str, split: str, data_dir: str | None = None, mapping: Mapping[str, str] | None = None
+    name: str, split: str, data_dir: str | None = None, mapping: RowMapping | None = None
 ) -> RowSource:
     """Rows of a TFDS dataset that is built already; nothing is downloaded.
 
@@ -307,5 +342,9 @@ def of_tfds(
       UserError: an unknown dataset, split or feature.
     """
     rows = tfds_rows.open_tfds(name, split, mapping, data_dir)
-    described = {"tfds": rows.full_name, "split": split, "fields": dict(mapping or {})}
+    described = {
+        "tfds": rows.full_name,
+        "split": split,
+        "fields": mapping.described if mapping else {},
+    }
     return RowSource(rows.rows, rows.total, described, f"TFDS {rows.full_name}, {split}")

@@ -122,6 +122,7 @@ def _readings(
             row,
             teacher_label=completions[number].label,
             rationale=completions[number].rationale,
+            more_rationales=(),
             failure=completions[number].failure or (None if verdict.label else verdict.failure),
         )
         record = records[number]

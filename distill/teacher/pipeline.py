@@ -56,15 +56,15 @@ def rows_of_options(inputs: Inputs, tickets: TicketFlags) -> Sequence[Example]:
     given_flags = [name for name in ("input", "raw_dir", "tfds") if getattr(inputs, name)]
     if len(given_flags) > 1:
         raise UserError(f"got both --{' and --'.join(given_flags)}, expected only one of them")
+    mapping = sources.mapping_of(inputs.field, inputs.label_names or "")
     if inputs.input:
-        return sources.from_file(inputs.input, inputs.split)
+        return sources.from_file(inputs.input, inputs.split, mapping)
     if inputs.raw_dir:
         if not inputs.dataset:
             raise UserError("--raw_dir needs --dataset (and --split)")
         return sources.from_released(inputs.raw_dir, inputs.dataset, inputs.split)
     if inputs.tfds:
-        fields = sources.mapping_of(inputs.field)
-        return sources.from_tfds(inputs.tfds, inputs.split, fields, inputs.tfds_data_dir)
+        return sources.from_tfds(inputs.tfds, inputs.split, mapping, inputs.tfds_data_dir)
     return tickets.generate(inputs.split)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 from distill.common.flags import check_bounds, flag
+from distill.data.mapping_help import FIELD_HELP, LABEL_NAMES_HELP
 from distill.teacher.filters import Filters
 from distill.teacher.sampling import Sampling
 from distill.tickets.flags import TicketFlags
@@ -19,17 +20,14 @@ from distill.tickets.flags import TicketFlags
 class Inputs:
     """Which rows are annotated, and with which prompt."""
 
-    input: str | None = flag(None, "JSONL or CSV with the field input", metavar="FILE")
+    input: str | None = flag(
+        None, "a file of rows: JSONL, CSV, TSV, Parquet or a JSON array, also .gz", metavar="FILE"
+    )
     raw_dir: str | None = flag(None, "folder in the layout of the paper's data; needs --dataset")
     tfds: str | None = flag(None, "a TFDS dataset, e.g. esnli:0.1.0, with --field", metavar="NAME")
     tfds_data_dir: str | None = flag(None, "folder of TFDS datasets", metavar="DIR")
-    field: tuple[str, ...] = flag(
-        (),
-        "with --tfds: fill a field (id, input, label, choices) from features of the dataset; "
-        "TEMPLATE is the name of a feature, or a text with {feature} placeholders; repeatable, "
-        'e.g. --field input="premise: {premise} hypothesis: {hypothesis}" --field label=label',
-        metavar="NAME=TEMPLATE",
-    )
+    field: tuple[str, ...] = flag((), FIELD_HELP, metavar="NAME=TEMPLATE")
+    label_names: str | None = flag(None, LABEL_NAMES_HELP, metavar="NAMES")
     dataset: str | None = flag(None, "with --raw_dir: esnli, anli1, cqa, svamp or asdiv")
     split: str = flag("train", "split to annotate")
     prompt: str | None = flag(

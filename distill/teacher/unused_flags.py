@@ -22,7 +22,9 @@ def check_flags(options: Options) -> None:
     modes = given_flags(mode)
     if len(modes) > 1:
         raise UserError(f"got both {modes[0]} and {modes[1]}, expected only one of them")
-    check_used(_given(inputs, "tfds_data_dir", "field") if not inputs.tfds else (), "with --tfds")
+    check_used(_given(inputs, "tfds_data_dir") if not inputs.tfds else (), "with --tfds")
+    if not (inputs.input or inputs.tfds):
+        check_used(_given(inputs, "field", "label_names"), "with --input or --tfds")
     if inputs.has_rows:
         check_used(given_flags(options.tickets), f"for generated tickets, which need no {_SOURCES}")
     asking = [

@@ -1,13 +1,6 @@
-"""Rows of a TFDS dataset: how its records become Examples.
+"""Rows of a TFDS dataset: its features by a mapping (`distill.data.row_mapping`).
 
-A mapping gives each field of an Example a template of the dataset's features:
-
-    input   premise: {premise} hypothesis: {hypothesis}
-    label   label
-    choices answers/text
-
-A template without braces is the name of one feature, `answers/text` names a feature within
-another. Class labels become their names, and a class label of -1 becomes None.
+Class labels become their names, and a class label of -1 becomes None.
 """
 
 from __future__ import annotations
@@ -18,14 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distill.data.examples import Example
+from distill.data.label_names import LabelNames, class_names
+from distill.data.row_mapping import (
+    ANSWERED,
+    RowMapping,
+    Template,
+    fill_fields,
+    mapping_of,
+)
 from distill.errors import UserError, unknown
 from distill.tfds.quiet import quiet_tfds
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-FIELDS = ("id", "input", "label", "choices")
-_SLOT = re.compile(r"\{(\w+(?:/\w+)*)\}")
 _EXAMPLE = 'input="premise: {premise} hypothesis: {hypothesis}"'
 
 
@@ -44,29 +43,10 @@ class TfdsRows:
     rows: Iterator[Example]
 
 
-def mapping_of(texts: Sequence[str]) -> dict[str, str]:
-    """Field of an Example -> template, from `NAME=TEMPLATE` texts; empty without texts.
-
-    Raises:
-      UserError: no `=`, an unknown name, or no `input`.
-    """
-    mapping = {}
-    for text in texts:
-        name, separator, template = text.partition("=")
-        if not separator or not template.strip():
-            raise UserError(f"--field: got {text!r}, expected e.g. label=label or {_EXAMPLE}")
-        if name not in FIELDS:
-            raise unknown("field", name, FIELDS, "--field")
-        mapping[name] = template
-    if mapping and "input" not in mapping:
-        raise UserError(f"--tfds also needs --field for `input`, e.g. {_EXAMPLE}")
-    return mapping
-
-
 def open_tfds(
     name: str,
     split: str,
-    mapping: Mapping[str, str] | None = None,
+    mapping: RowMapping | None = None,
     data_dir: str | None = None,
     download: bool = False,
 ) -> TfdsRows:
@@ -79,8 +59,8 @@ def open_tfds(
     Args:
       name: NAME, NAME/CONFIG or NAME/CONFIG:VERSION, e.g. "esnli:0.1.0" or "anli/r1".
       split: a split or a slice of one, e.g. "train" or "validation[:100]".
-      mapping: field of an Example -> template of features. Where `label` is a single class
-        label and there is no `choices`, the names of the classes are the row's choices.
+      mapping: which features fill a field of a row. Where `label` is a single class label and
+        there is no `choices`, the names of the classes are the row's choices.
       data_dir: where TFDS keeps its datasets; None for its own default.
       download: download and build a dataset that is not built.
 
@@ -99,7 +79,7 @@ def open_tfds(
 def _open(
     name: str,
     split: str,
-    mapping: Mapping[str, str] | None,
+    mapping: RowMapping | None,
     data_dir: str | None,
     download: bool,
 ) -> TfdsRows:
@@ -181,71 +161,73 @@ class _Mapper:
         features: Mapping[str, _Leaf],
         name: str,
         split: str,
-        mapping: Mapping[str, str] | None,
+        mapping: RowMapping | None,
     ) -> None:
         self.stem = f"{name}/{split}"
         self._features = features
         self._split = re.split(r"\W", split)[0]
-        if not mapping:
-            mapping = {field: field for field in FIELDS if field in features}
-            if "input" not in mapping:
+        if not mapping or not mapping.templates:
+            own = [f"{field}={field}" for field in ANSWERED if field in features]
+            if "input=input" not in own:
                 raise UserError(
                     f"--tfds {name} has no feature `input` (it has {', '.join(features)}); use "
                     f"--field, e.g. {_EXAMPLE}"
                 )
-        # The single feature of a field, or the template around several.
-        self._fields = {field: self._parse(field, text) for field, text in mapping.items()}
+            mapping = dataclasses.replace(mapping_of(own), names=mapping.names if mapping else None)
+        self._mapping = mapping
+        for templates in mapping.templates.values():
+            for template in templates:
+                self._check(template)
 
-    def _parse(self, field: str, text: str) -> tuple[str | None, str]:
-        """The name of the one feature that a template consists of, and the template.
-
-        Raises:
-          UserError: a feature that the dataset lacks, or whose values do not suit the field.
-        """
-        where = f"--field {field}={text}"
-        slots = _SLOT.findall(text) or [text]
-        single = slots[0] if text in (slots[0], f"{{{slots[0]}}}") else None
-        if field == "choices" and single is None:
-            raise UserError(f"{where}: expected the name of one feature that is a list of strings")
-        for slot in slots:
+    def _check(self, template: Template) -> None:
+        """Refuses a feature that the dataset lacks, or whose values do not suit the field."""
+        is_list = template.field == "choices"
+        for slot in template.slots:
             if slot not in self._features:
-                raise unknown("feature", slot, self._features, where)
+                raise unknown("feature", slot, self._features, template.where)
             lists = self._features[slot].lists
-            if lists != (field == "choices"):
+            if lists != is_list:
+                expected = "a list of strings" if is_list else "one string, number or label"
                 raise UserError(
-                    (
-                        f"{where}: feature {slot} contains {'lists of ' * lists}single values, "
-                        "expected "
-                    )
-                    + ("a list of strings" if field == "choices" else "one string, number or label")
+                    f"{template.where}: feature {slot} contains {'lists of ' * lists}single "
+                    f"values, expected {expected}"
                 )
-        return single, text
 
     def __call__(self, record: Mapping[str, object], index: int) -> Example:
         """The Example of the record with this index in its split."""
         where = f"{self.stem}/{index}"
-        values: dict[str, object] = {"split": self._split}
-        for field, (single, template) in self._fields.items():
-            if single is None:
-                # A class label of -1 within a longer text reads "None": annotate's stores are keyed
-                # by the texts, so it has to stay what it was.
-                values[field] = _SLOT.sub(lambda m: str(self._text(record, m[1])), template)
-                continue
-            values[field] = self._text(record, single)
-            names = self._features[single].names
-            if field == "label" and names:
-                values.setdefault("choices", list(names))
+
+        def value_of(template: Template, slot: str) -> object:
+            is_label = template.field == "label" and self._names(slot) is not None
+            return int(self._value(record, slot)) if is_label else self._text(record, slot)
+
+        # A class label of -1 within a longer text reads "None": annotate's stores are keyed by the
+        # texts, so it has to stay what it was.
+        values: dict[str, object] = {"split": self._split} | fill_fields(
+            self._mapping,
+            value_of,
+            lambda _, slot: str(self._text(record, slot)),
+            self._names,
+            f"TFDS row {where}",
+        )
         for field in ("id", "label"):  # records have no None: an empty text means none
             if not str(values.get(field) or "").strip():
                 values.pop(field, None)
         values.setdefault("id", where)
         return Example.from_dict(values, f"TFDS row {where}")
 
-    def _text(self, record: Mapping[str, object], path: str) -> _Text:
+    def _names(self, path: str) -> LabelNames | None:
+        names = self._features[path].names
+        return None if names is None else class_names(names)
+
+    def _value(self, record: Mapping[str, object], path: str) -> Any:
         value: Any = record
         for name in path.split("/"):
             value = value[name]
-        return _to_text(value, self._features[path].names)
+        return value
+
+    def _text(self, record: Mapping[str, object], path: str) -> _Text:
+        return _to_text(self._value(record, path), self._features[path].names)
 
 
 def _to_text(value: Any, names: Sequence[str] | None) -> _Text:

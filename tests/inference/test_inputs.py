@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from distill.data.examples import Example
+from distill.data.row_mapping import mapping_of
 from distill.errors import UserError
 from distill.inference import inputs
-from distill.tfds.rows import mapping_of
 
 
 @pytest.fixture(scope="module")

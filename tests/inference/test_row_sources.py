@@ -101,9 +101,9 @@ def test_a_header_without_inputs_is_no_text(first, message, tmp_path):
         inputs.of_stdin(lines)
     assert message in str(refused.value) and "--format=text" in str(refused.value)
     assert len(_texts(inputs.of_stdin(lines, "text"))) == 2
-    path = tmp_path / "rows.tsv"
+    path = tmp_path / "rows.txt"
     path.write_bytes(b"\n" + b"".join(lines))
-    with pytest.raises(UserError, match=r"rows.tsv:2: the first line names columns"):
+    with pytest.raises(UserError, match=r"rows.txt:2: the first line names columns"):
         inputs.of_file(str(path))
 
 
@@ -136,9 +136,9 @@ def test_a_header_of_other_names_or_separators_is_no_text(lines, message, tmp_pa
     ) as refused:
         inputs.of_stdin(content.splitlines(keepends=True))
     assert message in str(refused.value) and "--format=text" in str(refused.value)
-    path = tmp_path / "rows.tsv"
+    path = tmp_path / "rows.txt"
     path.write_bytes(b"\xef\xbb\xbf\n" + content)
-    with pytest.raises(UserError, match=r"rows\.tsv:2: the first line") as refused:
+    with pytest.raises(UserError, match=r"rows\.txt:2: the first line") as refused:
         inputs.of_file(str(path))
     assert message in str(refused.value)
     texts = inputs.of_file(str(path), "text")

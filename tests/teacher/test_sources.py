@@ -95,7 +95,9 @@ def test_tfds_rows_by_field_mapping(built):
     assert rows[0].input == "premise: Ein Hund 0 schläft {x}. hypothesis: A dog."
     assert rows[0].choices == ("entailment", "neutral", "contradiction")
     assert rows[1].id == "tiny_nli:0.1.0/test/1" and rows[1].split == "test"
-    named = sources.from_tfds("tiny_nli", "test[:2]", {"input": "premise", "id": "x-{uid}"}, built)
+    named = sources.from_tfds(
+        "tiny_nli", "test[:2]", _mapped({"input": "premise", "id": "x-{uid}"}), built
+    )
     assert [row.id for row in named] == ["x-u0", "x-u1"]
 
 
@@ -107,9 +109,15 @@ def test_tfds_features_within_others_and_classes_within_texts(built):
     assert rows[1].input == "web: Ein Hund 1 schläft {x}. (contradiction)"
     assert rows[1].choices == ("ja", "nein")
     with pytest.raises(UserError, match="feature answers/text contains lists of single values"):
-        sources.from_tfds("tiny_nli", "test", {"input": "answers/text"}, built)
+        sources.from_tfds("tiny_nli", "test", _mapped({"input": "answers/text"}), built)
     with pytest.raises(UserError, match="feature premise contains single values, expected a list"):
-        sources.from_tfds("tiny_nli", "test", {"input": "uid", "choices": "premise"}, built)
+        sources.from_tfds(
+            "tiny_nli", "test", _mapped({"input": "uid", "choices": "premise"}), built
+        )
+
+
+def _mapped(fields):
+    return sources.mapping_of(f"{name}={template}" for name, template in fields.items())
 
 
 def _no_route(*_, **__):
@@ -120,14 +128,16 @@ def test_tfds_names_that_are_not_there(built, monkeypatch):
     import tensorflow_datasets as tfds
 
     with pytest.raises(UserError, match=r"unknown feature 'premis'.*closest: premise"):
-        sources.from_tfds("tiny_nli", "test", {"input": "{premis}"}, built)
+        sources.from_tfds("tiny_nli", "test", _mapped({"input": "{premis}"}), built)
     with pytest.raises(UserError, match=r"duplicate id 'A dog\.'"):
-        sources.from_tfds("tiny_nli", "test", {"input": "premise", "id": "hypothesis"}, built)
+        sources.from_tfds(
+            "tiny_nli", "test", _mapped({"input": "premise", "id": "hypothesis"}), built
+        )
     with pytest.raises(UserError, match=r"unknown split 'train' .*--tfds tiny_nli, split train"):
-        sources.from_tfds("tiny_nli", "train", {"input": "premise"}, built)
+        sources.from_tfds("tiny_nli", "train", _mapped({"input": "premise"}), built)
     with monkeypatch.context() as patch:
         patch.setattr(tfds, "builder", _no_route)
         with pytest.raises(UserError, match=r"--tfds broken: no route to host; expected"):
-            sources.from_tfds("broken", "test", {"input": "premise"}, built)
+            sources.from_tfds("broken", "test", _mapped({"input": "premise"}), built)
     with pytest.raises(UserError, match="--tfds no_such_nli"):
-        sources.from_tfds("no_such_nli", "test", {"input": "premise"}, built)
+        sources.from_tfds("no_such_nli", "test", _mapped({"input": "premise"}), built)

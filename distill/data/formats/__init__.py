@@ -1,0 +1,1 @@
+"""Files of rows in each format, read record by record: CSV, TSV, JSON, Parquet, Arrow, .gz."""
