@@ -70,6 +70,23 @@ class Stopped(BaseException):
         return f"stopped by {name}: {describe_saved(self.saved_step)}"
 
 
+class Interrupted(Stopped, KeyboardInterrupt):
+    """Ctrl-C ends a run that has saved its state."""
+
+    def __str__(self) -> str:
+        return f"interrupted: {describe_saved(self.saved_step)}"
+
+
+def stopped_by(number: int, saved_step: int | None = None) -> Stopped:
+    """The exception of a signal that ends a run.
+
+    Args:
+      number: of the signal.
+      saved_step: the newest step that is saved; None if none is.
+    """
+    return (Interrupted if number == signal.SIGINT else Stopped)(number, saved_step)
+
+
 def describe_saved(step: int | None) -> str:
     """Where a run goes on after its end by a signal: from the step, or with None from the start."""
     if step is None:

@@ -17,7 +17,7 @@ from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.counts.data_line import data_lines
-from distill.engines import results
+from distill.engines import profile_report, results
 from distill.engines.start import find_start
 from distill.errors import UserError
 from distill.inference.evaluator import summarize_predictions
@@ -28,6 +28,7 @@ from distill.training import hosts, provenance, run_folder
 from distill.training.assets import Assets
 from distill.training.layouts import tell_change
 from distill.training.loop import fit
+from distill.training.profile import Profile
 from distill.training.records import Results, RunDescription
 from distill.training.run_lock import RunLock
 from distill.training.saved_checkpoints import SavedCheckpoints
@@ -50,7 +51,7 @@ def train(
       resolved: a checked configuration.
       run_dir: the run folder, local or gs://.
       progress: takes lines of text.
-      profile: traces a few steps into `<run_dir>/profile`.
+      profile: measures where the time goes, and writes `<run_dir>/profile`.
       prepared: what `early_checks.check_rows` read of the data.
 
     Returns:
@@ -94,6 +95,7 @@ def _train(
 ) -> Results:
     config = resolved.run
     began = time.monotonic()
+    measured = Profile(folder / profile_report.FOLDER) if profile else None
     share_compilations()
     with hosts.barrier("preparing the run"):
         cache, assets = load_data(config, folder, progress, prepared)
@@ -122,8 +124,11 @@ def _train(
     def validate(params: dict) -> float:
         return summarize_predictions(evaluator.split(params, cache, "validation"))["accuracy"]
 
-    with disk_errors(folder, run_folder.RESUMES):
-        state = fit(trainer, validate, folder, progress, profile, stop, start)
+    with (
+        profile_report.reported(trainer, measured, folder, progress),
+        disk_errors(folder, run_folder.RESUMES),
+    ):
+        state = fit(trainer, validate, folder, progress, measured, stop, start)
     predictions = evaluator.split(state.params, cache, "test")
     stop.check()
     seconds = time.monotonic() - began

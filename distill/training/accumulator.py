@@ -35,7 +35,9 @@ class MetricAccumulator:
         folder: epath.Path,
     ) -> None:
         self._trainer, self._log, self._folder = trainer, metrics_log, folder
-        self._metrics: list[Metrics] = [*_read_unreported(folder).get(str(start), [])]
+        unreported = _read_unreported(folder).get(str(start))
+        self.was_stopped = unreported is not None  # by a signal, at the step `start`
+        self._metrics: list[Metrics] = [*(unreported or [])]
         self._schedule = make_schedule(trainer.config.optimizer)
         self._mark, self._fetched = (start, time.monotonic()), start
         self._bar = Progress(

@@ -122,6 +122,20 @@ class Checkpoints(SavedCheckpoints):
             self.save(state, accuracy)
         self.wait()
 
+    def replace(self, state: TrainState, accuracy: float) -> None:
+        """Saves a state again, now that it is evaluated; returns when everything is written.
+
+        A process that is killed meanwhile leaves the older checkpoints alone.
+
+        Args:
+          state: that of the newest checkpoint.
+          accuracy: its validation accuracy.
+        """
+        self.wait()
+        self._manager.delete(int(state.step))
+        self.save(state, accuracy)
+        self.wait()
+
     @property
     def all_steps(self) -> list[int]:
         """Steps of all checkpoints, one that is being written too."""

@@ -11,19 +11,20 @@ from etils import epath
 
 from distill.common.progress import Stage, format_duration
 from distill.config.train import TrainConfig
-from distill.errors import Stopped
+from distill.errors import Stopped, stopped_by
 from distill.student.network import Params
 from distill.training import hosts
 from distill.training import mesh as meshes
+from distill.training import profile as profiles
 from distill.training.accumulator import MetricAccumulator
 from distill.training.checkpoints import Checkpoints
+from distill.training.profile import NoProfile, Profile
 from distill.training.run_folder import MetricsLog
 from distill.training.signals import StopRequest
 from distill.training.step import TrainState
 from distill.training.trainer import Trainer
 
 _ACCURACY = "validation_accuracy"
-PROFILE_AFTER, PROFILE_STEPS = 10, 5
 TIMED_STEPS = 20  # that an estimate is made from, unless they take more than a second
 
 
@@ -32,7 +33,7 @@ def fit(
     validate: Callable[[Params], float],
     folder: epath.Path,
     progress: Callable[[str], None],
-    profile: bool = False,
+    profile: Profile | None = None,
     stop: StopRequest | None = None,
     start: Callable[[TrainState], TrainState] | None = None,
 ) -> TrainState:
@@ -43,7 +44,7 @@ def fit(
       validate: parameters -> accuracy on the validation rows.
       folder: the run folder.
       progress: takes a line of text each log period.
-      profile: traces a few steps into `<folder>/profile`, for TensorBoard or Perfetto.
+      profile: measures where the time goes, and traces a few steps; None measures nothing.
       stop: says at the end of each step whether a signal came; None if no signals are handled.
       start: initial state -> the state that a new run begins with, saved before its first step.
 
@@ -54,8 +55,8 @@ def fit(
       UserError: a checkpoint of another size; a loss that is not finite.
       Stopped: a signal came, and the state of that step is saved.
     """
-    stop, train = stop or StopRequest(), trainer.config.train
-    has_validation, keeps_best = bool(trainer.cache.rows["validation"]), train.checkpoint == "best"
+    stop, train, clock = stop or StopRequest(), trainer.config.train, profile or NoProfile()
+    keeps_best = train.checkpoint == "best"
     with (
         Checkpoints(folder, train.keep_checkpoints, keeps_best, progress) as checkpoints,
         stop.held(),
@@ -66,45 +67,45 @@ def fit(
         metrics_log = stack.enter_context(
             MetricsLog(folder, begin, progress, writes=hosts.is_host0())
         )
-        profiler = _Profiler(folder / "profile", begin) if profile else None
         window = stack.enter_context(
             MetricAccumulator(trainer, begin, progress, metrics_log, folder)
         )
+        steps = _Steps(trainer, progress, clock)
+        evaluation = _Evaluation(trainer, validate, stop, steps, metrics_log, progress)
+        if window.was_stopped:
+            evaluation.catch_up(begin, state, checkpoints)
+        clock.lap(profiles.PREPARING)
         for step, batch in enumerate(trainer.stream.batches(begin, train.train_steps), begin + 1):
+            clock.lap(profiles.INPUT)
             placed = meshes.put_batch(batch, trainer.mesh)
-            if not trainer.is_compiled_for(placed) or step == begin + 1:
-                state, metrics, seconds = _compile_and_step(trainer, state, placed)
-                if step == begin + 1:
-                    first_steps = FirstSteps(train, step, seconds, progress)
-                    window.restart_clock()
-                else:
-                    first_steps.leave_out(seconds)
-            else:
-                state, metrics = trainer.train_step(state, placed)
-                first_steps.after(step, metrics)
+            clock.lap(profiles.PLACING)
+            state, metrics = steps.take(step, state, placed)
             last = step == train.train_steps
+            if step == begin + 1:
+                window.restart_clock()
             window.add(metrics)
-            if profiler:
-                profiler.after(step, metrics)
+            clock.after(step, placed, metrics)
             if step % train.log_period == 0 or last:
+                clock.settle(metrics)
                 window.report(step)
-            accuracy = None
-            if has_validation and _due(step, train.eval_period, last):
-                with stop.released(), first_steps.paused():
-                    accuracy = validate(state.params)
-                metrics_log.write(step, {_ACCURACY: accuracy})
-                progress(f"step {step}: validation accuracy {accuracy:.3f}")
-            if step % train.save_period == 0 or last or checkpoints.is_best(accuracy):
+                clock.lap(profiles.METRICS)
+            accuracy, signal_number = None, None
+            if evaluation.is_due(step):
+                clock.settle(metrics)
+                accuracy, signal_number = evaluation.at(step, state.params)
+                clock.lap(profiles.EVALUATION)
+            is_saved = step % train.save_period == 0 or last or checkpoints.is_best(accuracy)
+            if is_saved and signal_number is None:
+                clock.settle(metrics)
                 checkpoints.save(state, accuracy)
-            signal_number = stop.ask(step)
-            if signal_number is not None and not last:
+                clock.lap(profiles.CHECKPOINTS)
+            signal_number = signal_number or (None if last else stop.ask(step))
+            if signal_number is not None:
                 window.keep(step, checkpoints.all_steps)
                 checkpoints.save_now(state, accuracy)
-                metrics_log.close()
-                raise Stopped(signal_number, step)
+                raise stopped_by(signal_number, step)
+            clock.lap(profiles.OTHER)
         metrics_log.close()
-        if profiler:
-            profiler.close()
         return checkpoints.restore(state, best=True) if keeps_best else state
 
 
@@ -134,6 +135,47 @@ def _first_state(
     return state
 
 
+class _Steps:
+    """Takes steps; those that compile are announced, and waited for."""
+
+    def __init__(self, trainer: Trainer, progress: Callable[[str], None], clock: Profile) -> None:
+        """Takes what `fit` works with."""
+        self._trainer = trainer
+        self._progress, self._clock = progress, clock
+        self._first_steps: FirstSteps | None = None  # once the first step is taken
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done within it does not count as time of steps."""
+        with self._first_steps.paused() if self._first_steps else contextlib.nullcontext():
+            yield
+
+    def take(
+        self, step: int, state: TrainState, batch: Mapping[str, jax.Array]
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Starts a step; returns the next state and metrics, which may not be computed yet.
+
+        Args:
+          step: its number.
+          state: what it begins with, which is given away.
+          batch: on the devices.
+        """
+        if not self._trainer.is_compiled_for(batch) or self._first_steps is None:
+            state, metrics, seconds = _compile_and_step(self._trainer, state, batch)
+            if self._first_steps is None:
+                train = self._trainer.config.train
+                self._first_steps = FirstSteps(train, step, seconds, self._progress)
+            else:
+                self._first_steps.leave_out(seconds)
+            self._clock.lap(profiles.COMPILATION)
+        else:
+            state, metrics = self._trainer.train_step(state, batch)
+            self._clock.lap(profiles.DISPATCH)
+            self._first_steps.after(step, metrics)
+            self._clock.lap(profiles.DEVICE)
+        return state, metrics
+
+
 def _compile_and_step(
     trainer: Trainer, state: TrainState, batch: Mapping[str, jax.Array]
 ) -> tuple[TrainState, dict[str, jax.Array], float]:
@@ -141,6 +183,59 @@ def _compile_and_step(
     with Stage("compiling the training step (cached for later runs)") as compiling:
         state, metrics = jax.block_until_ready(trainer.train_step(state, batch))
     return state, metrics, compiling.seconds
+
+
+class _Evaluation:
+    """Accuracy on the validation rows, every EVAL_PERIOD steps and after the last."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        validate: Callable[[Params], float],
+        stop: StopRequest,
+        steps: _Steps,
+        metrics_log: MetricsLog,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Takes what `fit` works with."""
+        self._train, self._rows = trainer.config.train, trainer.cache.rows["validation"]
+        self._validate, self._stop, self._steps = validate, stop, steps
+        self._log, self._progress = metrics_log, progress
+
+    def is_due(self, step: int) -> bool:
+        """Whether the state of a step is evaluated."""
+        period, last = self._train.eval_period, self._train.train_steps
+        return bool(period and self._rows) and (step % period == 0 or step == last) and step > 0
+
+    def at(self, step: int, params: Params) -> tuple[float | None, int | None]:
+        """The accuracy of a step, written and printed; or the signal that interrupts it.
+
+        The run that resumes at this step evaluates it first, see `catch_up`.
+        """
+        try:
+            accuracy = self._of(params)
+        except Stopped as stopped:
+            return None, stopped.number
+        self._report(step, accuracy)
+        return accuracy, None
+
+    def catch_up(self, step: int, state: TrainState, checkpoints: Checkpoints) -> None:
+        """Evaluates the state that a run resumes with, if a signal has kept the run from it.
+
+        The log comes last: whether it has the accuracy says whether the checkpoint has it.
+        """
+        if self.is_due(step) and not self._log.resumes_with(_ACCURACY):
+            accuracy = self._of(state.params)
+            checkpoints.replace(state, accuracy)
+            self._report(step, accuracy)
+
+    def _of(self, params: Params) -> float:
+        with self._stop.released(), self._steps.paused():
+            return self._validate(params)
+
+    def _report(self, step: int, accuracy: float) -> None:
+        self._log.write(step, {_ACCURACY: accuracy})
+        self._progress(f"step {step}: validation accuracy {accuracy:.3f}")
 
 
 class FirstSteps:
@@ -194,31 +289,3 @@ class FirstSteps:
             f"the first step took {format_duration(self._compile_seconds)} including compilation; "
             f"at {speed} the remaining {left:,} steps take about {rest}{without}"
         )
-
-
-def _due(step: int, period: int, last: bool) -> bool:
-    return bool(period) and (step % period == 0 or last)
-
-
-class _Profiler:
-    """Traces a few steps, once the first ones have compiled."""
-
-    def __init__(self, folder: epath.Path, start: int) -> None:
-        self._folder, self._first = str(folder), start + PROFILE_AFTER
-        self._tracing = False
-
-    def after(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Starts or stops the trace if this step is the one to do so at."""
-        if step == self._first:
-            jax.block_until_ready(metrics)
-            jax.profiler.start_trace(self._folder)
-            self._tracing = True
-        elif step == self._first + PROFILE_STEPS:
-            jax.block_until_ready(metrics)
-            self.close()
-
-    def close(self) -> None:
-        """Ends the trace, if one was begun."""
-        if self._tracing:
-            self._tracing = False
-            jax.profiler.stop_trace()

@@ -253,16 +253,22 @@ class MetricsLog:
         lines = self._path.read_bytes().split(b"\n") if self._path.exists() else [b""]
         *whole, _ = lines  # after the last newline: the torn line of a killed run
         kept: list[str] = []
+        self._resumed: dict[str, object] = {}  # what is written of the step that is resumed
         for number, line in enumerate(whole, start=1):
             step = _step_of(line)
             if step is None:
                 say(f"{self._path}:{number} is damaged: dropping the line")
             elif step <= start_step:
                 kept.append(line.decode() + "\n")
+                self._resumed |= json.loads(line) if step == start_step else {}
         self._events = None
         if writes:
             write_text(self._path, "".join(kept))
             self._events = EventWriter(folder, start_step + 1)
+
+    def resumes_with(self, name: str) -> bool:
+        """Whether a metric of the step that the run resumes at is in the log."""
+        return name in self._resumed
 
     def write(
         self, step: int, metrics: Mapping[str, float], speed: Mapping[str, float] | None = None

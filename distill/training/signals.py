@@ -1,9 +1,10 @@
-"""SIGTERM and SIGHUP: a run saves its state, then ends.
+"""SIGTERM, SIGHUP and Ctrl-C: a run saves its state, then ends.
 
-During training steps a signal is kept until the step's end, where `fit` saves and stops. In other
-phases (preparing, decoding) it stops at once, and what is saved stays. Where Python drops the
-exception of the handler (see `distill.common.safe_points`), the run stops at the next batch that it
-decodes, the next row that it prepares, or the next phase.
+During training steps a signal is kept until the step's end, where `fit` saves and stops; a second
+Ctrl-C stops at once. A validation is interrupted, and `fit` saves the state that it was about. In
+other phases (preparing, the test) a signal stops at once, and what is saved stays. Where Python
+drops the exception of the handler (see `distill.common.safe_points`), the run stops at the next
+batch that it decodes, the next row that it prepares, or the next phase.
 
 Several hosts have to stop after the same step. jax's preemption service agrees on one when SIGTERM
 reaches any of them, and keeps the signal until then; SIGHUP has its usual effect there.
@@ -12,6 +13,7 @@ reaches any of them, and keeps the signal until then; SIGHUP has its usual effec
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,9 +21,10 @@ from collections.abc import Callable, Iterator
 import jax
 
 from distill.common.safe_points import registered
-from distill.errors import Stopped, describe_saved
+from distill.errors import Stopped, describe_saved, stopped_by
 
-SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_KEPT = b"\nCtrl-C: stopping after this step; press it again to stop without saving\n"
 
 
 class StopRequest:
@@ -67,7 +70,7 @@ class StopRequest:
           Stopped: there is.
         """
         if self.number is not None and not self._holds:
-            raise Stopped(self.number)
+            raise stopped_by(self.number)
 
     def ask(self, step: int) -> int | None:
         """The signal to stop for after this step; None to go on. All hosts ask after each step."""
@@ -79,10 +82,19 @@ class StopRequest:
         return self.number
 
     def handle(self, number: int, frame: object) -> None:
-        """Keeps the signal, and stops at once unless it is held back."""
+        """Keeps the signal, and stops at once unless it is held back.
+
+        Raises:
+          Stopped: it is not held back.
+          KeyboardInterrupt: Ctrl-C, for the second time.
+        """
         del frame
+        if number == signal.SIGINT and self.number == number:
+            raise KeyboardInterrupt
         self.number = number
         self.check()
+        if number == signal.SIGINT:
+            os.write(2, _KEPT)  # print may be what the signal interrupted
 
 
 @contextlib.contextmanager
@@ -95,10 +107,18 @@ def saying_what_is_saved(newest_step: Callable[[], int | None]) -> Iterator[None
     try:
         yield
     except Stopped as stopped:
-        raise Stopped(stopped.number, newest_step()) from None
+        raise stopped_by(stopped.number, newest_step()) from None
     except KeyboardInterrupt as interrupt:
         saved = describe_saved(newest_step())
         raise KeyboardInterrupt(f"interrupted: {saved}") from interrupt
+
+
+def _is_taken(number: int) -> bool:
+    """Whether a signal is handled here: not one that is ignored, nor another's Ctrl-C."""
+    handler = signal.getsignal(number)
+    if number == signal.SIGINT:
+        return handler is signal.default_int_handler
+    return handler != signal.SIG_IGN
 
 
 def _has_preemption_service() -> bool:
@@ -121,7 +141,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         yield request
         return
     # What is ignored stays so: nohup ignores SIGHUP.
-    taken = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    taken = [number for number in SIGNALS if _is_taken(number)]
     before = {number: signal.signal(number, request.handle) for number in taken}
     try:
         with registered(request.check):

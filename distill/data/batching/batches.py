@@ -89,7 +89,7 @@ class BatchStream:
         if layout == FLAT:
             # The steps of one seed, so that runs of all seeds share their compiled programs.
             probed = self if seed == 0 else BatchStream(cache, spec, weighting, batch_size, 0)
-            lengths = [probed._lengths(step) for step in range(_FLAT_PROBES)]
+            lengths = [probed.lengths(step) for step in range(_FLAT_PROBES)]
             self._shapes = flat.choose_shapes(lengths, batch_size * len(spec.tasks))
 
     @functools.cached_property
@@ -176,7 +176,7 @@ class BatchStream:
         finally:
             stopped.set()
 
-    def _lengths(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def lengths(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens of inputs and of targets of each sequence of a step."""
         drawn = self.sequences(step)
         inputs, targets = (
