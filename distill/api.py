@@ -186,7 +186,8 @@ def train(
       run_dir: the run folder; None takes `runs/<experiment>-<overrides>`. A run that was
         interrupted is resumed; the results of a finished one are read.
       engine: "native" or "t5x"; None takes the macro ENGINE.
-      profile: whether to trace a few steps into <run_dir>/profile (native engine).
+      profile: whether to measure where the time goes, and trace a few steps, into
+        <run_dir>/profile (native engine).
       progress: takes lines of text; None prints them on stderr.
 
     Returns:

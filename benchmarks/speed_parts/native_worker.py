@@ -106,6 +106,7 @@ def infer(folder: pathlib.Path, run_dir: str) -> None:
     settings = workload.read_settings(folder)
     saved = np.load(folder / workload.INPUTS)
     inputs = Ragged(saved["values"], saved["offsets"])
+    workload.resolve_run(settings)  # registers the datasets
     loaded = load_run(run_dir)
     cache = caches.load_cache(loaded.config.data)
     rows = [cache.rows["test"][index] for index in range(len(inputs))]

@@ -13,6 +13,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -77,26 +78,26 @@ class Worker:
         module: str,
         arguments: Sequence[str],
         log: Path,
-        environment: Mapping[str, str] | None = None,
+        limit: float | None = None,
     ) -> None:
         """Starts the process and waits until it is ready.
 
         Args:
           python: the interpreter.
-          module: of benchmarks/speed_parts.
+          module: its name, dotted.
           arguments: of its command.
           log: where its stderr goes.
-          environment: added to that of this process.
+          limit: seconds in which the process has to be ready; None for any time.
 
         Raises:
           Failed: it ended.
         """
         self._log, path = log, [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        own = {"PYTHONPATH": os.pathsep.join(filter(None, path)), **(environment or {})}
+        own = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
         started = time.perf_counter()
         with log.open("w") as stderr:
             self._process = subprocess.Popen(
-                [python, "-m", f"benchmarks.speed_parts.{module}", *arguments],
+                [python, "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -104,7 +105,18 @@ class Worker:
                 cwd=ROOT,
                 env=os.environ | own,
             )
-        self.hello: Fields = self._reply()
+        late = threading.Timer(limit, self._process.kill) if limit else None
+        if late:
+            late.start()
+        try:
+            self.hello: Fields = self._reply()
+        except Failed as error:
+            if late and time.perf_counter() - started >= limit:
+                raise Failed(f"not ready within {limit:.0f} s") from error
+            raise
+        finally:
+            if late:
+                late.cancel()
         self.hello["start"] = time.perf_counter() - started
 
     def call(self, action: str, **fields: object) -> Fields:

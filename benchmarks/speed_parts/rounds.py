@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.speed_parts.protocol import Failed, Fields, Worker
 
+_PACKAGE = "benchmarks.speed_parts"
 SLOW = 4  # T5X takes a fourth of the steps of a round: its batches have one shape
 
 
@@ -69,7 +70,9 @@ def running(
             log = folder / f"{engine.name.replace(' ', '_')}.log"
             arguments = [str(folder), *engine.arguments]
             try:
-                workers[engine.name] = Worker(engine.python, engine.module, arguments, log)
+                workers[engine.name] = Worker(
+                    engine.python, f"{_PACKAGE}.{engine.module}", arguments, log
+                )
             except Failed as error:
                 failures.append(f"{engine.name}: {error}")
         yield workers
@@ -114,7 +117,8 @@ def train(
                 continue
             reply |= {kind: reply[kind] / count for kind in ("wall", "cpu")}
             found[name].append(reply)
-            print(f"round {number + 1} {name}: {reply['wall']:.3f} s/step", file=sys.stderr)
+            shown = f"round {number + 1} {name}: {reply['wall']:.3f} s/step"
+            print(f"{shown}, {reply['cpu']:.3f} CPU seconds", file=sys.stderr, flush=True)
     return found, bounds
 
 

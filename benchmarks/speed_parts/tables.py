@@ -31,7 +31,7 @@ def best_bound(result: Mapping) -> float:
     """The bound: the median over rounds of the faster library's products."""
     rounds = result["bounds"]
     libraries = {name for one in rounds for name in one}
-    return max(statistics.median(one[name] for one in rounds) for name in libraries)
+    return max(statistics.median(one[name] for one in rounds if name in one) for name in libraries)
 
 
 def training(result: Mapping, settings: Mapping) -> str:
@@ -60,7 +60,7 @@ def training(result: Mapping, settings: Mapping) -> str:
         )
         rows.append(row)
     bounds = ", ".join(
-        f"{library} {spread([one[library] / 1e9 for one in result['bounds']], 0)}"
+        f"{library} {spread([one[library] / 1e9 for one in result['bounds'] if library in one], 0)}"
         for library in result["bounds"][0]
     )
     note = f"float32 matrix product, GFLOP/s: {bounds}"

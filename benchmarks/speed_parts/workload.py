@@ -74,7 +74,7 @@ def write(
         "work": work(cache, run, drawn),
     }
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
-    return settings
+    return read_settings(folder)
 
 
 def work(cache: TokenCache, run: RunConfig, steps: Sequence[Sequence[tuple[int, int]]]) -> dict:

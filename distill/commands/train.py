@@ -19,7 +19,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     command = arguments.add(commands, "train", "train a student, or resume a run", configured=True)
     command.add_argument("--run_dir", help="the run folder; default runs/<experiment>-<overrides>")
     command.add_argument(
-        "--profile", action="store_true", help="trace a few steps into <run_dir>/profile"
+        "--profile",
+        action="store_true",
+        help="measure where the time goes, and trace a few steps, into <run_dir>/profile",
     )
     several = command.add_argument_group("several hosts (start the command on each)")
     several.add_argument(

@@ -19,7 +19,7 @@ from distill.config.student import T5Config
 from distill.student.layers import at_least_float32
 from distill.student.network import Params
 
-CHUNK_NUMBERS = 320 * 2**15  # logits of a chunk at most; measured in benchmarks/layouts.py
+CHUNK_NUMBERS = 320 * 2**15  # logits of a chunk at most; measured in benchmarks/speed.py
 _ROW_MULTIPLE = 8
 
 _Saved = tuple[jax.Array, jax.Array]  # gradients of states and kernel
