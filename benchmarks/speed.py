@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--matmul", type=int, default=2048, help="size of the bound's matrices")
     made.add_argument("--torch", help="a Python with torch, transformers and ctranslate2")
     made.add_argument("--t5x", help="a Python that imports T5X")
+    made.add_argument(
+        "--start_limit", type=float, default=1200.0, help="seconds in which a process has to start"
+    )
     made.add_argument("--engines", nargs="+", help="names of engines; default: all")
     made.add_argument(
         "--vary", nargs="+", action="append", default=[], metavar="X", help="MACRO VALUE VALUE ..."
@@ -140,7 +143,7 @@ def measure_training(
     if not options.torch:
         left_out.append("torch: no --torch")
     pipeline: dict[str, list] = {}
-    with rounds.running(chosen(options, every), folder, left_out) as workers:
+    with rounds.running(chosen(options, every), folder, left_out, options.start_limit) as workers:
         hello = {name: worker.hello for name, worker in workers.items()}
         found, bounds = rounds.train(
             workers, options.rounds, options.batches, options.matmul, left_out
@@ -173,7 +176,9 @@ def measure_curve(
         own.mkdir()
         setting = f"{name}={value}"
         settings = workload.write(own, options.experiment, [*macros, setting], options.batches, 0)
-        with rounds.running(chosen(options, every), own, result["left_out"]) as workers:
+        with rounds.running(
+            chosen(options, every), own, result["left_out"], options.start_limit
+        ) as workers:
             found, bounds = rounds.train(
                 workers, options.rounds, options.batches, options.matmul, result["left_out"]
             )

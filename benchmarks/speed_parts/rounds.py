@@ -44,17 +44,21 @@ def training_engines(native: str, torch: str | None, t5x: str | None) -> list[En
         for layout in ("flat", "packed")
     ]
     if torch:
-        settings = ("padded", "sdpa", "sorted", "compile")
-        engines += [Engine(f"torch {s}", torch, "torch_worker", ("train", s)) for s in settings]
+        engines += [_of("torch", setting, torch) for setting in ("padded", "sdpa", "sorted")]
     if t5x:
-        settings = ("packed", "scanned", "padded")
-        engines += [Engine(f"t5x {s}", t5x, "t5x_worker", ("train", s)) for s in settings]
+        engines += [_of("t5x", setting, t5x) for setting in ("packed", "scanned", "padded")]
+    if torch:
+        engines.append(_of("torch", "compile", torch))  # last: it takes minutes to start
     return engines
+
+
+def _of(kind: str, setting: str, python: str) -> Engine:
+    return Engine(f"{kind} {setting}", python, f"{kind}_worker", ("train", setting))
 
 
 @contextlib.contextmanager
 def running(
-    engines: Sequence[Engine], folder: Path, failures: list[str]
+    engines: Sequence[Engine], folder: Path, failures: list[str], limit: float | None = None
 ) -> Iterator[dict[str, Worker]]:
     """Starts the engines' processes one after the other; ends them afterwards.
 
@@ -62,6 +66,7 @@ def running(
       engines: what to start.
       folder: of the workload.
       failures: takes a line for each process that did not start.
+      limit: seconds in which each has to be ready.
     """
     workers: dict[str, Worker] = {}
     try:
@@ -71,7 +76,7 @@ def running(
             arguments = [str(folder), *engine.arguments]
             try:
                 workers[engine.name] = Worker(
-                    engine.python, f"{_PACKAGE}.{engine.module}", arguments, log
+                    engine.python, f"{_PACKAGE}.{engine.module}", arguments, log, limit
                 )
             except Failed as error:
                 failures.append(f"{engine.name}: {error}")
