@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
@@ -40,8 +41,22 @@ def _same(folder: pathlib.Path, other: pathlib.Path) -> bool:
     return results[0] == results[1] and texts[0] == texts[1]
 
 
+@pytest.fixture(autouse=True)
+def usual_signals():
+    """nohup ignores SIGHUP, and processes of pytest-xdist Ctrl-C; a run would do so too."""
+    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [(signal.SIGTERM, 143, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")],
+)
 def test_a_signal_saves_the_step_and_the_run_goes_on_from_it(
-    micro, run_dir, tmp_path, monkeypatch, capsys
+    number, code, told, micro, run_dir, tmp_path, monkeypatch, capsys
 ):
     """Step 5 lies between two lines of metrics."""
     train_step = loop.Trainer.train_step
@@ -49,42 +64,82 @@ def test_a_signal_saves_the_step_and_the_run_goes_on_from_it(
     def interrupted(trainer, state, batch):
         state, metrics = train_step(trainer, state, batch)
         if int(state.step) == 5:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
         return state, metrics
 
-    handler = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         patch.setattr(loop.Trainer, "train_step", interrupted)
-        assert _train(micro, tmp_path / "run") == 143
+        assert _train(micro, tmp_path / "run") == code
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said == ("distill: stopped by SIGTERM: step 5 is saved; the same command resumes there")
-    assert signal.getsignal(signal.SIGTERM) == handler
+    assert said == f"distill: {told}: step 5 is saved; the same command resumes there"
+    assert signal.getsignal(number) == handler
     assert _train(micro, tmp_path / "run") == 0
     assert "resumed at step 5\n" in capsys.readouterr().err
     assert _same(tmp_path / "run", run_dir)
 
 
-def _hang_up(*_: object) -> None:
-    signal.raise_signal(signal.SIGHUP)
-    time.sleep(30)  # the handler interrupts it
+def _hang_up_at(call: int, monkeypatch) -> None:
+    """SIGHUP while a split is decoded for the `call`-th time: validation at 6 and 12, the test."""
+    split, calls = Evaluator.split, itertools.count(1)
+
+    def decode(*arguments):
+        if next(calls) == call:
+            signal.raise_signal(signal.SIGHUP)
+            time.sleep(30)  # the handler interrupts it
+        return split(*arguments)
+
+    monkeypatch.setattr(Evaluator, "split", decode)
+
+
+def _accuracies(folder: pathlib.Path) -> dict[str, str]:
+    """What checkpoints know of their validation, by step."""
+    paths = (folder / "checkpoints").glob("*/metrics/metrics")
+    return {path.parts[-3]: path.read_text() for path in paths}
+
+
+@pytest.mark.parametrize(("call", "step"), [(1, 6), (2, 12), (3, 12)])
+def test_a_signal_while_decoding_saves_the_step(
+    call, step, micro, run_dir, tmp_path, monkeypatch, capsys
+):
+    """The run that resumes after an interrupted validation does it first."""
+    with monkeypatch.context() as patch:
+        _hang_up_at(call, patch)
+        assert _train(micro, tmp_path / "run") == 129
+    told = f"stopped by SIGHUP: step {step} is saved; the same command resumes there"
+    assert told in capsys.readouterr().err
+    assert _train(micro, tmp_path / "run") == 0
+    assert f"resumed at step {step}\n" in capsys.readouterr().err
+    assert _same(tmp_path / "run", run_dir)
+    accuracies = _accuracies(tmp_path / "run")
+    assert accuracies["12"] == _accuracies(run_dir)["12"]
 
 
 @pytest.mark.slow
-def test_a_signal_while_decoding_ends_with_what_is_saved(
-    micro, run_dir, tmp_path, monkeypatch, capsys
+@pytest.mark.parametrize("call", [1, 2])
+def test_the_best_checkpoint_is_kept_after_an_interrupted_validation(
+    call, micro, tmp_path, monkeypatch
 ):
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and so would the run
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(Evaluator, "split", _hang_up)
-            assert _train(micro, tmp_path / "run") == 129
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    said = "stopped by SIGHUP: step 4 is saved; the same command resumes there"
-    assert said in capsys.readouterr().err
-    assert _train(micro, tmp_path / "run") == 0
-    assert "resumed at step 4" in capsys.readouterr().err
-    assert _same(tmp_path / "run", run_dir)
+    settings = (*micro, "CHECKPOINT='best'")
+    assert _train(settings, tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        _hang_up_at(call, patch)
+        assert _train(settings, tmp_path / "run") == 129
+    assert _train(settings, tmp_path / "run") == 0
+    assert _same(tmp_path / "run", tmp_path / "whole")
+    assert _accuracies(tmp_path / "run") == _accuracies(tmp_path / "whole")
+
+
+def test_ctrl_c_twice_stops_at_once(micro, tmp_path, monkeypatch, capfd):
+    def interrupted(trainer, state, batch):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(loop.Trainer, "train_step", interrupted)
+    assert _train(micro, tmp_path / "run") == 130
+    lines = capfd.readouterr().err.splitlines()
+    assert "Ctrl-C: stopping after this step; press it again to stop without saving" in lines
+    assert lines[-1] == "distill: interrupted: nothing is saved yet; the same command starts again"
 
 
 def test_the_second_of_two_writers_is_refused(resolved, tmp_path):

@@ -80,7 +80,7 @@ def test_a_run_that_lost_a_signal_stops_at_the_next_batch(micro, tmp_path, monke
     assert _train((*micro, "EVAL_BATCH_SIZE=2"), tmp_path / "run") == 143
     assert batches == [2]
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said == "distill: stopped by SIGTERM: step 4 is saved; the same command resumes there"
+    assert said == "distill: stopped by SIGTERM: step 6 is saved; the same command resumes there"
 
 
 def _interrupt(*_: object) -> None:
