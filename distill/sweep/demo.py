@@ -4,7 +4,8 @@
 
 Every run is `distill train` with an experiment file of gin/experiments; nothing here trains.
 The students of the noisy teacher train on the JSONL files that `distill annotate` writes here.
-Runs that are finished are not trained again, so a stopped demo resumes.
+Runs that are finished are not trained again, so a stopped demo resumes. Exit codes are those of
+`distill`.
 """
 
 from __future__ import annotations
@@ -13,24 +14,20 @@ import argparse
 import dataclasses
 import functools
 import json
-import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from distill.common.progress import PERIOD, Stage, to_stderr
+from distill.errors import Stopped, UserError
 from distill.sweep import charts, report
 from distill.sweep.findings import findings
 from distill.sweep.results import group, results_table
-
-if TYPE_CHECKING:
-    from multiprocessing.sharedctypes import Synchronized
-
-    from distill.training.records import Results
+from distill.sweep.workers import available_cores, train, workers
 
 SEEDS = (11, 12, 13)
 TICKET = "my fan seems burnt . i bought it in march ."
@@ -119,28 +116,9 @@ def rows_of(kind: str) -> tuple[list[Row], tuple[int, ...]]:
     return rows, SEEDS
 
 
-def _pin(counter: Synchronized[int], cores: Sequence[int]) -> None:
-    """Gives a worker one core: runs side by side are faster than one run on all cores."""
-    with counter.get_lock():
-        index, counter.value = counter.value, counter.value + 1
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {cores[index % len(cores)]})
-
-
-def _train(gin_files: Sequence[str], overrides: tuple[str, ...], run_dir: str) -> Results:
-    from distill.config.resolve import resolve
-    from distill.engines import native
-
-    with open(f"{run_dir}.log", "a") as log:
-        resolved = resolve(gin_files, overrides)
-        return native.train(resolved, run_dir, lambda line: print(line, file=log, flush=True))
-
-
 def run_all(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> Iterator[tuple[Row, dict]]:
     """Trains every row with every seed, a process a core; yields results as they come."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("i", 0)
+    cores = available_cores()
     (out / "runs").mkdir(parents=True, exist_ok=True)
     # Long runs first, so that no core idles at the end.
     jobs = [(row, seed) for row in reversed(rows) for seed in seeds]
@@ -148,9 +126,9 @@ def run_all(rows: Sequence[Row], seeds: Sequence[int], out: Path) -> Iterator[tu
         f"{len(jobs)} runs, one per core on {len(cores)} cores; the logs are {out / 'runs'}/*.log"
     )
     began, started, done, turn = time.monotonic(), time.time(), 0, 0
-    with ProcessPoolExecutor(len(cores), context, _pin, (counter, cores)) as pool:
+    with workers(cores) as pool:
         futures = {
-            pool.submit(_train, *row.configuration(out, seed), str(row.run_dir(out, seed))): (
+            pool.submit(train, *row.configuration(out, seed), str(row.run_dir(out, seed))): (
                 row,
                 seed,
             )
@@ -264,8 +242,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with Stage("running the demonstration", delay=PERIOD):
-        return _demonstrate(options)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+    try:
+        with Stage("running the demonstration", delay=PERIOD):
+            return _demonstrate(options)
+    except UserError as error:
+        to_stderr(f"distill: {error}")
+        return 2
+    except (KeyboardInterrupt, Stopped) as end:
+        to_stderr("distill: stopped; finished runs are kept, and the same command resumes")
+        return 128 + (end.number if isinstance(end, Stopped) else signal.SIGINT)
+
+
+def _stop(number: int, frame: object) -> None:
+    del frame
+    raise Stopped(number)
 
 
 def _demonstrate(options: argparse.Namespace) -> int:
