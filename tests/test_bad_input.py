@@ -235,7 +235,15 @@ CASES = {
         ["annotate", "--teacher_accuracy=1.5", "--output={dir}/o.jsonl"],
         "1.5",
     ),
-    "data summary: no folder": (["data", "summary", "--raw_dir={dir}/none"], "no released data"),
+    "data summary: no folder": (
+        ["data", "summary", "--raw_dir={dir}/none"],
+        "no released data in .*none, which is no folder",
+    ),
+    "evaluate: an empty run folder": (["evaluate", "--run_dir="], "got --run_dir=''"),
+    "train: two seeds": (
+        ["train", "--gin_file=tickets_finetune", "--seed=2", "--gin.SEED=1"],
+        "got --seed=2 and --gin.SEED=1, expected only one of them",
+    ),
     "data summary: an unknown teacher": (
         ["data", "summary", "--raw_dir={dir}/whole", "--teacher=plam"],
         "closest: palm",

@@ -102,10 +102,12 @@ def check_paths(options: argparse.Namespace) -> None:
     """Looks at every path among the options of a command before the command starts.
 
     Raises:
-      UserError: see `paths.check_path`, `paths.check_output_file`, `paths.check_distinct`; names
-        the flag.
+      UserError: see `paths.check_path`, `paths.check_output_file`, `paths.check_distinct`; an
+        empty --run_dir; names the flag.
     """
     given: list[tuple[str, str]] = []
+    if getattr(options, "run_dir", None) == "":
+        raise UserError("got --run_dir='', expected the path of a run folder")
     for name in _PATHS:
         value = getattr(options, name, None) or ()
         given += ((f"--{name}", path) for path in ((value,) if isinstance(value, str) else value))
@@ -134,7 +136,7 @@ def shorthands(options: argparse.Namespace, overrides: Sequence[str]) -> list[st
       overrides: `NAME=value` texts of the command line, which go before these.
 
     Raises:
-      UserError: gin files that do not read.
+      UserError: gin files that do not read; a macro that both kinds of flags set, differently.
     """
     pairs = (
         ("RAW_DIR", "raw_dir"),
@@ -148,9 +150,24 @@ def shorthands(options: argparse.Namespace, overrides: Sequence[str]) -> list[st
         for macro, flag in pairs
         if getattr(options, flag, None) is not None
     ]
+    _check_twice(settings, overrides)
     if getattr(options, "gin_file", None) and getattr(options, "vocabulary_path", None):
         settings += _vocabulary_settings(options, (*overrides, *settings))
     return settings
+
+
+def _check_twice(settings: Sequence[str], overrides: Sequence[str]) -> None:
+    """Refuses a macro that --gin.NAME sets to something else than the flag that stands for it."""
+    given = {
+        name.strip(): value.strip() for name, _, value in (o.partition("=") for o in overrides)
+    }
+    for setting in settings:
+        macro, _, value = setting.partition("=")
+        if macro in given and given[macro].strip("'\"") != value.strip("'\""):
+            raise UserError(
+                f"got --{macro.lower()}={value} and --gin.{macro}={given[macro]}, expected only one "
+                "of them"
+            )
 
 
 def _vocabulary_settings(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:

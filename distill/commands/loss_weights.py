@@ -51,22 +51,26 @@ def add(commands: argparse._SubParsersAction) -> None:
         from distill.convert.sizes import adopt_sizes
         from distill.data import cache
 
-        names = arguments.gin_files(options)
-        config = resolve(names, options.overrides, options.engine, adopt_sizes).run
+        config = resolve(
+            arguments.gin_files(options), options.overrides, options.engine, adopt_sizes
+        ).run
         if len(config.data.tasks) < 2:
             raise UserError(
                 f"got METHOD = {config.data.method!r}, which trains one task and has no loss "
                 "weights; expected 'step_by_step'"
             )
+        lambda_weights = None
+        if options.rationale_lambda is not None:
+            lambda_weights = weights_from_lambda(options.rationale_lambda)
         if options.pairs < 0 or options.pairs == 1:
             raise UserError(f"got --pairs {options.pairs}, expected 0 or at least 2")
         prepared = cache.prepare(config.data)
         check_devices()
         tokens = cache.load_cache(config.data, prepared.digests, rows=prepared.rows)
         result = describe_weights(config, tokens, options.pairs)
-        if options.rationale_lambda is not None:
-            label, rationale = weights_from_lambda(options.rationale_lambda)
-            result["lambda"] = {"LABEL_WEIGHT": label, "RATIONALE_WEIGHT": rationale}
+        if lambda_weights is not None:
+            names = ("LABEL_WEIGHT", "RATIONALE_WEIGHT")
+            result["lambda"] = dict(zip(names, lambda_weights, strict=True))
         return result
 
     command.set_defaults(run=run, show=lambda result: print(render_weights(result)))

@@ -46,7 +46,7 @@ from distill.data.vocabularies import Vocabulary, WordVocabulary, make_vocabular
 
 FORMAT = 8
 _OWN_DIGEST = "digest"  # of the rest of meta.json
-_FIX = "free some space, or choose another folder with --cache_dir"
+_FIX = "check its permissions and free space, or choose another folder with --cache_dir"
 _META, _WORDS = "meta.json", "words.txt"
 _COMPARED: set[tuple[str, int]] = set()  # caches whose digests this process has compared
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import statistics
 import time
@@ -239,6 +240,24 @@ def evaluate_file(
     )[0]
 
 
+def _labels_outside(
+    rows: Sequence[Example], labels: Sequence[str], correct: Callable[[str, str], bool]
+) -> dict[str, int]:
+    """Gold labels that no answer of a closed set can match, with their counts.
+
+    Args:
+      rows: all with a label.
+      labels: the student's closed set, which a row's own choices replace; () for free text.
+      correct: (answer, gold label) -> whether it counts as correct.
+    """
+    outside: collections.Counter[str] = collections.Counter()
+    for row in rows:
+        closed = row.choices or labels
+        if closed and row.label is not None and not any(correct(c, row.label) for c in closed):
+            outside[row.label] += 1
+    return dict(outside.most_common())
+
+
 def score_rows(
     run: LoadedRun,
     rows: Sequence[Example],
@@ -263,7 +282,8 @@ def score_rows(
     Raises:
       UserError: see `evaluate_file`.
     """
-    if run.assets.correct(run.config.data.dataset) is None:
+    correct = run.assets.correct(run.config.data.dataset)
+    if correct is None:
         raise UserError(
             f"the answers of {run.folder} are compared by {run.assets.rule}, which is not "
             "registered: give the --gin_file whose import registers its dataset"
@@ -279,6 +299,7 @@ def score_rows(
         evaluator.missing_choices,
         source.name if source else "",
         len(source.blank_lines) if source else 0,
+        labels_outside=_labels_outside(labeled, run.assets.labels, correct),
     ):
         progress(line)
     scores: Evaluation = {"input": name, **summarize_predictions(predictions)}

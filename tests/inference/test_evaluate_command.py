@@ -45,6 +45,17 @@ def test_rows_of_a_file_are_told_of(run_dir, tmp_path, capsys):
     )
 
 
+def test_gold_labels_that_no_answer_can_match_are_told_of(run_dir, tmp_path, capsys):
+    file = tmp_path / "rows.jsonl"
+    labels = ["replace", "replace", "a", "b", "c", "d", "e", "f"]
+    lines = (json.dumps({"input": f"my lamp {i} .", "label": x}) for i, x in enumerate(labels))
+    file.write_text("\n".join(lines))
+    assert cli.main(["evaluate", f"--run_dir={run_dir}", f"--input={file}"]) == 0
+    warning = "warning: 6 of 8 rows (75.0%) have a label that is not one of the labels of this "
+    warning += "student, so no answer to them is correct: 'a' (1), 'b' (1), 'c' (1), 'd' (1), "
+    assert f"{warning}'e' (1), ...\n" in capsys.readouterr().err
+
+
 def test_answers_outside_the_closed_set_are_a_row_and_a_line(capsys):
     golds, answers = ["yes", "no", "no", "yes"], ["yes", "nope", "", "nope"]
     by_class = describe_classes(golds, answers, ["yes", "no"])

@@ -10,6 +10,7 @@ from distill.data.cache_meta import CacheMeta, Survey
 from distill.data.counts.sequence_counts import SequenceCounts
 
 WARN_FROM = 0.01  # share of rows or of tokens; more than this is a warning
+_MOST_SHOWN = 5  # labels
 _LONGEST = 40  # characters of a label that is shown
 _BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can represent any text"
 
@@ -89,6 +90,7 @@ def input_lines(
     source: str = "",
     blank_lines: int = 0,
     unknown_words: Mapping[str, str] | None = None,
+    labels_outside: Mapping[str, int] | None = None,
 ) -> list[str]:
     """The line of rows that a student answers, and its warnings.
 
@@ -101,6 +103,7 @@ def input_lines(
       blank_lines: lines without a text, which are no rows.
       unknown_words: examples of words that the vocabulary lacks, and the ids of their rows; with
         any, the unknown tokens are a warning, however few they are.
+      labels_outside: gold labels that are not in the student's label set, with their counts.
     """
     parts = [f"data: {_rows(counts.sequences, 'row')} answered"]
     if source:
@@ -117,6 +120,10 @@ def input_lines(
             f"{share} {_have(missing_choices)} no `choices`, but every training input of this "
         )
         facts.append((True, f"{warning}student had them: add them to the rows"))
+    if labels_outside:
+        share = _of(count := sum(labels_outside.values()), counts.sequences, "row")
+        warning = f"{share} {_have(count)} a label that is not one of the labels of this student, "
+        facts.append((True, f"{warning}so no answer to them is correct: {_most(labels_outside)}"))
     return _lines(parts, facts)
 
 
@@ -170,8 +177,13 @@ def _outside(spec: DataSpec, summary: DataSummary) -> str:
     if not labels:
         return ""
     name = "LABELS" if spec.option("labels") else "the rows' `choices`"
-    shown = (f"{label[:_LONGEST]!r} ({count:,})" for label, count in labels.items())
-    return f"; most frequent labels outside {name}: {', '.join(shown)}; add them to {name} if valid"
+    return f"; most frequent labels outside {name}: {_most(labels)}; add them to {name} if valid"
+
+
+def _most(labels: Mapping[str, int]) -> str:
+    """The first few labels, with their counts."""
+    shown = [f"{label[:_LONGEST]!r} ({count:,})" for label, count in labels.items()]
+    return ", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")
 
 
 def _sequence_facts(

@@ -82,8 +82,9 @@ def summarize_released(
             yield record
     if not num_splits:
         suffix, name = (f" of {dataset}", dataset) if dataset else ("", "esnli")
+        place = f"{raw_dir}" if epath.Path(raw_dir).is_dir() else f"{raw_dir}, which is no folder"
         raise UserError(
-            f"no released data{suffix} in {raw_dir}: expected e.g. "
+            f"no released data{suffix} in {place}: expected e.g. "
             f"{raw_dir}/{name}/{name}_{KINDS[name].splits[0]}.json; set --raw_dir to the unpacked "
             "data folder of google-research/distilling-step-by-step"
         )
