@@ -5,10 +5,14 @@ Needs torch and transformers, of version 4 or 5.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -77,9 +81,10 @@ def make(
       name: of the family.
       folder: to write.
       seed: of the numbers.
-      spread: standard deviation of an output matrix of its own. Many of some hundred thousand
-        logits up to 20 lie 1e-4 apart in float32, whoever computes them.
-      noise: share of the random numbers that are added to what transformers initializes.
+      spread: standard deviation of an output matrix of its own.
+      noise: share of the random numbers that are added to what transformers initializes. With 1.0
+        and a spread of 1.0, the rounding of float32 alone moves logits of up to 25 by up to 1.5e-4
+        (test_float64.py).
       sizes: settings of the configuration instead of SIZES.
     """
     family = FAMILIES[name]
@@ -136,6 +141,33 @@ def logits(model: Any, tokens: dict[str, Any]) -> np.ndarray:
     mask = (encoder > 0).long()
     with torch.no_grad():
         return model(input_ids=encoder, attention_mask=mask, decoder_input_ids=decoder)[0].numpy()
+
+
+def logits64(model: Any, tokens: dict[str, Any]) -> np.ndarray:
+    """Logits [B, T, V] of a float32 model, computed in float64."""
+    with _norms_and_softmaxes_in_float64():
+        return logits(copy.deepcopy(model).double(), tokens)
+
+
+@contextlib.contextmanager
+def _norms_and_softmaxes_in_float64() -> Iterator[None]:
+    """transformers computes the statistics of norms in float32, version 4 softmaxes too."""
+    as_float32 = torch.Tensor.float
+
+    def norm(self: Any, x: torch.Tensor) -> torch.Tensor:
+        variance = x.pow(2).mean(-1, keepdim=True)
+        return self.weight * (x * torch.rsqrt(variance + self.variance_epsilon))
+
+    def keep(self: torch.Tensor) -> torch.Tensor:
+        return self if self.dtype == torch.float64 else as_float32(self)
+
+    models = transformers.models
+    with (
+        mock.patch.object(models.t5.modeling_t5.T5LayerNorm, "forward", norm),
+        mock.patch.object(models.mt5.modeling_mt5.MT5LayerNorm, "forward", norm),
+        mock.patch.object(torch.Tensor, "float", keep),
+    ):
+        yield
 
 
 def generate(model: Any, encoder: np.ndarray, max_length: int, beams: int) -> np.ndarray:

@@ -35,7 +35,7 @@ from distill.student.network import apply_student
 
 LIMIT = 1e-4
 SIZES = {"d_model": 24, "d_kv": 6, "num_heads": 3, "d_ff": 20}
-# Of the logits. With sharper ones, float32 rounding alone exceeded LIMIT in single logits (1.5e-4).
+# Of the logits. With sharper ones, float32 rounding alone exceeds LIMIT (test_float64.py).
 SPREAD = 0.3
 
 
