@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -14,13 +16,15 @@ from distill.common.disk import disk_errors
 from distill.config.resolve import Resolved
 from distill.config.run import RunConfig
 from distill.config.student import T5Config
-from distill.convert import layers, t5x_files
+from distill.convert import layers, orbax_arrays, t5x_files
+from distill.convert.orbax_arrays import OrbaxArrays
 from distill.convert.states import from_t5x, params_from_t5x, to_t5x
+from distill.convert.streaming import first_moments, save_state
+from distill.convert.unread import Unread
 from distill.errors import UserError, unknown
 from distill.student.network import Params
 from distill.training import assets as run_assets
 from distill.training import run_folder
-from distill.training.checkpoints import Checkpoints
 from distill.training.optimizer import make_optimizer
 from distill.training.run_lock import RunLock
 from distill.training.saved_checkpoints import FOLDER, SavedCheckpoints
@@ -68,8 +72,8 @@ def _write_native(
     assets = run_assets.of_data(config.data)
     run_assets.check_same_assets(folder, assets)
     if parameters_only:
-        step, params = 0, t5x_params(checkpoint, config.student)
-        opt_state = make_optimizer(config.optimizer).init(jax.tree.map(jnp.asarray, params))
+        step, params = 0, unread_params(checkpoint, config.student)
+        opt_state = first_moments(config, params)
     else:
         step, params, opt_state = whole_state(checkpoint, config)
     if step > config.train.train_steps:
@@ -77,30 +81,26 @@ def _write_native(
             f"got TRAIN_STEPS = {config.train.train_steps}, but the checkpoint is at step {step}: "
             "raise TRAIN_STEPS, or use --parameters_only to start at step 0"
         )
-    key = jax.random.split(jax.random.key(config.train.seed))[1]  # as in init_state
-    state = TrainState(jnp.int32(step), params, opt_state, jax.random.key_data(key))
-    state = jax.tree.map(jnp.asarray, state)
+    latest = SavedCheckpoints(folder).latest_step
+    if latest is not None:
+        raise UserError(
+            f"{folder / FOLDER} already has a checkpoint of step {latest}: choose another --run_dir"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     lock.take()
-    with Checkpoints(folder, keep=1) as checkpoints:
-        if checkpoints.latest_step is not None:
-            raise UserError(
-                f"{folder / FOLDER} already has a checkpoint of step {checkpoints.latest_step}: "
-                "choose another --run_dir"
-            )
-        checkpoints.save(state)
+    save_state(folder, config, step, params, opt_state)
     run_folder.open_run(folder, resolved.text)
     run_assets.write(folder, assets)
     return step
 
 
 def whole_state(checkpoint: epath.PathLike, config: RunConfig) -> tuple[int, Params, Any]:
-    """Step, parameters and optax state of a T5X checkpoint, as arrays of the host.
+    """Step, parameters and optax state of a T5X checkpoint, each array `Unread`.
 
     Raises:
       UserError: no such checkpoint; another size or optimizer; T5X's scanned network.
     """
-    saved = t5x_files.read_checkpoint(checkpoint)
+    saved = t5x_files.open_checkpoint(checkpoint)
     if layers.is_stacked(saved["target"]):
         raise UserError(
             f"{checkpoint} is a checkpoint of T5X's scanned network (scalable_t5), whose optimizer "
@@ -124,6 +124,11 @@ def t5x_params(checkpoint: epath.PathLike, student: T5Config) -> Params:
       UserError: no such checkpoint; one of another size.
     """
     return params_from_t5x(t5x_files.read_checkpoint(checkpoint, ("target",))["target"], student)
+
+
+def unread_params(checkpoint: epath.PathLike, student: T5Config) -> Params:
+    """As `t5x_params`, each array `Unread`."""
+    return params_from_t5x(t5x_files.open_checkpoint(checkpoint, ("target",))["target"], student)
 
 
 def native_to_t5x(
@@ -150,28 +155,60 @@ def native_to_t5x(
     """
     if layout not in t5x_files.LAYOUTS:
         raise unknown("layout", layout, t5x_files.LAYOUTS, "--layout")
-    config, state = _read_native(run_dir, best)
-    target = absolute(output) / f"checkpoint_{int(state.step)}"
+    config = run_folder.read_config(run_dir)
+    if best:
+        run_folder.check_kept_best(run_dir, config, "convert")
+    state = open_native(run_dir, config, best)
+    step = int(np.asarray(state.step))
+    target = absolute(output) / f"checkpoint_{step}"
     if target.exists():
         raise UserError(f"{target} already exists: choose another --output")
-    tree = to_t5x(int(state.step), state.params, state.opt_state, config.optimizer)
+    tree = to_t5x(step, state.params, state.opt_state, config.optimizer)
     if scanned:
-        parameters = jax.tree.map(np.asarray, layers.to_scalable(tree["target"]))
-        tree = {"target": parameters, "state": {"step": tree["state"]["step"]}}
+        scalable = layers.to_scalable(tree["target"])
+        tree = {"target": scalable, "state": {"step": tree["state"]["step"]}}
     with disk_errors(target, "then convert again"):
         t5x_files.write_checkpoint(tree, target, layout)
     return target
 
 
-def _read_native(run_dir: epath.PathLike, best: bool) -> tuple[RunConfig, TrainState]:
-    """Configuration of a native run folder, and its newest or its best state."""
-    config = run_folder.read_config(run_dir)
-    if best:
-        run_folder.check_kept_best(run_dir, config, "convert")
+def open_native(run_dir: epath.PathLike, config: RunConfig, best: bool = False) -> TrainState:
+    """The newest or the best state of a native run, each array `Unread`.
+
+    Args:
+      run_dir: the run folder.
+      config: its configuration.
+      best: takes the checkpoint of the highest accuracy.
+
+    Raises:
+      UserError: no checkpoint, or none that is intact.
+    """
     optimizer = make_optimizer(config.optimizer)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    template = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed)),
-    )
-    return config, SavedCheckpoints(run_dir).restore(template, best)
+    shapes = jax.eval_shape(lambda: init_state(config.student, optimizer, config.train.seed))
+
+    def read(path: epath.Path) -> TrainState:
+        arrays = OrbaxArrays(path, functools.partial(_naming, path))
+        found = {leaf.name: leaf for leaf in jax.tree.leaves(orbax_arrays.tree_of(path))}
+
+        def opened(names: tuple, expected: jax.ShapeDtypeStruct) -> Unread:
+            leaf = found[jax.tree_util.keystr(names, simple=True, separator=".")]
+            if tuple(leaf.shape) != expected.shape:
+                raise ValueError(f"{leaf.name} has shape {leaf.shape}, expected {expected.shape}")
+            return arrays.open(leaf)
+
+        state: TrainState = jax.tree_util.tree_map_with_path(opened, shapes)
+        return state
+
+    return SavedCheckpoints(run_dir).first_intact(shapes.params, read, best)
+
+
+@contextlib.contextmanager
+def _naming(path: epath.Path) -> Iterator[None]:
+    """Names the checkpoint where reading it fails within the block."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"{path} cannot be read ({reason}) and may be damaged: copy the run folder again"
+        ) from error

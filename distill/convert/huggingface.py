@@ -15,7 +15,8 @@ from distill.common.disk import disk_errors
 from distill.common.progress import Say, to_stderr
 from distill.config.resolve import Resolved, resolve
 from distill.convert.sizes import adopt_sizes
-from distill.convert.streaming import Unread, save_first
+from distill.convert.streaming import save_first
+from distill.convert.unread import Unread
 from distill.errors import UserError
 from distill.huggingface import tokenizer
 from distill.huggingface.config_json import config_of
@@ -78,7 +79,7 @@ def hf_to_native(
         line = tokenizer.check_vocabulary(checkpoint, assets.kind, assets.vocabulary(), given)
         if line:
             say(line)
-        params = _unread_params(ParamReader(checkpoint, config.student))
+        params = unread_params(ParamReader(checkpoint, config.student))
         latest = SavedCheckpoints(folder).latest_step
         if latest is not None:
             raise UserError(
@@ -93,7 +94,12 @@ def hf_to_native(
     return 0
 
 
-def _unread_params(reader: ParamReader) -> Params:
+def unread_params(reader: ParamReader) -> Params:
+    """The parameters of a folder, each read when it is asked for.
+
+    Args:
+      reader: of the folder.
+    """
     leaves = {
         path: Unread(shape, np.dtype(np.float32), functools.partial(reader.read, path))
         for path, shape in reader.shapes.items()

@@ -1,7 +1,7 @@
 """The parameters, or the whole state, that a new run starts from.
 
 Parameters are read and placed one after the other: beside the state on the devices, the host holds
-one or two parameters at a time (all of them with SCAN_LAYERS, and of T5X's scanned network). A run
+one or two parameters at a time (of all layers, where those are stacked). A run
 folder is read straight to the devices. On several hosts each reads the whole checkpoint and keeps
 the parts of its own devices.
 """
@@ -21,14 +21,16 @@ from distill.config.adopted import SIZES
 from distill.config.run import RunConfig
 from distill.config.student import T5Config
 from distill.convert import folders, layers, sources, t5x_files
+from distill.convert.huggingface import unread_params as hf_params
 from distill.convert.sources import Source
 from distill.convert.states import from_t5x, params_from_t5x
+from distill.convert.unread import by_source
 from distill.errors import UserError
 from distill.huggingface import read as hf
 from distill.huggingface.config_json import config_of
 from distill.huggingface.safetensors_files import TensorFolder
 from distill.student.network import Params
-from distill.student.params import param_shapes, stack_layers, unstack_layers
+from distill.student.params import unstack_layers
 from distill.training import run_folder
 from distill.training.saved_checkpoints import SavedCheckpoints
 from distill.training.step import TrainState
@@ -171,49 +173,34 @@ def continued_state(source: Source, config: RunConfig, state: TrainState) -> Tra
     step, params, opt_state = folders.whole_state(source.folder, config)
     found: Any = (np.int32(step), params, opt_state)
     expected = (template.step, template.params, template.opt_state)
-    new_step, new_params, new_opt_state = jax.tree.map(
-        lambda array, leaf: _place(array, leaf.sharding, leaf.dtype), found, expected
-    )
+    leaves, tree = jax.tree.flatten(expected)
+    pairs = enumerate(zip(jax.tree.leaves(found), leaves, strict=True))
+    placed: Any = [None] * len(leaves)
+    for index, (array, leaf) in by_source(pairs, lambda pair: pair[1][0]):
+        placed[index] = _place(np.asarray(array), leaf.sharding, leaf.dtype)
+    new_step, new_params, new_opt_state = jax.tree.unflatten(tree, placed)
     return TrainState(new_step, new_params, new_opt_state, key)
 
 
 def _iter_host(source: Source, student: T5Config) -> Iterator[tuple[_Path, np.ndarray]]:
     """The parameters with their paths in the student's tree, as arrays of the host."""
-    if source.kind == "hf" and not student.scan_layers:
-        for parameter, array in hf.iter_params(source.folder, student):
-            yield parameter.path, array
-        return
+    params = _unread_params(source, student)
+    for path, leaf in by_source(traverse_util.flatten_dict(params).items(), lambda item: item[1]):
+        yield path, np.asarray(leaf)
+
+
+def _unread_params(source: Source, student: T5Config) -> Params:
+    """The parameters, their layers as the student has them, each array `Unread`."""
     if source.kind == "hf":
-        params = hf.read_params(source.folder, student)
-    elif source.kind == "t5x":
-        shapes = t5x_files.read_shapes(source.folder, ("target",))["target"]
-        if not student.scan_layers and not layers.is_stacked(shapes):
-            params_from_t5x(shapes, student)  # compares names and shapes
-            yield from t5x_files.iter_params(source.folder)
-            return
-        params = folders.t5x_params(source.folder, student)
-    else:
-        params = _run_params(source, student)
-    flat = traverse_util.flatten_dict(params)
-    del params
-    for path in list(flat):
-        yield path, np.asarray(flat.pop(path))
-
-
-def _run_params(source: Source, student: T5Config) -> Params:
-    """The parameters of a run folder on the host, their layers as the student has them."""
+        return hf_params(hf.ParamReader(source.folder, student))
+    if source.kind == "t5x":
+        return folders.unread_params(source.folder, student)
     theirs = run_folder.read_config(source.run_dir)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    template = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        param_shapes(theirs.student),
-    )
     is_best = theirs.train.checkpoint == "best"
-    params = SavedCheckpoints(source.run_dir).restore_params(template, is_best)
-    params = jax.tree.map(np.asarray, params)
+    params = folders.open_native(source.run_dir, theirs, is_best).params
     if theirs.student.scan_layers == student.scan_layers:
         return params
-    return stack_layers(params) if student.scan_layers else unstack_layers(params)
+    return layers.stack_layers(params) if student.scan_layers else unstack_layers(params)
 
 
 def _is_stacked_like(source: Source, student: T5Config) -> bool:

@@ -4,16 +4,23 @@ There are two stacked forms. The native student with SCAN_LAYERS has one relativ
 stack, and attention's kernels are matrices, heads joined. T5X's scalable_t5 has a relative bias in
 every layer (the same function where those are equal, as in checkpoints made of the published T5's,
 and another model once they were trained apart), and kernels with an axis for heads.
+
+Leaves are arrays, or `Unread`, of which only the relative biases are read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import jax
 import numpy as np
 
+from distill.convert import unread
+from distill.convert.unread import Unread
 from distill.errors import UserError
-from distill.student.params import STACKS, stack_layers, unstack_layers
+from distill.student import params as student_params
+from distill.student.params import STACKS, unstack_layers
 
 _BIAS = "relpos_bias"
 
@@ -21,6 +28,12 @@ _BIAS = "relpos_bias"
 def is_stacked(params: Mapping) -> bool:
     """Whether the layers of a parameter tree are stacked, in either form."""
     return all(name in params.get(stack, {}) for stack, name in STACKS.items())
+
+
+def stack_layers(params: Mapping) -> dict:
+    """`distill.student.params.stack_layers`, also of `Unread` leaves."""
+    is_unread = any(isinstance(leaf, Unread) for leaf in jax.tree.leaves(params))
+    return student_params.stack_layers(params, unread.stack if is_unread else None)
 
 
 def stack_state(state: object) -> object:
@@ -80,7 +93,7 @@ def to_scalable(params: Mapping) -> dict:
 def _joined_heads(layer: Mapping) -> dict:
     """Attention's kernels as matrices; those that are stay."""
 
-    def joined(kernel: np.ndarray, is_out: bool) -> np.ndarray:
+    def joined(kernel: Any, is_out: bool) -> Any:
         width = kernel.shape[-1 if is_out else 0]
         return kernel.reshape((-1, width) if is_out else (width, -1))
 
@@ -88,18 +101,18 @@ def _joined_heads(layer: Mapping) -> dict:
 
 
 def _split_heads(layer: Mapping, heads: int) -> dict:
-    def split(kernel: np.ndarray, is_out: bool) -> np.ndarray:
+    def split(kernel: Any, is_out: bool) -> Any:
         if is_out:
-            return kernel.reshape(heads, -1, kernel.shape[-1])
-        return kernel.reshape(kernel.shape[0], heads, -1)
+            return kernel.reshape((heads, -1, kernel.shape[-1]))
+        return kernel.reshape((kernel.shape[0], heads, -1))
 
     return _on_attention(layer, split)
 
 
-def _on_attention(layer: Mapping, change: Callable[[np.ndarray, bool], np.ndarray]) -> dict:
+def _on_attention(layer: Mapping, change: Callable[[Any, bool], Any]) -> dict:
     return {
         name: {
-            matrix: {"kernel": change(np.asarray(leaf["kernel"]), matrix == "out")}
+            matrix: {"kernel": change(leaf["kernel"], matrix == "out")}
             for matrix, leaf in part.items()
         }
         if name.endswith("attention")

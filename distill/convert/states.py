@@ -4,7 +4,7 @@ T5X stores {"target": parameters, "state": {"step", "param_states"}}. Parameters
 same names in both. With AdamW `param_states` is optax's state without its empty parts;
 T5X's Adafactor has the moments v, v_row and v_col beneath each parameter, optax's has a
 tree of parameters beneath each moment. T5X's layers are one by one, native's as SCAN_LAYERS
-says (`distill.convert.layers`). Needs no t5x.
+says (`distill.convert.layers`). Leaves are arrays, or `Unread`, which stay so. Needs no t5x.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from flax import serialization, traverse_util
 from distill.config.optimizer import OptimizerConfig
 from distill.config.student import T5Config
 from distill.convert import layers
+from distill.convert.unread import Unread
 from distill.errors import UserError
 from distill.student.network import Params
 from distill.student.params import param_shapes
@@ -42,9 +43,9 @@ def from_t5x(
       UserError: a parameter or a moment that is missing, too many, or of another shape.
     """
     params = params_from_t5x(saved["target"], dataclasses.replace(student, scan_layers=False))
-    step = int(saved["state"]["step"])
+    step = int(np.asarray(saved["state"]["step"]))
     rule = make_optimizer(optimizer)
-    template = jax.eval_shape(rule.init, params)
+    template = jax.eval_shape(rule.init, _shapes(params))
     stored = traverse_util.flatten_dict(saved["state"].get("param_states", {}), sep="/")
     if optimizer.name == "adafactor":
         stored = _optax_moments(_flat(template), stored, step)
@@ -52,7 +53,7 @@ def from_t5x(
     if student.scan_layers:
         params = layers.stack_layers(params)
         stacked: Any = layers.stack_state(serialization.to_state_dict(state))
-        state = serialization.from_state_dict(jax.eval_shape(rule.init, params), stacked)
+        state = serialization.from_state_dict(jax.eval_shape(rule.init, _shapes(params)), stacked)
     return step, params, state
 
 
@@ -77,15 +78,26 @@ def to_t5x(step: int, params: Mapping, opt_state: object, optimizer: OptimizerCo
     if layers.is_stacked(params):
         params, state = layers.unstack_layers(params), layers.unstack_state(state)
     flat = {
-        path: np.asarray(leaf)
+        path: _host(leaf)
         for path, leaf in _flat(state).items()
         if leaf is not traverse_util.empty_node
     }
     if optimizer.name == "adafactor":
         flat = _t5x_moments(flat, list(traverse_util.flatten_dict(params, sep="/")))
     states = traverse_util.unflatten_dict(flat, sep="/")
-    target = jax.tree.map(np.asarray, params)
+    target = jax.tree.map(_host, params)
     return {"target": target, "state": {"step": np.int32(step), "param_states": states}}
+
+
+def _host(leaf: Any, dtype: np.dtype | None = None) -> Any:
+    """A leaf as an array of the host, or still unread; in a type."""
+    if isinstance(leaf, Unread):
+        return leaf if dtype is None else leaf.astype(dtype)
+    return np.asarray(leaf, dtype)
+
+
+def _shapes(params: Params) -> Params:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
 
 
 def _flat(tree: object) -> dict[str, Any]:
@@ -110,7 +122,7 @@ def _filled(template: object, stored: Mapping[str, Any], where: str) -> Any:
                 f"{tuple(expected[path].shape)}: set the size macros to those of the checkpoint"
             )
     filled = {
-        path: leaf if path not in leaves else np.asarray(stored[path], leaf.dtype)
+        path: leaf if path not in leaves else _host(stored[path], leaf.dtype)
         for path, leaf in expected.items()
     }
     return serialization.from_state_dict(template, traverse_util.unflatten_dict(filled, sep="/"))
@@ -134,9 +146,11 @@ def _optax_moments(
     return moments
 
 
-def _t5x_moments(flat: Mapping[str, np.ndarray], parameters: list[str]) -> dict[str, np.ndarray]:
+def _t5x_moments(flat: Mapping[str, Any], parameters: list[str]) -> dict[str, Any]:
     """T5X's flat Adafactor state: `<parameter>/<moment>`, with m, which is not used."""
-    moments = {f"{parameter}/m": np.zeros((1,), np.float32) for parameter in parameters}
+    moments: dict[str, Any] = {
+        f"{parameter}/m": np.zeros((1,), np.float32) for parameter in parameters
+    }
     for path, leaf in flat.items():
         if path.rpartition("/")[2] != "count":
             moment, parameter = _moment_of(path)

@@ -14,8 +14,11 @@ Both hold {"target": parameters, "state": {"step", "param_states"}}.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,6 +28,9 @@ from etils import epath
 from flax import serialization, traverse_util
 
 from distill.common.atomic import absolute, atomic_directory
+from distill.convert import orbax_arrays
+from distill.convert.orbax_arrays import OrbaxArrays
+from distill.convert.unread import Unread, by_source, in_memory
 from distill.errors import UserError
 
 LAYOUTS = ("zarr", "ocdbt")
@@ -34,6 +40,7 @@ _INDEX, _STATE = "checkpoint", "state"
 _MOST_NUMBERS = 2**32  # of one array; four times the largest of a published T5
 _VERSION = 3  # of the msgpack file
 _CHUNK_BYTES = 64 * 2**20
+_AT_ONCE = 8  # arrays that are read at the same time, where all are wanted
 _GZIP = {"id": "gzip", "level": 1}  # parameters hardly shrink at higher levels
 
 
@@ -80,11 +87,10 @@ def read_checkpoint(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) ->
     Raises:
       UserError: no such checkpoint; one that does not read.
     """
-    path = find_checkpoint(checkpoint)
-    with _naming(path):
-        tree = _read_ocdbt(path, parts) if (path / _STATE).is_dir() else _read_zarr(path, parts)
-    _check_parts(path, tree, parts)
-    return tree
+    flat = traverse_util.flatten_dict(open_checkpoint(checkpoint, parts))
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        arrays = threads.map(np.asarray, flat.values())
+        return traverse_util.unflatten_dict(dict(zip(flat, arrays, strict=True)))
 
 
 def read_shapes(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) -> dict:
@@ -97,55 +103,25 @@ def read_shapes(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) -> dic
     Raises:
       UserError: see `read_checkpoint`.
     """
-    path = find_checkpoint(checkpoint)
-    shapes: dict[tuple[str, ...], tuple[int, ...]] = {}
-    with _naming(path):
-        if (path / _STATE).is_dir():
-            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-                tree = dict(checkpointer.metadata(path / _STATE).item_metadata.tree)
-            _check_parts(path, tree, parts)
-            flat = traverse_util.flatten_dict({part: tree[part] for part in parts})
-            shapes = {name: tuple(leaf.shape) for name, leaf in flat.items()}
-        else:
-            for name, leaf in _names(path, parts).items():
-                is_array = isinstance(leaf, Mapping)
-                if leaf is not None:
-                    shapes[name] = _opened(path, name, leaf).shape if is_array else np.shape(leaf)
-    return traverse_util.unflatten_dict(
-        {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
-    )
+    tree = open_checkpoint(checkpoint, parts)
+    return jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), np.shape(leaf)), tree)
 
 
-def iter_params(checkpoint: epath.PathLike) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """The parameters of a checkpoint one by one, for what never holds them all.
+def open_checkpoint(checkpoint: epath.PathLike, parts: Sequence[str] = PARTS) -> dict:
+    """The nested dicts of a checkpoint, leaves `Unread` or scalars of NumPy.
 
     Args:
       checkpoint: see `find_checkpoint`.
-
-    Yields:
-      The path of a parameter in part "target", and its array.
+      parts: as of `read_checkpoint`.
 
     Raises:
-      UserError: see `read_checkpoint`.
+      UserError: see `read_checkpoint`; so does reading a leaf.
     """
     path = find_checkpoint(checkpoint)
-    if not (path / _STATE).is_dir():
-        with _naming(path):
-            names = _names(path, ("target",))
-        for name, leaf in names.items():
-            with _naming(path):
-                is_array = isinstance(leaf, Mapping)
-                array = np.asarray(_opened(path, name, leaf).read().result() if is_array else leaf)
-            yield name[1:], array
-        return
-    with _naming(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        tree = checkpointer.metadata(path / _STATE).item_metadata.tree
-        flat = traverse_util.flatten_dict(tree["target"])
-    for name, leaf in flat.items():
-        with _naming(path):
-            part = {"target": traverse_util.unflatten_dict({name: leaf})}
-            found = traverse_util.flatten_dict(_restore(path, part)["target"])[name]
-        yield name, found
+    with _naming(path):
+        tree = _open_orbax(path, parts) if (path / _STATE).is_dir() else _open_zarr(path, parts)
+    _check_parts(path, tree, parts)
+    return tree
 
 
 @contextlib.contextmanager
@@ -167,28 +143,29 @@ def _check_parts(path: epath.Path, tree: Mapping, parts: Sequence[str]) -> None:
             raise UserError(f"{path} has no {part!r}, expected a checkpoint of T5X's trainer")
 
 
-def _read_ocdbt(path: epath.Path, parts: Sequence[str]) -> dict:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        tree = checkpointer.metadata(path / _STATE).item_metadata.tree
-    return _restore(path, {part: tree[part] for part in parts})
+def _open_orbax(path: epath.Path, parts: Sequence[str]) -> dict:
+    tree = orbax_arrays.tree_of(path / _STATE)
+    _check_parts(path, tree, parts)
+    arrays = OrbaxArrays(path / _STATE, functools.partial(_naming, path))
+    return {part: jax.tree.map(arrays.open, tree[part]) for part in parts}
 
 
-def _restore(path: epath.Path, shapes: dict) -> dict:
-    """Part of an Orbax tree, leaves NumPy arrays."""
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-    request = ocp.args.PyTreeRestore(shapes, restore_args=as_numpy, partial_restore=True)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        return checkpointer.restore(path / _STATE, args=request)
+def _open_zarr(path: epath.Path, parts: Sequence[str]) -> dict:
+    leaves: dict[tuple[str, ...], Any] = {}
 
+    @functools.lru_cache(maxsize=1)
+    def read(name: tuple[str, ...]) -> np.ndarray:
+        with _naming(path):
+            return np.asarray(opened[name].read().result())
 
-def _read_zarr(path: epath.Path, parts: Sequence[str]) -> dict:
-    reads, leaves = {}, {}
+    opened: dict[tuple[str, ...], ts.TensorStore] = {}
     for name, leaf in _names(path, parts).items():
         if isinstance(leaf, Mapping):
-            reads[name] = _opened(path, name, leaf).read()
+            opened[name] = array = _opened(path, name, leaf)
+            kind = array.dtype.numpy_dtype
+            leaves[name] = Unread(array.shape, kind, functools.partial(read, name), (path, name))
         elif leaf is not None:  # a moment of a parameter that is not trained
             leaves[name] = np.asarray(leaf)
-    leaves |= {name: np.asarray(read.result()) for name, read in reads.items()}
     return traverse_util.unflatten_dict(leaves)
 
 
@@ -232,7 +209,7 @@ def _array_spec(path: epath.Path, stored: Mapping) -> dict:
     name = name.strip("/")
     if "/" in name or name in ("", ".", ".."):
         raise ValueError(f"the array {name!r} is outside the checkpoint's folder")
-    spec: dict[str, object] = {"driver": "zarr", "kvstore": _store(path / name)}
+    spec: dict[str, object] = {"driver": "zarr", "kvstore": orbax_arrays.store(path / name)}
     if name.startswith("target."):
         # A missing part would read as zeros. No parameter starts or ends so; moments do, and
         # not every version of TensorStore stored parts that are all zero.
@@ -240,19 +217,11 @@ def _array_spec(path: epath.Path, stored: Mapping) -> dict:
     return spec
 
 
-def _store(path: epath.Path) -> dict:
-    text = str(path)
-    if text.startswith("gs://"):
-        bucket, _, inside = text.removeprefix("gs://").partition("/")
-        return {"driver": "gcs", "bucket": bucket, "path": f"{inside}/"}
-    return {"driver": "file", "path": f"{text}/"}
-
-
 def write_checkpoint(tree: Mapping, target: epath.Path, layout: str = "zarr") -> None:
     """Writes a checkpoint; the folder has its name when it is complete.
 
     Args:
-      tree: {"target", "state"}, leaves NumPy arrays.
+      tree: {"target", "state"}, leaves `Unread`, or NumPy arrays. One is in memory at a time.
       target: the folder `checkpoint_<step>`, not there yet.
       layout: one of LAYOUTS. T5X restores "zarr" into any run; "ocdbt" without `dataset/`
         only where SaveCheckpointConfig.save_dataset is False.
@@ -261,17 +230,25 @@ def write_checkpoint(tree: Mapping, target: epath.Path, layout: str = "zarr") ->
         if layout == "zarr":
             _write_zarr(tree, scratch)
             return
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:
-            checkpointer.save(scratch / _STATE, args=ocp.args.PyTreeSave(dict(tree)))
+        leaves = jax.tree.map(in_memory, dict(tree))
+        handler = ocp.PyTreeCheckpointHandler(
+            use_ocdbt=True, type_handler_registry=orbax_arrays.unread_handlers()
+        )
+        with ocp.Checkpointer(handler) as checkpointer:
+            checkpointer.save(scratch / _STATE, args=ocp.args.PyTreeSave(leaves))
 
 
 def _write_zarr(tree: Mapping, folder: epath.Path) -> None:
-    index, writes = {}, []
-    for name, leaf in traverse_util.flatten_dict(tree, keep_empty_nodes=True).items():
-        index[name] = leaf
-        if leaf is traverse_util.empty_node or np.ndim(leaf) == 0:
+    flat = traverse_util.flatten_dict(tree, keep_empty_nodes=True)
+    index = dict(flat)
+    for name, leaf in by_source(flat.items(), lambda item: item[1]):
+        if leaf is traverse_util.empty_node:
             continue
-        path, array = ".".join(name), np.asarray(leaf)
+        array = np.asarray(leaf)
+        if array.ndim == 0:
+            index[name] = array
+            continue
+        path = ".".join(name)
         metadata = {
             "compressor": _GZIP,
             "shape": list(array.shape),
@@ -279,10 +256,8 @@ def _write_zarr(tree: Mapping, folder: epath.Path) -> None:
         }
         described = {"driver": "zarr", "dtype": array.dtype.name, "metadata": metadata}
         index[name] = {**described, "kvstore": {"driver": "file", "path": path}}
-        opened = ts.open({**described, "kvstore": _store(folder / path)}, create=True)
-        writes.append(opened.result().write(array))
-    for done in writes:
-        done.result()
+        opened = ts.open({**described, "kvstore": orbax_arrays.store(folder / path)}, create=True)
+        opened.result().write(array).result()
     content = {"version": _VERSION, "optimizer": traverse_util.unflatten_dict(index)}
     (folder / _INDEX).write_bytes(serialization.msgpack_serialize(content))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -170,18 +169,3 @@ def _missing(tensors: TensorFolder, name: str) -> UserError:
         f"{tensors.path} has no tensor {name}, which a T5 of the sizes in config.json has; "
         f"{nearest(name, tensors.tensors)}"
     )
-
-
-def iter_params(folder: epath.PathLike, student: T5Config) -> Iterator[tuple[Parameter, Any]]:
-    """The parameters one by one, each as an array of its own: for what never holds them all.
-
-    Args:
-      folder: as in `read_params`.
-      student: as in `read_params`; layers come one by one, SCAN_LAYERS or not.
-
-    Yields:
-      A parameter and its float32 array.
-    """
-    reader = ParamReader(folder, dataclasses.replace(student, scan_layers=False))
-    for parameter in parameters(student):
-        yield parameter, reader.read(parameter.path)

@@ -107,7 +107,7 @@ def load_run(run_dir: epath.PathLike, say: Say = to_stderr) -> LoadedRun:
 
     Args:
       run_dir: the run folder.
-      say: takes the line that the run is not finished.
+      say: takes the line that the run is not finished, or that it was only converted.
 
     Raises:
       UserError: no run folder, no checkpoint, or one of another size.
@@ -122,15 +122,19 @@ def load_run(run_dir: epath.PathLike, say: Say = to_stderr) -> LoadedRun:
 
 
 def _tell_unfinished(run_dir: epath.Path, step: int | None, steps: int, say: Say) -> None:
-    """Says which checkpoint answers, if the run has more steps to train."""
+    """Says which checkpoint answers, if the run has more steps to train or was never started."""
     model_dir = run_dir / t5x_run.MODEL_DIR
     if model_dir.exists():
         newest = max(t5x_files.steps(model_dir), default=None)
     else:
         newest = SavedCheckpoints(run_dir).latest_step
     is_finished = (run_dir / run_folder.RESULTS).exists() or newest is None or newest >= steps
-    if step is not None and not is_finished:
+    if step is None or is_finished:
+        return
+    if (run_dir / run_folder.RUN).exists():
         say(f"{run_dir} is not finished: using the checkpoint of step {step:,} of {steps:,}")
+    else:  # `train` writes that file before its first step
+        say(f"{run_dir} is a converted checkpoint (step {step:,}) that was not trained further")
 
 
 def _read_params(run_dir: epath.Path, config: RunConfig) -> tuple[dict, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,7 +63,9 @@ STACKS = {"encoder": "encoder", "decoder": "decoder"}
 _LAYER = "layers_"
 
 
-def stack_layers(params: Mapping[str, Any]) -> Params:
+def stack_layers(
+    params: Mapping[str, Any], join: Callable[[Sequence[Any]], Any] | None = None
+) -> Params:
     """The tree of a scanned student from that of an unscanned one.
 
     `encoder/layers_<i>/...` become `encoder/encoder/...`, `decoder/layers_<i>/...` become
@@ -73,6 +75,7 @@ def stack_layers(params: Mapping[str, Any]) -> Params:
 
     Args:
       params: parameters or anything of their tree (gradients, updates), numpy's or jax's.
+      join: makes one leaf of those of all layers, if they are no arrays.
 
     Raises:
       UserError: a stack without layers of its own, as when it is stacked already.
@@ -86,7 +89,8 @@ def stack_layers(params: Mapping[str, Any]) -> Params:
                 f"{stack}/{_LAYER}0 and so on: it is already stacked, or not a student's"
             )
         others = {k: v for k, v in params[stack].items() if k not in layers}
-        joined = jax.tree.map(_stack, *(layers[f"{_LAYER}{i}"] for i in range(len(layers))))
+        one_by_one = (layers[f"{_LAYER}{i}"] for i in range(len(layers)))
+        joined = jax.tree.map(lambda *leaves: (join or _stack)(leaves), *one_by_one)
         stacked[stack] = others | {name: joined}
     return stacked
 
@@ -115,7 +119,7 @@ def unstack_layers(params: Mapping[str, Any]) -> Params:
     return unstacked
 
 
-def _stack(*leaves: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+def _stack(leaves: Sequence[np.ndarray | jax.Array]) -> np.ndarray | jax.Array:
     module = np if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jnp
     stacked: np.ndarray | jax.Array = module.stack(leaves, axis=LAYERS_AXIS)
     return stacked

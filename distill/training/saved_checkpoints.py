@@ -86,7 +86,7 @@ class SavedCheckpoints:
                 state: TrainState = checkpointer.restore(path, template)
                 return state
 
-        return self._restore(template.params, read, best)
+        return self.first_intact(template.params, read, best)
 
     def restore_params(self, template: Params, best: bool = False) -> Params:
         """The parameters of a saved state; the optimizer's state, twice their size, is not read.
@@ -113,10 +113,22 @@ class SavedCheckpoints:
                 params: Params = checkpointer.restore(path, args=wanted)["params"]
                 return params
 
-        return self._restore(template, read, best)
+        return self.first_intact(template, read, best)
 
-    def _restore(self, params: Params, read: Callable[[epath.Path], Saved], best: bool) -> Saved:
-        """What `read` makes of the newest, or best, intact checkpoint of these shapes."""
+    def first_intact(
+        self, params: Params, read: Callable[[epath.Path], Saved], best: bool = False
+    ) -> Saved:
+        """What a function makes of the newest, or best, intact checkpoint.
+
+        Args:
+          params: the parameters of the run, or their shapes.
+          read: takes the folder of the saved state. Where it raises an error of Orbax, the
+            checkpoint is not intact.
+          best: as of `restore`.
+
+        Raises:
+          UserError: see `restore`.
+        """
         steps = self._steps()
         damaged: dict[int, str] = {}
         if not steps:

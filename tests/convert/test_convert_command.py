@@ -7,6 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from saved_state import state_of
 
 from distill import cli
 from distill.config.resolve import resolve
@@ -36,7 +37,7 @@ def test_there_and_back_is_the_same_state(layout, trained, micro, tmp_path, caps
     back = ["convert", "--from=t5x", "--to=native", EXPERIMENT, *overrides]
     back += [f"--checkpoint={tmp_path}/t5x", f"--run_dir={tmp_path}/back"]
     assert cli.main(back) == 0
-    states = [folders._read_native(f, best=False)[1] for f in (trained, tmp_path / "back")]
+    states = [state_of(f)[1] for f in (trained, tmp_path / "back")]
     for ours, theirs in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
     assert load.evaluate(tmp_path / "back", "test") == load.evaluate(trained, "test")
@@ -54,7 +55,7 @@ def test_the_best_checkpoint_goes_over_on_request(trained, micro, tmp_path, caps
     assert "has CHECKPOINT = 'last', so no best" in capsys.readouterr().err
     folder, settings = tmp_path / "run", (*micro, "CHECKPOINT=best", "TRAIN_STEPS=4")
     native.train(resolve(["tickets_step_by_step"], settings), folder, lambda line: None)
-    state = folders._read_native(folder, best=False)[1]
+    state = state_of(folder)[1]
     with Checkpoints(folder, keep=1, best=True) as checkpoints:
         checkpoints.save(state.replace(step=state.step + 1))  # newer, and not evaluated
     for flag, step in (("--best", 4), ("--json", 5)):
@@ -73,7 +74,7 @@ def test_parameters_alone_begin_a_run(trained, micro, tmp_path, capsys):
     assert cli.main(back) == 2
     assert "--parameters_only" in capsys.readouterr().err
     assert cli.main([*back, "--parameters_only"]) == 0
-    ours, theirs = (folders._read_native(f, best=False)[1] for f in (trained, tmp_path / "back"))
+    ours, theirs = (state_of(f)[1] for f in (trained, tmp_path / "back"))
     assert int(theirs.step) == 0
     jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
 

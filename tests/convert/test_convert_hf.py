@@ -9,11 +9,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from saved_state import state_of
 
 from distill import cli
 from distill.config import resolve
 from distill.convert import streaming
-from distill.convert.folders import _read_native
 from distill.huggingface.config_json import read_config
 from distill.huggingface.read import read_params
 from distill.training.optimizer import make_optimizer
@@ -37,7 +37,7 @@ def converted(tmp_path_factory):
 
 
 def test_the_run_folder_has_parameters_sizes_and_vocabulary(converted):
-    config, state = _read_native(converted, best=False)
+    config, state = state_of(converted)
     folder = read_config(FOLDER)
     for name, value in folder.macros.items():
         assert getattr(config.student, name.lower()) == value, name
@@ -73,14 +73,14 @@ def test_optimizers_start_with_what_is_written(optimizer):
     run = resolve.resolve(["tickets_finetune"], (f"OPTIMIZER={optimizer}",)).run
     params = {"a": np.ones((130, 140), np.float32), "b": np.ones((3,), np.float32)}
     expected = make_optimizer(run.optimizer).init(params)
-    written = jax.tree.map(lambda leaf: leaf.read(), streaming._first_moments(run, params))
+    written = jax.tree.map(lambda leaf: leaf.read(), streaming.first_moments(run, params))
     jax.tree.map(np.testing.assert_array_equal, written, expected)
     assert jax.tree.structure(written) == jax.tree.structure(expected)
 
 
 def test_scanned_layers_are_stacked(tmp_path):
     assert convert(FOLDER, tmp_path / "run", "--gin.SCAN_LAYERS=True") == 0
-    config, state = _read_native(tmp_path / "run", best=False)
+    config, state = state_of(tmp_path / "run")
     expected = read_params(FOLDER, config.student)
     assert "layers_0" not in expected["encoder"]
     jax.tree.map(np.testing.assert_array_equal, state.params, expected)
@@ -90,7 +90,7 @@ def test_a_gin_file_sets_the_rest_and_the_folder_the_sizes(tmp_path, capsys):
     settings = ["--gin.LABELS=('refund', 'shipping')", "--gin.TARGET_LENGTH=8"]
     flags = ["--gin_file=jsonl_pretrained", *settings]
     assert convert(FOLDER, tmp_path / "run", *flags) == 0
-    config, _ = _read_native(tmp_path / "run", best=False)
+    config, _ = state_of(tmp_path / "run")
     assert config.data.target_length == 8
     labels = json.loads((tmp_path / "run" / "student.json").read_text())["labels"]
     assert labels == ["refund", "shipping"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import shutil
 
 import pytest
@@ -51,6 +52,18 @@ def test_python_and_t5x_runs_are_told_of_too(stopped, capsys):
     distill.load(stopped, progress=lines.append)
     assert lines == [f"{stopped} {_LINE}"]
     assert "is not finished" not in capsys.readouterr().err
+
+
+def test_a_converted_checkpoint_is_named_as_one(tmp_path, capsys):
+    """Until it is trained further; run.json says that it is."""
+    golden = pathlib.Path(__file__).parents[1] / "golden" / "hf_loss"
+    folder, lines = tmp_path / "converted", []
+    assert cli.main(["convert", "--from=hf", f"--checkpoint={golden}", f"--run_dir={folder}"]) == 0
+    distill.load(folder, progress=lines.append)
+    assert lines == [f"{folder} is a converted checkpoint (step 0) that was not trained further"]
+    (folder / "run.json").write_text("{}")
+    distill.load(folder, progress=lines.append)
+    assert lines[1:] == [f"{folder} is not finished: using the checkpoint of step 0 of 10,000"]
 
 
 def test_the_last_step_is_trained_but_not_scored(run_dir, tmp_path):

@@ -1,0 +1,55 @@
+"""Checkpoints in a bucket: INIT_FROM, CONTINUE_FROM and `convert` read what a local path gives."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from bucket import buckets
+from flax import traverse_util
+from saved_state import state_of
+
+from distill import cli
+from distill.convert import folders, huggingface, initial, sources
+from distill.errors import UserError
+from distill.huggingface.read import read_params
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "hf_loss"
+BUCKET = "bucket"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A bucket BUCKET with one model in every form, and the run folder that they came from."""
+    root = tmp_path_factory.mktemp("buckets")
+    folder = root / BUCKET
+    shutil.copytree(GOLDEN, folder / "hf")
+    resolved = huggingface.resolve_folder(GOLDEN, (), ())
+    huggingface.hf_to_native(GOLDEN, resolved, folder / "run", lambda line: None)
+    folders.native_to_t5x(folder / "run", folder / "zarr")
+    folders.native_to_t5x(folder / "run", folder / "ocdbt", "ocdbt")
+    return root
+
+
+@pytest.fixture
+def bucket(root, monkeypatch):
+    with buckets(root, monkeypatch):
+        yield f"gs://{BUCKET}"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("hf", "hf"), ("run", "run"), ("zarr", "t5x"), ("ocdbt", "t5x")]
+)
+def test_init_from(name, kind, bucket, root):
+    config, state = state_of(root / BUCKET / "run")
+    source = sources.find_source("INIT_FROM", f"{bucket}/{name}")
+    assert source.kind == kind and str(source.folder).startswith(bucket)
+    assert len(sources.digest(source)) == 64
+    initial.check_source(source, config)
+    params = initial.initial_params(source.path, config.student)
+    jax.tree.map(np.testing.assert_array_equal, params, state.params)
+    placed = initial.start_params(source, config.student, jax.tree.map(jax.numpy.zeros_like, state.params))
+    jax.tree.map(np.testing.assert_array_equal, placed, state.params)
