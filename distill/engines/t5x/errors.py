@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from distill.common.atomic import absolute
 from distill.config.train import TrainConfig
 from distill.convert import sources, t5x_files
 from distill.errors import UserError
@@ -88,7 +89,7 @@ def check_steps(model_dir: epath.Path, continue_from: str, train: TrainConfig) -
                 "checkpoint; to start from its parameters, use INIT_FROM"
             )
         source, fix = found.folder, "an earlier CONTINUE_FROM"
-        if source != epath.Path(continue_from).resolve():
+        if source != absolute(continue_from):
             raise UserError(
                 f"got CONTINUE_FROM = {continue_from!r}, expected one checkpoint of that folder, "
                 f"such as {source}"
