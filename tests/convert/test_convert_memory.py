@@ -84,4 +84,4 @@ def test_to_t5x_and_back_with_the_optimizer_takes_less_memory_than_the_parameter
     back = [f"--gin_file={name}" for name in names] + [f"--gin.{text}" for text in settings]
     back += [f"--checkpoint={tmp_path}/t5x", f"--run_dir={tmp_path}/back"]
     found = there, peak("convert", "--from=t5x", *back)
-    assert max(found) < idle + 0.3 * GIB, (found, idle)
+    assert max(found) < idle + 0.5 * GIB, (found, idle)
