@@ -165,8 +165,8 @@ def _check_twice(settings: Sequence[str], overrides: Sequence[str]) -> None:
         macro, _, value = setting.partition("=")
         if macro in given and given[macro].strip("'\"") != value.strip("'\""):
             raise UserError(
-                f"got --{macro.lower()}={value} and --gin.{macro}={given[macro]}, expected only one "
-                "of them"
+                f"got --{macro.lower()}={value} and --gin.{macro}={given[macro]}, expected only "
+                "one of them"
             )
 
 

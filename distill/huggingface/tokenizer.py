@@ -56,7 +56,8 @@ def vocabulary_of(folder: epath.PathLike) -> tuple[str, str]:
 
     Returns:
       ("sentencepiece", its spiece.model), ("sentencepiece", "") with only tokenizer.json, ("bytes",
-      "") of byT5, ("", "") where the folder does not say.
+      "") of byT5, ("words", "") of an exported student with whole words, ("", "") where the folder
+      does not say.
 
     Raises:
       UserError: a file that does not parse.
@@ -67,7 +68,7 @@ def vocabulary_of(folder: epath.PathLike) -> tuple[str, str]:
     if _settings(folder).get("tokenizer_class") in _BYTE_CLASSES:
         return "bytes", ""
     if (folder / TOKENIZER).exists():
-        return "sentencepiece", ""
+        return ("words" if _words(folder / TOKENIZER) else "sentencepiece"), ""
     return "", ""
 
 
@@ -101,11 +102,34 @@ def check_vocabulary(
             f"({os.path.basename(path) or _evidence(expected)}). {_FIX}: set VOCABULARY = "
             f"{expected!r}{', or leave it out' if path or expected == 'bytes' else ''}"
         )
-    if path:
+    if expected == "words":
+        _check_words(folder / TOKENIZER, vocabulary)
+    elif path:
         _check_model(epath.Path(path), vocabulary, given)
     elif expected == "sentencepiece":
         _check_table(folder / TOKENIZER, vocabulary, given)
     return None
+
+
+def _words(path: epath.Path) -> dict[str, int]:
+    """The words of tokenizer.json and their ids; {} if it has pieces of words."""
+    model = _read_object(path).get("model")
+    if not isinstance(model, Mapping) or model.get("type") != "WordLevel":
+        return {}
+    words = model.get("vocab")
+    return dict(words) if isinstance(words, Mapping) else {}
+
+
+def _check_words(path: epath.Path, vocabulary: Encoder) -> None:
+    """Compares each word's id; a run with VOCABULARY = 'words' takes its words from its rows."""
+    theirs = [(id_, word) for word, id_ in _words(path).items() if id_ >= _SPECIAL]
+    ours = [*enumerate(getattr(vocabulary, "words", ()), start=_SPECIAL)]
+    if sorted(theirs) != ours:
+        differing = sorted({*theirs} ^ {*ours}, key=str)[0][1]
+        raise UserError(
+            f"{path} has other words than the rows of this run, such as {differing!r}. {_FIX}: "
+            "train on the rows of the exported student, or start without the checkpoint"
+        )
 
 
 def _evidence(expected: str) -> str:

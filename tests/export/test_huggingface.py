@@ -21,6 +21,7 @@ from distill.export.huggingface import write_huggingface
 from distill.export.tokenizer_files import write_tokenizer
 from distill.huggingface.config_json import read_config
 from distill.huggingface.read import read_params
+from distill.inference.load import load_run
 
 FAMILY_NAMES = ["t5", "t5_1_1", "tied_unscaled", "byt5_depths"]
 
@@ -42,6 +43,22 @@ def test_the_parameters_come_back(family, name, shard_bytes, tmp_path):
     assert macros["MLP_ACTIVATIONS"] == student.mlp_activations
     back = read_params(tmp_path / "out", student)
     jax.tree.map(np.testing.assert_array_equal, run.params, back)
+
+
+def test_an_export_with_whole_words_converts_back(run_dir, micro, tmp_path, capsys):
+    out, back = tmp_path / "out", tmp_path / "back"
+    assert cli.main(["export", "--to=hf", f"--run_dir={run_dir}", f"--output={out}"]) == 0
+    flags = [f"--gin.{text}" for text in micro]
+    argv = ["convert", "--from=hf", f"--checkpoint={out}", "--gin_file=tickets_step_by_step"]
+    assert cli.main([*argv, f"--run_dir={back}", *flags]) == 0
+    trained, converted = load_run(run_dir).params, load_run(back).params
+    jax.tree.map(np.testing.assert_array_equal, trained, converted)
+    tokenizer = json.loads((out / "tokenizer.json").read_text())
+    words = tokenizer["model"]["vocab"]
+    words["lamps"] = words.pop("lamp")
+    (out / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert cli.main([*argv, f"--run_dir={tmp_path}/other", *flags]) == 2
+    assert "tokenizer.json has other words than the rows of this run" in capsys.readouterr().err
 
 
 def test_the_command_exports_what_predict_answers_with(run_dir, tmp_path, capsys):
