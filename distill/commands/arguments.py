@@ -13,6 +13,7 @@ from distill.errors import UserError, alike
 # Flags of all commands that take a path.
 _PATHS = (
     *("gin_file", "run_dir", "cache_dir", "raw_dir", "vocabulary_path", "tfds_data_dir", "input"),
+    *("test_input",),
     *("init_from", "continue_from"),
     *("output", "checkpoint", "prompt", "check", "store", "released_dir", "teacher_row", "prices"),
     *("batch_write", "batch_read"),

@@ -1,11 +1,11 @@
-"""`distill data fetch | summary | build`."""
+"""`distill data fetch | check | summary | build`."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from distill.commands import arguments
+from distill.commands import arguments, data_check
 from distill.common import flags
 from distill.errors import UserError
 from distill.tickets.flags import BuildFlags
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `data` and its actions."""
-    text = "fetch, summarize or build datasets"
+    text = "fetch, check, summarize or build datasets"
     data = commands.add_parser("data", help=text, description=text)
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_fetch(actions)
+    data_check.add(actions)
     _add_summary(actions)
     _add_build(actions)
 

@@ -37,6 +37,7 @@ from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.budget import BudgetCounts
 from distill.data.cache_meta import CacheMeta, Counts
+from distill.data.check.training import TrainingCheck
 from distill.data.checked_rows import CheckedRows, read_rows
 from distill.data.counts.survey import RowSurvey
 from distill.data.examples import Example
@@ -44,7 +45,7 @@ from distill.data.ragged import FEATURES, Ragged, offsets_path
 from distill.data.row_file import open_array, open_row_file, write_row_file
 from distill.data.vocabularies import Vocabulary, WordVocabulary, make_vocabulary
 
-FORMAT = 8
+FORMAT = 9
 _OWN_DIGEST = "digest"  # of the rest of meta.json
 _FIX = "check its permissions and free space, or choose another folder with --cache_dir"
 _META, _WORDS = "meta.json", "words.txt"
@@ -237,11 +238,15 @@ def _fill(
     splits = rows.splits
     statistics = tokenization.tokenize(spec, rows, scratch)
     row_digests, survey = {}, RowSurvey(spec.label_source)
+    dataset = datasets.get(spec.dataset)
+    labels = tuple(dataset.labels(spec))
+    check = TrainingCheck(spec.label_source, labels, dataset.correct, rows.vocabulary)
 
     def rows_of(split: str) -> Iterator[Example]:
         for row in splits[split]:
             safe_point()
             survey.add(split, row)
+            check.add(split, row)
             yield dataclasses.replace(row, split=split)
 
     for split in datasets.SPLITS:
@@ -259,6 +264,8 @@ def _fill(
         "counts": _counts(splits.counts),
         "unscored": splits.unscored,
         "survey": survey.counts(),
+        "warnings": check.warnings(),
+        "unknown_characters": check.unknown_characters(),
         "tasks": statistics,
         "contents": describe_files(scratch, sorted(path.name for path in scratch.iterdir())),
     }

@@ -46,7 +46,12 @@ class Survey(TypedDict):
 
 
 class CacheMeta(TypedDict):
-    """The whole file; `files` and `rows` are keyed by path and split."""
+    """The whole file; `files` and `rows` are keyed by path and split.
+
+    Attributes:
+      warnings: lines of `distill.data.check.training`.
+      unknown_characters: some that the vocabulary does not have, by field.
+    """
 
     format: int
     data_digest: str
@@ -56,5 +61,7 @@ class CacheMeta(TypedDict):
     counts: Counts
     unscored: int
     survey: Survey
+    warnings: list[str]
+    unknown_characters: dict[str, list[str]]
     tasks: dict[str, TaskTokens]
     contents: dict[str, dict[str, object]]

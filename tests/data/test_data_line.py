@@ -49,7 +49,7 @@ def test_every_fault_is_told_with_its_numbers(tmp_path):
         {
             "input": f"row {i:02}" + ("x" * 100 if i < 4 else ""),
             "teacher_label": "yes" if i % 3 else "no",
-            "rationale": "because" if i % 2 else "",
+            "rationale": f"because {i:02}" if i % 2 else "",
         }
         for i in range(32)
     ]
@@ -85,7 +85,9 @@ def test_an_input_that_is_cut_for_one_task_only_is_counted(tmp_path):
     """It fits with the prefix `[label] `, not with `[rationale] `, which is longer."""
     text = "x" * (64 - len("[label] ") - 1)
     inputs = [*(f"{i:02}{text[2:]}" for i in (8, 9)), *(f"{i:02}" for i in range(10, 30))]
-    rows = [{"input": x, "label": "ab"[i % 2], "rationale": "so"} for i, x in enumerate(inputs)]
+    rows = [
+        {"input": x, "label": "ab"[i % 2], "rationale": f"so {i:02}"} for i, x in enumerate(inputs)
+    ]
     summary, (_, warning) = _told(_spec(tmp_path, rows[:20], rows[20:], input_length=64))
     assert summary["sequences"]["input"]["cut"] == 2
     assert warning.endswith(
@@ -114,7 +116,9 @@ def test_labels_outside_the_set_are_named_with_the_setting(tmp_path):
 
 
 def test_sound_data_gets_one_line_and_no_warning(tmp_path):
-    rows = [{"input": f"row {i}", "label": "ab"[i % 2], "rationale": "so"} for i in range(20)]
+    rows = [
+        {"input": f"row {i}", "label": "ab"[i % 2], "rationale": f"so {i:02}"} for i in range(20)
+    ]
     _, lines = _told(_spec(tmp_path, rows[:16], rows[16:]))
     assert lines == [
         "data: 15 training rows, 1 for validation, 4 for the test; no row left out; no row without "
@@ -168,7 +172,9 @@ def test_rows_without_the_choices_of_training_are_warned_of():
 
 def test_a_lost_signal_stops_at_the_next_row_that_is_prepared(tmp_path):
     """Every sequence, while it is tokenized, and every row, while it is stored."""
-    rows = [{"input": f"row {i}", "label": "ab"[i % 2], "rationale": "so"} for i in range(20)]
+    rows = [
+        {"input": f"row {i}", "label": "ab"[i % 2], "rationale": f"so {i:02}"} for i in range(20)
+    ]
     asked: list[int] = []
     with registered(lambda: asked.append(1)):
         meta = caches.load_cache(_spec(tmp_path, rows[:16], rows[16:])).meta
@@ -207,7 +213,10 @@ def test_one_class_and_contradicting_copies_are_warned_of(tmp_path):
 
 def test_few_faults_are_told_in_the_line_and_not_twice(tmp_path):
     """200 rows, one of each fault: half a percent, in the line; each number is told once."""
-    rows = [{"input": f"row {i:03}", "label": "ab"[i % 2], "rationale": "so"} for i in range(200)]
+    rows = [
+        {"input": f"row {i:03}", "label": "ab"[i % 2], "rationale": f"so {i:03}"}
+        for i in range(200)
+    ]
     rows[0] |= {"input": "x" * 100}
     rows[1].pop("rationale")
     rows[2].pop("label")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NotRequired
 
 from distill.config.data import DataSpec
@@ -25,6 +25,8 @@ class DataSummary(Survey):
     outside_budget: int
     unscored: int
     sequences: dict[str, dict[str, int]]
+    warnings: list[str]
+    unknown_characters: dict[str, list[str]]
 
 
 def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
@@ -39,7 +41,8 @@ def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
       outside_labels (the most frequent labels of dropped rows that are none of the choices, if
       there are any), outside_budget (training rows that NUM_LABELS leaves out), unscored (test
       rows without a gold label), sequences (`SequenceCounts` of inputs and of each kind of target,
-      before they were cut), and those of `RowSurvey.counts`.
+      before they were cut), warnings and unknown_characters (`distill.data.check.training`), and
+      those of `RowSurvey.counts`.
     """
     counts, tasks = meta["counts"], meta["tasks"]
     used = counts["dropped"] + counts["train"] + counts["validation"]
@@ -55,6 +58,8 @@ def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
         "outside_budget": counts["rows"] - used,
         "unscored": meta["unscored"],
         "sequences": {"input": inputs, **targets},
+        "warnings": list(meta["warnings"]),
+        "unknown_characters": dict(meta["unknown_characters"]),
         **meta["survey"],
     }
     if outside := counts.get("outside"):
@@ -79,7 +84,9 @@ def data_lines(spec: DataSpec, summary: DataSummary) -> list[str]:
     if left := summary["outside_budget"]:
         parts.append(f"{_rows(left, 'row')} not used (NUM_LABELS = {spec.num_labels})")
     sequences = {name: SequenceCounts(**c) for name, c in summary["sequences"].items()}
-    return _lines(parts, [*_row_facts(spec, summary), *_sequence_facts(spec, sequences)])
+    unknown = summary["unknown_characters"]
+    facts = [*_row_facts(spec, summary), *_sequence_facts(spec, sequences, characters=unknown)]
+    return _lines(parts, [*facts, *((True, text) for text in summary["warnings"])])
 
 
 def input_lines(
@@ -187,7 +194,11 @@ def _most(labels: Mapping[str, int]) -> str:
 
 
 def _sequence_facts(
-    spec: DataSpec, sequences: Mapping[str, SequenceCounts], how: str = "", named: str = ""
+    spec: DataSpec,
+    sequences: Mapping[str, SequenceCounts],
+    how: str = "",
+    named: str = "",
+    characters: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[_Fact]:
     """Sequences that are cut, and tokens that are unknown.
 
@@ -196,6 +207,7 @@ def _sequence_facts(
       sequences: counts by name: "input", and what the targets are.
       how: where a macro has to be set, if not for the run that is about to start.
       named: examples of what is unknown, which make it a warning.
+      characters: some that are unknown, by the name of the sequences.
     """
     if whole := [name for name, counts in sequences.items() if not counts.cut]:
         yield False, f"no {_or(whole)} cut"
@@ -220,7 +232,8 @@ def _sequence_facts(
             continue
         share = f"{counts.unknown / counts.tokens:.1%} of {name} tokens"
         warning = f"{share} are not in VOCABULARY = {spec.vocabulary!r} and are all encoded as the "
-        warning += f"unknown token{f', e.g. {named}' if named else ''}; {_BYTES_FIX}{how}"
+        examples = named or ", ".join(map(repr, (characters or {}).get(name, ())))
+        warning += f"unknown token{f', e.g. {examples}' if examples else ''}; {_BYTES_FIX}{how}"
         is_warning = bool(named) or counts.unknown > WARN_FROM * counts.tokens
         yield is_warning, warning if is_warning else f"{share} unknown"
 

@@ -1,0 +1,1 @@
+"""`distill data check`: what is wrong with rows, found in one pass that keeps no row."""
