@@ -126,6 +126,37 @@ def test_sound_data_gets_one_line_and_no_warning(tmp_path):
     ]
 
 
+def test_the_checks_of_rows_are_one_line_each(tmp_path, shared_dir):
+    """Faults that only `distill.data.check` looks for, in a run with T5's vocabulary."""
+    (model,) = (shared_dir / "data" / "vocab").glob("*.model")
+    labels = ["yes", "no", "Yes ", "two  words"]
+    rows = [
+        {
+            "input": f"is {i:02} < {i + 1} ?",
+            "label": labels[min(i % 20, 3)] if i % 20 > 3 else labels[i % 4],
+            "teacher_label": "no such",
+            "rationale": "because it is" if i % 10 else f"yes {i}",
+        }
+        for i in range(60)
+    ]
+    test = [rows[0] | {"input": "is this new ?", "label": "maybe"}]
+    settings = {"vocabulary": "sentencepiece", "vocabulary_path": str(model)}
+    summary, (_, *warnings) = _told(_spec(tmp_path, rows, test, **settings))
+    expected = [
+        r"of input tokens are not in VOCABULARY .*unknown token, e\.g\. '<'; VOCABULARY = 'bytes'",
+        r"1 of 1 test row \(100\.0%\) has a label that no training row has: 'maybe' 1",
+        r"labels that differ only in case, spaces or punctuation .*'Yes ' 3, 'yes' 3",
+        r"the teacher's label is right in 0 of 60 rows .*less often than a constant answer \(85",
+        r"54 of 60 rationales \(90\.0%\) are 'because it is', which says nothing",
+        r"the vocabulary changes 1 label .*'two  words' 51",
+    ]
+    assert len(warnings) == len(expected), warnings
+    for warning, pattern in zip(warnings, expected, strict=True):
+        assert re.search(f"^warning: .*{pattern}", warning), warning
+    assert summary["unknown_characters"] == {"input": ["<"]}
+    assert [f"warning: {text}" for text in summary["warnings"]] == warnings[1:]
+
+
 def test_unknown_pieces_are_counted_by_field(tmp_path, shared_dir):
     rows = [
         {"input": "a cat", "label": "ab"[i % 2], "rationale": "\u0f40\u0f41 \u0f42"}

@@ -106,6 +106,16 @@ def test_own_records_are_the_rows_of_the_files(tmp_path):
     }
 
 
+def test_each_rationale_of_a_training_row_is_a_record(tmp_path):
+    row = '{"input": "a", "id": "q", "rationale": ["one", "two"]}\n'
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(row)
+    builder = DistillJsonl(data_dir=tmp_path / "tfds", config=tfds.core.BuilderConfig(name="mine"))
+    found = built(builder, tmp_path / "tfds", tmp_path)
+    assert [(row.id, row.rationale) for row in found["train"]] == [("q", "one"), ("q#1", "two")]
+    assert [(row.id, row.rationale) for row in found["test"]] == [("q", "one")]
+
+
 def test_a_record_holds_all_of_an_example():
     example = Example("i", "x", "a", "b", "r", Failure.TWO_ANSWERS, ("a", "b"), "train")
     for row in (example, Example("i", "x")):

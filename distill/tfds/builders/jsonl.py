@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import tensorflow_datasets as tfds
 from etils import epath
 
 from distill.common.digests import sha256_files
+from distill.data.examples import Example
 from distill.data.released import licenses
+from distill.data.row_file import one_rationale_each
 from distill.data.tables import read_table
 from distill.errors import UserError, alike
 from distill.tfds.builders import citations
@@ -53,7 +56,13 @@ class DistillJsonl(RecordBuilder):
           UserError: none, or two files for one split.
         """
         files = _files(folder).items()
-        return {split: functools.partial(read_table, path, split) for split, path in files}
+        return {split: functools.partial(_read, path, split) for split, path in files}
+
+
+def _read(path: epath.Path, split: str) -> Sequence[Example]:
+    """The rows of a split; a training row with several rationales becomes as many rows."""
+    rows = read_table(path, split)
+    return one_rationale_each(rows) if split == "train" else rows
 
 
 def _files(folder: epath.Path) -> dict[str, epath.Path]:
