@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from distill.common.terminal import printable
-from distill.data.check.report import LengthRecord, Report
+from distill.data.check.report import SPLIT_NAMES, LengthRecord, Report
 
 MARK = "<!-- distill data check -->"  # says that `distill data check` wrote the page
 _BINS = 40  # bars of a chart of lengths
@@ -30,7 +30,10 @@ def render_page(report: Report) -> str:
       report: of `check_rows`.
     """
     name = _text(report["name"])
-    rows = ", ".join(f"{count:,} {_text(split)} rows" for split, count in report["rows"].items())
+    rows = ", ".join(
+        f"{count:,} {_text(SPLIT_NAMES.get(split, split))} rows"
+        for split, count in report["rows"].items()
+    )
     parts = [
         "<!DOCTYPE html>",
         MARK,

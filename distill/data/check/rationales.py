@@ -122,10 +122,8 @@ class RationaleCheck:
                 text = f"{share(count, self._with, 'rationale')} {verb} {what}"
                 yield self._finding(check, level_of(count, self._with), text, count)
         if self._labeled:
-            text = (
-                f"{share(self._named, self._labeled, 'rationale')} {have(self._named)} the words "
-            )
-            text += "of the label, the others do not"
+            verb = have(self._named, "contains", "contain")
+            text = f"{share(self._named, self._labeled, 'rationale')} {verb} the words of the label"
             yield self._finding("rationales_name_label", NOTE, text, self._named)
         if self._other:
             text = f"{share(self._other, self._labeled, 'rationale')} "

@@ -19,6 +19,7 @@ from distill.data.examples import Example
 from distill.data.vocabularies import Vocabulary
 from distill.errors import UserError
 
+SPLIT_NAMES = {"train": "training"}  # what people read
 _MOST_BARS = 40  # classes or lengths of a chart
 
 
@@ -186,7 +187,9 @@ def _tokens(check: TokenCheck | None) -> dict[str, LengthRecord]:
 
 def render_text(report: Report) -> str:
     """The report as lines of text, the worst first."""
-    rows = ", ".join(f"{count:,} {split} rows" for split, count in report["rows"].items())
+    rows = ", ".join(
+        f"{count:,} {SPLIT_NAMES.get(split, split)} rows" for split, count in report["rows"].items()
+    )
     counts = ", ".join(
         f"{count} {level if count == 1 else level + 's'}"
         for level, count in report["counts"].items()

@@ -241,7 +241,7 @@ def test_the_command_prints_text_json_and_a_page(tmp_path, capsys):
     argv = ["data", "check", f"--input={train}", f"--test_input={test}", f"--output={page}"]
     assert cli.main(argv) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0].startswith(f"{train}: 42 train rows, 1 test rows; 0 problems, ")
+    assert shown[0].startswith(f"{train}: 42 training rows, 1 test rows; 0 problems, ")
     levels = [line.partition(":")[0] for line in shown[1:]]
     assert levels == sorted(levels, key=["problem", "warning", "note"].index)
     assert any("[test_in_training]" in line and "(rows t0)" in line for line in shown)
