@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import uuid
 from collections.abc import Iterable, Iterator
 
 from etils import epath
@@ -29,6 +30,7 @@ _ERRNOS = (
     errno.ENFILE,
     errno.ESTALE,
 )
+_PROBE = 65536  # bytes that a folder must take
 _SHOWN = 200  # characters of a reason
 _TEXTS = tuple(os.strerror(number) for number in _ERRNOS)
 
@@ -57,6 +59,37 @@ def disk_errors(place: epath.PathLike, fix: str) -> Iterator[None]:
             raise
         path, reason = found
         raise UserError(f"{path or place} cannot be written: {reason}; {fix}") from error
+
+
+def check_writable(folder: epath.PathLike, where: str) -> None:
+    """Writes a file to a folder, or to the nearest that exists above it, and removes it again.
+
+    Nothing is tried in a bucket.
+
+    Args:
+      folder: where files will be written; it may be absent.
+      where: the flag that gave it.
+
+    Raises:
+      UserError: no file can be written there, or a file has the name of a folder.
+    """
+    if is_bucket(os.fspath(folder)):
+        return
+    place = os.path.abspath(os.path.expanduser(os.fspath(folder)))
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise UserError(f"got {where}, but {place} is a file; expected a folder")
+    probe = os.path.join(place, f".{uuid.uuid4().hex}.tmp")
+    with disk_errors(place, f"choose another {where}, or free some space"):
+        try:
+            with open(probe, "xb") as file:
+                file.write(bytes(_PROBE))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(probe)
 
 
 def find_disk_error(error: BaseException | None) -> tuple[str | None, str] | None:

@@ -49,10 +49,18 @@ def check_output_file(path: str, where: str) -> None:
     kind = ""
     if os.path.isdir(target) or path.endswith("/"):
         kind = "a folder"
-    elif os.path.exists(target) and not os.path.isfile(target):
+    elif _is_device(target):
         kind = "a pipe or a device"
     if kind:
         raise UserError(f"got {where} {path!r}, which is {kind}; expected the name of a file")
+
+
+def _is_device(path: str) -> bool:
+    """Whether a path is no regular file; /dev/stdout is none, even where it leads to one."""
+    absolute = os.path.abspath(path)
+    if absolute.startswith(("/dev/", "/proc/")) and not absolute.startswith("/dev/shm/"):
+        return True
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def check_distinct(

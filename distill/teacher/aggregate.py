@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 from etils import epath
@@ -22,7 +22,7 @@ from distill.teacher.consistency import Verdict, vote
 from distill.teacher.filters import Filters
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt
-from distill.teacher.sampling import Digests, key_of
+from distill.teacher.sampling import Digests
 from distill.teacher.store import Store
 
 
@@ -57,6 +57,7 @@ class Totals:
     cut_off: int = 0  # samples that ended at the longest length
     failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     failures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    models: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     tokens_in: int = 0
     tokens_out: int = 0
     with_gold: int = 0
@@ -77,22 +78,28 @@ def aggregate(
     A sample that failed counts as one without a label; a row none of whose samples was
     answered has failure `no_completion`, and its request's reason in `totals.failed`.
     """
+    counted: set[int] = set()  # what rows with the same request share is paid for once
     for row in rows:
         totals.rows += 1
         digest = digests.of(row)
-        stored = [store.get(key_of(row.id, digest, sample)) for sample in range(samples)]
+        stored = [store.get(store.key_for(row.id, digest, sample)) for sample in range(samples)]
         records = [record for record in stored if record is not None]
         if len(records) < samples:
             totals.pending += 1
             continue
-        completions = [_parsed(prompt, row, record) for record in records]
+        completions = [parse_record(prompt, row, record) for record in records]
         verdict = vote(completions, prompt.same)
         answered = any(record["ok"] for record in records)
+        request = int(records[0]["key"][:15], 16)
         for record in records:
             usage = record.get("usage") or {}
-            totals.tokens_in += usage.get("in", 0)
-            totals.tokens_out += usage.get("out", 0)
+            if request not in counted:
+                totals.tokens_in += usage.get("in", 0)
+                totals.tokens_out += usage.get("out", 0)
+            if record["ok"]:
+                totals.models[str(record.get("model") or "")] += 1
             totals.cut_off += record.get("finish") == "length"
+        counted.add(request)
         if answered and not totals.answered:
             totals.first_completion = next(str(r["completion"]) for r in records if r["ok"])
         totals.answered += answered
@@ -129,7 +136,8 @@ def _readings(
         yield reading, prompt.cut(str(record["completion"])) if record["ok"] else ""
 
 
-def _parsed(prompt: Prompt, row: Example, record: dict[str, Any]) -> Completion:
+def parse_record(prompt: Prompt, row: Example, record: Mapping[str, Any]) -> Completion:
+    """What the stored record of a sample of a row says."""
     if not record["ok"]:
         return Completion(None, None, Failure.NO_COMPLETION)
     return prompt.parse(row, str(record["completion"]))

@@ -7,6 +7,7 @@ order of answers is that of the endpoint; nothing depends on it.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -15,15 +16,24 @@ from distill.common.progress import Progress, to_stderr
 from distill.common.terminal import printable
 from distill.data.examples import Example
 from distill.errors import UserError
-from distill.teacher.client import Answer, Client, Permanent, Reason, Refused, Retry
+from distill.teacher.budget import Budget, check_price
+from distill.teacher.client import Client
+from distill.teacher.early_stop import AT_ONCE, LOOKED_AT, PROBED, Readings
 from distill.teacher.job_stats import JobStats
-from distill.teacher.limits import Limits, backoff, jitter
+from distill.teacher.outcomes import Answer, Doubtful, Permanent, Reason
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt
+from distill.teacher.requests import Requests, RowFailed, Unaffordable
 from distill.teacher.samples import PendingRow, answer_records, first_run, pending_rows, record
-from distill.teacher.sampling import PATHS, Digests, Sampling
+from distill.teacher.sampling import Digests, Sampling
 from distill.teacher.settings import Settings
 from distill.teacher.store import Store
+
+_UNDECIDED = 3  # rows in turn that are refused before it is clear whether any will be answered
+
+
+class Interrupted(Exception):
+    """Ctrl-C ended a job; what was under way is stored."""
 
 
 class Job:
@@ -39,18 +49,28 @@ class Job:
         client: Client,
         price: Price | None = None,
     ) -> None:
-        self.check_price(settings, price, sampling.model)
+        check_price(settings, price, sampling.model)
         self.prompt, self.sampling, self.settings = prompt, sampling, settings
         self.store, self.client = store, client
-        self.limits = Limits(
-            settings.requests_per_minute, settings.tokens_per_minute, sleep=self._sleep
-        )
         self.stats = JobStats(price)
         self.stopped: str | None = None  # why the run ended before its rows did
         self.error: str | None = None  # why no run can go on
         self.last_failure = ""  # what the last row that failed was told
+        self._budget = Budget(self.stats, settings.max_cost, prompt, sampling)
+        self._requests = Requests(
+            client,
+            prompt,
+            sampling,
+            settings,
+            self.stats,
+            self._budget,
+            self._sleep,
+            self._check_running,
+        )
         digests = Digests(prompt, sampling)
         self._missing = pending_rows(rows, digests, settings.samples, store, settings.retry_failed)
+        self._readings = Readings(prompt, settings.min_parsed)
+        self._read_stored(rows, digests)
         self._progress = Progress(
             len(rows),
             "annotate",
@@ -59,31 +79,36 @@ class Job:
             smoothing=0,  # answers come in bursts: the mean rate says more than that of the last
             disable=settings.progress_seconds <= 0,
         )
-        self._reserved, self._under_way = 0.0, 0
-        self._failed_in_turn, self._halted = 0, asyncio.Event()
-        self._prefix_characters = len(prompt.prefix(sampling.api))
+        self._under_way = self._failed_in_turn = 0
+        self._undecided: list[tuple[PendingRow, Sequence[int], Doubtful]] = []
+        self._halted, self._interrupted = asyncio.Event(), False
 
-    @staticmethod
-    def check_price(settings: Settings, price: Price | None, model: str) -> None:
-        """A bound of costs needs a price.
-
-        Raises:
-          UserError: there is none.
-        """
-        if settings.max_cost is not None and price is None:
-            raise UserError(f"--max_cost needs the price of {model!r}: give a file with --prices")
+    def _read_stored(self, rows: Sequence[Example], digests: Digests) -> None:
+        """Looks at answers that earlier runs stored, as many as a run without them would."""
+        for row in itertools.islice(rows, LOOKED_AT):
+            stored = self.store.get(self.store.key_for(row.id, digests.of(row), 0))
+            if stored and stored["ok"]:
+                self._readings.add(row, stored)
+            if self._readings.is_probed:
+                return
 
     async def run(self) -> JobStats:
         """Asks for what is missing.
 
         Raises:
-          UserError: the endpoint refuses all requests, or rows fail one after the other;
-            what was answered before is stored.
+          UserError: the endpoint refuses all requests, or rows fail one after the other, or
+            their answers cannot be read; what was answered before is stored.
+          Interrupted: the same, on Ctrl-C.
         """
         ticker = asyncio.create_task(self._tick())
         remove = self._stop_on_interrupt()
+        most = self.settings.concurrency
         try:
-            await asyncio.gather(*(self._work() for _ in range(self.settings.concurrency)))
+            await self._work(lambda: self.stats.asked >= 1)
+            workers = (self._work(self._is_probed) for _ in range(min(AT_ONCE, most)))
+            await asyncio.gather(*workers)
+            await asyncio.gather(*(self._work(lambda: False) for _ in range(most)))
+            self._give_up_undecided()
         finally:
             ticker.cancel()
             remove()
@@ -95,15 +120,20 @@ class Job:
             self._progress.close()
             await self.client.close()
         if self.error:
-            raise UserError(
+            kind = Interrupted if self._interrupted else UserError
+            raise kind(
                 f"{self.error}. {self.stats.answered:,} rows of this run are stored; the same "
                 "command resumes there"
             )
         return self.stats
 
-    async def _work(self) -> None:
+    def _is_probed(self) -> bool:
+        """Whether it is known by now what the endpoint answers."""
+        return self._readings.is_probed or self.stats.answered + self.stats.failed >= 2 * PROBED
+
+    async def _work(self, is_over: Callable[[], bool]) -> None:
         """One worker: rows from the common list until there are none, or the run stops."""
-        while not (self.stopped or self.error):
+        while not (self.stopped or self.error or is_over()):
             try:
                 task = next(self._missing)
             except StopIteration:
@@ -126,6 +156,11 @@ class Job:
         self.error = self.error or reason
         self._halted.set()
 
+    def _check_running(self) -> None:
+        """Raises Permanent if the run has ended."""
+        if self.error:
+            raise Permanent(self.error)
+
     async def _sleep(self, seconds: float) -> None:
         """Waits.
 
@@ -140,145 +175,130 @@ class Job:
         raise Permanent(self.error)
 
     async def _may_ask(self, task: PendingRow) -> bool:
-        """Whether rows and budget allow another row."""
+        """Whether the answers so far, rows and budget allow another row."""
         settings = self.settings
+        if reason := self._readings.why_stop():
+            self._fail(reason)
         while not (self.stopped or self.error):
             if settings.max_rows is not None and self.stats.asked >= settings.max_rows:
                 self.stopped = "max_rows"
                 break
-            if settings.max_cost is None:
-                return True
-            worst = self._worst_cost(task)
-            if (self.stats.cost or 0.0) + self._reserved + worst <= settings.max_cost:
+            if self._budget.fits(task):
                 return True
             if not self._under_way:
                 self.stopped = "max_cost"
             await asyncio.sleep(0.02)  # what is under way may cost less than was reserved
         return False
 
-    def _prompt_tokens(self, row: Example) -> int:
-        return self.stats.tokens_of(self._prefix_characters + len(row.input))
-
-    def _worst_cost(self, task: PendingRow) -> float:
-        written = self.sampling.longest * len(task.samples)
-        # A server that ignores n is sent the prompt again for each sample.
-        read = self._prompt_tokens(task.row) * len(task.samples)
-        return self.stats.price.of(read, written) if self.stats.price else 0.0
-
     async def _ask_row(self, task: PendingRow) -> None:
         """Asks until every sample of a row is stored, answered or failed."""
-        reserved = self._worst_cost(task) if self.settings.max_cost is not None else 0.0
-        self._reserved += reserved
         self._under_way += 1
         remaining = list(task.samples)
+        answered = labeled = False
         try:
-            while remaining:
-                run = first_run(remaining)
-                answer, attempts = await self._ask(task.row, len(run), run[0])
-                self._store_answer(task, run, answer, attempts)
-                remaining = remaining[min(len(run), len(answer.texts)) :]
+            with self._budget.reserving(task):
+                while remaining:
+                    run = first_run(remaining)[: 1 if self._requests.one_at_a_time else None]
+                    answer, attempts = await self._requests.ask(task.row, len(run), run[0])
+                    self._settle_undecided()
+                    stored = self._store_answer(task, run, answer, attempts)
+                    if not stored:
+                        raise RowFailed(Reason.SERVER_ERROR, "no sample was answered to its end")
+                    remaining = [sample for sample in remaining if sample not in stored]
+                    answered |= any(ok for ok, _ in stored.values())
+                    labeled |= any(label for _, label in stored.values())
+            if not answered:
+                raise RowFailed(Reason.FILTERED, "a content filter removed the answer")
             self.stats.answered += 1
             self._progress.update()
-            self._failed_in_turn = 0
-        except _RowFailed as failure:
-            for sample in remaining:
-                self._store_failure(task, sample, failure)
-            self.last_failure = str(failure)
-            self.stats.failed += 1
-            self._progress.update()
-            self.stats.reasons[failure.reason] += 1
-            self._failed_in_turn += 1
-            if self._failed_in_turn >= self.settings.max_failures:
-                self._fail(
-                    f"{self._failed_in_turn} consecutive rows failed, the last with "
-                    f"{failure.reason} ({failure}); use --retry_failed to request them again"
-                )
-        except _Unaffordable:
+            self._end_in_turn(labeled or not self._readings.wants_labels, "")
+            if reason := self._readings.why_stop():
+                self._fail(reason)
+        except RowFailed as failure:
+            self._fail_row(task, remaining, failure)
+        except Doubtful as refusal:
+            self._undecided.append((task, remaining, refusal))
+            if self._requests.answered:
+                self._settle_undecided()
+            elif len(self._undecided) >= _UNDECIDED:
+                self._give_up_undecided()
+        except Unaffordable:
+            self.stopped = "max_cost"
             self.stats.asked -= 1
         finally:
             self._under_way -= 1
-            self._reserved -= reserved
 
-    async def _ask(self, row: Example, count: int, first: int) -> tuple[Answer, int]:
-        """An answer with at least one sample, and the number of attempts.
+    def _fail_row(self, task: PendingRow, remaining: Sequence[int], failure: RowFailed) -> None:
+        """Stores why a row has no answer."""
+        for sample in remaining:
+            text = printable(str(failure), keep="")
+            why = {"failure": str(failure.reason), "message": text}
+            self.store.append(record(task, sample, False) | why)
+        self.last_failure = str(failure)
+        self.stats.failed += 1
+        self._progress.update()
+        told = self.stats.reasons[failure.reason] or self.stats.retries[failure.reason]
+        if not told and self.settings.progress_seconds > 0:
+            to_stderr(f"annotate: row {task.row.id} failed: {failure.reason}: {failure}")
+        self.stats.reasons[failure.reason] += 1
+        self._end_in_turn(False, f"{failure.reason} ({failure})")
 
-        Raises:
-          _RowFailed: no attempt was answered. Permanent: no attempt will be.
-          _Unaffordable: another attempt may cost too much.
+    def _end_in_turn(self, good: bool, failure: str) -> None:
+        """Stops the run after too many rows in turn that failed, or have no label.
+
+        Args:
+          good: whether the row has a label.
+          failure: why it has no answer, "" for one without a label.
         """
-        settings = self.settings
-        body = self.sampling.body(self.prompt, row, count, first)
-        expected = self._prompt_tokens(row) + self.sampling.longest * count
-        for attempt in range(1, settings.max_attempts + 1):
-            await self.limits.admit(expected)
-            if self.error:
-                raise Permanent(self.error)
-            self.stats.requests += 1
-            try:
-                answer = await self.client.ask(PATHS[self.sampling.api], body)
-                self.limits.settle(expected, sum(answer.tokens or (expected,)))
-                return answer, attempt
-            except Refused as error:
-                raise _RowFailed(Reason.BAD_REQUEST, str(error)) from None
-            except Retry as error:
-                if self.settings.progress_seconds > 0 and not self.stats.retries[error.reason]:
-                    to_stderr(f"annotate: {error.reason}: {error}; retrying")
-                self.stats.retries[error.reason] += 1
-                if error.tokens:  # an answer of no use is paid for too
-                    self._count(row, error.tokens)
-                    self._check_spent()
-                self.limits.settle(expected, sum(error.tokens or (expected,)))
-                if attempt == settings.max_attempts:
-                    raise _RowFailed(error.reason, str(error)) from None
-                await self._sleep(self._wait(error, attempt))
-        raise AssertionError("unreachable")
+        self._failed_in_turn = 0 if good else self._failed_in_turn + 1
+        if self._failed_in_turn < self.settings.max_failures:
+            return
+        if failure:
+            self._fail(
+                f"{self._failed_in_turn} consecutive rows failed, the last with {failure}; use "
+                "--retry_failed to request them again"
+            )
+        else:
+            self._fail(
+                f"no label could be read from {self._failed_in_turn} consecutive rows. "
+                f"{self._readings.describe()} --min_parsed=0 continues in any case"
+            )
 
-    def _check_spent(self) -> None:
-        """Lets a row go, neither answered nor failed, if asking again may cost too much."""
-        bound = self.settings.max_cost
-        if bound is not None and (self.stats.cost or 0.0) + self._reserved > bound:
-            self.stopped = "max_cost"
-            raise _Unaffordable
+    def _settle_undecided(self) -> None:
+        """Others were answered, so that rows which were refused before were meant alone."""
+        undecided, self._undecided = self._undecided, []
+        for task, remaining, refusal in undecided:
+            self._fail_row(task, remaining, RowFailed(refusal.reason, str(refusal)))
 
-    def _wait(self, error: Retry, attempt: int) -> float:
-        """Seconds before the next attempt; a Retry-After holds back all requests."""
-        settings = self.settings
-        delay = backoff(attempt, settings.backoff_base, settings.backoff_longest, jitter)
-        if error.wait is None:
-            return delay
-        if error.wait > settings.longest_wait:
-            raise Permanent(f"{self.client.base_url} asks to wait {error.wait:,.0f} s ({error})")
-        self.limits.pause(error.wait)
-        return max(delay, error.wait + settings.backoff_base * jitter())
+    def _give_up_undecided(self) -> None:
+        """None was answered: the refusals are about the job, and no row has failed."""
+        if self._undecided:
+            ids = ", ".join(task.row.id for task, _, _ in self._undecided)
+            self._fail(f"{self._undecided[-1][2].otherwise}; asked for: {ids}")
 
     def _store_answer(
         self, task: PendingRow, run: Sequence[int], answer: Answer, attempts: int
-    ) -> None:
+    ) -> dict[int, tuple[bool, bool]]:
+        """Stores an answer; gives for each sample whether it was answered, and has a label."""
         tokens = answer.tokens
         if tokens is None:
-            read = self._prompt_tokens(task.row)
+            read = self._budget.prompt_tokens(task.row)
             tokens = (read, sum(self.stats.tokens_of(len(t)) for t in answer.texts[: len(run)]))
             self.stats.estimated += 1
-        self._count(task.row, tokens)
+        self._budget.count(task.row, tokens)
         metadata = {
             "seconds": round(answer.seconds, 4),
             "model": answer.model,
             "attempts": attempts,
         }
-        for stored in answer_records(task, run, answer, tokens):
-            self.store.append(stored | metadata)
-
-    def _count(self, row: Example, tokens: tuple[int, int]) -> None:
-        """Adds the tokens of an answer about a row."""
-        self.stats.tokens_in += tokens[0]
-        self.stats.tokens_out += tokens[1]
-        self.stats.characters += self._prefix_characters + len(row.input)
-
-    def _store_failure(self, task: PendingRow, sample: int, failure: _RowFailed) -> None:
-        self.store.append(
-            record(task, sample, False)
-            | {"failure": str(failure.reason), "message": printable(str(failure), keep="")}
-        )
+        stored: dict[int, tuple[bool, bool]] = {}
+        for sample, fields in answer_records(task, run, answer, tokens):
+            self.store.append(fields | metadata)
+            labeled = bool(fields["ok"]) and self._readings.add(task.row, fields)
+            self.stats.read += bool(fields["ok"])
+            self.stats.parsed += labeled
+            stored[sample] = (bool(fields["ok"]), labeled)
+        return stored
 
     async def _tick(self) -> None:
         while True:
@@ -296,6 +316,7 @@ class Job:
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
+            self._interrupted = True
             self._fail("interrupted")
             loop.remove_signal_handler(signal.SIGINT)  # a second one ends the process
 
@@ -303,18 +324,13 @@ class Job:
         return lambda: loop.remove_signal_handler(signal.SIGINT)
 
 
-class _RowFailed(Exception):
-    """A row that will not be answered in this run."""
-
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class _Unaffordable(Exception):
-    """A row that the cost of its useless answers ended."""
-
-
 def run_job(job: Job) -> JobStats:
-    """Runs a job to its end; see `Job.run`."""
-    return asyncio.run(job.run())
+    """Runs a job to its end; see `Job.run`.
+
+    Raises:
+      KeyboardInterrupt: Ctrl-C ended it.
+    """
+    try:
+        return asyncio.run(job.run())
+    except Interrupted as interrupt:
+        raise KeyboardInterrupt(str(interrupt)) from None

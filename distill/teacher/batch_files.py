@@ -24,11 +24,14 @@ from distill.common.own_files import check_content
 from distill.common.terminal import printable
 from distill.common.text_files import json_lines, parse_json
 from distill.errors import UserError
-from distill.teacher.client import Answer, Reason, Retry, answer_of, same_model
+from distill.teacher.client import answer_of
 from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
+from distill.teacher.keys import key_of, position_key
+from distill.teacher.model_names import same_model
+from distill.teacher.outcomes import Answer, Reason, Retry
 from distill.teacher.prompts import Prompt
 from distill.teacher.samples import PendingRow, answer_records, first_run
-from distill.teacher.sampling import PATHS, Sampling, key_of
+from distill.teacher.sampling import PATHS, Sampling
 from distill.teacher.store import Store
 
 _COUNT = re.compile(r"[0-9]{1,9}")
@@ -151,12 +154,17 @@ def read_results(
     Raises:
       UserError: a missing file, or a line that is not JSON (`file:line`).
     """
-    # A request may have asked for samples from one on that is stored meanwhile.
+    # A request may have asked for samples from one on that is stored meanwhile. Files of
+    # versions up to 0.1 name the row.
     tasks_by_key = {
-        key_of(task.row.id, task.digest, first): (task, first)
+        key: (task, first)
         for task in missing
         if task
         for first in range(task.samples[-1] + 1)
+        for key in (
+            key_of(task.digest, first),
+            position_key(task.row.id, task.digest, first),
+        )
     }
     stored = unasked = 0
     failed: dict[str, dict[str, str]] = {}
@@ -181,15 +189,18 @@ def read_results(
                 continue
             failed.pop(custom_id, None)
             tokens = answer.tokens or _estimate(task, answer, prompt, sampling)
-            for record in answer_records(task, samples, answer, tokens):
+            for _, record in answer_records(task, samples, answer, tokens):
                 store.append(record | {"seconds": None, "model": answer.model, "batch": True})
-                stored += 1
+                stored += bool(record["ok"])
+                if not record["ok"]:
+                    failure = {"reason": str(record["failure"]), "message": str(record["message"])}
+                    failed[custom_id] = {"id": task.row.id} | failure
     return {"stored": stored, "failed": [*failed.values()], "unasked": unasked}
 
 
 def _without_stored(task: PendingRow, store: Store) -> PendingRow:
     """The samples that still have no answer."""
-    keys = {sample: key_of(task.row.id, task.digest, sample) for sample in task.samples}
+    keys = {sample: key_of(task.digest, sample) for sample in task.samples}
     remaining = tuple(sample for sample, key in keys.items() if not store.state(key))
     return dataclasses.replace(task, samples=remaining)
 
@@ -211,7 +222,7 @@ def _request(
 ) -> dict[str, object]:
     first = samples[0]
     return {
-        "custom_id": f"{key_of(task.row.id, task.digest, first)}-{len(samples)}",
+        "custom_id": f"{key_of(task.digest, first)}-{len(samples)}",
         "method": "POST",
         "url": f"/v1{PATHS[sampling.api]}",
         "body": sampling.body(prompt, task.row, len(samples), first),

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import enum
 import os
 import re
 import time
 import urllib.parse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill.common.terminal import printable
 from distill.common.text_files import parse_json
 from distill.common.urls import check_http_url
 from distill.errors import UserError
+from distill.teacher import refusals, streams
 from distill.teacher.limits import retry_after
+from distill.teacher.model_names import same_model
+from distill.teacher.outcomes import Answer, Permanent, Reason, Retry, is_broken_off
+from distill.teacher.sampling import PATHS
 
 if TYPE_CHECKING:
     import openai
@@ -23,66 +26,6 @@ if TYPE_CHECKING:
 _LOCAL = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 _SECRET = 8  # shorter keys ("EMPTY", "none", "x") are placeholders, and words of answers
 _SHOWN = 300  # characters of a server's message
-
-
-class Reason(enum.StrEnum):
-    """Why a request has no answer."""
-
-    RATE_LIMITED = "rate_limited"
-    SERVER_ERROR = "server_error"
-    CONNECTION = "connection"
-    TIMEOUT = "timeout"
-    BAD_JSON = "bad_json"
-    EMPTY_CHOICES = "empty_choices"
-    WRONG_MODEL = "wrong_model"
-    BAD_REQUEST = "bad_request"
-
-
-class Retry(Exception):
-    """A failure that may pass.
-
-    Attributes:
-      reason: its type.
-      wait: seconds that the endpoint asks for, or None.
-      tokens: (prompt, completion) tokens that the endpoint counted all the same, or None.
-    """
-
-    def __init__(
-        self,
-        reason: Reason,
-        message: str,
-        wait: float | None = None,
-        tokens: tuple[int, int] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.reason, self.wait, self.tokens = reason, wait, tokens
-
-
-class Refused(Exception):
-    """This request will never be answered; others may be."""
-
-
-class Permanent(Exception):
-    """No request will be answered until a person puts something right."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """What an endpoint said.
-
-    Attributes:
-      texts: raw completions, at least one.
-      finish: reasons why each ended, as the server calls them ("stop", "length", ...).
-      tokens: (prompt, completion) tokens, or None where the server did not say.
-      model: the model that the server names, or "".
-      seconds: latency.
-    """
-
-    texts: tuple[str, ...]
-    finish: tuple[str, ...]
-    tokens: tuple[int, int] | None
-    model: str
-    seconds: float
 
 
 def read_key(name: str, base_url: str) -> str:
@@ -121,7 +64,25 @@ def check_url(base_url: str) -> str:
         raise UserError(
             "--base_url must not contain a user, password or query: use --key_env for the key"
         )
-    return base_url.rstrip("/")
+    base_url = base_url.rstrip("/")
+    for path in sorted(PATHS.values(), key=len, reverse=True):
+        if parts.path.rstrip("/").endswith(path):
+            raise UserError(
+                f"got --base_url {base_url!r}, expected the address before {path}: "
+                f"--base_url={base_url.removesuffix(path)}"
+            )
+    return base_url
+
+
+class _Redirected(Exception):
+    """A redirection that turns a request into another one."""
+
+
+async def _refuse_redirection(response: Any) -> None:
+    """Lets only redirections pass that repeat the request: the others would ask for a page."""
+    if response.status_code in (301, 302, 303):
+        target = str(response.headers.get("location", "nowhere"))
+        raise _Redirected(target.split("?")[0])
 
 
 class Client:
@@ -132,7 +93,13 @@ class Client:
     """
 
     def __init__(
-        self, base_url: str, key: str, timeout: float, concurrency: int, any_model: bool = False
+        self,
+        base_url: str,
+        key: str,
+        timeout: float,
+        concurrency: int,
+        any_model: bool = False,
+        stream: bool = False,
     ) -> None:
         try:
             import openai
@@ -142,6 +109,9 @@ class Client:
                 "[teacher]' (or pip install openai)"
             ) from error
         self.base_url, self._timeout, self._any_model = check_url(base_url), timeout, any_model
+        self._stream: dict[str, object] = {}
+        if stream:
+            self._stream = {"stream": True, "stream_options": {"include_usage": True}}
         self._openai = openai
         secret = key if len(key) >= _SECRET else ""
         self._scrub = lambda text: text.replace(secret, "***") if secret else text
@@ -155,7 +125,9 @@ class Client:
             api_key=key,
             max_retries=0,
             timeout=timeout,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits),
+            http_client=openai.DefaultAsyncHttpxClient(
+                limits=limits, event_hooks={"response": [_refuse_redirection]}
+            ),
         )
 
     def __repr__(self) -> str:
@@ -169,23 +141,27 @@ class Client:
         """Sends one request.
 
         Raises:
-          Retry, Refused, Permanent: there is no answer.
+          Retry, Refused, Doubtful, Permanent: there is no answer.
         """
         began = time.monotonic()
         api = self._openai
         try:
             async with asyncio.timeout(self._timeout):
                 response = await self._client.post(
-                    path, body=body, cast_to=api.HttpxBinaryResponseContent
+                    path, body=body | self._stream, cast_to=api.HttpxBinaryResponseContent
                 )
                 content = response.content
         except (TimeoutError, api.APITimeoutError):
             raise Retry(Reason.TIMEOUT, f"no answer within {self._timeout:g} s") from None
         except api.APIStatusError as error:
+            if "stream_options" in self._stream and "stream_options" in str(error.body):
+                del self._stream["stream_options"]  # the tokens are then estimated
+                return await self.ask(path, body)
             raise self._status(error) from None
-        except (api.APIConnectionError, OSError) as error:
-            raise Retry(Reason.CONNECTION, self._said(repr(error.__cause__ or error))) from None
-        answer = self._scrubbed(read_answer(content, time.monotonic() - began))
+        except (api.APIConnectionError, OSError, _Redirected) as error:
+            raise self._unreachable(error) from None
+        fields = self._fields(content)
+        answer = self._scrubbed(answer_of(fields, time.monotonic() - began))
         if not self._any_model and not same_model(str(body["model"]), answer.model):
             raise Retry(
                 Reason.WRONG_MODEL,
@@ -194,6 +170,29 @@ class Client:
                 tokens=answer.tokens,
             )
         return answer
+
+    def _fields(self, content: bytes) -> object:
+        """The JSON of a response, put together if it was streamed.
+
+        Raises:
+          Retry, Refused: there is none, or it holds an error instead of an answer.
+        """
+        try:
+            fields = (
+                streams.assemble(content) if streams.is_stream(content) else parse_json(content)
+            )
+        except ValueError as error:
+            text = content.decode("utf-8", "replace")
+            if not refusals.is_html(text):
+                raise Retry(Reason.BAD_JSON, f"the answer is not JSON ({error})") from None
+            page = self._said(refusals.text_of(text))
+            hint = refusals.version_hint(self.base_url) or "; correct --base_url"
+            lasting = f"{self.base_url} answers with {page}{hint}"
+            raise Retry(Reason.BAD_JSON, f"the answer is {page}", lasting=lasting) from None
+        if (body := error_of(fields)) is not None:
+            said = self._said(refusals.text_of(body))
+            raise refusals.of_error_body(body, self.base_url, said)
+        return fields
 
     def _scrubbed(self, answer: Answer) -> Answer:
         """The answer without the key, wherever the server repeats it."""
@@ -208,22 +207,42 @@ class Client:
         """A server's message, without the key and safe to show."""
         return printable(" ".join(self._scrub(text).split()), keep="")[:_SHOWN]
 
+    def _unreachable(self, error: Exception) -> Exception:
+        """The exception that a failure of the connection stands for."""
+        cause = error.__cause__ or error
+        if isinstance(cause, _Redirected):
+            target = self._said(str(cause))
+            base = re.sub(r"(/chat)?/completions$", "", target)
+            return Permanent(f"{self.base_url} redirects to {target}; set --base_url={base}")
+        text = self._said(repr(cause))
+        lasting = ""
+        if type(cause).__name__ in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol"):
+            lasting = (
+                f"nobody answers at {self.base_url} ({text}); start the server, or correct "
+                "--base_url"
+            )
+        return Retry(Reason.CONNECTION, text, lasting=lasting)
+
     def _status(self, error: openai.APIStatusError) -> Exception:
         """The exception that a status other than 2xx stands for."""
-        status = error.status_code
-        message = f"HTTP {status}: {self._said(str(error.message))}"
-        wait = retry_after(error.response.headers)
-        if status in (401, 403):
-            return Permanent(f"{self.base_url} rejects the key ({message}); see --key_env")
-        if status in (404, 405):
-            return Permanent(f"{self.base_url} has no such model or path ({message})")
-        if status == 402 or (status == 429 and error.code == "insufficient_quota"):
-            return Permanent(f"{self.base_url}: the quota is used up ({message})")
-        if status == 429:
-            return Retry(Reason.RATE_LIMITED, message, wait)
-        if status in (408, 409, 425) or status >= 500:
-            return Retry(Reason.SERVER_ERROR, message, wait)
-        return Refused(message)
+        body = error.body if error.body not in (None, "") else str(error.message)
+        codes = f"{error.code or ''} {refusals.codes_of(body)}"
+        text, wait = self._said(refusals.text_of(body)), retry_after(error.response.headers)
+        return refusals.of_status(error.status_code, text, codes, self.base_url, wait)
+
+
+def error_of(fields: object) -> dict | str | None:
+    """What a response says went wrong, if it has no choices; None if it says nothing of the kind.
+
+    Besides `error` some servers write `detail` or `message`.
+    """
+    if not isinstance(fields, dict) or fields.get("choices"):
+        return None
+    for name in ("error", "detail", "message"):
+        value = fields.get(name)
+        if value and isinstance(value, dict | str):
+            return value
+    return None
 
 
 def read_answer(content: bytes, seconds: float) -> Answer:
@@ -253,9 +272,13 @@ def answer_of(fields: object, seconds: float) -> Answer:
     if not all(isinstance(choice, dict) for choice in choices):
         raise Retry(Reason.BAD_JSON, "a choice is not a JSON object", tokens=tokens)
     choices = sorted(choices, key=lambda choice: _count(choice.get("index")) or 0)
+    finish = tuple(str(choice.get("finish_reason") or "") for choice in choices)
+    if all(map(is_broken_off, finish)):
+        message = f"the answer ended with finish_reason {finish[0]!r}"
+        raise Retry(Reason.SERVER_ERROR, message, tokens=tokens)
     return Answer(
         texts=tuple(_text(choice) for choice in choices),
-        finish=tuple(str(choice.get("finish_reason") or "") for choice in choices),
+        finish=finish,
         tokens=tokens,
         model=str(fields.get("model") or ""),
         seconds=seconds,
@@ -281,13 +304,3 @@ def _tokens(usage: object) -> tuple[int, int] | None:
 
 def _count(value: object) -> int | None:
     return value if type(value) is int and value >= 0 else None
-
-
-def same_model(requested: str, served: str) -> bool:
-    """Whether a server answers for the model that was asked for.
-
-    Servers name a dated version (`m-2024-08-06` for `m`; `m-mini` is another model), the file
-    or the last part of a path; one that names nothing is believed.
-    """
-    requested, served = (name.lower().rstrip("/").split("/")[-1] for name in (requested, served))
-    return served in ("", requested) or re.match(rf"{re.escape(requested)}-\d", served) is not None

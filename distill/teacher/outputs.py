@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from etils import epath
 
+from distill.common.disk import check_writable
 from distill.common.own_files import check_content, check_own
-from distill.common.paths import check_distinct
+from distill.common.paths import check_distinct, check_output_file, is_bucket
 from distill.common.terminal import printable
 from distill.common.text_files import parse_json
 from distill.teacher import aggregate, batch_files
@@ -16,6 +18,10 @@ from distill.teacher.settings import Inputs, Mode, Outputs
 
 COMMAND = "distill annotate"
 TEACHER_METHOD = "few_shot_teacher"
+STORED = (
+    "the answers are stored: free some space or choose another file, and add --reparse, which "
+    "sends nothing"
+)
 _SHOWN = 300  # characters of a completion
 
 
@@ -46,6 +52,32 @@ def check_outputs(
         check_own(rows, "--released_dir", COMMAND, parts, _of_earlier_version(store))
 
 
+def check_places(outputs: Outputs, store: epath.Path | None) -> None:
+    """Makes sure, before anything is paid for, that all that will be written can be.
+
+    Args:
+      outputs: the command's flags.
+      store: the folder of the answers, if one is named.
+
+    Raises:
+      UserError: a folder in the place of a file or a file in that of a folder, a disk that is full
+        or read only, a folder that must not be written to; names the flag.
+    """
+    files = []
+    if outputs.output:
+        files = [("--output", outputs.output), ("--output", aggregate.dropped_path(outputs.output))]
+    if outputs.teacher_row:
+        files.append(("--teacher_row", outputs.teacher_row))
+    for flag, path in files:
+        if not is_bucket(os.fspath(path)):
+            check_output_file(os.fspath(path), flag)
+            check_writable(epath.Path(path).parent, flag)
+    if outputs.released_dir:
+        check_writable(outputs.released_dir, "--released_dir")
+    if store is not None:
+        check_writable(store, "--store" if outputs.store else "--output")
+
+
 def _of_earlier_version(store: epath.Path | None) -> str:
     """What to do about rows of a version that did not record what it wrote; "" without a store."""
     if store is None or not store.is_dir():
@@ -63,7 +95,7 @@ def _is_teacher_row(content: bytes) -> bool:
 
 
 def no_label_warning(totals: aggregate.Totals, prompt: str) -> str | None:
-    """A warning if there are answers and no label could be read from any of them.
+    """What to tell if there are answers and no label could be read from any of them.
 
     Args:
       totals: of the job's rows.
@@ -74,7 +106,7 @@ def no_label_warning(totals: aggregate.Totals, prompt: str) -> str | None:
     shown = totals.first_completion[:_SHOWN]
     dots = "..." if len(shown) < len(totals.first_completion) else ""
     return (
-        f"warning: no label could be read from the {totals.answered:,} answered rows "
+        f"no label could be read from the {totals.answered:,} answered rows "
         f"({_counts(totals.failures)}): the model does not answer in the form that the prompt "
         f"{prompt!r} asks for, or its parser or labels do not fit the task. The first completion "
         f"is '{printable(shown, keep='')}{dots}'. If only the parser or the labels are wrong, "

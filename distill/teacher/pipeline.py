@@ -10,22 +10,31 @@ from collections.abc import Iterable, Iterator, Sequence
 from etils import epath
 
 from distill.common.atomic import write_json
-from distill.common.own_files import check_own, writing_own
+from distill.common.disk import disk_errors
+from distill.common.own_files import writing_own
 from distill.common.progress import to_stderr
-from distill.data import examples
-from distill.data.examples import Example, write_jsonl
-from distill.errors import UserError
-from distill.teacher import aggregate, annotate, batch_files, lint, prompts, sources, summary
+from distill.data.examples import Example
+from distill.errors import CheckFailed, UserError
+from distill.teacher import aggregate, annotate, batch_files, prompts, sources, summary
+from distill.teacher.budget import check_price
 from distill.teacher.client import Client, check_url, read_key
 from distill.teacher.export import check_released, released_files, write_released
 from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
-from distill.teacher.outputs import COMMAND, TEACHER_METHOD, check_outputs, no_label_warning
+from distill.teacher.outputs import (
+    COMMAND,
+    STORED,
+    TEACHER_METHOD,
+    check_outputs,
+    check_places,
+    no_label_warning,
+)
 from distill.teacher.prices import price_of
 from distill.teacher.samples import PendingRow, pending_rows
-from distill.teacher.sampling import Digests, key_of
+from distill.teacher.sampling import Digests
 from distill.teacher.settings import Inputs, Options
 from distill.teacher.store import Store
 from distill.teacher.unused_flags import check_flags
+from distill.teacher.without_model import check_prompt, simulate
 from distill.tickets.flags import TicketFlags
 
 OPENAI = "https://api.openai.com/v1"
@@ -38,12 +47,13 @@ def run_annotate(options: Options) -> summary.Result:
       UserError: flags that do not fit together, bad rows, or an endpoint that refuses.
     """
     check_flags(options)
+    inputs, tickets = options.inputs, options.tickets
     if options.mode.check:
-        return _check(options, options.mode.check)
-    inputs = options.inputs
+        rows = rows_of_options(inputs, tickets) if inputs.has_rows else ()
+        return check_prompt(options.mode.check, rows)
     asked = inputs.prompt or options.sampling.model or options.connection.base_url
     if not (asked or inputs.has_rows):
-        return _simulated(options)
+        return simulate(options.outputs.output, tickets, rows_of_options(inputs, tickets))
     return _Pipeline(options).run()
 
 
@@ -68,37 +78,13 @@ def rows_of_options(inputs: Inputs, tickets: TicketFlags) -> Sequence[Example]:
     return tickets.generate(inputs.split)
 
 
-def _check(options: Options, name: str) -> summary.Checked:
-    rows = rows_of_options(options.inputs, options.tickets) if options.inputs.has_rows else ()
-    report = lint.lint_prompt(prompts.load_prompt(name), rows)
-    if report["problems"]:
-        raise UserError(f"prompt {name}: " + "; ".join(report["problems"]))
-    return {"mode": "check", **report}
-
-
-def _simulated(options: Options) -> summary.Simulated:
-    """Tickets with what the simulated teacher says, made in this process."""
-    output, tickets = options.outputs.output, options.tickets
-    if not output:
-        raise UserError("give the JSONL file to write with --output")
-    check_own(output, "--output", COMMAND)
-    rows = tickets.annotate(rows_of_options(options.inputs, tickets))
-    with writing_own(output, COMMAND):
-        write_jsonl(output, rows)
-    return {
-        "mode": "simulated",
-        "output": output,
-        "rows": len(rows),
-        "teacher_accuracy": examples.teacher_accuracy(rows),
-    }
-
-
 class _Pipeline:
     """Rows, prompt and model of one command."""
 
     def __init__(self, options: Options) -> None:
         self.inputs, self.outputs, self.mode = options.inputs, options.outputs, options.mode
         self.settings, self.filters = options.job, options.filters
+        self.warning: str | None = None  # why the result is of no use
         self.connection = options.connection
         default = "" if self.inputs.has_rows else "tickets"
         name = self.inputs.prompt or self.inputs.dataset or default
@@ -132,11 +118,21 @@ class _Pipeline:
         return output.parent / f"{output.stem}.store"
 
     def run(self) -> summary.Result:
+        result = self._run()
+        if not self.warning:
+            return result
+        if self.settings.min_parsed:
+            raise CheckFailed(self.warning, result)
+        to_stderr(f"warning: {self.warning}")
+        return result
+
+    def _run(self) -> summary.Result:
         check_outputs(self.outputs, self.mode, self.inputs, self._dataset, self.folder)
         self._check_rows()
         mode, folder = self.mode, self.folder
         if mode.dry_run:
             return self._dry_run()
+        check_places(self.outputs, folder)
         if mode.batch_write or mode.batch_read or mode.reparse:
             if not mode.batch_write and not (folder and folder.exists()):
                 raise UserError(f"the store {folder} does not exist; give another with --store")
@@ -145,8 +141,15 @@ class _Pipeline:
         # All that can be refused is refused before a store is made.
         connection, concurrency = self.connection, self.settings.concurrency
         key = read_key(connection.key_env, self.base_url)
-        client = Client(self.base_url, key, connection.timeout, concurrency, connection.any_model)
-        annotate.Job.check_price(self.settings, self.price, self.sampling.model)
+        client = Client(
+            self.base_url,
+            key,
+            connection.timeout,
+            concurrency,
+            connection.any_model,
+            connection.stream,
+        )
+        check_price(self.settings, self.price, self.sampling.model)
         with Store(folder) as store:
             store.describe(self.digests.head, self.digests.about)
             job = annotate.Job(
@@ -159,7 +162,9 @@ class _Pipeline:
                     f"no row was answered: {reasons}, the last with {job.last_failure}; use "
                     "--retry_failed to request them again"
                 )
-            return {**self._aggregate(store), **stats.spent(), "stopped": job.stopped}
+            with disk_errors(self.outputs.output or folder, STORED):
+                aggregated = self._aggregate(store)
+            return {**aggregated, **stats.spent(), "stopped": job.stopped}
 
     def _check_rows(self) -> None:
         """Refuses, before anything is asked, rows that cannot be asked or written.
@@ -208,7 +213,7 @@ class _Pipeline:
     def _within_bounds(self, missing: Iterable[PendingRow | None]) -> Iterator[PendingRow]:
         """The rows that --max_rows and --max_cost allow to ask for, by their longest answers."""
         settings, cost = self.settings, 0.0
-        annotate.Job.check_price(settings, self.price, self.sampling.model)
+        check_price(settings, self.price, self.sampling.model)
         tasks = (task for task in missing if task)
         for task in itertools.islice(tasks, settings.max_rows):
             tokens_in, tokens_out = self._estimate([task])
@@ -238,7 +243,7 @@ class _Pipeline:
 
     def _stored(self, store: Store, states: tuple[bool, ...]) -> bool:
         """Whether the first sample of any row is stored, in one of these states."""
-        keys = (key_of(row.id, self.digests.of(row), 0) for row in self.rows)
+        keys = (store.key_for(row.id, self.digests.of(row), 0) for row in self.rows)
         return any(store.state(key) in states for key in keys)
 
     def _estimate(self, tasks: Sequence[PendingRow]) -> tuple[int, int]:
@@ -300,8 +305,7 @@ class _Pipeline:
                 released_files(outputs.released_dir, self._dataset, split)[0], COMMAND
             ):
                 write_released(outputs.released_dir, self._dataset, split, released)
-        if warning := no_label_warning(totals, self.prompt.name):
-            to_stderr(warning)
+        self.warning = no_label_warning(totals, self.prompt.name)
         teacher = self._teacher(totals)
         return {
             "mode": "annotate",
@@ -312,6 +316,8 @@ class _Pipeline:
             "failed": sum(totals.failed.values()),
             "pending": totals.pending,
             "failed_by_reason": dict(sorted(totals.failed.items())),
+            "model": self.sampling.model,
+            "models": dict(sorted(totals.models.items())),
             "parsed": totals.parsed,
             "cut_off": totals.cut_off,
             "parse_failures": dict(sorted(totals.failures.items())),

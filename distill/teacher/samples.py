@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from distill.data.examples import Example
-from distill.teacher.client import Answer
-from distill.teacher.sampling import Digests, key_of
+from distill.teacher.keys import key_of
+from distill.teacher.outcomes import Answer, Reason, is_broken_off, is_filtered
+from distill.teacher.sampling import Digests
 from distill.teacher.store import Store
 
 
@@ -27,13 +28,24 @@ def pending_rows(
     store: Store | None,
     retry_failed: bool,
 ) -> Iterator[PendingRow | None]:
-    """For each row in turn, its samples that are not stored, or None if all are."""
-    state = store.state if store is not None else lambda key: None
+    """For each row in turn, its samples that are not stored.
+
+    None stands for a row of which all are, and for one whose request an earlier row makes.
+    """
+    claimed: set[bytes] = set()
     for row in rows:
         digest = digests.of(row)
-        states = [state(key_of(row.id, digest, sample)) for sample in range(samples)]
+        states: list[bool | None] = [None] * samples
+        if store is not None:
+            keys = (store.key_for(row.id, digest, sample) for sample in range(samples))
+            states = [store.state(key) for key in keys]
         pending = [s for s, ok in enumerate(states) if ok is None or (retry_failed and not ok)]
-        yield PendingRow(row, digest, tuple(pending)) if pending else None
+        request = bytes.fromhex(digest)
+        if not pending or request in claimed:
+            yield None
+            continue
+        claimed.add(request)
+        yield PendingRow(row, digest, tuple(pending))
 
 
 def first_run(samples: Sequence[int]) -> list[int]:
@@ -43,27 +55,31 @@ def first_run(samples: Sequence[int]) -> list[int]:
 
 def record(task: PendingRow, sample: int, ok: bool) -> dict[str, object]:
     """The beginning of the record of a sample, answered or failed."""
-    key = key_of(task.row.id, task.digest, sample)
+    key = key_of(task.digest, sample)
     return {"key": key, "ok": ok, "id": task.row.id, "digest": task.digest, "sample": sample}
 
 
 def answer_records(
     task: PendingRow, run: Sequence[int], answer: Answer, tokens: tuple[int, int]
-) -> Iterator[dict[str, object]]:
-    """The records of an answer to samples `run` of a row: of each that is missing and has a text.
+) -> Iterator[tuple[int, dict[str, object]]]:
+    """Numbers and records of the samples `run` of a row that an answer settles.
 
-    The tokens of a request stand with the first of them, so that sums are right; they are
-    marked if the server did not count them.
+    Samples that are stored already are passed over. One that a content filter emptied has failed;
+    one that the server broke off has no record, and is asked again. The tokens of a request stand
+    with the first of its records, so that sums are right; they are marked if the server did not
+    count them.
     """
     for sample, text, finish in zip(run, answer.texts, answer.finish, strict=False):
-        if sample not in task.samples:
+        if sample not in task.samples or is_broken_off(finish):
             continue
         usage: dict[str, object] = {"in": tokens[0], "out": tokens[1]}
         if answer.tokens is None:
             usage["estimated"] = True
-        yield record(task, sample, True) | {
-            "completion": text,
-            "finish": finish,
-            "usage": usage,
-        }
         tokens = (0, 0)
+        if is_filtered(text, finish):
+            message = f"the answer ended with finish_reason {finish!r}"
+            failure = {"failure": str(Reason.FILTERED), "message": message}
+            yield sample, record(task, sample, False) | failure | {"usage": usage}
+            continue
+        said = {"completion": text, "finish": finish, "usage": usage}
+        yield sample, record(task, sample, True) | said

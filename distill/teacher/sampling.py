@@ -48,6 +48,7 @@ class Sampling:
     seed: int | None = flag(
         None, "base seed; sample k is requested with seed + k", name="sample_seed"
     )
+    no_temperature: bool = flag(False, "send no temperature (some models refuse any)")
     no_stop: bool = flag(False, "send no stop sequences (some models refuse them)")
     extra: str = flag("{}", "additional fields for every request", metavar="JSON")
     stops: tuple[str, ...] = ()
@@ -70,6 +71,8 @@ class Sampling:
                 raise UserError(
                     f"got {name} {length!r}, expected at least 1: some servers take 0 as unlimited"
                 )
+        if self.no_temperature and self.temperature is not None:
+            raise UserError("got both --temperature and --no_temperature, expected only one")
         for name in ("model", "messages", "prompt", "n", "seed", "stream"):
             if name in extra:
                 raise UserError(f"--extra must not set {name!r}")
@@ -81,7 +84,7 @@ class Sampling:
           UserError: several samples at temperature 0.
         """
         temperature = self.temperature
-        if temperature is None:
+        if temperature is None and not self.no_temperature:
             temperature = 0.7 if samples > 1 else 0.0
         if samples > 1 and temperature == 0:
             raise UserError(
@@ -158,12 +161,6 @@ class Digests:
         hasher = self._hash.copy()
         hasher.update(_encoded(self.prompt.question(row)))
         return hasher.hexdigest()
-
-
-def key_of(row_id: str, digest: str, sample: int) -> str:
-    """32 hex digits for one sample of one row."""
-    text = _encoded(f"{len(row_id)}:{row_id}:{digest}:{sample}")
-    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def _encoded(text: str) -> bytes:

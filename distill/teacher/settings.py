@@ -11,6 +11,7 @@ import dataclasses
 
 from distill.common.flags import check_bounds, flag
 from distill.data.mapping_help import FIELD_HELP, LABEL_NAMES_HELP
+from distill.errors import UserError
 from distill.teacher.filters import Filters
 from distill.teacher.sampling import Sampling
 from distill.tickets.flags import TicketFlags
@@ -54,10 +55,16 @@ class Connection:
         "OPENAI_API_KEY", "the environment variable with the API key", metavar="NAME"
     )
     any_model: bool = flag(False, "accept answers whose model name differs from --model")
+    stream: bool = flag(False, "request streamed answers, for servers that give no others")
     timeout: float = flag(120.0, "seconds for one request", least=1e-3, most=86400)
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.base_url is not None and not self.base_url.strip():
+            raise UserError(
+                "got an empty --base_url, expected e.g. http://localhost:8000/v1; leave the flag "
+                "out for $OPENAI_BASE_URL or OpenAI"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +86,16 @@ class Settings:
     backoff_base: float = flag(
         0.5, "seconds to wait after the first failure", name="backoff_seconds", least=0, most=86400
     )
-    max_failures: int = flag(50, "stop after this many consecutive failed rows", least=1)
+    max_failures: int = flag(
+        50, "stop after this many consecutive rows that failed or have no label", least=1
+    )
+    min_parsed: float = flag(
+        0.25,
+        "from 20 answers on, stop if labels can be read from less than this share of them; 0 turns "
+        "this off, and also lets rows without a label pass --max_failures",
+        least=0,
+        most=1,
+    )
     max_rows: int | None = flag(None, "send requests for at most this many rows", least=0)
     max_cost: float | None = flag(
         None, "stop before the cost of this command exceeds this amount", metavar="USD", least=0

@@ -5,7 +5,7 @@
     <store>/asked-<digest>.json API, model, settings and prompt of the answers
     <store>/shard-00000.jsonl   records, in the order in which they came
 
-A record is `key` (of id, digest and sample), `ok`, `id`, `digest`, `sample`, and either
+A record is `key` (of digest and sample), `ok`, `id`, `digest`, `sample`, and either
 `completion` (raw), `finish`, `usage`, `seconds`, `model`, or `failure` and `message`.
 Locally each record is written at once and synced in batches: what was written survives
 the end of the process, what was synced that of the machine. On an object store, which
@@ -26,10 +26,10 @@ from etils import epath
 from distill.common import atomic
 from distill.common.text_files import parse_json
 from distill.errors import UserError
+from distill.teacher import store_lines
+from distill.teacher.keys import key_of, position_key
 from distill.teacher.locks import FileLock, ObjectLock
-from distill.teacher.store_lines import find_problem, is_json
 
-SCHEMA = 1
 _HEAD = re.compile(rb'\{"key": "([0-9a-f]{32})", "ok": (true|false), ')
 _OBJECTS = 16  # kept in memory; answers of neighboring rows lie in neighboring objects
 _NAME = re.compile(r"shard-([0-9]{5,})\.jsonl")
@@ -72,6 +72,7 @@ class Store:
         self._fd, self._size, self._in_shard, self._unsynced = -1, 0, 0, 0
         self._synced_at = time.monotonic()
         self._lock: ObjectLock | FileLock | None = None
+        self._migrated = False  # whether some keys may hold ids of rows
         if not read_only:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (ObjectLock if self._remote else FileLock)(self.path)
@@ -95,9 +96,21 @@ class Store:
     def get(self, key: str) -> dict[str, Any] | None:
         """The record of a sample, or None; an answer goes before failures."""
         place = self._index.get(bytes.fromhex(key))
-        if place is None:
-            return None
-        return self._record((place >> 1) & 0xFFFFFF, place >> 25)
+        return None if place is None else self._record(place)
+
+    def key_for(self, row_id: str, digest: str, sample: int) -> str:
+        """The key under which a sample of a row is stored, or will be.
+
+        Args:
+          row_id: the row's id, under which an earlier version may have stored an answer.
+          digest: of the row's request.
+          sample: its number.
+        """
+        if self._migrated:
+            own = position_key(row_id, digest, sample)
+            if self.state(own):
+                return own
+        return key_of(digest, sample)
 
     def append(self, record: dict[str, object]) -> None:
         """Adds a record (with `key` and `ok`); it is written when this returns, if local."""
@@ -187,22 +200,24 @@ class Store:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """All records that count, in the order in which they were written."""
-        for place in sorted(self._index.values(), key=lambda p: ((p >> 1) & 0xFFFFFF, p >> 25)):
-            yield self._record((place >> 1) & 0xFFFFFF, place >> 25)
+        places = {*self._index.values()}  # one of an earlier version has two keys
+        for place in sorted(places, key=lambda p: ((p >> 1) & 0xFFFFFF, p >> 25)):
+            yield self._record(place)
 
-    def _record(self, shard: int, offset: int) -> dict[str, Any]:
+    def _record(self, place: int) -> dict[str, Any]:
         """The record at a place.
 
         Raises:
           UserError: it is damaged, with file and line.
         """
+        shard, offset, ok = (place >> 1) & 0xFFFFFF, place >> 25, place & 1
         try:
             record: dict[str, Any] = parse_json(self._line(shard, offset))
-            problem = find_problem(record)
+            problem = store_lines.find_problem(record)
         except ValueError as error:
             problem = f"not JSON ({error})"
         if not problem:
-            return record
+            return record if ok or not record["ok"] else store_lines.as_failure(record)
         with self._shards[shard].open("rb") as file:
             line = file.read(offset).count(b"\n") + 1
         raise UserError(
@@ -212,16 +227,9 @@ class Store:
 
     def _open(self) -> None:
         header_path = self.path / "store.json"
+        header: dict[str, object] = {"schema": store_lines.SCHEMA}
         if header_path.exists():
-            try:
-                schema = parse_json(header_path.read_bytes()).get("schema")
-            except (ValueError, AttributeError) as error:
-                raise UserError(f"{header_path}: not JSON; is {self.path} a store?") from error
-            if schema != SCHEMA:
-                raise UserError(
-                    f"{header_path}: got schema {schema!r}, expected {SCHEMA}; use the version of "
-                    "distill that wrote the store, or another --store"
-                )
+            header = store_lines.read_header(header_path)
         shards = sorted(
             (int(match.group(1)), path)
             for path in (self.path.iterdir() if self.path.is_dir() else ())
@@ -230,7 +238,8 @@ class Store:
         if shards and not header_path.exists():
             raise UserError(f"{self.path} has shards but no store.json; is it a store?")
         if not self._read_only and not header_path.exists():
-            atomic.write_json(header_path, {"schema": SCHEMA})
+            atomic.write_json(header_path, header)
+        self._migrated = header["schema"] == store_lines.EARLIER or bool(header.get("migrated"))
         for number, path in shards:
             if number > _MOST_SHARDS:
                 raise UserError(
@@ -242,6 +251,9 @@ class Store:
                 self._shards.append(self.path / _shard_name(len(self._shards)))
             self._shards.append(path)
             self._scan(number, path, last=path == shards[-1][1])
+        if header["schema"] == store_lines.EARLIER and not self._read_only:
+            # Its answers stay where they are. The earlier version would not find those to come.
+            atomic.write_json(header_path, {"schema": store_lines.SCHEMA, "migrated": True})
         if shards and not self._remote and not self._read_only:
             self._fd = os.open(shards[-1][1], os.O_WRONLY | os.O_APPEND)
 
@@ -256,7 +268,7 @@ class Store:
                 match = _HEAD.match(line)
                 good = match is not None and line.endswith(b"}\n")
                 if good and following is None and last:
-                    good = is_json(line)
+                    good = store_lines.is_json(line)
                 if not good and last and following is None:
                     break
                 if match is None or not good:
@@ -264,7 +276,11 @@ class Store:
                         f"{path}:{count + 1}: not a record of the store; remove the line (its row "
                         "is then requested again)"
                     )
-                self._note(bytes.fromhex(match[1].decode()), match[2] == b"true", shard, offset)
+                key, ok = bytes.fromhex(match[1].decode()), match[2] == b"true"
+                if self._migrated:
+                    ok = ok and store_lines.is_answer(line)
+                    self._note(store_lines.content_key(line, match.end()) or key, ok, shard, offset)
+                self._note(key, ok, shard, offset)
                 offset += len(line)
                 count += 1
                 line = following

@@ -1,8 +1,44 @@
-"""Checks of a line of the store, and of the record in it."""
+"""The header and the lines of a store: their checks, and what those of earlier versions mean."""
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+from etils import epath
+
 from distill.common.text_files import parse_json
+from distill.errors import UserError
+from distill.teacher.keys import key_of
+
+SCHEMA = 2
+EARLIER = 1  # the schema whose keys held the ids of rows
+
+# What follows the head of a record, as `samples.record` writes it.
+_REQUEST = re.compile(
+    rb'"id": "(?:[^"\\]|\\.)*+", "digest": "([0-9a-f]{32})", "sample": ([0-9]{1,9})\b'
+)
+# Versions up to 0.1 stored as answers what a server or its filter had broken off.
+_NO_ANSWER = re.compile(rb'"completion": "", "finish": "(error|content_filter)"')
+
+
+def read_header(path: epath.Path) -> dict[str, object]:
+    """What the `store.json` of a store says.
+
+    Raises:
+      UserError: it is no JSON object, or of another schema.
+    """
+    try:
+        header: dict[str, object] = parse_json(path.read_bytes())
+        schema = header.get("schema")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not JSON; is {path.parent} a store?") from error
+    if schema not in (EARLIER, SCHEMA):
+        raise UserError(
+            f"{path}: got schema {schema!r}, expected {SCHEMA}; use the version of distill that "
+            "wrote the store, or another --store"
+        )
+    return header
 
 
 def is_json(line: bytes) -> bool:
@@ -27,3 +63,30 @@ def find_problem(record: object) -> str:
     ):
         return "the values of 'usage' are not numbers"
     return ""
+
+
+def content_key(line: bytes, start: int) -> bytes | None:
+    """The key of what a record's line says was asked; None if it does not say it.
+
+    Args:
+      line: the record.
+      start: where its head (`key` and `ok`) ends.
+    """
+    match = _REQUEST.match(line, start)
+    return bytes.fromhex(key_of(match[1].decode(), int(match[2]))) if match else None
+
+
+def is_answer(line: bytes) -> bool:
+    """Whether a record that counts as answered holds an answer."""
+    return _NO_ANSWER.search(line) is None
+
+
+def as_failure(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a failed sample in place of one that holds no answer, see `is_answer`."""
+    filtered = record["finish"] == "content_filter"
+    kept = {name: value for name, value in record.items() if name not in ("completion", "finish")}
+    return kept | {
+        "ok": False,
+        "failure": "filtered" if filtered else "server_error",
+        "message": f"the answer ended with finish_reason {record['finish']!r}",
+    }

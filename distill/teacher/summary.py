@@ -50,6 +50,8 @@ class JobRows(WrittenRows):
     """A job's rows: what the store holds of them, and what was written.
 
     Attributes:
+      model: the one that was requested.
+      models: answers by the name of the model that gave them, as the server says it.
       batch: of a run that read a batch's results.
     """
 
@@ -61,6 +63,8 @@ class JobRows(WrittenRows):
     failed: int
     pending: int
     failed_by_reason: dict[str, int]
+    model: str
+    models: dict[str, int]
     parsed: int
     cut_off: int
     parse_failures: dict[str, int]
@@ -122,6 +126,8 @@ def _summary(result: Annotated | Asked) -> str:
             f"failed: {_counts(result['failed_by_reason'])} (use --retry_failed to request them "
             "again)"
         )
+    if {*result["models"]} - {result["model"], ""}:
+        lines.append(f"answered by: {printable(_counts(result['models']), keep='')}")
     lines.append(
         f"labels parsed: {result['parsed']:,}; {_counts(result['parse_failures']) or 'all'}"
     )

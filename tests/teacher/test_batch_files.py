@@ -10,7 +10,8 @@ import pytest
 
 from distill.errors import UserError
 from distill.teacher import batch_files, prompts, samples
-from distill.teacher.sampling import Digests, key_of
+from distill.teacher.keys import key_of
+from distill.teacher.sampling import Digests
 from distill.teacher.store import Store
 from distill.tickets import server
 
@@ -115,8 +116,8 @@ def test_an_answer_is_taken_though_the_row_half_ended_elsewhere(job, tickets, tm
         del result["response"]["body"]["usage"]
     first, second = list(missing())[:2]
     online = {"completion": "online", "finish": "stop", "usage": {"in": 1, "out": 1}}
-    answered = key_of(first.row.id, first.digest, 0)
-    failed = key_of(second.row.id, second.digest, 0)
+    answered = key_of(first.digest, 0)
+    failed = key_of(second.digest, 0)
     store.append({"key": answered, "ok": True} | online)
     store.append({"key": failed, "ok": False, "failure": "timeout"})
     digests = Digests(prompt, asks)
@@ -126,7 +127,7 @@ def test_an_answer_is_taken_though_the_row_half_ended_elsewhere(job, tickets, tm
     )
     assert (said["stored"], said["unasked"], said["failed"]) == (23, 1, [])
     assert store.get(answered)["completion"] == "online" and store.get(failed)["ok"]
-    late = store.get(key_of(first.row.id, first.digest, 1))
+    late = store.get(key_of(first.digest, 1))
     assert late["completion"] == results[0]["response"]["body"]["choices"][1]["message"]["content"]
     assert late["usage"]["in"] > 100 and late["usage"]["estimated"]
 

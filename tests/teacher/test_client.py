@@ -8,17 +8,9 @@ import types
 import pytest
 
 from distill.errors import UserError
-from distill.teacher.client import (
-    Client,
-    Permanent,
-    Reason,
-    Refused,
-    Retry,
-    check_url,
-    read_answer,
-    read_key,
-    same_model,
-)
+from distill.teacher.client import Client, check_url, read_answer, read_key
+from distill.teacher.model_names import same_model
+from distill.teacher.outcomes import Doubtful, Permanent, Reason, Refused, Retry
 
 
 def _body(**fields):
@@ -90,8 +82,9 @@ def test_an_answer_of_no_use_still_says_what_it_cost():
     assert caught.value.tokens == (3, 4)
 
 
-def test_models_of_another_name():
-    same = [
+@pytest.mark.parametrize(
+    ("asked", "served"),
+    [
         ("m", "m"),
         ("M", "m"),
         ("m", ""),
@@ -99,12 +92,35 @@ def test_models_of_another_name():
         ("org/m", "m"),
         ("m.gguf", "/models/m.gguf"),
         ("m", "models/m-001"),
-    ]
-    assert all(same_model(asked, served) for asked, served in same)
-    assert not any(
-        same_model(a, s)
-        for a, s in [("m", "n"), ("gpt-4o", "gpt-4"), ("m", "mm"), ("gpt-4o", "gpt-4o-mini")]
-    )
+        ("gpt-4", "gpt-4-0613"),
+        ("mistral-large-latest", "mistral-large-2411"),
+        ("claude-3-5-sonnet-latest", "claude-3-5-sonnet-20241022"),
+        ("claude-3-5-sonnet", "claude-3-5-sonnet@20240620"),
+        ("gemini-2.5-flash-preview", "gemini-2.5-flash-preview-04-17"),
+        ("llama3.2", "llama3.2:latest"),
+    ],
+)
+def test_dated_names_of_an_alias_are_the_same_model(asked, served):
+    assert same_model(asked, served)
+
+
+@pytest.mark.parametrize(
+    ("asked", "served"),
+    [
+        ("m", "n"),
+        ("gpt-4o", "gpt-4"),
+        ("m", "mm"),
+        ("gpt-4o", "gpt-4o-mini"),
+        ("gpt-4", "gpt-4-32k"),
+        ("gpt-4", "gpt-4-32k-0613"),
+        ("llama3-70b", "llama3-70b-8192"),
+        ("mixtral-8x7b", "mixtral-8x7b-32768"),
+        ("m-2024-08-06", "m-2024-05-13"),
+        ("m-latest", "m-mini-2024-05-13"),
+    ],
+)
+def test_names_of_other_models(asked, served):
+    assert not same_model(asked, served)
 
 
 def test_keys_come_from_the_environment(monkeypatch):
@@ -137,8 +153,9 @@ def test_a_key_given_for_the_name_of_its_variable_is_not_repeated():
     [
         (401, "", Permanent),
         (402, "", Permanent),
-        (404, "", Permanent),
-        (405, "", Permanent),
+        (403, "", Doubtful),
+        (404, "", Doubtful),
+        (405, "", Doubtful),
         (429, "insufficient_quota", Permanent),
         (429, "", Retry),
         (408, "", Retry),
@@ -150,7 +167,9 @@ def test_a_key_given_for_the_name_of_its_variable_is_not_repeated():
 )
 def test_what_a_status_means(status, code, kind):
     response = types.SimpleNamespace(headers={"retry-after": "3"})
-    error = types.SimpleNamespace(status_code=status, code=code, message="m", response=response)
+    error = types.SimpleNamespace(
+        status_code=status, code=code, message="m", body={"message": "m"}, response=response
+    )
     found = Client("http://localhost:1/v1", "k", 1, 1)._status(error)
     assert type(found) is kind and (kind is not Retry or found.wait == 3)
 

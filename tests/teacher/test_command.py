@@ -80,11 +80,12 @@ def test_what_is_stored_is_neither_estimated_nor_written_for_a_batch(
         assert len(batch.read_text().splitlines()) == count
 
 
-def test_a_job_without_any_answer_is_no_success(rows_file, tmp_path, capsys):
+def test_a_job_without_any_answer_is_no_success(serve, rows_file, tmp_path, capsys):
     output = tmp_path / "o.jsonl"
-    argv = [f"--input={rows_file}", "--base_url=http://127.0.0.1:9/v1", f"--output={output}"]
-    code, said = _run(capsys, *argv, "--max_rows=3", "--max_attempts=2")
-    assert code == 2 and "no row was answered: 3 connection" in said and "--retry_failed" in said
+    with serve(FaultPlan(always={"500": 1.0})) as (_, url):
+        argv = [f"--input={rows_file}", f"--base_url={url}", f"--output={output}"]
+        code, said = _run(capsys, *argv, "--max_rows=3", "--max_attempts=2")
+    assert code == 2 and "no row was answered: 3 server_error" in said and "--retry_failed" in said
     assert not output.exists()
 
 
@@ -107,7 +108,8 @@ def test_a_second_interrupt_ends_it_with_one_line(serve, rows_file, tmp_path):
         job.send_signal(signal.SIGINT)
         said = job.communicate(timeout=60)[1].decode()
     last = said.splitlines()[-1]  # a slow start says so first
-    assert job.returncode == 2 and last.startswith("distill: interrupted. 16 rows of this run are")
+    assert job.returncode == 130
+    assert last.startswith("distill: interrupted. 1 rows of this run are stored; the same command")
 
 
 def test_reparse_of_what_was_never_asked_leaves_the_output(serve, rows_file, tmp_path, capsys):
@@ -159,18 +161,21 @@ def test_samples_that_were_cut_off_are_counted(serve, rows_file, tmp_path, capsy
     assert "truncated at --max_tokens: 40 samples" in capsys.readouterr().out
 
 
-def test_answers_without_any_label_are_told_of(serve, rows_file, tmp_path, capsys):
-    argv = [f"--input={rows_file}", f"--output={tmp_path / 'o.jsonl'}"]
+def test_a_job_without_any_label_is_no_success_however_small(serve, rows_file, tmp_path, capsys):
+    argv = [f"--input={rows_file}", f"--output={tmp_path / 'o.jsonl'}", "--max_rows=7"]
     with serve(respond=lambda prompt, draw: "I\x1b[2J cannot say." + "x" * 400) as (_, url):
-        assert cli.main([*ASK, *argv, f"--base_url={url}"]) == 0
-    said = capsys.readouterr().err
-    assert "warning: no label could be read from the 40 answered rows (40 no_answer): " in said
-    assert "the prompt 'tickets' asks for" in said and "x...'. If only the parser" in said
-    assert "The first completion is 'I\\x1b[2J cannot say.xxx" in said
+        assert cli.main([*ASK, *argv, f"--base_url={url}"]) == 2
+        said = capsys.readouterr()
+        assert "written: 7 rows" in said.out
+        assert "no label could be read from the 7 answered rows (7 no_answer): " in said.err
+        assert "the prompt 'tickets' asks for" in said.err and "x...'. If only the p" in said.err
+        assert "The first completion is 'I\\x1b[2J cannot say.xxx" in said.err
+        assert cli.main([*ASK, *argv, f"--base_url={url}", "--min_parsed=0"]) == 0
+        assert "warning: no label could be read" in capsys.readouterr().err
     with serve() as (_, url):
         argv = [argv[0], f"--output={tmp_path / 'p.jsonl'}", f"--base_url={url}"]
         assert cli.main([*ASK, *argv]) == 0
-    assert "warning" not in capsys.readouterr().err
+    assert "no label" not in capsys.readouterr().err
 
 
 def test_the_layout_of_released_data_is_explained(tmp_path, capsys):

@@ -13,11 +13,12 @@ from distill.errors import UserError
 from distill.teacher import aggregate, prompts
 from distill.teacher.export import write_released
 from distill.teacher.filters import Filters
+from distill.teacher.keys import key_of
 from distill.teacher.prices import Price
-from distill.teacher.sampling import Digests, Sampling, key_of
+from distill.teacher.sampling import Digests, Sampling
 from distill.teacher.store import Store
 
-CQA = "where ?\nAnswer Choices:\n(a) sea\n(b) sky\n(c) sea"
+CQA = "where {n} ?\nAnswer Choices:\n(a) sea\n(b) sky\n(c) sea"
 ROWS = {
     "esnli": [
         Example(
@@ -30,7 +31,13 @@ ROWS = {
         for n in range(6)
     ],
     "cqa": [
-        Example(id=f"cqa/test/{n}", input=CQA, label="sky", choices=("sea", "sky"), split="test")
+        Example(
+            id=f"cqa/test/{n}",
+            input=CQA.format(n=n),
+            label="sky",
+            choices=("sea", "sky"),
+            split="test",
+        )
         for n in range(6)
     ],
     "svamp": [
@@ -82,7 +89,7 @@ def _store(folder, rows, said, prompt, samples=1):
                 end = {"failure": "timeout", "message": ""}
                 if text is not None:
                     end = {"completion": text, "usage": {"in": 100, "out": 10}}
-                key = key_of(row.id, digest, sample)
+                key = key_of(digest, sample)
                 store.append({"key": key, "ok": text is not None, "id": row.id} | end)
     return digests
 

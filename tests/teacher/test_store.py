@@ -183,8 +183,8 @@ def test_very_long_completions_come_back_and_a_shard_cut_meanwhile_is_named(tmp_
 def test_schemas_and_folders_that_are_no_store_are_refused(tmp_path):
     with Store(tmp_path / "s") as store:
         _fill(store, [1])
-    (tmp_path / "s" / "store.json").write_text('{"schema": 2}')
-    with pytest.raises(UserError, match="got schema 2, expected 1"):
+    (tmp_path / "s" / "store.json").write_text('{"schema": 3}')
+    with pytest.raises(UserError, match="got schema 3, expected 2"):
         Store(tmp_path / "s")
     (tmp_path / "s" / "store.json").unlink()
     with pytest.raises(UserError, match=r"no store.json"):

@@ -1,0 +1,177 @@
+"""What an error of an endpoint means: for the row, for the job, or for this moment."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import urllib.parse
+
+from distill.teacher.outcomes import Doubtful, Permanent, Reason, Refused, Retry
+
+_FILTER = re.compile(
+    r"content[ _-]?(?:filter|policy|management|moderation|safety)|contentfilter|moderation|"
+    r"moderated|\bflagged\b|data_inspection|responsible ?ai|prohibited[ _]content|"
+    r"inappropriate content|sensitive (?:content|words?|information)|safety (?:system|filter|"
+    r"settings|reasons|policy)",
+    re.IGNORECASE,
+)
+_KEY = re.compile(
+    r"api[ _-]?key|authenti|unauthori[sz]ed|credential|access token|permission|subscription|"
+    r"billing|country|region|not allowed to access",
+    re.IGNORECASE,
+)
+_PATH = re.compile(
+    r"endpoint|\bpath\b|\broute\b|\burl\b|no such method|invalid method|page not found",
+    re.IGNORECASE,
+)
+_MODEL = re.compile(r"model\b.{0,80}(?:not (?:found|exist|loaded)|unknown)|unknown model", re.I)
+_UNSUPPORTED = re.compile(
+    r"unsupported|not support|unknown|unrecognized|not allowed|not permitted|only the default|"
+    r"deprecated|extra inputs|unexpected|invalid parameter|does not accept|not accept",
+    re.IGNORECASE,
+)
+_LONG = re.compile(
+    r"context[ _]length|maximum context|too many (?:input )?tokens|too long", re.IGNORECASE
+)
+# Parameters of requests that some models refuse, and what to do about it.
+_FIXES = {
+    "temperature": "add --no_temperature",
+    "max_tokens": "add --extra='{\"max_completion_tokens\": 600}'",
+    "top_p": "leave out --top_p",
+    "stop": "add --no_stop",
+    "seed": "leave out --sample_seed",
+}
+_SEVERAL = re.compile(r"(?<![\w'\u2019])n(?![\w'\u2019])")  # the parameter n
+_HTML = re.compile(r"\s*<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
+_TITLE = re.compile(r"<(title|h1)\b[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
+_TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_NO_FILTER = (401, 402, 407, 429)  # statuses that speak of the account, whatever their text
+
+
+def text_of(body: object) -> str:
+    """What the body of an error says: its message, the text of a page, or else its JSON."""
+    if isinstance(body, str):
+        return _readable(body)
+    for name in ("message", "detail", "msg", "error"):
+        value = body.get(name) if isinstance(body, dict) else None
+        if isinstance(value, str) and value.strip():
+            return value
+        if name == "error" and isinstance(value, dict):
+            return text_of(value)
+    return json.dumps(body) if body is not None else ""
+
+
+def codes_of(body: object) -> str:
+    """The codes and types of an error, without its message, which may quote the row."""
+    if not isinstance(body, dict):
+        return ""
+    codes = [body.get(name) for name in ("code", "type", "param", "status")]
+    found = [str(code) for code in codes if isinstance(code, str | int)]
+    inner = [body.get(name) for name in ("innererror", "inner_error", "error")]
+    found += [codes_of(each) for each in inner]
+    metadata = body.get("metadata")
+    if isinstance(metadata, dict) and "flagged_input" in metadata:
+        found.append("flagged")
+    return " ".join(filter(None, found))
+
+
+def _readable(text: str) -> str:
+    """A server's message; of an HTML page its title, else its text without tags."""
+    if not is_html(text):
+        return text
+    title = _TITLE.search(text)
+    plain = title.group(2) if title else _TAGS.sub(" ", text)
+    return "an HTML page: " + " ".join(html.unescape(_TAGS.sub(" ", plain)).split())
+
+
+def is_html(text: str) -> bool:
+    """Whether a body is a page for people."""
+    return _HTML.match(text) is not None
+
+
+def version_hint(base_url: str) -> str:
+    """What to say of an address without /v1, after a semicolon; "" for others."""
+    path = urllib.parse.urlsplit(base_url).path.rstrip("/")
+    if re.search(r"/(?:v\d|api|openai)\w*(?:/|$)", path):
+        return ""
+    return f"; such addresses usually end in /v1: try --base_url={base_url}/v1"
+
+
+def of_status(
+    status: int, text: str, codes: str, base_url: str, wait: float | None = None
+) -> Exception:
+    """The exception that a status other than 2xx stands for.
+
+    Args:
+      status: of the response.
+      text: what the server says, without the key.
+      codes: its own codes and types of the error, see `codes_of`.
+      base_url: the address that was asked.
+      wait: seconds of Retry-After.
+    """
+    message = f"HTTP {status}: {text}"
+    if status not in _NO_FILTER and _FILTER.search(f"{codes} {text}"):
+        return Refused(message, Reason.FILTERED)
+    if status == 401 or status == 407:
+        return Permanent(f"{base_url} rejects the key ({message}); see --key_env")
+    if status == 403:
+        rejects = f"{base_url} rejects the key ({message}); see --key_env"
+        if _KEY.search(f"{codes} {text}"):
+            return Doubtful(message, Reason.FORBIDDEN, rejects)
+        otherwise = f"{base_url} refuses the key or the rows ({message}); see --key_env"
+        return Doubtful(message, Reason.FORBIDDEN, otherwise, patient=True)
+    if status in (404, 405):
+        otherwise = f"{base_url} has no such model or path ({message}){version_hint(base_url)}"
+        return Doubtful(message, Reason.NOT_FOUND, otherwise)
+    if status == 402 or (status == 429 and "insufficient_quota" in codes):
+        return Permanent(f"{base_url}: the quota is used up ({message})")
+    if status == 429:
+        return Retry(Reason.RATE_LIMITED, message, wait)
+    if status in (408, 409, 425) or status >= 500:
+        return Retry(Reason.SERVER_ERROR, message, wait)
+    if status < 400:
+        return Permanent(f"{base_url}: got {message}, expected an answer; correct --base_url")
+    if status == 413 or _LONG.search(text):
+        return Refused(message, Reason.TOO_LARGE)
+    if fix := _fix(f"{codes} {text}"):
+        otherwise = f"{base_url} refuses a parameter of the request ({message}): {fix}"
+        return Doubtful(message, Reason.BAD_REQUEST, otherwise)
+    return Refused(message, Reason.BAD_REQUEST)
+
+
+def _fix(text: str) -> str:
+    """What to do about a parameter that a server does not take; "" if that is not the error."""
+    if not _UNSUPPORTED.search(text):
+        return ""
+    named = (fix for name, fix in _FIXES.items() if re.search(rf"\b{name}\b", text, re.IGNORECASE))
+    return next(named, "")
+
+
+def of_error_body(body: object, base_url: str, said: str) -> Exception:
+    """The exception that an error in the body of a response with status 200 stands for.
+
+    Args:
+      body: a text, or an object, see `text_of`.
+      base_url: the address that was asked.
+      said: its text, without the key.
+    """
+    codes = codes_of(body)
+    for code in codes.split():
+        if code.isdecimal() and 400 <= int(code) < 600:
+            return of_status(int(code), said, codes, base_url)
+    message = f"HTTP 200 with an error: {said}"
+    if _FILTER.search(f"{codes} {said}"):
+        return Refused(message, Reason.FILTERED)
+    if _PATH.search(said) or _MODEL.search(said):
+        otherwise = f"{base_url} has no such model or path ({message}){version_hint(base_url)}"
+        return Doubtful(message, Reason.NOT_FOUND, otherwise)
+    if _LONG.search(said):
+        return Refused(message, Reason.TOO_LARGE)
+    if _SEVERAL.search(f"{codes} {said}") and _UNSUPPORTED.search(said):
+        return Refused(message, Reason.BAD_REQUEST)
+    if fix := _fix(f"{codes} {said}"):
+        otherwise = f"{base_url} refuses a parameter of the request ({message}): {fix}"
+        return Doubtful(message, Reason.BAD_REQUEST, otherwise)
+    lasting = f"{base_url} answers with an error ({message}){version_hint(base_url)}"
+    return Retry(Reason.ERROR_REPLY, message, lasting=lasting)
