@@ -81,15 +81,19 @@ def check_writable(folder: epath.PathLike, where: str) -> None:
     if not os.path.isdir(place):
         raise UserError(f"got {where}, but {place} is a file; expected a folder")
     probe = os.path.join(place, f".{uuid.uuid4().hex}.tmp")
-    with disk_errors(place, f"choose another {where}, or free some space"):
-        try:
-            with open(probe, "xb") as file:
-                file.write(bytes(_PROBE))
-                file.flush()
-                os.fsync(file.fileno())
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(probe)
+    try:
+        with open(probe, "xb") as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"{place} cannot be written: {error.strerror}; choose another {where}, or free some "
+            "space"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(probe)
 
 
 def find_disk_error(error: BaseException | None) -> tuple[str | None, str] | None:

@@ -121,10 +121,9 @@ class Job:
             await self.client.close()
         if self.error:
             kind = Interrupted if self._interrupted else UserError
-            raise kind(
-                f"{self.error}. {self.stats.answered:,} rows of this run are stored; the same "
-                "command resumes there"
-            )
+            resumes = "" if self._readings.why_stop() else "; the same command resumes there"
+            stored = f"{self.stats.answered:,} rows of this run are stored"
+            raise kind(f"{self.error}. {stored}{resumes}")
         return self.stats
 
     def _is_probed(self) -> bool:

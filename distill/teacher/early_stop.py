@@ -24,7 +24,7 @@ _SHAPES = 100  # kinds of answers that are told apart
 _BEGINNING, _END = 90, 60  # characters of an answer that are shown
 # A word that is neither in a tag nor before a colon (U+FF1A is that of Chinese).
 _WORD = re.compile(r"(?<!</)(?<!<)\b[^\W_]++(?!\**[:\uff1a]|>)")
-_WORDS = re.compile(r"\bw\b(?:['\u2019.,;!?/ -]+w\b)+")
+_WORDS = re.compile(r"\bw\b(?:['\u2019.,;!?/ -]+w\b)*+[.,;!?]*")
 
 
 class Readings:
@@ -93,7 +93,7 @@ class Readings:
             for shape, count in self._shapes.most_common(3)
         )
         longer = ""
-        if 2 * self._cut_off > self.read - self.parsed:
+        if 2 * self._cut_off >= self.read - self.parsed:
             longer = (
                 f"{self._cut_off:,} of them were cut off at --max_tokens: raise it, or ask for "
                 "shorter answers. "

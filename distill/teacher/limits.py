@@ -97,17 +97,29 @@ def backoff(attempt: int, base: float, longest: float, draw: Callable[[], float]
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
     """Seconds of `retry-after-ms` or `Retry-After` (seconds or an HTTP date), or None.
 
+    A date is compared with that of the response, if it has one: the clocks of two machines differ.
     Source: RFC 9110, section 10.2.3.
     """
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         seconds = _number(headers.get(name, ""), unit)
         if seconds is not None:
             return seconds
+    until = _date(headers.get("retry-after", ""))
+    if until is None:
+        return None
+    since = _date(headers.get("date", ""))
+    if since is None:
+        since = time.time() if now is None else now
+    return max(0.0, until - since)
+
+
+def _date(text: str) -> float | None:
+    """The time of an HTTP date, or None."""
     try:
-        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+        date = email.utils.parsedate_to_datetime(text)
         if date.tzinfo is None:
             date = date.replace(tzinfo=datetime.UTC)
-        return max(0.0, date.timestamp() - (time.time() if now is None else now))
+        return date.timestamp()
     except (ValueError, OverflowError):
         return None
 
