@@ -25,11 +25,15 @@ from pathlib import Path
 from distill.data.examples import write_jsonl
 from distill.teacher.store import Store
 from distill.tickets import generator, server
+from distill.tickets.faults import FaultPlan
 
 _DISTILL = [sys.executable, "-m", "distill.cli"]
 
 
-def _command(url: str, rows: Path, output: Path, samples: int) -> list[str]:
+KINDS = ("plain", "stream", "n_refused")
+
+
+def _command(url: str, rows: Path, output: Path, samples: int, kind: str) -> list[str]:
     return [
         *_DISTILL,
         "annotate",
@@ -43,6 +47,7 @@ def _command(url: str, rows: Path, output: Path, samples: int) -> list[str]:
         "--sample_seed=0",
         "--progress_seconds=0",
         "--json",
+        *(["--stream"] if kind == "stream" else []),
     ]
 
 
@@ -66,7 +71,12 @@ def _stored_samples(folder: Path, ticket_of: dict[str, str]) -> set[tuple[str, i
 
 
 def measure(
-    folder: Path, rows: int, samples: int, kill_at: Sequence[int], latency: float
+    folder: Path,
+    rows: int,
+    samples: int,
+    kill_at: Sequence[int],
+    latency: float,
+    kind: str = "plain",
 ) -> dict[str, object]:
     """Runs the job with kills and without.
 
@@ -76,12 +86,14 @@ def measure(
       samples: answers a ticket.
       kill_at: numbers of stored answers at which the process is killed, rising.
       latency: seconds before the server answers.
+      kind: "plain", "stream" (streamed answers) or "n_refused" (one sample a request).
     """
     tickets = generator.generate("natural", rows, 0, "train")
     ticket_of = {row.id: row.input for row in tickets}
     write_jsonl(folder / "rows.jsonl", tickets)
     asked: list[tuple[str, int]] = []  # (ticket, first sample) of every request
-    endpoint = server.Endpoint(server.tickets_teacher("natural", 0.8), latency=latency)
+    plan = FaultPlan(always={"n_refused": 1.0} if kind == "n_refused" else {})
+    endpoint = server.Endpoint(server.tickets_teacher("natural", 0.8), plan, latency)
 
     def log(prompt: str, seed: int, _: str) -> None:
         asked.append((prompt.rsplit("Ticket:", 1)[1].split("\n")[0].strip(), seed))
@@ -90,7 +102,7 @@ def measure(
     killed = folder / "killed.store"
     kills = again = lost = 0
     with server.background(endpoint) as url:
-        command = _command(url, folder / "rows.jsonl", folder / "killed.jsonl", samples)
+        command = _command(url, folder / "rows.jsonl", folder / "killed.jsonl", samples, kind)
         for point in [*kill_at, None]:
             before, start = _stored_samples(killed, ticket_of), len(asked)
             with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -106,7 +118,7 @@ def measure(
             lost += len(before - _stored_samples(killed, ticket_of))
         result = json.loads(said)
         requests = len(asked)
-        undisturbed = _command(url, folder / "rows.jsonl", folder / "whole.jsonl", samples)
+        undisturbed = _command(url, folder / "rows.jsonl", folder / "whole.jsonl", samples, kind)
         subprocess.run(undisturbed, check=True, stdout=subprocess.PIPE)
     whole = _answers(folder / "whole.store")
     return {
@@ -127,11 +139,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", choices=KINDS, default="plain")
     options = parser.parse_args()
     draw = random.Random(options.seed)
     points = sorted(draw.sample(range(1, options.rows * options.samples - 40), options.kills))
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), options.rows, options.samples, points, latency=0.01)
+        found = measure(Path(folder), options.rows, options.samples, points, 0.01, options.kind)
     print(json.dumps(found, indent=1))
     good = found["same_set"] and not found["asked_again_though_stored"] and not found["lost"]
     sys.exit(0 if good else 1)

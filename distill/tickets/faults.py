@@ -23,12 +23,13 @@ KINDS: Mapping[str, str] = {
     "stall": "no answer for `stall_seconds`",
     "wrong_model": "an answer of another model",
     "n_ignored": "one choice, however many were asked for",
+    "n_refused": "a refusal of more than one choice",
     "no_usage": "an answer without token counts",
     "401": "the key is refused",
     "404": "there is no such model",
 }
 # Faults that pass, and the reason of a row that they lastingly hit (two leave the answer usable).
-TRANSIENT = tuple(kind for kind in KINDS if kind not in ("401", "404"))
+TRANSIENT = tuple(kind for kind in KINDS if kind not in ("401", "404", "n_refused"))
 REASONS: Mapping[str, str] = {
     "429": "rate_limited",
     "429_retry_after": "rate_limited",

@@ -15,6 +15,7 @@ import asyncio
 import collections
 import dataclasses
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -129,6 +130,8 @@ class Endpoint:
         if fault == "stall":
             await asyncio.sleep(self.faults.stall_seconds)
             return None
+        if fault == "n_refused" and int(request.get("n") or 1) > 1:
+            return http(400, _error("n must be 1 for this model"))
         count = 1 if fault == "n_ignored" else int(request.get("n") or 1)
         texts = [self.respond(prompt, self._draw(request, prompt, i)) for i in range(count)]
         content = _content(request, prompt, texts)
@@ -138,7 +141,7 @@ class Endpoint:
             content["model"] = "another-model"
         if fault == "no_usage":
             del content["usage"]
-        answer = http(200, content)
+        answer = _streamed(content) if request.get("stream") else http(200, content)
         if fault == "truncated_json":
             _, _, payload = answer.partition(b"\r\n\r\n")
             return _head(200, len(payload) // 2) + payload[: len(payload) // 2]
@@ -161,11 +164,26 @@ def http(status: int, content: dict, headers: dict[str, str] | None = None) -> b
 
 
 def _head(status: int, length: int, headers: dict[str, str] | None = None) -> bytes:
-    extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-    return (
-        f"HTTP/1.1 {status} {status}\r\nContent-Type: application/json\r\n{extra}"
-        f"Content-Length: {length}\r\n\r\n"
-    ).encode()
+    fields = {"Content-Type": "application/json"} | (headers or {}) | {"Content-Length": length}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status} {status}\r\n{lines}\r\n".encode()
+
+
+def _streamed(content: dict) -> bytes:
+    """An answer as server-sent events: a word of a choice each, then the counts of tokens."""
+    shared = {name: content[name] for name in ("id", "created", "model")}
+    events: list[dict] = []
+    for choice in content["choices"]:
+        text = choice.get("text", "") or choice.get("message", {}).get("content", "")
+        for word in re.findall(r"\S+\s*", text):
+            part = {"delta": {"content": word}} if "message" in choice else {"text": word}
+            events.append({"choices": [{"index": choice["index"], "finish_reason": None} | part]})
+        end = {"index": choice["index"], "finish_reason": choice["finish_reason"], "delta": {}}
+        events.append({"choices": [end]})
+    events.append({"choices": [], "usage": content.get("usage")})
+    lines = [json.dumps(shared | event) for event in events] + ["[DONE]"]
+    body = "".join(f"data: {line}\n\n" for line in lines).encode()
+    return _head(200, len(body), {"Content-Type": "text/event-stream"}) + body
 
 
 def _error(message: str, code: str = "injected") -> dict:
