@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LOCAL = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 _SECRET = 8  # shorter keys ("EMPTY", "none", "x") are placeholders, and words of answers
+_CONNECT = 15.0  # seconds until a connection has to stand
 _SHOWN = 300  # characters of a server's message
 
 
@@ -124,7 +125,7 @@ class Client:
             base_url=self.base_url,
             api_key=key,
             max_retries=0,
-            timeout=timeout,
+            timeout=openai.Timeout(timeout, connect=min(timeout, _CONNECT)),
             http_client=openai.DefaultAsyncHttpxClient(
                 limits=limits, event_hooks={"response": [_refuse_redirection]}
             ),
@@ -151,7 +152,9 @@ class Client:
                     path, body=body | self._stream, cast_to=api.HttpxBinaryResponseContent
                 )
                 content = response.content
-        except (TimeoutError, api.APITimeoutError):
+        except (TimeoutError, api.APITimeoutError) as error:
+            if type(error.__cause__).__name__ == "ConnectTimeout":
+                raise self._unreachable(error) from None
             raise Retry(Reason.TIMEOUT, f"no answer within {self._timeout:g} s") from None
         except api.APIStatusError as error:
             if "stream_options" in self._stream and "stream_options" in str(error.body):
@@ -216,7 +219,7 @@ class Client:
             return Permanent(f"{self.base_url} redirects to {target}; set --base_url={base}")
         text = self._said(repr(cause))
         lasting = ""
-        if type(cause).__name__ in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol"):
+        if type(cause).__name__ in ("ConnectError", "ConnectTimeout", "ProxyError"):
             lasting = (
                 f"nobody answers at {self.base_url} ({text}); start the server, or correct "
                 "--base_url"

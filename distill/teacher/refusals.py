@@ -43,6 +43,16 @@ _FIXES = {
     "seed": "leave out --sample_seed",
 }
 _SEVERAL = re.compile(r"(?<![\w'\u2019])n(?![\w'\u2019])")  # the parameter n
+_STREAM = re.compile(
+    r"only supports? stream|stream\w*['\"]? (?:mode|only|must|is required)|"
+    r"(?:enable|requires?) (?:the )?['\"]?stream|non-?stream\w* .{0,40}not",
+    re.IGNORECASE,
+)
+_TEMPERATURE = re.compile(
+    r"\btemperature\b.*\b(?:must|only|invalid|range)\b|"
+    r"\b(?:must|only|invalid)\b.*\btemperature\b",
+    re.IGNORECASE,
+)
 _HTML = re.compile(r"\s*<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
 _TITLE = re.compile(r"<(title|h1)\b[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _TAGS = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
@@ -142,6 +152,10 @@ def of_status(
 
 def _fix(text: str) -> str:
     """What to do about a parameter that a server does not take; "" if that is not the error."""
+    if _STREAM.search(text):
+        return "add --stream"
+    if _TEMPERATURE.search(text):
+        return _FIXES["temperature"]
     if not _UNSUPPORTED.search(text):
         return ""
     named = (fix for name, fix in _FIXES.items() if re.search(rf"\b{name}\b", text, re.IGNORECASE))

@@ -160,6 +160,11 @@ FATAL = {
         1,
         "add --no_temperature",
     ),
+    "one temperature": (
+        error(400, "invalid temperature: only 1 is allowed for this model"),
+        1,
+        "add --no_temperature",
+    ),
     "max_tokens": (
         error(400, "Unsupported parameter: 'max_tokens' is not supported with this model."),
         1,
@@ -211,6 +216,22 @@ def test_where_nobody_listens_the_job_ends_within_seconds(rows_file, tmp_path, c
         code, _, said = _ask(capsys, url, rows_file, tmp_path, "--backoff_seconds=.2")
     assert code == 2 and time.monotonic() - began < 20
     assert f"nobody answers at {url} (ConnectError(" in said and "start the server" in said
+
+
+def test_a_connection_that_never_stands_is_given_up_like_one_that_is_refused(
+    tickets, run_job, tmp_path, monkeypatch
+):
+    import openai
+
+    class ConnectTimeout(Exception):
+        """As the HTTP library of any version of the client names it."""
+
+    async def post(*_, **__):
+        raise openai.APITimeoutError(request=None) from ConnectTimeout()
+
+    monkeypatch.setattr(openai.AsyncOpenAI, "post", post)
+    with pytest.raises(UserError, match=r"nobody answers at http://h/v1 \(ConnectTimeout"):
+        run_job("http://h/v1", tickets, tmp_path / "s")
 
 
 def test_a_server_that_goes_away_meanwhile_is_waited_for(tickets, run_job, tmp_path):
@@ -322,9 +343,9 @@ class TestStreams:
             return streamed(GOOD)
 
         with scripted(respond) as (_, url):
-            code, found, said = _ask(capsys, url, rows_file, tmp_path, "--max_rows=3")
-            assert code == 2 and "stream must be true" in said
-            code, found, _ = _ask(capsys, url, rows_file, tmp_path, "--stream", "--retry_failed")
+            code, _, said = _ask(capsys, url, rows_file, tmp_path)
+            assert code == 2 and "(HTTP 400: stream must be true): add --stream" in said
+            code, found, _ = _ask(capsys, url, rows_file, tmp_path, "--stream")
         assert code == 0 and found["parsed"] == 40 and found["tokens"]["in"] == 4000
 
     def test_a_server_that_does_not_know_stream_options(self, tickets, rows_file, tmp_path, capsys):
