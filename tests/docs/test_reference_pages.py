@@ -60,7 +60,7 @@ def test_every_key_of_a_record_of_the_store_has_a_row():
 
     (row,) = generator.generate("natural", 1, 0, "train")
     answer = Answer(("text",), ("stop",), None, "model", 0.5)
-    (record,) = answer_records(PendingRow(row, "digest", (0,)), (0,), answer, (3, 4))
+    ((_, record),) = answer_records(PendingRow(row, "digest", (0,)), (0,), answer, (3, 4))
     named = _named(_section("Annotate store"))
     assert record.keys() | record["usage"].keys() <= named
 

@@ -177,9 +177,16 @@ FATAL = {
         "redirects to https://example.com/v1/chat/completions; set --base_url=https://example.com",
     ),
     "long wait": (
-        reply(429, "", {"Retry-After": email.utils.formatdate(time.time() + 7200, usegmt=True)}),
+        reply(
+            429,
+            "",
+            {
+                "Date": "Thu, 26 Nov 2026 10:00:00 GMT",
+                "Retry-After": "Thu, 26 Nov 2026 12:00:00 GMT",
+            },
+        ),
         1,
-        "asks to wait 7,",
+        "asks to wait 7,200 s",
     ),
 }
 
