@@ -24,28 +24,46 @@ from distill.data.released import equations
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 
-# Where an invented next question starts: its field name begins a line or follows a sentence.
-_RUN_ON = re.compile(r"(?:\A|\n|(?<=[.!?])\s)\s*(?:Premise|Hypothesis|Question|Q)\s*:")
+# The field names of an invented next question.
+_FIELD = re.compile(r"(?:Premise|Hypothesis|Question|Q)\s*:")
 _PHRASE = (
     r"(?:\b(?:so|thus|hence|therefore)\b,?\s+)?(?:\bthe\s+)?"
     r"(?:\banswer[^\S\n]*:|\banswer[^\S\n]+is\b:?)"
     r"[^\S\n]*"
 )
-# An answer phrase, up to the end of its sentence or line; the group is what it names.
-_ANSWER = re.compile(_PHRASE + r"([^.\n]*)[.]?", re.IGNORECASE)
-# The same for answers with full stops in them ("2.5", "u.s. army"): up to a full stop that
-# ends the line or comes before a capital, a parenthesis or an answer phrase.
-_SENTENCE_ANSWER = re.compile(
-    _PHRASE + r"((?:(?![.!?](?:\s+(?-i:[A-Z(])|\s*(?:\n|\Z))|\s" + _PHRASE + r").)*)[.!?]?",
-    re.IGNORECASE,
-)
 _LETTER = re.compile(r"(?:\(|\b)([a-z])\)")
 _BEFORE_LETTER = ("", "likely", "most likely", "probably", "choice", "option")
 _AND_OR = re.compile(r",?\s*\b(?:or|and)\b\s*|,\s*")
-_DANGLING = re.compile(r"(?:,|\s+or|\s+and)+\s*$")  # what leads to a second answer
 # What may follow a choice: the end, punctuation, or an afterthought.
 _AFTER_CHOICE = r"(?=$|[.,;:!?\"()]|\s+(?:because|since|as|or|and|but)\b|\s+\()"
+_SEPARATOR = re.compile(r"\s(?:or|and)\s|,\s")  # between two answers
 _SAME_BUT_MISSPELLED = 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class Phrases:
+    """What announces an answer; group 1 of each pattern is what the answer names.
+
+    Attributes:
+      line: up to the end of the sentence or line.
+      sentence: the same for answers with full stops in them ("2.5", "u.s. army"): up to a full
+        stop that ends the line or comes before a capital, a parenthesis or an answer phrase.
+    """
+
+    line: re.Pattern[str]
+    sentence: re.Pattern[str]
+
+    @classmethod
+    def of(cls, phrase: str) -> Phrases:
+        """The patterns of a phrase, a regular expression without groups that capture."""
+        ends = r"[.!?](?:\s+(?-i:[A-Z(])|\s*(?:\n|\Z))|\s" + phrase
+        return cls(
+            re.compile(phrase + r"([^.\n]*)[.]?", re.IGNORECASE),
+            re.compile(phrase + rf"((?:(?!{ends}).)*)[.!?]?", re.IGNORECASE),
+        )
+
+
+PHRASES = Phrases.of(_PHRASE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +81,7 @@ class Completion:
     failure: Failure | None
 
 
-def parse_nli(text: str) -> Completion:
+def parse_nli(text: str, phrases: Phrases = PHRASES) -> Completion:
     """Reads the completion of a natural language inference question.
 
     What follows the first invented question is ignored; of what is left, the last
@@ -76,25 +94,44 @@ def parse_nli(text: str) -> Completion:
 
     Args:
       text: the raw completion.
+      phrases: what announces an answer.
 
     Returns:
       Label, rationale and failure.
     """
     if not text.strip():
         return Completion(None, None, Failure.NO_COMPLETION)
-    completion = _RUN_ON.split(text, maxsplit=1)[0]
-    answers = [match for match in _ANSWER.finditer(completion) if match.group(1).strip()]
+    completion = without_run_on(text)
+    answers = [match for match in phrases.line.finditer(completion) if match.group(1).strip()]
     if not answers:
         return Completion(None, None, Failure.NO_ANSWER)
     last = answers[-1]
-    rationale = " ".join(_ANSWER.sub(" ", completion[: last.start()]).split()) or None
-    label = _named_label(last.group(1))
+    rationale = " ".join(phrases.line.sub(" ", completion[: last.start()]).split()) or None
+    label = named_label(last.group(1))
     if label is None:
         return Completion(None, rationale, Failure.LABEL_OUTSIDE_SET)
     return Completion(label, rationale, None if rationale else Failure.NO_RATIONALE)
 
 
-def _named_label(answer: str) -> str | None:
+def without_run_on(text: str) -> str:
+    """The text before the first invented next question.
+
+    Such a question starts with the white space before a field name that begins a line or follows
+    a sentence.
+    """
+    for field in _FIELD.finditer(text):
+        start = field.start()
+        while start and text[start - 1].isspace():
+            start -= 1
+        line = text.find("\n", start, field.start())
+        if start == 0 or (start < field.start() and text[start - 1] in ".!?"):
+            return text[:start]
+        if line >= 0:
+            return text[:line]
+    return text
+
+
+def named_label(answer: str) -> str | None:
     """The one label that an answer starts with and names, or None."""
     words = re.findall(r"[a-z]+", answer.lower())
     named = {word for word in words if word in NLI_LABELS}
@@ -121,7 +158,7 @@ def parse_choice(text: str, choices: Sequence[str]) -> Completion:
       whose letter and text are of different choices has `letter_text_mismatch`, any
       other that is no choice `label_outside_set`.
     """
-    return _parse(text, lambda answer: _named_choice(answer, choices))
+    return parse_named(text, lambda answer: named_choice(answer, choices))
 
 
 def parse_equation(text: str) -> Completion:
@@ -138,7 +175,7 @@ def parse_equation(text: str) -> Completion:
       Label (an equation with a value, as it is written), rationale and failure: that of
       `equations.value`, or `two_answers`.
     """
-    return _parse(text, _named_equation)
+    return parse_named(text, named_equation)
 
 
 def parse_free(text: str) -> Completion:
@@ -152,23 +189,31 @@ def parse_free(text: str) -> Completion:
     Returns:
       Label (what follows the answer phrase, without the full stop), rationale and failure.
     """
-    return _parse(text, lambda answer: (answer.strip(), None))
+    return parse_named(text, lambda answer: (answer.strip(), None))
 
 
 Answer = tuple[str | None, Failure | None]
 _NOTHING_NAMED = (Failure.LABEL_OUTSIDE_SET, Failure.MALFORMED_EQUATION)
 
 
-def _parse(text: str, read: Callable[[str], Answer]) -> Completion:
+def parse_named(text: str, read: Callable[[str], Answer], phrases: Phrases = PHRASES) -> Completion:
     """Finds the last answer phrase before the run-on and has what it says read.
 
     Earlier phrases leave the rationale if they give an answer ("The answer is (b)"), and
     stay if they are reasoning ("The answer is something cold").
+
+    Args:
+      text: the raw completion.
+      read: gives label and failure of what an answer phrase names.
+      phrases: what announces an answer.
+
+    Returns:
+      Label, rationale and failure.
     """
     if not text.strip():
         return Completion(None, None, Failure.NO_COMPLETION)
-    completion = _RUN_ON.split(text, maxsplit=1)[0]
-    matches = [match for match in _SENTENCE_ANSWER.finditer(completion) if match.group(1).strip()]
+    completion = without_run_on(text)
+    matches = [match for match in phrases.sentence.finditer(completion) if match.group(1).strip()]
     if not matches:
         return Completion(None, None, Failure.NO_ANSWER)
     label, failure = read(matches[-1].group(1))
@@ -178,17 +223,17 @@ def _parse(text: str, read: Callable[[str], Answer]) -> Completion:
         start = match.end()
         if read(match.group(1))[1] in _NOTHING_NAMED and match is not matches[-1]:
             kept.append(match.group())
-    rationale = _without_loops(" ".join(kept))
+    rationale = without_loops(" ".join(kept))
     return Completion(label, rationale, failure or (None if rationale else Failure.NO_RATIONALE))
 
 
-def _without_loops(text: str) -> str | None:
+def without_loops(text: str) -> str | None:
     """The text on one line, a sentence that follows itself once; None if it is blank."""
     sentences = re.split(r"(?<=[.!?])\s+", " ".join(text.split()))
     return " ".join(sentence for sentence, _ in itertools.groupby(sentences)) or None
 
 
-def _named_choice(answer: str, choices: Sequence[str]) -> Answer:
+def named_choice(answer: str, choices: Sequence[str]) -> Answer:
     """The choice that an answer names, by letter, text or both."""
     answer = _even(answer)
     texts = [_even(choice) for choice in choices]
@@ -212,7 +257,7 @@ def _named_choice(answer: str, choices: Sequence[str]) -> Answer:
 def _confirmed(choices: Sequence[str], index: int, rest: str) -> Answer:
     """The choice of a letter, if the text after the letter does not contradict it."""
     choice_text = _even(choices[index])
-    rest = _even(_DANGLING.sub("", rest))
+    rest = _even(_without_dangling(rest))
     texts = sorted({_even(choice) for choice in choices}, key=len, reverse=True)
     if rest in ("", choice_text) or (rest not in texts and choice_text.startswith(f"{rest} ")):
         return choices[index], None
@@ -222,6 +267,8 @@ def _confirmed(choices: Sequence[str], index: int, rest: str) -> Answer:
     if starts:
         several = set(_AND_OR.split(rest[len(choice_text) :])) & (set(texts) - {choice_text})
         return choices[index], Failure.TWO_ANSWERS if several else None
+    if len(rest) > 2 * len(choice_text):  # too long to be as alike as is asked below
+        return None, Failure.LABEL_OUTSIDE_SET
     likeness = {text: difflib.SequenceMatcher(None, text, rest).ratio() for text in texts}
     if (
         likeness[choice_text] == max(likeness.values())
@@ -231,7 +278,23 @@ def _confirmed(choices: Sequence[str], index: int, rest: str) -> Answer:
     return None, Failure.LABEL_OUTSIDE_SET
 
 
-def _named_equation(answer: str) -> Answer:
+def _without_dangling(text: str) -> str:
+    """The text without the commas, "or" and "and" at its end, which lead to a second answer."""
+    end = len(text.rstrip())
+    while end:
+        word = next((w for w in ("or", "and") if text.endswith(w, 0, end)), "")
+        if text[end - 1] == ",":
+            end -= 1
+        elif word and end > len(word) and text[end - len(word) - 1].isspace():
+            end -= len(word)
+            while end and text[end - 1].isspace():
+                end -= 1
+        else:
+            break
+    return text[:end]
+
+
+def named_equation(answer: str) -> Answer:
     """The one equation with a value that an answer starts with."""
     answer = " ".join(answer.split()).rstrip(".!")
     trailing = re.fullmatch(r"(.*[\d)])((?:\s+|%|\s*,\s*)[^\d()]+)", answer)
@@ -240,10 +303,11 @@ def _named_equation(answer: str) -> Answer:
         equations.value(equation)
     except equations.EquationError as error:
         several = len(re.split(r"\s+(?:or|and)\s+|,\s+", equation)) > 1
-        numbers = re.search(r"\d.*(?:\s(?:or|and)\s|,\s).*\d", equation)
+        digits = [match.start() for match in re.finditer(r"\d", equation)]
+        numbers = len(digits) > 1 and _SEPARATOR.search(equation, digits[0] + 1, digits[-1])
         malformed = error.failure == Failure.MALFORMED_EQUATION
         return None, Failure.TWO_ANSWERS if malformed and several and numbers else error.failure
-    return equation, None
+    return equations.to_ascii(equation), None
 
 
 def _even(text: str) -> str:

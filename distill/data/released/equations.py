@@ -23,6 +23,7 @@ _MAX_DEPTH = 40
 _TOKEN = re.compile(
     r"\s*(?:\$\s*)?((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+|[xX](?![A-Za-z])|[-+*/()=])"
 )
+# Signs that T5's vocabulary lacks.
 _SAME_SIGN = str.maketrans({"\u00d7": "*", "\u00f7": "/", "\u2212": "-"})
 
 Linear = tuple[Fraction, Fraction]  # (a, b) of a * x + b
@@ -75,6 +76,11 @@ def same_value(prediction: str, gold: str) -> bool:
         return value(prediction) == value(gold)
     except EquationError:
         return False
+
+
+def to_ascii(text: str) -> str:
+    """The text with the signs of multiplication, division and subtraction in ASCII."""
+    return text.translate(_SAME_SIGN)
 
 
 class _Walker:
@@ -159,7 +165,7 @@ class _Walker:
     @staticmethod
     def _split(text: str) -> list[str]:
         """Tokens without thousands commas; parentheses are found balanced here."""
-        plain = text.translate(_SAME_SIGN).strip()
+        plain = to_ascii(text).strip()
         if not plain or len(plain) > _MAX_CHARACTERS:
             raise EquationError(Failure.MALFORMED_EQUATION, text)
         tokens: list[str] = []
