@@ -15,6 +15,7 @@ from distill.common.text_files import parse_json
 from distill.common.urls import check_http_url
 from distill.errors import UserError
 from distill.teacher import refusals, streams
+from distill.teacher.answers import messages
 from distill.teacher.limits import retry_after
 from distill.teacher.model_names import same_model
 from distill.teacher.outcomes import Answer, Permanent, Reason, Retry, is_broken_off
@@ -202,6 +203,8 @@ class Client:
         return dataclasses.replace(
             answer,
             texts=tuple(map(self._scrub, answer.texts)),
+            thoughts=tuple(map(self._scrub, answer.thoughts)),
+            refusals=tuple(map(self._scrub, answer.refusals)),
             finish=tuple(map(self._scrub, answer.finish)),
             model=self._scrub(answer.model),
         )
@@ -280,22 +283,15 @@ def answer_of(fields: object, seconds: float) -> Answer:
         message = f"the answer ended with finish_reason {finish[0]!r}"
         raise Retry(Reason.SERVER_ERROR, message, tokens=tokens)
     return Answer(
-        texts=tuple(_text(choice) for choice in choices),
+        texts=tuple(map(messages.text_of, choices)),
+        thoughts=tuple(map(messages.thoughts_of, choices)),
+        refusals=tuple(map(messages.refusal_of, choices)),
+        reasoning_tokens=messages.reasoning_tokens(fields.get("usage")),
         finish=finish,
         tokens=tokens,
         model=str(fields.get("model") or ""),
         seconds=seconds,
     )
-
-
-def _text(choice: dict) -> str:
-    """The text of a choice; one without content (a refusal, thoughts alone) is empty."""
-    message = choice.get("message")
-    content = message.get("content") if isinstance(message, dict) else choice.get("text")
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
 
 
 def _tokens(usage: object) -> tuple[int, int] | None:

@@ -86,6 +86,9 @@ class Answer:
       tokens: (prompt, completion) tokens, or None where the server did not say.
       model: the model that the server names, or "".
       seconds: latency.
+      thoughts: for each completion, the thoughts that the server returned beside it, or "".
+      refusals: for each completion, what the model said instead of an answer, or "".
+      reasoning_tokens: tokens of thoughts that the server counted.
     """
 
     texts: tuple[str, ...]
@@ -93,6 +96,9 @@ class Answer:
     tokens: tuple[int, int] | None
     model: str
     seconds: float
+    thoughts: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    reasoning_tokens: int = 0
 
 
 _FILTERS = ("content_filter", "safety", "prohibited_content", "blocklist", "spii", "refusal")
