@@ -39,6 +39,10 @@ class Failure(enum.StrEnum):
     DIVISION_BY_ZERO = "division_by_zero"
     UNSOLVED_EQUATION = "unsolved_equation"  # an x that is left over, or sides that differ
     NO_RATIONALE = "no_rationale"  # an answer without reasoning
+    LENIENT_LABEL = "lenient_label"  # a label that the text names outside any form of an answer
+    THOUGHT_TOO_LONG = "thought_too_long"  # the longest completion ended before the answer began
+    THOUGHT_STOPPED = "thought_stopped"  # a stop ended the completion inside the thoughts
+    FILTERED = "filtered"  # the service, or the model, refused to answer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

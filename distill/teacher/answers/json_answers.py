@@ -1,0 +1,127 @@
+"""Reads an answer that is a JSON object, bare or in a fence, alone or after other text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from distill.common.text_files import parse_json
+
+_ANSWER_KEYS = (
+    "answer",
+    "finalanswer",
+    "label",
+    "choice",
+    "prediction",
+    "equation",
+    "result",
+    "class",
+    "classification",
+    "category",
+    "output",
+)
+_RATIONALE_KEYS = (
+    "rationale",
+    "reason",
+    "reasoning",
+    "explanation",
+    "because",
+    "justification",
+    "analysis",
+    "thought",
+    "thoughts",
+    "steps",
+)
+_LETTER_KEYS, _TEXT_KEYS = ("letter", "option", "key"), ("text", "value", "label", "content")
+_FENCED = re.compile(r"```[^\n`]{0,40}\n(.*?)```", re.DOTALL)
+_START = re.compile(r"^[ \t]{0,8}(?=\{)", re.MULTILINE)
+_MOST_STARTS = 4  # places at which an object is looked for
+_LONGEST = 100_000  # characters of an object
+_DEEPEST = 50
+
+
+def read_json(text: str) -> tuple[str, str] | None:
+    """Label and rationale of the JSON object that a text is or ends in.
+
+    Args:
+      text: an answer.
+
+    Returns:
+      The values of its answer and rationale as text, the second "" if there is none; None if the
+      text has no object with an answer.
+    """
+    if "{" not in text:
+        return None
+    fenced = [match[1] for match in _FENCED.finditer(text)]
+    starts = [match.end() for match in _START.finditer(text)]
+    for candidate in (
+        *reversed(fenced[-_MOST_STARTS:]),
+        *(text[s:] for s in starts[:_MOST_STARTS]),
+    ):
+        fields = _object(candidate)
+        said = fields and _said(fields)
+        if said:
+            return said
+    return None
+
+
+def _object(text: str) -> Mapping[str, object] | None:
+    """The JSON object that a text begins with."""
+    text = text.strip()
+    if not text.startswith("{") or len(text) > _LONGEST:
+        return None
+    end = _end_of_object(text)
+    if end is None:
+        return None
+    try:
+        fields = parse_json(re.sub(r"[\n\r\t]", " ", text[:end]))  # raw in strings, as models do
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _end_of_object(text: str) -> int | None:
+    """Where the braces of the first object are balanced, strings aside; None if they never are."""
+    depth, inside, escaped = 0, False, False
+    for position, character in enumerate(text):
+        if inside:
+            inside = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+        elif character == '"':
+            inside = True
+        elif character in "{[":
+            depth += 1
+            if depth > _DEEPEST:
+                return None
+        elif character in "}]":
+            depth -= 1
+            if depth == 0:
+                return position + 1
+    return None
+
+
+def _said(fields: Mapping[str, object]) -> tuple[str, str] | None:
+    """The texts of the first answer key and the first rationale key."""
+    plain = {re.sub(r"[\W_]", "", str(name)).lower(): value for name, value in fields.items()}
+    answers = (_text(plain[name]) for name in _ANSWER_KEYS if name in plain)
+    answer = next((text for text in answers if text), "")
+    rationales = (_text(plain[name]) for name in _RATIONALE_KEYS if name in plain)
+    return (answer, next((text for text in rationales if text), "")) if answer else None
+
+
+def _text(value: object) -> str:
+    """A value as text, "" if it is none: a list joined, a letter with the text of its choice."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value) if value is not None else ""
+    if isinstance(value, (int, float)):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return " ".join(filter(None, (_text(one) for one in value if not isinstance(one, dict))))
+    if isinstance(value, dict):
+        letter = next((str(value[name]) for name in _LETTER_KEYS if name in value), "")
+        text = next((str(value[name]) for name in _TEXT_KEYS if name in value), "")
+        return f"({letter.strip('() ')}) {text}".strip() if letter else text.strip()
+    return ""
