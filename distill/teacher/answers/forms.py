@@ -47,8 +47,9 @@ _PHRASE = (
 PHRASES = Phrases.of(_PHRASE)
 # A line, or the last sentence of one, that announces the answer of the next line.
 _ALONE = re.compile(
-    r"(?:^[ \t]{0,8}|(?<=[.!?][ \t]))(?:(?:the|my)[ \t]{1,8})?(?:(?:final|correct|best)[ \t]{1,8})?answer"
-    r"(?:[ \t]{1,8}is)?[ \t]{0,8}[:\uff1a]?[ \t]{0,8}\n\s*(?=\S)(?!.{0,60}\banswer\b)",
+    r"(?:^[ \t]{0,8}|(?<=[.!?][ \t]))(?:(?:the|my)[ \t]{1,8})?"
+    r"(?:(?:final|correct|best)[ \t]{1,8})?answer(?:[ \t]{1,8}is)?[ \t]{0,8}[:\uff1a]?"
+    r"[ \t]{0,8}\n\s*(?=\S)(?!.{0,60}\banswer\b)",
     re.IGNORECASE | re.MULTILINE,
 )
 # Other names that models give a line with the answer, for closed sets and equations.
@@ -164,7 +165,5 @@ def joined(text: str) -> str:
 
 def other_named(text: str) -> tuple[int, str] | None:
     """Start and content of the last line such as `Label: x`, or None."""
-    last = None
-    for last in _OTHER_NAME.finditer(text):
-        pass
-    return (last.start(), last[1]) if last else None
+    found = [(line.start(), line[1]) for line in _OTHER_NAME.finditer(text)]
+    return found[-1] if found else None

@@ -36,13 +36,13 @@ _ESCAPED = re.compile(r"\\([$%#&_{}])")
 _SPACE = re.compile(r"\\[,;:! ]")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 # Signs of arithmetic between numbers that are not ASCII, beyond those that every reader takes.
-_BETWEEN = re.compile(
-    r"(?<=[\d)])([ \t]{0,4})([xX\u00b7\u22c5\u2219\u2217\u2013\u2014\u2010\u2011\u2215\u2044\uff0b\uff1d])"
-    r"([ \t]{0,4})(?=[\d(.$])"
+_OTHER_SIGNS = (
+    "xX\u00b7\u22c5\u2219\u2217"  # dots and stars
+    "\u2013\u2014\u2010\u2011"  # dashes
+    "\u2215\u2044\uff0b\uff1d"  # slashes, wide plus and equals sign
 )
-_ASCII = str.maketrans(
-    "xX\u00b7\u22c5\u2219\u2217\u2013\u2014\u2010\u2011\u2215\u2044\uff0b\uff1d", "******----//+="
-)
+_ASCII = str.maketrans(_OTHER_SIGNS, "******----//+=")
+_BETWEEN = re.compile(rf"(?<=[\d)])([ \t]{{0,4}})([{_OTHER_SIGNS}])([ \t]{{0,4}})(?=[\d(.$])")
 
 
 def without_latex(text: str) -> str:
