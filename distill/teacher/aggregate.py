@@ -16,12 +16,14 @@ from etils import epath
 
 from distill.common.accuracy import wilson_interval
 from distill.common.atomic import write_text
-from distill.data.examples import Example, Failure, write_jsonl
+from distill.data.examples import Example, write_jsonl
 from distill.data.released.completions import Completion
+from distill.teacher.answers.problems import failure_of
+from distill.teacher.answers.thoughts import has_thoughts
 from distill.teacher.consistency import Verdict, vote
 from distill.teacher.filters import Filters
 from distill.teacher.prices import Price
-from distill.teacher.prompts import Prompt
+from distill.teacher.prompts import Prompt, ReadAnswer
 from distill.teacher.sampling import Digests
 from distill.teacher.store import Store
 
@@ -55,6 +57,8 @@ class Totals:
     answered: int = 0
     parsed: int = 0
     cut_off: int = 0  # samples that ended at the longest length
+    with_thoughts: int = 0  # samples with thoughts
+    cut_reasoning: int = 0  # rows whose thoughts were cut to --reasoning_words
     failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     failures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     models: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -87,7 +91,8 @@ def aggregate(
         if len(records) < samples:
             totals.pending += 1
             continue
-        completions = [parse_record(prompt, row, record) for record in records]
+        answers = [read_record(prompt, row, record) for record in records]
+        completions = [answer.said for answer in answers]
         verdict = vote(completions, prompt.same)
         answered = any(record["ok"] for record in records)
         request = int(records[0]["key"][:15], 16)
@@ -99,6 +104,7 @@ def aggregate(
             if record["ok"]:
                 totals.models[str(record.get("model") or "")] += 1
             totals.cut_off += record.get("finish") == "length"
+            totals.with_thoughts += has_thoughts(record)
         counted.add(request)
         if answered and not totals.answered:
             totals.first_completion = next(str(r["completion"]) for r in records if r["ok"])
@@ -111,36 +117,36 @@ def aggregate(
         if row.label is not None:
             totals.with_gold += 1
             totals.correct += verdict.label is not None and prompt.same(verdict.label, row.label)
-        yield AggregatedRow(
-            tuple(_readings(row, prompt, records, completions, verdict)), verdict.agreement
-        )
+        totals.cut_reasoning += answers[verdict.chosen].is_cut
+        yield AggregatedRow(tuple(_readings(row, answers, verdict)), verdict.agreement)
 
 
 def _readings(
-    row: Example,
-    prompt: Prompt,
-    records: Sequence[dict[str, Any]],
-    completions: Sequence[Completion],
-    verdict: Verdict,
+    row: Example, answers: Sequence[ReadAnswer], verdict: Verdict
 ) -> Iterator[tuple[Example, str]]:
     """The row as each sample of another rationale reads it, the chosen one first."""
     for number in dict.fromkeys((verdict.chosen, *verdict.samples)):
+        said = answers[number].said
         reading = dataclasses.replace(
             row,
-            teacher_label=completions[number].label,
-            rationale=completions[number].rationale,
+            teacher_label=said.label,
+            rationale=said.rationale,
             more_rationales=(),
-            failure=completions[number].failure or (None if verdict.label else verdict.failure),
+            failure=said.failure or (None if verdict.label else verdict.failure),
         )
-        record = records[number]
-        yield reading, prompt.cut(str(record["completion"])) if record["ok"] else ""
+        yield reading, answers[number].text
+
+
+def read_record(prompt: Prompt, row: Example, record: Mapping[str, Any]) -> ReadAnswer:
+    """What the stored record of a sample of a row says."""
+    if not record["ok"]:
+        return ReadAnswer(Completion(None, None, failure_of(str(record["failure"]))), "", False)
+    return prompt.read(row, str(record["completion"]), str(record.get("thoughts") or ""))
 
 
 def parse_record(prompt: Prompt, row: Example, record: Mapping[str, Any]) -> Completion:
-    """What the stored record of a sample of a row says."""
-    if not record["ok"]:
-        return Completion(None, None, Failure.NO_COMPLETION)
-    return prompt.parse(row, str(record["completion"]))
+    """Label, rationale and failure of the stored record of a sample of a row."""
+    return read_record(prompt, row, record).said
 
 
 class WrittenRows(TypedDict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from etils import epath
 
@@ -28,7 +29,8 @@ def write_released(
       folder: the raw_dir that is written to.
       dataset: of `released_rows.KINDS`.
       split: one that the dataset has.
-      rows: examples with gold labels, and their raw completions.
+      rows: examples with gold labels, and their raw completions. A completion that the reader of
+        the released data would read in another way is written in the form of these data.
 
     Returns:
       The files.
@@ -45,7 +47,7 @@ def write_released(
     write_text(rows_file, "".join(lines))
     for old in replaced:
         old.unlink()
-    texts = [text for _, text in rows]
+    texts = [_completion(dataset, row, text) for row, text in rows]
     for number, start in enumerate(range(0, max(1, len(texts)), _PART)):
         files.append(base / "llm" / f"{split}_CoT_{number}.json")
         write_text(files[-1], json.dumps(texts[start : start + _PART]))
@@ -69,7 +71,24 @@ def check_released(dataset: str, split: str, rows: Iterable[Example]) -> None:
         _fields(dataset, row)
 
 
-def _fields(dataset: str, row: Example) -> dict[str, object]:
+def _completion(dataset: str, row: Example, text: str) -> str:
+    """The completion, or one in the released form that says the same of the row."""
+    fields = _fields(dataset, row)
+    _, parse = KINDS[dataset].row(fields, row.id, row.id, row.split)
+    wanted = (row.teacher_label, row.rationale)
+    said = parse(text)
+    if row.teacher_label is None or (said.label, said.rationale) == wanted:
+        return text
+    answer = f"The answer is {row.teacher_label}."
+    if dataset in ("esnli", "anli1"):
+        answer = f"\nAnswer: {row.teacher_label}"
+    elif "choices" in fields and row.teacher_label in fields["choices"]:
+        letter = chr(ord("a") + fields["choices"].index(row.teacher_label))
+        answer = f"So the answer is ({letter}) {row.teacher_label}."
+    return f"{row.rationale or ''} {answer}".strip()
+
+
+def _fields(dataset: str, row: Example) -> dict[str, Any]:
     """The JSON object of a row."""
     if row.label is None:
         raise UserError(f"row {row.id} has no gold label; the released layout needs one")

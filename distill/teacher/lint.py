@@ -50,7 +50,7 @@ def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> LintReport:
                 _run_on(prompt, exemplar_text, following),
             ),
         ):
-            completion = prompt.parse(row, text)
+            completion = prompt.parse_released(row, text)
             if (
                 completion.failure
                 or completion.label is None

@@ -19,6 +19,9 @@ class Reason(enum.StrEnum):
     WRONG_MODEL = "wrong_model"
     BAD_REQUEST = "bad_request"
     TOO_LARGE = "too_large"
+    THOUGHT_TOO_LONG = "thought_too_long"  # the completion ended before the answer began
+    THOUGHT_STOPPED = "thought_stopped"  # a stop ended the completion inside the thoughts
+    EMPTY_ANSWER = "empty_answer"  # a completion without content
     FILTERED = "filtered"  # a content filter refused the row, or removed its answer
     FORBIDDEN = "forbidden"  # 403 for this row, while others are answered
     NOT_FOUND = "not_found"  # 404 or 405 for this row, while others are answered

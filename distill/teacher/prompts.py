@@ -19,22 +19,36 @@ from typing import Any
 from etils import epath
 
 from distill.common.text_files import read_bytes
-from distill.data.examples import Example
+from distill.data.examples import Example, Failure
 from distill.data.released import equations
-from distill.data.released.completions import (
-    Completion,
-    parse_choice,
-    parse_equation,
-    parse_free,
-    parse_nli,
-)
+from distill.data.released.completions import Completion
 from distill.errors import UserError, hint, unknown
+from distill.teacher.answers.forms import Reader
+from distill.teacher.answers.rationales import chosen
+from distill.teacher.answers.reading import cut_at_stops, read_up_to_stops
+from distill.teacher.answers.settings import Reading
+from distill.teacher.answers.thoughts import split_thoughts
 
 FOLDER = Path(__file__).resolve().parent / "prompts"
 PARSERS = ("nli", "choice", "equation", "label", "free")
 _SLOT = re.compile(r"\{(\w+)\}")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _LISTED = re.compile(r"^\(([a-z])\) (.+)$", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReadAnswer:
+    """What a prompt's parser reads out of a completion.
+
+    Attributes:
+      said: label, rationale and failure.
+      text: what was read: the answer without thoughts, up to a stop.
+      is_cut: whether thoughts were cut to --reasoning_words.
+    """
+
+    said: Completion
+    text: str
+    is_cut: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +68,7 @@ class Prompt:
       stops: texts at which a completion ends.
       input_pattern: regular expression of a whole input with named groups, or "".
       max_tokens: longest completion.
+      reading: how answers are read; not a field of the file.
     """
 
     name: str
@@ -66,6 +81,7 @@ class Prompt:
     stops: tuple[str, ...] = ()
     input_pattern: str = ""
     max_tokens: int = 200
+    reading: Reading = dataclasses.field(default_factory=Reading)
 
     def question(self, row: Example) -> str:
         """The text of one row, cue included.
@@ -102,25 +118,54 @@ class Prompt:
         return self._prefix_text + self.question(row)
 
     def parse(self, row: Example, completion: str) -> Completion:
-        """Reads a raw completion, up to the first stop (some servers ignore stops)."""
-        trimmed = self.cut(completion)
-        if self.parser == "nli":
-            return parse_nli(trimmed)
-        if self.parser == "equation":
-            return parse_equation(trimmed)
+        """Label, rationale and failure of a raw completion; see `read`."""
+        return self.read(row, completion).said
+
+    def read(self, row: Example, completion: str, thoughts: str = "") -> ReadAnswer:
+        """Reads a raw completion.
+
+        Thoughts are split off, and the answer is read up to the first stop, since some servers
+        ignore stops. Half a surrogate pair, which JSON can carry and no text may hold, becomes
+        U+FFFD.
+
+        Args:
+          row: whose completion it is.
+          completion: the content of the response.
+          thoughts: what the server returned beside it.
+        """
+        content, thoughts = (_HALF_PAIR.sub("\ufffd", text) for text in (completion, thoughts))
+        split, how = split_thoughts(content, thoughts), self.reading
+        said, text = read_up_to_stops(
+            split.answer, self.reader(row), self.stops, self._cues, how.lenient_labels
+        )
+        rationale, is_cut = chosen(
+            said.rationale, split.thoughts, how.rationale, how.reasoning_words
+        )
+        if rationale != said.rationale:
+            failure = said.failure
+            if failure in (None, Failure.NO_RATIONALE):
+                failure = None if rationale or said.label is None else Failure.NO_RATIONALE
+            said = dataclasses.replace(said, rationale=rationale, failure=failure)
+        return ReadAnswer(said, text, is_cut)
+
+    def parse_released(self, row: Example, completion: str) -> Completion:
+        """Reads a completion as those of the paper's data are read: an answer phrase is needed."""
+        return self.reader(row).released(cut_at_stops(completion.lstrip(), self.stops))
+
+    def reader(self, row: Example) -> Reader:
+        """What the answer to a row may be."""
+        if self.parser in ("nli", "equation"):
+            return Reader(self.parser)
         choices = self.choices_of(row)
         if self.parser == "free" or not choices:
-            return parse_free(trimmed)
-        return parse_choice(trimmed, choices)
+            return Reader("free")
+        return Reader("choice", choices)
 
-    def cut(self, completion: str) -> str:
-        """The completion up to the first stop that follows any text.
-
-        Half a surrogate pair, which JSON can carry and no text may hold, becomes U+FFFD.
-        """
-        text = _HALF_PAIR.sub("\ufffd", completion).lstrip()
-        ends = [text.find(stop) for stop in self.stops]
-        return text[: min((end for end in ends if end > 0), default=len(text))]
+    @functools.cached_property
+    def _cues(self) -> tuple[str, ...]:
+        """What the lines of a question start with: the fixed text that ends in a colon."""
+        starts = (_SLOT.split(line)[0].strip() for line in self.input.split("\n"))
+        return tuple(dict.fromkeys(start for start in starts if start.endswith(":")))
 
     def choices_of(self, row: Example) -> Sequence[str]:
         """The choices (a), (b), ... of a row: those its input lists, else its own, else `labels`.
@@ -199,7 +244,8 @@ def load_prompt(name: str) -> Prompt:
 
 
 def _prompt(fields: dict[str, Any], where: str) -> Prompt:
-    known = {field.name: field.type for field in dataclasses.fields(Prompt)}
+    fields_of_file = (one for one in dataclasses.fields(Prompt) if one.name != "reading")
+    known = {field.name: field.type for field in fields_of_file}
     for name, value in fields.items():
         if name not in known:
             raise UserError(f"{where}: unknown field {name!r}; {hint(name, known)}")

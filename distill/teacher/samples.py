@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
+from distill.common.terminal import printable
 from distill.data.examples import Example
+from distill.teacher.answers.problems import problem_of
 from distill.teacher.keys import key_of
-from distill.teacher.outcomes import Answer, Reason, is_broken_off, is_filtered
+from distill.teacher.outcomes import Answer, is_broken_off
 from distill.teacher.sampling import Digests
 from distill.teacher.store import Store
 
@@ -64,22 +67,26 @@ def answer_records(
 ) -> Iterator[tuple[int, dict[str, object]]]:
     """Numbers and records of the samples `run` of a row that an answer settles.
 
-    Samples that are stored already are passed over. One that a content filter emptied has failed;
-    one that the server broke off has no record, and is asked again. The tokens of a request stand
-    with the first of its records, so that sums are right; they are marked if the server did not
-    count them.
+    Samples that are stored already are passed over. One without an answer (see `problem_of`) has
+    failed; one that the server broke off has no record, and is asked again. The tokens of a request
+    stand with the first of its records, so that sums are right; they are marked if the server did
+    not count them.
     """
-    for sample, text, finish in zip(run, answer.texts, answer.finish, strict=False):
+    nothing = itertools.repeat("")
+    beside = (itertools.chain(texts, nothing) for texts in (answer.thoughts, answer.refusals))
+    completions = zip(run, answer.texts, answer.finish, *beside, strict=False)
+    for sample, text, finish, thoughts, refusal in completions:
         if sample not in task.samples or is_broken_off(finish):
             continue
         usage: dict[str, object] = {"in": tokens[0], "out": tokens[1]}
         if answer.tokens is None:
             usage["estimated"] = True
         tokens = (0, 0)
-        if is_filtered(text, finish):
-            message = f"the answer ended with finish_reason {finish!r}"
-            failure = {"failure": str(Reason.FILTERED), "message": message}
-            yield sample, record(task, sample, False) | failure | {"usage": usage}
-            continue
-        said = {"completion": text, "finish": finish, "usage": usage}
-        yield sample, record(task, sample, True) | said
+        said: dict[str, object] = {"completion": text, "finish": finish, "usage": usage}
+        if thoughts.strip():
+            said["thoughts"] = thoughts
+        problem = problem_of(text, thoughts, finish, refusal)
+        if problem:
+            message = printable(problem[1], keep="")
+            said = {"failure": str(problem[0]), "message": message} | said
+        yield sample, record(task, sample, problem is None) | said

@@ -9,7 +9,9 @@ from etils import epath
 
 from distill.common.text_files import parse_json
 from distill.errors import UserError
+from distill.teacher.answers.problems import problem_of_record
 from distill.teacher.keys import key_of
+from distill.teacher.outcomes import Reason, is_broken_off
 
 SCHEMA = 2
 EARLIER = 1  # the schema whose keys held the ids of rows
@@ -18,8 +20,8 @@ EARLIER = 1  # the schema whose keys held the ids of rows
 _REQUEST = re.compile(
     rb'"id": "(?:[^"\\]|\\.)*+", "digest": "([0-9a-f]{32})", "sample": ([0-9]{1,9})\b'
 )
-# Versions up to 0.1 stored as answers what a server or its filter had broken off.
-_NO_ANSWER = re.compile(rb'"completion": "", "finish": "(error|content_filter)"')
+# Versions up to 0.1 stored as answers also what ended before the answer began.
+_NO_ANSWER = re.compile(rb'"completion": "(?:\\[nrt]| )*"|think(?:ing)?>', re.IGNORECASE)
 
 
 def read_header(path: epath.Path) -> dict[str, object]:
@@ -78,15 +80,18 @@ def content_key(line: bytes, start: int) -> bytes | None:
 
 def is_answer(line: bytes) -> bool:
     """Whether a record that counts as answered holds an answer."""
-    return _NO_ANSWER.search(line) is None
+    if _NO_ANSWER.search(line) is None:
+        return True
+    try:
+        return problem_of_record(parse_json(line)) is None
+    except ValueError:
+        return True  # damaged; it is named when it is read
 
 
 def as_failure(record: dict[str, Any]) -> dict[str, Any]:
     """The record of a failed sample in place of one that holds no answer, see `is_answer`."""
-    filtered = record["finish"] == "content_filter"
-    kept = {name: value for name, value in record.items() if name not in ("completion", "finish")}
-    return kept | {
-        "ok": False,
-        "failure": "filtered" if filtered else "server_error",
-        "message": f"the answer ended with finish_reason {record['finish']!r}",
-    }
+    finish = str(record.get("finish"))
+    broken_off = (Reason.SERVER_ERROR, f"the answer ended with finish_reason {finish!r}")
+    problem = problem_of_record(record)
+    reason, message = broken_off if problem is None or is_broken_off(finish) else problem
+    return record | {"ok": False, "failure": str(reason), "message": message}

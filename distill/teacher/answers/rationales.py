@@ -11,7 +11,6 @@ from distill.teacher.answers.forms import PHRASES, joined
 from distill.teacher.answers.latex import without_latex
 from distill.teacher.answers.marks import end_at_turn, without_marks
 
-SOURCES = ("answer", "reasoning", "both")
 _LEAD = re.compile(
     r"\s*(?:reason|reasoning|reasons|rationale|explanation|justification|analysis)\s{0,4}[:\uff1a]\s*",
     re.IGNORECASE,
@@ -78,7 +77,7 @@ def chosen(
     Args:
       rationale: that of the answer.
       thoughts: the raw thoughts, "" if there are none.
-      source: one of SOURCES; "both" puts the thoughts before the answer's rationale.
+      source: "answer", "reasoning", or "both": the thoughts before the answer's rationale.
       most_words: of the thoughts.
 
     Returns:

@@ -77,9 +77,9 @@ def read_up_to_stops(
       What it says, and the text that was read.
     """
     text = text.lstrip()
-    first = _cut(text, stops)
+    first = cut_at_stops(text, stops)
     said = read(first, reader, lenient)
-    longer = _cut(text, [stop for stop in stops if stop.strip()])
+    longer = cut_at_stops(text, [stop for stop in stops if stop.strip()])
     if said.label is not None or len(longer) == len(first):
         return said, first
     longer = _before_cue(longer, len(first), cues)
@@ -87,7 +87,7 @@ def read_up_to_stops(
     return (other, longer) if other.label is not None else (said, first)
 
 
-def _cut(text: str, stops: Sequence[str]) -> str:
+def cut_at_stops(text: str, stops: Sequence[str]) -> str:
     """The text up to the first stop that follows any text."""
     ends = [text.find(stop) for stop in stops]
     return text[: min((end for end in ends if end > 0), default=len(text))]

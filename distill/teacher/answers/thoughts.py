@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from typing import Any
 
 _NAMES = "think|thinking|thought|thoughts|seed:think"
 _OPEN = (
@@ -37,6 +39,12 @@ class Said:
     thoughts: str
     reasons: bool
     unfinished: bool
+
+
+def has_thoughts(record: Mapping[str, Any]) -> bool:
+    """Whether the stored record of a sample holds thoughts, or tags of thoughts."""
+    content, thoughts = str(record.get("completion") or ""), str(record.get("thoughts") or "")
+    return bool(thoughts.strip()) or _TAG.search(content) is not None
 
 
 def split_thoughts(content: str, thoughts: str = "") -> Said:
