@@ -7,6 +7,7 @@ order of answers is that of the endpoint; nothing depends on it.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import signal
 import threading
@@ -16,6 +17,7 @@ from distill.common.progress import Progress, to_stderr
 from distill.common.terminal import printable
 from distill.data.examples import Example
 from distill.errors import UserError
+from distill.teacher.answers.thoughts import has_thoughts
 from distill.teacher.budget import Budget, check_price
 from distill.teacher.client import Client
 from distill.teacher.early_stop import AT_ONCE, LOOKED_AT, PROBED, Readings
@@ -34,6 +36,14 @@ _UNDECIDED = 3  # rows in turn that are refused before it is clear whether any w
 
 class Interrupted(Exception):
     """Ctrl-C ended a job; what was under way is stored."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Stored:
+    """What came of a sample: whether it has a label, or why it has no answer."""
+
+    labeled: bool
+    problem: RowFailed | None
 
 
 class Job:
@@ -89,6 +99,8 @@ class Job:
             stored = self.store.get(self.store.key_for(row.id, digests.of(row), 0))
             if stored and stored["ok"]:
                 self._readings.add(row, stored)
+            if stored and has_thoughts(stored) and self.sampling.reasoning == "auto":
+                self._requests.reasons = True
             if self._readings.is_probed:
                 return
 
@@ -194,6 +206,7 @@ class Job:
         self._under_way += 1
         remaining = list(task.samples)
         answered = labeled = False
+        problem: RowFailed | None = None
         try:
             with self._budget.reserving(task):
                 while remaining:
@@ -204,10 +217,11 @@ class Job:
                     if not stored:
                         raise RowFailed(Reason.SERVER_ERROR, "no sample was answered to its end")
                     remaining = [sample for sample in remaining if sample not in stored]
-                    answered |= any(ok for ok, _ in stored.values())
-                    labeled |= any(label for _, label in stored.values())
-            if not answered:
-                raise RowFailed(Reason.FILTERED, "a content filter removed the answer")
+                    answered |= any(each.problem is None for each in stored.values())
+                    labeled |= any(each.labeled for each in stored.values())
+                    problem = next((each.problem for each in stored.values()), None)
+            if not answered and problem:
+                raise problem
             self.stats.answered += 1
             self._progress.update()
             self._end_in_turn(labeled or not self._readings.wants_labels, "")
@@ -277,8 +291,8 @@ class Job:
 
     def _store_answer(
         self, task: PendingRow, run: Sequence[int], answer: Answer, attempts: int
-    ) -> dict[int, tuple[bool, bool]]:
-        """Stores an answer; gives for each sample whether it was answered, and has a label."""
+    ) -> dict[int, _Stored]:
+        """Stores an answer; gives what came of each sample."""
         tokens = answer.tokens
         if tokens is None:
             read = self._budget.prompt_tokens(task.row)
@@ -290,13 +304,18 @@ class Job:
             "model": answer.model,
             "attempts": attempts,
         }
-        stored: dict[int, tuple[bool, bool]] = {}
+        stored: dict[int, _Stored] = {}
         for sample, fields in answer_records(task, run, answer, tokens):
             self.store.append(fields | metadata)
-            labeled = bool(fields["ok"]) and self._readings.add(task.row, fields)
-            self.stats.read += bool(fields["ok"])
+            problem = None
+            if not fields["ok"]:
+                problem = RowFailed(Reason(str(fields["failure"])), str(fields["message"]))
+            # A row that a filter refuses says nothing about how the others are answered.
+            counts = problem is None or problem.reason != Reason.FILTERED
+            labeled = counts and self._readings.add(task.row, fields)
+            self.stats.read += counts
             self.stats.parsed += labeled
-            stored[sample] = (bool(fields["ok"]), labeled)
+            stored[sample] = _Stored(labeled, problem)
         return stored
 
     async def _tick(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from distill.common.terminal import printable
 from distill.data.examples import Example
 from distill.teacher.aggregate import parse_record
+from distill.teacher.answers.problems import ADVICE
 from distill.teacher.prompts import Prompt
 
 PROBED = 20  # answers before the full concurrency
@@ -58,7 +59,7 @@ class Readings:
             return True
         self._failures[str(found.failure)] += 1
         self._cut_off += record.get("finish") == "length"
-        text = str(record.get("completion") or "")
+        text = str(record.get("completion") or "") or f"[{found.failure}]"
         shape = _shape(text)
         if shape in self._shapes or len(self._shapes) < _SHAPES:
             self._shapes[shape] += 1
@@ -98,6 +99,9 @@ class Readings:
                 f"{self._cut_off:,} of them were cut off at --max_tokens: raise it, or ask for "
                 "shorter answers. "
             )
+        common = self._failures.most_common(1)
+        if common and common[0][0] in ADVICE:
+            return f"The others ({failures}): {shown}. {ADVICE[common[0][0]]}"
         return (
             f"The others ({failures}): {shown}. {longer}Either the model does not answer in the "
             f"form that the prompt {self._prompt.name!r} shows, or the prompt's parser or labels "

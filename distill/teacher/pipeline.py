@@ -98,7 +98,8 @@ class _Pipeline:
         self.folder = self._store_folder()
         if not (self.folder or self.mode.dry_run):
             raise UserError("give the JSONL file to write with --output (or a --store)")
-        self.prompt = prompts.load_prompt(name)
+        as_json = options.sampling.response_format is not None
+        self.prompt = prompts.load_prompt(name, options.reading, as_json)
         self.sampling = options.sampling.for_prompt(self.prompt, self.settings.samples)
         url = self.connection.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
         self.base_url = check_url(url)
@@ -320,6 +321,7 @@ class _Pipeline:
             "models": dict(sorted(totals.models.items())),
             "parsed": totals.parsed,
             "cut_off": totals.cut_off,
+            "thoughts": {"samples": totals.with_thoughts, "cut": totals.cut_reasoning},
             "parse_failures": dict(sorted(totals.failures.items())),
             **written,
             "stored_tokens": {"in": totals.tokens_in, "out": totals.tokens_out},

@@ -26,10 +26,12 @@ from distill.errors import UserError, hint, unknown
 from distill.teacher.answers.forms import Reader
 from distill.teacher.answers.rationales import chosen
 from distill.teacher.answers.reading import cut_at_stops, read_up_to_stops
+from distill.teacher.answers.schema import INSTRUCTION
 from distill.teacher.answers.settings import Reading
 from distill.teacher.answers.thoughts import split_thoughts
 
 FOLDER = Path(__file__).resolve().parent / "prompts"
+_OF_A_JOB = ("reading", "as_json")  # what a prompt's file does not say
 PARSERS = ("nli", "choice", "equation", "label", "free")
 _SLOT = re.compile(r"\{(\w+)\}")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -69,6 +71,7 @@ class Prompt:
       input_pattern: regular expression of a whole input with named groups, or "".
       max_tokens: longest completion.
       reading: how answers are read; not a field of the file.
+      as_json: whether exemplars show answers as JSON; not a field of the file.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Prompt:
     input_pattern: str = ""
     max_tokens: int = 200
     reading: Reading = dataclasses.field(default_factory=Reading)
+    as_json: bool = False
 
     def question(self, row: Example) -> str:
         """The text of one row, cue included.
@@ -104,6 +108,9 @@ class Prompt:
 
     def answer(self, row: Example) -> str:
         """The completion that an exemplar shows."""
+        if self.as_json:
+            said = {"rationale": row.rationale or "", "answer": row.label or ""}
+            return json.dumps(said, ensure_ascii=False)
         choices = [*self.choices_of(row)]
         letter = chr(ord("a") + choices.index(row.label)) if row.label in choices else ""
         parts = {"rationale": row.rationale or "", "label": row.label or "", "letter": letter}
@@ -161,6 +168,10 @@ class Prompt:
             return Reader("free")
         return Reader("choice", choices)
 
+    def closed_set(self, row: Example) -> Sequence[str]:
+        """The labels that a row may have, () if any text is one."""
+        return self.reader(row).labels
+
     @functools.cached_property
     def _cues(self) -> tuple[str, ...]:
         """What the lines of a question start with: the fixed text that ends in a colon."""
@@ -184,7 +195,9 @@ class Prompt:
 
     @functools.cached_property
     def _prefix_messages(self) -> tuple[dict[str, str], ...]:
-        turns = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        instructions = [self.instructions, INSTRUCTION if self.as_json else ""]
+        system = "\n\n".join(filter(None, instructions))
+        turns = [{"role": "system", "content": system}] if system else []
         for row in self.exemplars:
             turns.append({"role": "user", "content": self.question(row)})
             turns.append({"role": "assistant", "content": self.answer(row)})
@@ -222,8 +235,13 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load_prompt(name: str) -> Prompt:
+def load_prompt(name: str, reading: Reading | None = None, as_json: bool = False) -> Prompt:
     """A prompt by name or by path.
+
+    Args:
+      name: of a prompt that comes with the project, or the path of a TOML file.
+      reading: how answers are read.
+      as_json: whether exemplars show answers as JSON.
 
     Raises:
       UserError: no such prompt, or a file that is no prompt.
@@ -240,11 +258,12 @@ def load_prompt(name: str) -> Prompt:
         raise UserError(f"{path}: not TOML ({error})") from error
     except RecursionError as error:
         raise UserError(f"{path}: not TOML (lists or tables nested too deeply)") from error
-    return _prompt(fields, str(path))
+    prompt = _prompt(fields, str(path))
+    return dataclasses.replace(prompt, reading=reading or Reading(), as_json=as_json)
 
 
 def _prompt(fields: dict[str, Any], where: str) -> Prompt:
-    fields_of_file = (one for one in dataclasses.fields(Prompt) if one.name != "reading")
+    fields_of_file = (one for one in dataclasses.fields(Prompt) if one.name not in _OF_A_JOB)
     known = {field.name: field.type for field in fields_of_file}
     for name, value in fields.items():
         if name not in known:

@@ -41,6 +41,7 @@ _FIXES = {
     "top_p": "leave out --top_p",
     "stop": "add --no_stop",
     "seed": "leave out --sample_seed",
+    "response_format": "leave out --response_format",
 }
 _SEVERAL = re.compile(r"(?<![\w'\u2019])n(?![\w'\u2019])")  # the parameter n
 _STREAM = re.compile(

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from distill.common.progress import to_stderr
 from distill.data.examples import Example
+from distill.teacher.answers.problems import is_stopped, shows_thoughts
 from distill.teacher.budget import Budget
 from distill.teacher.client import Client
 from distill.teacher.job_stats import JobStats
@@ -37,6 +38,7 @@ class Requests:
     Attributes:
       answered: requests that were answered in this run.
       one_at_a_time: whether the server refuses to give several samples at once.
+      reasons: whether the model is known to write thoughts, so that no stops are sent.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Requests:
           sleep: waits; raises Permanent if the job ends meanwhile.
           check_running: raises Permanent if the job has ended.
         """
-        self.answered, self.one_at_a_time = 0, False
+        self.answered, self.one_at_a_time, self.reasons = 0, False, False
         self._client, self._prompt, self._sampling = client, prompt, sampling
         self._settings, self._stats, self._budget = settings, stats, budget
         self._sleep, self._check_running = sleep, check_running
@@ -69,7 +71,9 @@ class Requests:
     async def ask(self, row: Example, count: int, first: int) -> tuple[Answer, int]:
         """An answer with at least one of `count` samples from `first` on, and its attempts.
 
-        A server that refuses to give several is asked for one at a time from then on.
+        A server that refuses to give several is asked for one at a time from then on. If an answer
+        shows that the model writes thoughts, no stops are sent from then on, and a completion that
+        a stop ended inside its thoughts is asked for again.
 
         Raises:
           RowFailed: the row will not be answered.
@@ -77,6 +81,25 @@ class Requests:
           Permanent: no row will be.
           Unaffordable: another attempt may cost too much.
         """
+        stops = self._sampling.sent_stops(self.reasons)
+        answer, attempts = await self._ask(row, count, first)
+        if self._sampling.reasoning == "auto" and not self.reasons and shows_thoughts(answer):
+            self.reasons = True
+            if stops:
+                self._say(
+                    "the model writes thoughts, in which stops would end it: stops are not sent "
+                    "from now on, and are applied to its answers here"
+                )
+        if stops and self.reasons and is_stopped(answer):
+            self._budget.count(row, answer.tokens or (self._budget.prompt_tokens(row), 0))
+            if self._budget.is_exceeded():
+                raise Unaffordable
+            answer, more = await self._ask(row, count, first)
+            attempts += more
+        return answer, attempts
+
+    async def _ask(self, row: Example, count: int, first: int) -> tuple[Answer, int]:
+        """One answer to one question; see `ask`."""
         try:
             answer, attempts = await self._attempts(row, count, first)
         except Refused as refusal:
@@ -111,7 +134,7 @@ class Requests:
           Refused: the request will not be answered, or see `ask`.
         """
         most = self._settings.max_attempts
-        body = self._sampling.body(self._prompt, row, count, first)
+        body = self._sampling.body(self._prompt, row, count, first, self.reasons)
         expected = self._budget.prompt_tokens(row) + self._sampling.longest * count
         for attempt in range(1, most + 1):
             await self._limits.admit(expected)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distill.common.flags import check_bounds, flag
 from distill.common.text_files import parse_json
 from distill.errors import UserError
+from distill.teacher.answers.schema import response_format
 
 if TYPE_CHECKING:
     from distill.data.examples import Example
@@ -19,12 +22,13 @@ if TYPE_CHECKING:
 _MAX_SEED = 2**31
 _MOST_STOPS = 4  # that OpenAI takes
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+_ABOUT = ("api", "model", "settings", "prefix")
 _LENGTHS = ("max_tokens", "max_completion_tokens")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Settings of a request; what is sent of them is part of an answer's digest.
+    """Settings of a request; all of them but `reasoning` are part of an answer's digest.
 
     `for_prompt` fills in what is left to the prompt. If `extra` names max_completion_tokens,
     max_tokens is not sent. A longest completion is at least 1 token: some servers take 0 as
@@ -50,6 +54,15 @@ class Sampling:
     )
     no_temperature: bool = flag(False, "send no temperature (some models refuse any)")
     no_stop: bool = flag(False, "send no stop sequences (some models refuse them)")
+    reasoning: str = flag(
+        "auto",
+        "whether the model writes thoughts: if so, no stops are sent, since they would end its "
+        "thoughts; auto sends none as soon as an answer contains thoughts",
+        choices=("auto", "yes", "no"),
+    )
+    response_format: str | None = flag(
+        None, "ask for answers as JSON, if the server can", choices=("json_schema",)
+    )
     extra: str = flag("{}", "additional fields for every request", metavar="JSON")
     stops: tuple[str, ...] = ()
 
@@ -73,6 +86,8 @@ class Sampling:
                 )
         if self.no_temperature and self.temperature is not None:
             raise UserError("got both --temperature and --no_temperature, expected only one")
+        if self.response_format and self.api != "chat":
+            raise UserError(f"--response_format needs --api=chat, got --api={self.api}")
         for name in ("model", "messages", "prompt", "n", "seed", "stream"):
             if name in extra:
                 raise UserError(f"--extra must not set {name!r}")
@@ -98,14 +113,42 @@ class Sampling:
             stops=() if self.no_stop else prompt.stops[:_MOST_STOPS],
         )
 
-    def body(self, prompt: Prompt, row: Example, count: int, first: int) -> dict[str, Any]:
-        """The JSON body that asks for samples first, first + 1, ... first + count - 1."""
+    def sent_stops(self, reasons: bool = False) -> tuple[str, ...]:
+        """The stops that are sent; the others are applied to the answers alone.
+
+        Args:
+          reasons: whether the model is known to write thoughts, in which stops would end it.
+
+        Returns:
+          None of a model that reasons. For chats, those with other characters than white space:
+          such a model ends its answers itself, and writes paragraphs.
+        """
+        if reasons or self.reasoning == "yes":
+            return ()
+        return tuple(stop for stop in self.stops if self.api == "completions" or stop.strip())
+
+    def body(
+        self, prompt: Prompt, row: Example, count: int, first: int, reasons: bool = False
+    ) -> dict[str, Any]:
+        """The JSON body that asks for samples first, first + 1, ... first + count - 1.
+
+        Args:
+          prompt, row: what is asked.
+          count, first: the samples.
+          reasons: see `sent_stops`.
+        """
         body: dict[str, Any] = {"model": self.model}
         if self.api == "chat":
             body["messages"] = prompt.messages(row)
         else:
             body["prompt"] = prompt.text(row)
         body |= self._settings
+        if self.stops and "stop" not in json.loads(self.extra):
+            body["stop"] = list(self.sent_stops(reasons))
+            if not body["stop"]:
+                del body["stop"]
+        if self.response_format:
+            body["response_format"] = response_format(prompt.closed_set(row))
         if count > 1:
             body["n"] = count
         if self.seed is not None:
@@ -120,6 +163,7 @@ class Sampling:
             "top_p": self.top_p,
             "max_tokens": None if "max_completion_tokens" in extra else self.max_tokens,
             "stop": list(self.stops) or None,
+            "response_format": self.response_format,
         }
         return {name: value for name, value in settings.items() if value is not None} | extra
 
@@ -132,24 +176,45 @@ class Sampling:
 class Digests:
     """Digests of a prompt, a model and its settings, row by row.
 
-    What is hashed is what is sent; the parser and the label set are not, so that an
-    answer can be parsed again another way.
+    What is hashed is what is asked; the parser and the label set are not (unless they are sent as a
+    JSON schema), so that an answer can be parsed again another way.
 
     Attributes:
       about: what all rows share: API, model, settings, and the prompt before the question.
+      others: digests of the same under other stops or another longest completion.
     """
 
     def __init__(self, prompt: Prompt, sampling: Sampling) -> None:
-        settings = {**sampling._settings, "seed": sampling.seed}
-        self.about = {
-            "api": sampling.api,
-            "model": sampling.model,
-            "settings": settings,
-            "prefix": prompt.prefix(sampling.api),
-        }
-        self.prompt = prompt
+        self.prompt, self._json = prompt, bool(sampling.response_format)
+        self.others: tuple[Digests, ...] = ()
+        self._set_about(
+            {
+                "api": sampling.api,
+                "model": sampling.model,
+                "settings": {**sampling._settings, "seed": sampling.seed},
+                "prefix": prompt.prefix(sampling.api),
+            }
+        )
+
+    def _set_about(self, about: Mapping[str, Any]) -> None:
+        self.about = {name: about[name] for name in _ABOUT}
         head = json.dumps(list(self.about.values()), sort_keys=True)
         self._hash = hashlib.blake2b(_encoded(head), digest_size=16)
+
+    def find_others(self, described: Iterable[Mapping[str, Any]]) -> None:
+        """Sets `others` to those that a store holds answers of.
+
+        Args:
+          described: `about` of the answers of a store.
+        """
+        others = []
+        for about in described:
+            same = about != self.about and all(name in about for name in _ABOUT)
+            if same and _without_ends(about) == _without_ends(self.about):
+                other = copy.copy(self)
+                other._set_about(about)
+                others.append(other)
+        self.others = tuple(others)
 
     @property
     def head(self) -> str:
@@ -160,7 +225,16 @@ class Digests:
         """32 hex digits for what a row's request says (whatever the number of samples)."""
         hasher = self._hash.copy()
         hasher.update(_encoded(self.prompt.question(row)))
+        if self._json:
+            hasher.update(_encoded(json.dumps(list(self.prompt.closed_set(row)))))
         return hasher.hexdigest()
+
+
+def _without_ends(about: Mapping[str, Any]) -> dict[str, object]:
+    """What is asked, without what only decides where a completion ends."""
+    settings = about["settings"] if isinstance(about["settings"], Mapping) else {}
+    kept = {name: value for name, value in settings.items() if name not in ("stop", *_LENGTHS)}
+    return {**about, "settings": kept}
 
 
 def _encoded(text: str) -> bytes:

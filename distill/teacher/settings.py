@@ -12,6 +12,7 @@ import dataclasses
 from distill.common.flags import check_bounds, flag
 from distill.data.mapping_help import FIELD_HELP, LABEL_NAMES_HELP
 from distill.errors import UserError
+from distill.teacher.answers.settings import Reading
 from distill.teacher.filters import Filters
 from distill.teacher.sampling import Sampling
 from distill.tickets.flags import TicketFlags
@@ -167,6 +168,7 @@ class Options:
     )
     sampling: Sampling = dataclasses.field(metadata={"title": "model and request"})
     connection: Connection = dataclasses.field(metadata={"title": "endpoint"})
+    reading: Reading = dataclasses.field(metadata={"title": "how answers are read"})
     job: Settings = dataclasses.field(metadata={"title": "samples, limits, costs"})
     filters: Filters = dataclasses.field(
         metadata={"title": "rows that are dropped from the output"}

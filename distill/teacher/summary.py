@@ -52,6 +52,7 @@ class JobRows(WrittenRows):
     Attributes:
       model: the one that was requested.
       models: answers by the name of the model that gave them, as the server says it.
+      thoughts: samples with thoughts, and rows whose thoughts were cut to --reasoning_words.
       batch: of a run that read a batch's results.
     """
 
@@ -67,6 +68,7 @@ class JobRows(WrittenRows):
     models: dict[str, int]
     parsed: int
     cut_off: int
+    thoughts: dict[str, int]
     parse_failures: dict[str, int]
     stored_tokens: dict[str, int]
     teacher: TeacherAccuracy | None
@@ -133,6 +135,10 @@ def _summary(result: Annotated | Asked) -> str:
     )
     if result["cut_off"]:
         lines.append(f"truncated at --max_tokens: {result['cut_off']:,} samples")
+    thoughts = result["thoughts"]
+    if thoughts["samples"]:
+        cut = f"; cut to --reasoning_words in {thoughts['cut']:,} rows" if thoughts["cut"] else ""
+        lines.append(f"with thoughts: {thoughts['samples']:,} samples{cut}")
     if result["output"]:
         lines.append(f"written: {result['written']:,} rows")
     if result["dropped"]:

@@ -32,6 +32,7 @@ def check_flags(options: Options) -> None:
         *given_flags(options.connection),
         *given_flags(options.job),
         *given_flags(options.filters),
+        *given_flags(options.reading),
     ]
     written = given_flags(outputs)
     if mode.check:
@@ -44,6 +45,8 @@ def check_flags(options: Options) -> None:
         return
     if options.tickets.teacher_accuracy != 1.0:
         check_used(["--teacher_accuracy"], "for the simulated teacher, which needs no --model")
+    if options.reading.rationale == "answer":
+        check_used(_given(options.reading, "reasoning_words"), "with --rationale=reasoning or both")
     if not outputs.output:
         check_used(_given(outputs, "rationales"), "with --output")
     if inputs.prompt and not (inputs.raw_dir or outputs.released_dir or outputs.teacher_row):

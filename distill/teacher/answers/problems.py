@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill.data.examples import Failure
 from distill.teacher.answers.marks import end_at_turn
 from distill.teacher.answers.thoughts import split_thoughts
-from distill.teacher.outcomes import Reason, is_filtered
+from distill.teacher.outcomes import Answer, Reason, is_filtered
 
 _FAILURES = {
     str(Reason.THOUGHT_TOO_LONG): Failure.THOUGHT_TOO_LONG,
@@ -66,6 +67,26 @@ def problem_of_record(record: Mapping[str, Any]) -> tuple[Reason, str] | None:
     """`problem_of` for a stored record."""
     texts = (str(record.get(name) or "") for name in ("completion", "thoughts", "finish"))
     return problem_of(*texts)
+
+
+def shows_thoughts(answer: Answer) -> bool:
+    """Whether an answer shows that the model writes thoughts."""
+    return answer.reasoning_tokens > 0 or any(
+        split_thoughts(text, thoughts).reasons for text, thoughts in _pairs(answer)
+    )
+
+
+def is_stopped(answer: Answer) -> bool:
+    """Whether a stop ended a completion of an answer inside its thoughts."""
+    pairs = zip(_pairs(answer), answer.finish, strict=False)
+    found = (problem_of(*pair, finish=finish) for pair, finish in pairs)
+    return any(problem and problem[0] == Reason.THOUGHT_STOPPED for problem in found)
+
+
+def _pairs(answer: Answer) -> Iterator[tuple[str, str]]:
+    """Text and thoughts of each completion of an answer."""
+    beside = itertools.chain(answer.thoughts, itertools.repeat(""))
+    return zip(answer.texts, beside, strict=False)
 
 
 def failure_of(reason: str) -> Failure:
