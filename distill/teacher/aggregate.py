@@ -24,6 +24,7 @@ from distill.teacher.consistency import Verdict, vote
 from distill.teacher.filters import Filters
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt, ReadAnswer
+from distill.teacher.samples import stored_key
 from distill.teacher.sampling import Digests
 from distill.teacher.store import Store
 
@@ -85,8 +86,8 @@ def aggregate(
     counted: set[int] = set()  # what rows with the same request share is paid for once
     for row in rows:
         totals.rows += 1
-        digest = digests.of(row)
-        stored = [store.get(store.key_for(row.id, digest, sample)) for sample in range(samples)]
+        keys = [stored_key(store, digests, row, sample) for sample in range(samples)]
+        stored = [store.get(key) for key in keys]
         records = [record for record in stored if record is not None]
         if len(records) < samples:
             totals.pending += 1

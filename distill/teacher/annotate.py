@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import itertools
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -17,10 +16,10 @@ from distill.common.progress import Progress, to_stderr
 from distill.common.terminal import printable
 from distill.data.examples import Example
 from distill.errors import UserError
-from distill.teacher.answers.thoughts import has_thoughts
+from distill.teacher.answers.problems import PAID_FAILURES
 from distill.teacher.budget import Budget, check_price
 from distill.teacher.client import Client
-from distill.teacher.early_stop import AT_ONCE, LOOKED_AT, PROBED, Readings
+from distill.teacher.early_stop import AT_ONCE, PROBED, Readings, read_stored
 from distill.teacher.job_stats import JobStats
 from distill.teacher.outcomes import Answer, Doubtful, Permanent, Reason
 from distill.teacher.prices import Price
@@ -80,7 +79,8 @@ class Job:
         digests = Digests(prompt, sampling)
         self._missing = pending_rows(rows, digests, settings.samples, store, settings.retry_failed)
         self._readings = Readings(prompt, settings.min_parsed)
-        self._read_stored(rows, digests)
+        thoughts = read_stored(self._readings, rows, digests, store, settings.retry_failed)
+        self._requests.reasons = thoughts and sampling.reasoning == "auto"
         self._progress = Progress(
             len(rows),
             "annotate",
@@ -92,17 +92,6 @@ class Job:
         self._under_way = self._failed_in_turn = 0
         self._undecided: list[tuple[PendingRow, Sequence[int], Doubtful]] = []
         self._halted, self._interrupted = asyncio.Event(), False
-
-    def _read_stored(self, rows: Sequence[Example], digests: Digests) -> None:
-        """Looks at answers that earlier runs stored, as many as a run without them would."""
-        for row in itertools.islice(rows, LOOKED_AT):
-            stored = self.store.get(self.store.key_for(row.id, digests.of(row), 0))
-            if stored and stored["ok"]:
-                self._readings.add(row, stored)
-            if stored and has_thoughts(stored) and self.sampling.reasoning == "auto":
-                self._requests.reasons = True
-            if self._readings.is_probed:
-                return
 
     async def run(self) -> JobStats:
         """Asks for what is missing.
@@ -311,7 +300,7 @@ class Job:
             if not fields["ok"]:
                 problem = RowFailed(Reason(str(fields["failure"])), str(fields["message"]))
             # A row that a filter refuses says nothing about how the others are answered.
-            counts = problem is None or problem.reason != Reason.FILTERED
+            counts = problem is None or problem.reason in PAID_FAILURES
             labeled = counts and self._readings.add(task.row, fields)
             self.stats.read += counts
             self.stats.parsed += labeled

@@ -8,15 +8,20 @@ job stored count too, so that the same command does not pay for 20 more.
 from __future__ import annotations
 
 import collections
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill.common.terminal import printable
 from distill.data.examples import Example
 from distill.teacher.aggregate import parse_record
-from distill.teacher.answers.problems import ADVICE
+from distill.teacher.answers.problems import ADVICE, PAID_FAILURES
+from distill.teacher.answers.thoughts import has_thoughts
 from distill.teacher.prompts import Prompt
+from distill.teacher.samples import stored_key
+from distill.teacher.sampling import Digests
+from distill.teacher.store import Store
 
 PROBED = 20  # answers before the full concurrency
 AT_ONCE = 4  # requests at once until then
@@ -108,6 +113,35 @@ class Readings:
             "do not fit. Change the prompt file. If only its parser or labels change, the stored "
             "answers are read again and not paid for again."
         )
+
+
+def read_stored(
+    readings: Readings,
+    rows: Sequence[Example],
+    digests: Digests,
+    store: Store,
+    retry_failed: bool,
+) -> bool:
+    """Looks at answers that earlier runs stored, as many as a run without them would.
+
+    Args:
+      readings: which the answers are added to.
+      rows, digests, store: of the job.
+      retry_failed: whether failed answers are asked for again, so that they say nothing.
+
+    Returns:
+      Whether any of them has thoughts.
+    """
+    thoughts = False
+    for row in itertools.islice(rows, LOOKED_AT):
+        record = store.get(stored_key(store, digests, row, 0)) or {}
+        failed = not retry_failed and record.get("failure") in PAID_FAILURES
+        if record.get("ok") or failed:
+            readings.add(row, record)
+        thoughts = thoughts or has_thoughts(record)
+        if readings.is_probed:
+            break
+    return thoughts
 
 
 def _shape(text: str) -> str:

@@ -29,7 +29,7 @@ from distill.teacher.outputs import (
     no_label_warning,
 )
 from distill.teacher.prices import price_of
-from distill.teacher.samples import PendingRow, pending_rows
+from distill.teacher.samples import PendingRow, pending_rows, stored_key
 from distill.teacher.sampling import Digests
 from distill.teacher.settings import Inputs, Options
 from distill.teacher.store import Store
@@ -98,13 +98,13 @@ class _Pipeline:
         self.folder = self._store_folder()
         if not (self.folder or self.mode.dry_run):
             raise UserError("give the JSONL file to write with --output (or a --store)")
-        as_json = options.sampling.response_format is not None
-        self.prompt = prompts.load_prompt(name, options.reading, as_json)
+        self.prompt = prompts.load_prompt(name, options.reading, options.sampling.as_json)
         self.sampling = options.sampling.for_prompt(self.prompt, self.settings.samples)
         url = self.connection.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
         self.base_url = check_url(url)
         self.price = price_of(self.sampling.model, self.settings.prices)
         self.digests = Digests(self.prompt, self.sampling)
+        self.digests.any_ends = self.mode.reparse
         self.rows = rows_of_options(self.inputs, options.tickets)
         if not len(self.rows):
             raise UserError("there are no rows to annotate")
@@ -244,7 +244,7 @@ class _Pipeline:
 
     def _stored(self, store: Store, states: tuple[bool, ...]) -> bool:
         """Whether the first sample of any row is stored, in one of these states."""
-        keys = (store.key_for(row.id, self.digests.of(row), 0) for row in self.rows)
+        keys = (stored_key(store, self.digests, row, 0) for row in self.rows)
         return any(store.state(key) in states for key in keys)
 
     def _estimate(self, tasks: Sequence[PendingRow]) -> tuple[int, int]:

@@ -40,7 +40,7 @@ def pending_rows(
         digest = digests.of(row)
         states: list[bool | None] = [None] * samples
         if store is not None:
-            keys = (store.key_for(row.id, digest, sample) for sample in range(samples))
+            keys = (stored_key(store, digests, row, sample) for sample in range(samples))
             states = [store.state(key) for key in keys]
         pending = [s for s, ok in enumerate(states) if ok is None or (retry_failed and not ok)]
         request = bytes.fromhex(digest)
@@ -49,6 +49,41 @@ def pending_rows(
             continue
         claimed.add(request)
         yield PendingRow(row, digest, tuple(pending))
+
+
+def stored_key(store: Store, digests: Digests, row: Example, sample: int) -> str:
+    """The key under which a sample of a row is stored, or will be.
+
+    An answer that was asked for with other stops, or another longest completion, is taken if it
+    would have been the same: if it did not end at the longest completion, and if the stops that
+    were sent are stops of the prompt or did not keep its label from being read. With
+    `digests.any_ends` any such answer is taken.
+
+    Args:
+      store: holds the answers.
+      digests: of what is asked now.
+      row: the row.
+      sample: its number.
+    """
+    own = store.key_for(row.id, digests.of(row), sample)
+    if store.state(own):
+        return own
+    for other in digests.others(store.described):
+        key = store.key_for(row.id, other.of(row), sample)
+        if store.state(key) and (digests.any_ends or _is_same(store, key, digests, other, row)):
+            return key
+    return own
+
+
+def _is_same(store: Store, key: str, digests: Digests, other: Digests, row: Example) -> bool:
+    """Whether a stored answer would have ended in the same place; see `stored_key`."""
+    answer = store.get(key) or {}
+    if answer.get("finish") == "length" and other.longest != digests.longest:
+        return False
+    if set(other.stops) <= set(digests.prompt.stops):
+        return True
+    texts = (str(answer.get(name) or "") for name in ("completion", "thoughts"))
+    return digests.prompt.read(row, *texts).said.label is not None
 
 
 def first_run(samples: Sequence[int]) -> list[int]:

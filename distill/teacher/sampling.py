@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from distill.common.flags import check_bounds, flag
@@ -155,6 +155,11 @@ class Sampling:
             body["seed"] = (self.seed + first) % _MAX_SEED
         return body
 
+    @property
+    def as_json(self) -> bool:
+        """Whether answers are asked for as JSON."""
+        return self.response_format is not None
+
     @functools.cached_property
     def _settings(self) -> dict[str, object]:
         extra = json.loads(self.extra)
@@ -181,12 +186,14 @@ class Digests:
 
     Attributes:
       about: what all rows share: API, model, settings, and the prompt before the question.
-      others: digests of the same under other stops or another longest completion.
+      any_ends: whether answers are taken from a store that other stops, or another longest
+        completion, may have cut short; see `samples.stored_key`.
     """
 
     def __init__(self, prompt: Prompt, sampling: Sampling) -> None:
         self.prompt, self._json = prompt, bool(sampling.response_format)
-        self.others: tuple[Digests, ...] = ()
+        self.any_ends = False
+        self._others: tuple[Digests, ...] | None = None
         self._set_about(
             {
                 "api": sampling.api,
@@ -201,20 +208,34 @@ class Digests:
         head = json.dumps(list(self.about.values()), sort_keys=True)
         self._hash = hashlib.blake2b(_encoded(head), digest_size=16)
 
-    def find_others(self, described: Iterable[Mapping[str, Any]]) -> None:
-        """Sets `others` to those that a store holds answers of.
+    def others(self, described: Callable[[], Iterable[Mapping[str, Any]]]) -> tuple[Digests, ...]:
+        """Digests of the same requests under other stops, or another longest completion.
 
         Args:
-          described: `about` of the answers of a store.
+          described: gives `about` of the answers of a store; it is called once.
         """
+        if self._others is not None:
+            return self._others
         others = []
-        for about in described:
+        for about in described():
             same = about != self.about and all(name in about for name in _ABOUT)
             if same and _without_ends(about) == _without_ends(self.about):
                 other = copy.copy(self)
                 other._set_about(about)
                 others.append(other)
-        self.others = tuple(others)
+        self._others = tuple(others)
+        return self._others
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stops that a request may have been sent with."""
+        stops = self.about["settings"].get("stop") or ()
+        return (stops,) if isinstance(stops, str) else tuple(stops)
+
+    @property
+    def longest(self) -> tuple[object, ...]:
+        """The longest completion, under each name that requests have for it."""
+        return tuple(self.about["settings"].get(name) for name in _LENGTHS)
 
     @property
     def head(self) -> str:

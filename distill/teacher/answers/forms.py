@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from distill.data.examples import Failure
 from distill.data.released.completions import (
@@ -137,7 +137,7 @@ class Reader:
         return label if failure is None else None
 
 
-def _first(read, *texts: str) -> Answer:
+def _first(read: Callable[[str], Answer], *texts: str) -> Answer:
     """What the first text with a label names, else what the first names."""
     said = read(texts[0])
     for text in texts[1:]:

@@ -16,6 +16,8 @@ _FAILURES = {
     str(Reason.THOUGHT_STOPPED): Failure.THOUGHT_STOPPED,
     str(Reason.FILTERED): Failure.FILTERED,
 }
+# Failures of answers that say how the others of a job will be.
+PAID_FAILURES = (Reason.THOUGHT_TOO_LONG, Reason.THOUGHT_STOPPED, Reason.EMPTY_ANSWER)
 # What to do about the commonest failure of a job's answers.
 ADVICE: Mapping[str, str] = {
     Failure.THOUGHT_TOO_LONG: (
