@@ -45,7 +45,27 @@ PLAYS: dict[str, Play] = {
     "cut off after the answer": _always(lambda text: good(text, finish="length"), "label"),
     "no label": _always(lambda text: good("I cannot tell from this."), "no label"),
     "cut off": _always(lambda text: good("The desk has to", finish="length"), "no label"),
-    "blank": _always(lambda text: good("  "), "no label"),
+    "blank": _always(lambda text: good("  "), "empty_answer"),
+    "thoughts": _always(lambda text: good(f"<think>Answer: refuse</think>\n\n{text}"), "label"),
+    "closing tag": _always(lambda text: good(f"Answer: refuse</think>\n\n{text}"), "label"),
+    "empty tags": _always(lambda text: good(f"<think>\n\n</think>\n\n{text}"), "label"),
+    "reasoning field": _always(
+        lambda text: good(text, reasoning_content="So\nAnswer: refuse"), "label"
+    ),
+    "unfinished thought": _always(
+        lambda text: good("<think>Answer: refuse", finish="length"), "thought_too_long"
+    ),
+    "thought alone": _always(
+        lambda text: good(None, finish="length", reasoning="Answer: refuse"), "thought_too_long"
+    ),
+    "answer as reasoning": _always(lambda text: good(None, reasoning_content=text), "empty_answer"),
+    "refusal": _always(lambda text: good(None, refusal="I cannot help with it."), "filtered"),
+    "bold": _always(lambda text: good(_in_form(text, "{}\n\n**Answer:** {}")), "label"),
+    "heading": _always(lambda text: good(_in_form(text, "{}\n\n### Answer\n{}.")), "label"),
+    "JSON": _always(
+        lambda text: good(_in_form(text, '{{"rationale": "{}", "answer": "{}"}}')), "label"
+    ),
+    "token": _always(lambda text: good(f"{text}<|im_end|>"), "label"),
     "moderated 403": _always(
         lambda text: error(403, "flagged", metadata={"flagged_input": "..."}), "filtered"
     ),
@@ -73,6 +93,11 @@ PLAYS: dict[str, Play] = {
     "another model": _once(lambda text: good(text, model="another")),
 }
 WEIGHTS = {"good": 40} | dict.fromkeys(["dated name", "gzip", "chunked", "streamed", "parts"], 4)
+
+
+def _in_form(text: str, form: str) -> str:
+    """An answer of the simulated teacher in another form."""
+    return form.format(*text.split("\nAnswer: "))
 
 
 def _parts(text: str) -> dict:
@@ -125,10 +150,12 @@ def test_each_row_ends_once_with_its_label_or_its_reason(run_job, tmp_path, coun
     ends = collections.Counter()
     for record in job.records:
         row, kind = by_id[record["id"]], kinds[record["id"]]
-        label = parse_record(prompt, row, record).label
+        said = parse_record(prompt, row, record)
+        label = said.label
         end = "label" if label else "no label" if record["ok"] else record["failure"]
         assert end == PLAYS[kind][2], (kind, record)
         assert label in (None, row.label)
+        assert not label or f"{said.rationale}\nAnswer: {label}" == teacher(row.input, 0)
         ends[kind] += 1
         retried = PLAYS[kind][0] is not PLAYS[kind][1]
         lasting = end in ("not_found", "server_error", "error_reply")

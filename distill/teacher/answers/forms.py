@@ -52,6 +52,12 @@ _ALONE = re.compile(
     r"[ \t]{0,8}\n\s*(?=\S)(?!.{0,60}\banswer\b)",
     re.IGNORECASE | re.MULTILINE,
 )
+# A line that only announces the rationale.
+_TITLE = re.compile(
+    r"^[ \t]{0,8}(?:step[- ]by[- ]step[ \t]{1,8})?(?:reason|reasoning|rationale|explanation"
+    r"|justification|analysis)[ \t]{0,8}[:\uff1a]?[ \t]{0,8}$",
+    re.IGNORECASE | re.MULTILINE,
+)
 # Other names that models give a line with the answer, for closed sets and equations.
 _OTHER_NAME = re.compile(
     r"^[^\S\n]{0,8}(?:label|relation|relationship|category|class|classification|choice|option"
@@ -138,12 +144,13 @@ class Reader:
 
 
 def _first(read: Callable[[str], Answer], *texts: str) -> Answer:
-    """What the first text with a label names, else what the first names."""
+    """What the first text with a label names; if none has one, the failure that says most."""
     said = read(texts[0])
     for text in texts[1:]:
         if said[0] is None and text != texts[0]:
             other = read(text)
-            said = other if other[0] is not None else said
+            vague = said[1] == Failure.LABEL_OUTSIDE_SET
+            said = other if other[0] is not None or vague else said
     return said
 
 
@@ -159,8 +166,11 @@ def _with_letter(answer: str) -> str:
 
 
 def joined(text: str) -> str:
-    """The text with each line that only announces an answer joined to the line after it."""
-    return _ALONE.sub("Answer: ", text)
+    """The text with each line that only announces an answer joined to the line after it.
+
+    Lines that only announce a rationale are left out.
+    """
+    return _ALONE.sub("Answer: ", _TITLE.sub("", text))
 
 
 def other_named(text: str) -> tuple[int, str] | None:
