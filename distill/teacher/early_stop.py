@@ -130,7 +130,8 @@ def read_stored(
       retry_failed: whether failed answers are asked for again, so that they say nothing.
 
     Returns:
-      Whether any of them has thoughts.
+      Whether any of them has thoughts; for this, answers that were asked for with other stops or
+      another longest completion count too.
     """
     thoughts = False
     for row in itertools.islice(rows, LOOKED_AT):
@@ -138,7 +139,9 @@ def read_stored(
         failed = not retry_failed and record.get("failure") in PAID_FAILURES
         if record.get("ok") or failed:
             readings.add(row, record)
-        thoughts = thoughts or has_thoughts(record)
+        for each in (digests, *digests.others(store.described)):
+            other = store.get(store.key_for(row.id, each.of(row), 0)) or {}
+            thoughts = thoughts or has_thoughts(other)
         if readings.is_probed:
             break
     return thoughts
