@@ -60,6 +60,7 @@ class Totals:
     cut_off: int = 0  # samples that ended at the longest length
     with_thoughts: int = 0  # samples with thoughts
     cut_reasoning: int = 0  # rows whose thoughts were cut to --reasoning_words
+    lack_reasoning: int = 0  # answered rows without the thoughts that --rationale asks for
     failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     failures: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     models: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -119,6 +120,8 @@ def aggregate(
             totals.with_gold += 1
             totals.correct += verdict.label is not None and prompt.same(verdict.label, row.label)
         totals.cut_reasoning += answers[verdict.chosen].is_cut
+        if answered and prompt.reading.rationale != "answer":
+            totals.lack_reasoning += not has_thoughts(records[verdict.chosen])
         yield AggregatedRow(tuple(_readings(row, answers, verdict)), verdict.agreement)
 
 
@@ -148,6 +151,15 @@ def read_record(prompt: Prompt, row: Example, record: Mapping[str, Any]) -> Read
 def parse_record(prompt: Prompt, row: Example, record: Mapping[str, Any]) -> Completion:
     """Label, rationale and failure of the stored record of a sample of a row."""
     return read_record(prompt, row, record).said
+
+
+def thoughts_of(totals: Totals) -> dict[str, int]:
+    """Samples with thoughts, and answered rows whose thoughts were cut or are missing."""
+    return {
+        "samples": totals.with_thoughts,
+        "cut": totals.cut_reasoning,
+        "missing": totals.lack_reasoning,
+    }
 
 
 class WrittenRows(TypedDict):

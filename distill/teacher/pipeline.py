@@ -321,7 +321,7 @@ class _Pipeline:
             "models": dict(sorted(totals.models.items())),
             "parsed": totals.parsed,
             "cut_off": totals.cut_off,
-            "thoughts": {"samples": totals.with_thoughts, "cut": totals.cut_reasoning},
+            "thoughts": aggregate.thoughts_of(totals),
             "parse_failures": dict(sorted(totals.failures.items())),
             **written,
             "stored_tokens": {"in": totals.tokens_in, "out": totals.tokens_out},

@@ -52,7 +52,8 @@ class JobRows(WrittenRows):
     Attributes:
       model: the one that was requested.
       models: answers by the name of the model that gave them, as the server says it.
-      thoughts: samples with thoughts, and rows whose thoughts were cut to --reasoning_words.
+      thoughts: samples with thoughts, rows whose thoughts were cut to --reasoning_words, and rows
+        without the thoughts that --rationale asks for.
       batch: of a run that read a batch's results.
     """
 
@@ -139,6 +140,11 @@ def _summary(result: Annotated | Asked) -> str:
     if thoughts["samples"]:
         cut = f"; cut to --reasoning_words in {thoughts['cut']:,} rows" if thoughts["cut"] else ""
         lines.append(f"with thoughts: {thoughts['samples']:,} samples{cut}")
+    if thoughts["missing"]:
+        lines.append(
+            f"warning: {thoughts['missing']:,} answered rows have no thoughts for --rationale: the "
+            "model does not write any, or the server does not return them"
+        )
     if result["output"]:
         lines.append(f"written: {result['written']:,} rows")
     if result["dropped"]:

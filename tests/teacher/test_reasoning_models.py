@@ -101,7 +101,11 @@ def test_the_student_learns_from_the_rationale_that_is_named(
         code, said, _ = _ask(capsys, url, rows_file, tmp_path, "--reparse", *flags)
         assert code == 0 and len(endpoint.requests) == 40
     assert {record["thoughts"] for record in _records(tmp_path)} == {THOUGHT}
-    assert said["thoughts"] == {"samples": 40, "cut": 40 if len(flags) == 2 else 0}
+    assert said["thoughts"] == {
+        "samples": 40,
+        "cut": 40 if len(flags) == 2 else 0,
+        "missing": 0,
+    }
     for row in read_jsonl(tmp_path / "o.jsonl", "train"):
         rationale, _, label = TEACHER(f"Ticket: {row.input.strip()}", 0).partition("\nAnswer: ")
         assert (row.teacher_label, row.rationale) == (label, expected.format(rationale))
@@ -189,6 +193,16 @@ def test_two_paragraphs_are_not_cut_by_the_stop_that_is_a_blank_line(rows_file, 
     with scripted(respond) as (_, url):
         code, said, _ = _ask(capsys, url, rows_file, tmp_path)
     assert code == 0 and said["parsed"] == 40
+
+
+def test_missing_thoughts_are_told(rows_file, tmp_path, capsys):
+    with scripted(_cutting) as (_, url):
+        code, said, _ = _ask(capsys, url, rows_file, tmp_path, "--rationale=reasoning")
+        assert (code, said["parsed"], said["parse_failures"]) == (0, 40, {"no_rationale": 40})
+        assert said["thoughts"] == {"samples": 0, "cut": 0, "missing": 40}
+    argv = [f"--input={rows_file}", f"--output={tmp_path / 'o.jsonl'}", "--rationale=reasoning"]
+    assert cli.main([*ASK[:3], *argv, "--reparse"]) == 0
+    assert "warning: 40 answered rows have no thoughts for --rationale" in capsys.readouterr().out
 
 
 def test_which_stops_are_sent():
