@@ -152,13 +152,13 @@ class Requests:
                 self._limits.settle(expected, sum(answer.tokens or (expected,)))
                 self._other_models = 0
                 return answer, attempt
-            if not self._stats.retries[failure.reason]:
-                self._say(f"{failure.reason}: {failure}; retrying")
-            self._stats.retries[failure.reason] += 1
             if failure.tokens:  # an answer of no use is paid for too
                 self._budget.count(row, failure.tokens)
             self._limits.settle(expected, sum(failure.tokens or (expected,)))
             self._check_lasting(failure)
+            if not self._stats.retries[failure.reason]:
+                self._say(f"{failure.reason}: {failure}; retrying")
+            self._stats.retries[failure.reason] += 1
             if failure.tokens and self._budget.is_exceeded():
                 raise Unaffordable
             if attempt == most:
@@ -176,8 +176,7 @@ class Requests:
             self._other_models += 1
             if not self.answered or self._other_models >= _OTHER_MODELS:
                 raise Permanent(
-                    f"{self._client.base_url}: {failure}. If that is the model you want, add "
-                    "--any_model or name it with --model"
+                    f"{self._client.base_url}: {failure}, or name that model with --model"
                 )
         if failure.lasting and not self.answered:
             self._strikes += 1
