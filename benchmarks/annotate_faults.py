@@ -18,9 +18,9 @@ import tempfile
 import time
 
 from distill.teacher import annotate, prompts
-from distill.teacher.client import Client
+from distill.teacher.endpoint.client import Client
 from distill.teacher.sampling import Sampling
-from distill.teacher.store import Store
+from distill.teacher.storage.store import Store
 from distill.tickets import generator, server
 from distill.tickets.faults import REASONS, TRANSIENT, FaultPlan
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.data.examples import write_jsonl
-from distill.teacher.store import Store
+from distill.teacher.storage.store import Store
 from distill.tickets import generator, server
 from distill.tickets.faults import FaultPlan
 

@@ -10,7 +10,7 @@ from distill.data import datasets
 from distill.data.budget import check_fraction, hold_out
 from distill.data.examples import Example
 from distill.data.formats.record_files import files_of
-from distill.data.row_mapping import RowMapping, mapping_of_settings
+from distill.data.mapping.row_mapping import RowMapping, mapping_of_settings
 from distill.data.tables import open_table
 from distill.errors import NotSet, UserError
 

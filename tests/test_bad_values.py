@@ -14,7 +14,7 @@ from distill import cli
 from distill.data import cache
 from distill.data.download import unzip
 from distill.errors import UserError
-from distill.teacher.store import Store
+from distill.teacher.storage.store import Store
 
 TICKETS = "--gin_file=tickets_step_by_step"
 JSONL = ["--gin_file=jsonl_step_by_step", "--gin.LABELS=()"]

@@ -10,7 +10,7 @@ from distill.common.flags import add_flags, from_options
 from distill.teacher.settings import Options
 
 if TYPE_CHECKING:
-    from distill.teacher import summary
+    from distill.teacher.results import summary
 
 TEXT = "write labels and rationales with any OpenAI-compatible endpoint, or simulate a teacher"
 EPILOG = """\
@@ -48,6 +48,6 @@ def _run(options: argparse.Namespace) -> summary.Result:
 
 
 def _show(result: summary.Result) -> None:
-    from distill.teacher.summary import text
+    from distill.teacher.results.summary import text
 
     print(text(result))

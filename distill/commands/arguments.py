@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from distill.common.paths import check_distinct, check_output_file, check_path, path_exists
-from distill.data.mapping_help import FIELD_HELP, LABEL_NAMES_HELP
+from distill.data.mapping.help_text import FIELD_HELP, LABEL_NAMES_HELP
 from distill.errors import UserError, alike
 
 # Flags of all commands that take a path.

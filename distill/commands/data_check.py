@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.flags import check_used
-from distill.data.mapping_help import LABEL_NAMES_HELP
+from distill.data.mapping.help_text import LABEL_NAMES_HELP
 from distill.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _of_files(
     macros = [name for name in macros if name != "VOCABULARY_PATH"]  # of --vocabulary_path
     check_used((f"--gin.{name}" for name in macros), "with --gin_file")
     from distill.data.check.report import Settings
-    from distill.data.row_mapping import TRAINED, mapping_of
+    from distill.data.mapping.row_mapping import TRAINED, mapping_of
     from distill.data.tables import stream_table
     from distill.data.vocabularies import make_vocabulary
 

@@ -55,7 +55,7 @@ def add(commands: argparse._SubParsersAction) -> None:
             mapped = [f"--{name}" for name in ("field", "label_names") if getattr(options, name)]
             check_used(mapped, "with --input")
         from distill.config import files, macros, resolve
-        from distill.data.row_mapping import mapping_of
+        from distill.data.mapping.row_mapping import mapping_of
         from distill.inference import inputs
         from distill.training import run_folder
 

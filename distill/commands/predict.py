@@ -180,7 +180,7 @@ def _source(options: argparse.Namespace) -> RowSource:
         raise UserError(f"got rows from {' and '.join(given_flags)}, expected only one of them")
     if options.format and not options.input:
         raise UserError(f"--format={options.format} needs --input: it is the format of that file")
-    from distill.data.row_mapping import mapping_of
+    from distill.data.mapping.row_mapping import mapping_of
     from distill.inference import inputs
 
     if options.text:

@@ -18,7 +18,7 @@ from distill.common.hashing import digest64
 from distill.common.text_files import BOM, check_encoding, check_file, json_object
 from distill.data.examples import Example, row_of, same_id, to_line, with_rationale
 from distill.data.formats.record_files import check_no_array
-from distill.data.record_mapper import RecordMapper
+from distill.data.mapping.record_mapper import RecordMapper
 from distill.errors import UserError
 
 _OFFSETS = ".offsets"  # of `<rows>.jsonl`, raw little-endian int64

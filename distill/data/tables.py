@@ -20,9 +20,9 @@ from distill.data.formats.record_files import (
     kind_of,
     open_records,
 )
-from distill.data.record_mapper import RecordMapper
+from distill.data.mapping.record_mapper import RecordMapper
+from distill.data.mapping.row_mapping import RowMapping
 from distill.data.row_file import index_jsonl
-from distill.data.row_mapping import RowMapping
 from distill.errors import UserError
 
 UNMAPPED = RowMapping()

@@ -16,8 +16,8 @@ from distill.data.examples import Example, same_id
 from distill.data.formats import record_files
 from distill.data.formats.encodings import open_bytes
 from distill.data.formats.headers import is_column, is_header, looks_like_header
-from distill.data.record_mapper import RecordMapper
-from distill.data.row_mapping import RowMapping
+from distill.data.mapping.record_mapper import RecordMapper
+from distill.data.mapping.row_mapping import RowMapping
 from distill.data.tables import UNMAPPED, open_table, rows_of_csv
 from distill.errors import UserError
 from distill.tfds import rows as tfds_rows

@@ -18,17 +18,17 @@ from distill.data.examples import Example
 from distill.errors import UserError
 from distill.teacher.answers.problems import PAID_FAILURES
 from distill.teacher.budget import Budget, check_price
-from distill.teacher.client import Client
 from distill.teacher.early_stop import AT_ONCE, PROBED, Readings, read_stored
+from distill.teacher.endpoint.client import Client
+from distill.teacher.endpoint.outcomes import Answer, Doubtful, Permanent, Reason
+from distill.teacher.endpoint.requests import Requests, RowFailed, Unaffordable
 from distill.teacher.job_stats import JobStats
-from distill.teacher.outcomes import Answer, Doubtful, Permanent, Reason
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt
-from distill.teacher.requests import Requests, RowFailed, Unaffordable
 from distill.teacher.samples import PendingRow, answer_records, first_run, pending_rows, record
 from distill.teacher.sampling import Digests, Sampling
 from distill.teacher.settings import Settings
-from distill.teacher.store import Store
+from distill.teacher.storage.store import Store
 
 _UNDECIDED = 3  # rows in turn that are refused before it is clear whether any will be answered
 

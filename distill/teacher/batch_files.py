@@ -24,15 +24,15 @@ from distill.common.own_files import check_content
 from distill.common.terminal import printable
 from distill.common.text_files import json_lines, parse_json
 from distill.errors import UserError
-from distill.teacher.client import answer_of
+from distill.teacher.endpoint.client import answer_of
+from distill.teacher.endpoint.model_names import same_model
+from distill.teacher.endpoint.outcomes import Answer, Reason, Retry
 from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
-from distill.teacher.keys import key_of, position_key
-from distill.teacher.model_names import same_model
-from distill.teacher.outcomes import Answer, Reason, Retry
 from distill.teacher.prompts import Prompt
 from distill.teacher.samples import PendingRow, answer_records, first_run
 from distill.teacher.sampling import PATHS, Sampling
-from distill.teacher.store import Store
+from distill.teacher.storage.keys import key_of, position_key
+from distill.teacher.storage.store import Store
 
 _COUNT = re.compile(r"[0-9]{1,9}")
 _REQUEST_KEYS = {"custom_id", "method", "url", "body"}

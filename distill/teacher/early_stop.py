@@ -15,13 +15,13 @@ from typing import Any
 
 from distill.common.terminal import printable
 from distill.data.examples import Example
-from distill.teacher.aggregate import parse_record
 from distill.teacher.answers.problems import ADVICE, PAID_FAILURES
 from distill.teacher.answers.thoughts import has_thoughts
 from distill.teacher.prompts import Prompt
+from distill.teacher.results.aggregate import parse_record
 from distill.teacher.samples import stored_key
 from distill.teacher.sampling import Digests
-from distill.teacher.store import Store
+from distill.teacher.storage.store import Store
 
 PROBED = 20  # answers before the full concurrency
 AT_ONCE = 4  # requests at once until then

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 from distill.data.examples import Example
-from distill.teacher.filters import leaks
 from distill.teacher.prompts import Prompt
+from distill.teacher.results.filters import leaks
 
 _LONG_ENOUGH = 20  # characters of a text that may count as contained in another
 

@@ -15,12 +15,14 @@ from distill.common.own_files import writing_own
 from distill.common.progress import to_stderr
 from distill.data.examples import Example
 from distill.errors import CheckFailed, UserError
-from distill.teacher import aggregate, annotate, batch_files, prompts, sources, summary
+from distill.teacher import annotate, batch_files, prompts, sources
 from distill.teacher.budget import check_price
-from distill.teacher.client import Client, check_url, read_key
-from distill.teacher.export import check_released, released_files, write_released
+from distill.teacher.endpoint.client import Client, check_url, read_key
 from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
-from distill.teacher.outputs import (
+from distill.teacher.prices import price_of
+from distill.teacher.results import aggregate, summary
+from distill.teacher.results.export import check_released, released_files, write_released
+from distill.teacher.results.outputs import (
     COMMAND,
     STORED,
     TEACHER_METHOD,
@@ -28,11 +30,10 @@ from distill.teacher.outputs import (
     check_places,
     no_label_warning,
 )
-from distill.teacher.prices import price_of
 from distill.teacher.samples import PendingRow, pending_rows, stored_key
 from distill.teacher.sampling import Digests
 from distill.teacher.settings import Inputs, Options
-from distill.teacher.store import Store
+from distill.teacher.storage.store import Store
 from distill.teacher.unused_flags import check_flags
 from distill.teacher.without_model import check_prompt, simulate
 from distill.tickets.flags import TicketFlags

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from distill.common.terminal import printable
 from distill.data.examples import Example
 from distill.teacher.answers.problems import problem_of
-from distill.teacher.keys import key_of
-from distill.teacher.outcomes import Answer, is_broken_off
+from distill.teacher.endpoint.outcomes import Answer, is_broken_off
 from distill.teacher.sampling import Digests
-from distill.teacher.store import Store
+from distill.teacher.storage.keys import key_of
+from distill.teacher.storage.store import Store
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 
 from distill.common.flags import check_bounds, flag
-from distill.data.mapping_help import FIELD_HELP, LABEL_NAMES_HELP
+from distill.data.mapping.help_text import FIELD_HELP, LABEL_NAMES_HELP
 from distill.errors import UserError
 from distill.teacher.answers.settings import Reading
-from distill.teacher.filters import Filters
+from distill.teacher.results.filters import Filters
 from distill.teacher.sampling import Sampling
 from distill.tickets.flags import TicketFlags
 

@@ -8,9 +8,9 @@ from etils import epath
 
 from distill.common.text_files import json_lines
 from distill.data.examples import Example
+from distill.data.mapping.row_mapping import RowMapping, mapping_of
 from distill.data.released.reader import FIX
 from distill.data.released.rows import KINDS
-from distill.data.row_mapping import RowMapping, mapping_of
 from distill.data.tables import UNMAPPED, open_table, read_table
 from distill.errors import unknown
 from distill.tfds import rows as tfds_rows

@@ -8,8 +8,9 @@ from distill.common.own_files import check_own, writing_own
 from distill.data import examples
 from distill.data.examples import Example, write_jsonl
 from distill.errors import UserError
-from distill.teacher import lint, prompts, summary
-from distill.teacher.outputs import COMMAND
+from distill.teacher import lint, prompts
+from distill.teacher.results import summary
+from distill.teacher.results.outputs import COMMAND
 from distill.tickets.flags import TicketFlags
 
 

@@ -1,4 +1,4 @@
-"""Rows of a TFDS dataset: its features by a mapping (`distill.data.row_mapping`).
+"""Rows of a TFDS dataset: its features by a mapping (`distill.data.mapping.row_mapping`).
 
 Class labels become their names, and a class label of -1 becomes None.
 """
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distill.data.examples import Example
-from distill.data.label_names import LabelNames, class_names
-from distill.data.row_mapping import (
+from distill.data.mapping.label_names import LabelNames, class_names
+from distill.data.mapping.row_mapping import (
     ANSWERED,
     RowMapping,
     Template,

@@ -12,7 +12,7 @@ import pytest
 
 from distill.data import tables
 from distill.data.formats import json_array
-from distill.data.row_mapping import RowMapping, mapping_of
+from distill.data.mapping.row_mapping import RowMapping, mapping_of
 from distill.errors import UserError
 from distill.inference import inputs
 from distill.teacher import sources

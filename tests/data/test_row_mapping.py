@@ -9,7 +9,7 @@ import pytest
 from distill.config.data import DataSpec
 from distill.config.stored import dump, load_stored
 from distill.data import datasets, tables
-from distill.data.row_mapping import TRAINED, mapping_of, mapping_of_settings
+from distill.data.mapping.row_mapping import TRAINED, mapping_of, mapping_of_settings
 from distill.errors import UserError
 from distill.inference import inputs
 from tasks import jsonl

@@ -8,7 +8,7 @@ from shell_blocks import ROOT
 
 from distill.config import fields
 from distill.data import cache
-from distill.teacher.client import Answer
+from distill.teacher.endpoint.client import Answer
 from distill.teacher.samples import PendingRow, answer_records
 
 FILES = (ROOT / "docs/reference/files.md").read_text()

@@ -7,7 +7,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from distill.errors import UserError
-from distill.teacher.store import Store
+from distill.teacher.storage.store import Store
 
 KEY = "0" * 31
 SOUND = {"key": KEY + "1", "ok": True, "id": "a", "digest": "d", "sample": 0, "completion": "x"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill.data.examples import Example
-from distill.data.row_mapping import mapping_of
+from distill.data.mapping.row_mapping import mapping_of
 from distill.errors import UserError
 from distill.inference import inputs
 

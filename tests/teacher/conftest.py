@@ -9,9 +9,9 @@ import pytest
 
 from distill.data.examples import Example, write_jsonl
 from distill.teacher import annotate, prompts
-from distill.teacher.client import Client
+from distill.teacher.endpoint.client import Client
 from distill.teacher.sampling import Sampling
-from distill.teacher.store import Store
+from distill.teacher.storage.store import Store
 from distill.tickets import generator, server
 from distill.tickets.faults import FaultPlan
 

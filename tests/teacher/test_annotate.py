@@ -12,7 +12,7 @@ import pytest
 from distill.errors import UserError
 from distill.teacher import prompts
 from distill.teacher.prices import Price
-from distill.teacher.store import Store
+from distill.teacher.storage.store import Store
 from distill.tickets import server
 from distill.tickets import teacher as simulated
 from distill.tickets.faults import REASONS, TRANSIENT, FaultPlan

@@ -10,9 +10,9 @@ import pytest
 
 from distill.errors import UserError
 from distill.teacher import batch_files, prompts, samples
-from distill.teacher.keys import key_of
 from distill.teacher.sampling import Digests
-from distill.teacher.store import Store
+from distill.teacher.storage.keys import key_of
+from distill.teacher.storage.store import Store
 from distill.tickets import server
 
 

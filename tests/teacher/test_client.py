@@ -8,9 +8,9 @@ import types
 import pytest
 
 from distill.errors import UserError
-from distill.teacher.client import Client, check_url, read_answer, read_key
-from distill.teacher.model_names import same_model
-from distill.teacher.outcomes import Doubtful, Permanent, Reason, Refused, Retry
+from distill.teacher.endpoint.client import Client, check_url, read_answer, read_key
+from distill.teacher.endpoint.model_names import same_model
+from distill.teacher.endpoint.outcomes import Doubtful, Permanent, Reason, Refused, Retry
 
 
 def _body(**fields):

@@ -345,7 +345,7 @@ def test_what_a_student_learned_to_say_is_escaped_too(capsys):
 
 def test_nothing_heavy_is_loaded_to_ask(rows_file):
     code = (
-        "import sys; from distill.teacher import pipeline, client\n"
+        "import sys; from distill.teacher import pipeline\n"
         "from distill.tickets import server\n"
         "heavy = {'jax', 'tensorflow', 'seqio', 'openai'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"

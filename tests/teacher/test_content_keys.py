@@ -11,8 +11,8 @@ from scripted_server import MODEL, good, scripted
 
 from distill import cli
 from distill.data.examples import read_jsonl
-from distill.teacher.keys import key_of, position_key
-from distill.teacher.store import Store
+from distill.teacher.storage.keys import key_of, position_key
+from distill.teacher.storage.store import Store
 
 ASK = ["annotate", "--prompt=tickets", f"--model={MODEL}", "--progress_seconds=0", "--json"]
 

@@ -10,13 +10,14 @@ from distill.data.examples import Example, Failure, read_jsonl
 from distill.data.released import reader
 from distill.data.released.premises import nli_input
 from distill.errors import UserError
-from distill.teacher import aggregate, prompts
-from distill.teacher.export import write_released
-from distill.teacher.filters import Filters
-from distill.teacher.keys import key_of
+from distill.teacher import prompts
 from distill.teacher.prices import Price
+from distill.teacher.results import aggregate
+from distill.teacher.results.export import write_released
+from distill.teacher.results.filters import Filters
 from distill.teacher.sampling import Digests, Sampling
-from distill.teacher.store import Store
+from distill.teacher.storage.keys import key_of
+from distill.teacher.storage.store import Store
 
 CQA = "where {n} ?\nAnswer Choices:\n(a) sea\n(b) sky\n(c) sea"
 ROWS = {

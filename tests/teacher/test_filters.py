@@ -9,8 +9,8 @@ from distill.data.examples import Example, Failure
 from distill.data.released.completions import Completion
 from distill.data.released.equations import same_value
 from distill.errors import UserError
-from distill.teacher.consistency import vote
-from distill.teacher.filters import Dropped, Filters, leaks
+from distill.teacher.results.consistency import vote
+from distill.teacher.results.filters import Dropped, Filters, leaks
 
 
 def _said(*pairs):

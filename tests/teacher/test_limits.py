@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from distill.teacher.limits import Limits, TokenBucket, backoff, retry_after
+from distill.teacher.endpoint.limits import Limits, TokenBucket, backoff, retry_after
 
 
 class Clock:

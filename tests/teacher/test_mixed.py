@@ -11,7 +11,7 @@ from scripted_server import ticket_of as ticket_of_request
 
 from distill.common.hashing import uniform
 from distill.teacher import prompts
-from distill.teacher.aggregate import parse_record
+from distill.teacher.results.aggregate import parse_record
 from distill.tickets import generator, server
 
 # What the server does about a ticket: the response to its first request, and to later ones; and

@@ -12,7 +12,7 @@ from scripted_server import MODEL, good, scripted
 
 from distill import cli
 from distill.data.examples import read_jsonl
-from distill.teacher import aggregate
+from distill.teacher.results import aggregate
 
 ASK = ["annotate", "--prompt=tickets", f"--model={MODEL}", "--progress_seconds=0"]
 

@@ -11,7 +11,7 @@ from distill import cli
 from distill.data.examples import read_jsonl
 from distill.teacher import prompts
 from distill.teacher.sampling import Sampling
-from distill.teacher.store import Store
+from distill.teacher.storage.store import Store
 from distill.tickets import server
 
 ASK = ["annotate", "--prompt=tickets", f"--model={MODEL}", "--json", "--backoff_seconds=.01"]

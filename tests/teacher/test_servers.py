@@ -24,9 +24,9 @@ from scripted_server import (
 
 from distill import cli
 from distill.errors import UserError
-from distill.teacher.client import check_url
-from distill.teacher.limits import retry_after
-from distill.teacher.outcomes import Reason
+from distill.teacher.endpoint.client import check_url
+from distill.teacher.endpoint.limits import retry_after
+from distill.teacher.endpoint.outcomes import Reason
 
 ASK = ["annotate", "--prompt=tickets", f"--model={MODEL}", "--json", "--backoff_seconds=.01"]
 

@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from distill.errors import UserError
-from distill.teacher.locks import ObjectLock
-from distill.teacher.store import Store
+from distill.teacher.storage.locks import ObjectLock
+from distill.teacher.storage.store import Store
 
 
 def _record(number, ok=True, **more):
@@ -85,7 +85,7 @@ def test_a_bad_line_elsewhere_is_named(tmp_path):
 def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
     code = (
         "import sys\nfrom distill.errors import UserError\n"
-        "from distill.teacher.store import Store\n"
+        "from distill.teacher.storage.store import Store\n"
         "try: Store(sys.argv[1])\n"
         "except UserError as e: sys.exit(f'refused: {e}')\n"
     )

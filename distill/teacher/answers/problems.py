@@ -9,7 +9,7 @@ from typing import Any
 from distill.data.examples import Failure
 from distill.teacher.answers.marks import end_at_turn
 from distill.teacher.answers.thoughts import split_thoughts
-from distill.teacher.outcomes import Answer, Reason, is_filtered
+from distill.teacher.endpoint.outcomes import Answer, Reason, is_filtered
 
 _FAILURES = {
     str(Reason.THOUGHT_TOO_LONG): Failure.THOUGHT_TOO_LONG,

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from distill.common.text_files import parse_json
 from distill.data.examples import FIELDS
-from distill.data.label_names import LabelNames, class_names, to_text
-from distill.data.row_mapping import (
+from distill.data.mapping.label_names import LabelNames, class_names, to_text
+from distill.data.mapping.row_mapping import (
     SEVERAL,
     RowMapping,
     Template,

@@ -8,10 +8,10 @@ from distill.common.progress import to_stderr
 from distill.data.examples import Example
 from distill.teacher.answers.problems import is_stopped, shows_thoughts
 from distill.teacher.budget import Budget
-from distill.teacher.client import Client
+from distill.teacher.endpoint.client import Client
+from distill.teacher.endpoint.limits import Limits, backoff, jitter
+from distill.teacher.endpoint.outcomes import Answer, Doubtful, Permanent, Reason, Refused, Retry
 from distill.teacher.job_stats import JobStats
-from distill.teacher.limits import Limits, backoff, jitter
-from distill.teacher.outcomes import Answer, Doubtful, Permanent, Reason, Refused, Retry
 from distill.teacher.prompts import Prompt
 from distill.teacher.sampling import PATHS, Sampling
 from distill.teacher.settings import Settings

@@ -10,8 +10,8 @@ from etils import epath
 from distill.common.text_files import parse_json
 from distill.errors import UserError
 from distill.teacher.answers.problems import problem_of_record
-from distill.teacher.keys import key_of
-from distill.teacher.outcomes import Reason, is_broken_off
+from distill.teacher.endpoint.outcomes import Reason, is_broken_off
+from distill.teacher.storage.keys import key_of
 
 SCHEMA = 2
 EARLIER = 1  # the schema whose keys held the ids of rows

@@ -18,7 +18,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from distill.data.label_names import (
+from distill.data.mapping.label_names import (
     OF_CHOICES,
     LabelNames,
     names_of_setting,

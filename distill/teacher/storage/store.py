@@ -26,9 +26,9 @@ from etils import epath
 from distill.common import atomic
 from distill.common.text_files import parse_json
 from distill.errors import UserError
-from distill.teacher import store_lines
-from distill.teacher.keys import key_of, position_key
-from distill.teacher.locks import FileLock, ObjectLock
+from distill.teacher.storage import store_lines
+from distill.teacher.storage.keys import key_of, position_key
+from distill.teacher.storage.locks import FileLock, ObjectLock
 
 _HEAD = re.compile(rb'\{"key": "([0-9a-f]{32})", "ok": (true|false), ')
 _OBJECTS = 16  # kept in memory; answers of neighboring rows lie in neighboring objects

@@ -7,7 +7,7 @@ import json
 import re
 import urllib.parse
 
-from distill.teacher.outcomes import Doubtful, Permanent, Reason, Refused, Retry
+from distill.teacher.endpoint.outcomes import Doubtful, Permanent, Reason, Refused, Retry
 
 _FILTER = re.compile(
     r"content[ _-]?(?:filter|policy|management|moderation|safety)|contentfilter|moderation|"

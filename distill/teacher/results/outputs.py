@@ -12,8 +12,9 @@ from distill.common.own_files import check_content, check_own
 from distill.common.paths import check_distinct, check_output_file, is_bucket
 from distill.common.terminal import printable
 from distill.common.text_files import parse_json
-from distill.teacher import aggregate, batch_files
-from distill.teacher.export import released_files
+from distill.teacher import batch_files
+from distill.teacher.results import aggregate
+from distill.teacher.results.export import released_files
 from distill.teacher.settings import Inputs, Mode, Outputs
 
 COMMAND = "distill annotate"

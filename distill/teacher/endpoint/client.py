@@ -14,11 +14,11 @@ from distill.common.terminal import printable
 from distill.common.text_files import parse_json
 from distill.common.urls import check_http_url
 from distill.errors import UserError
-from distill.teacher import refusals, streams
 from distill.teacher.answers import messages
-from distill.teacher.limits import retry_after
-from distill.teacher.model_names import same_model
-from distill.teacher.outcomes import Answer, Permanent, Reason, Retry, is_broken_off
+from distill.teacher.endpoint import refusals, streams
+from distill.teacher.endpoint.limits import retry_after
+from distill.teacher.endpoint.model_names import same_model
+from distill.teacher.endpoint.outcomes import Answer, Permanent, Reason, Retry, is_broken_off
 from distill.teacher.sampling import PATHS
 
 if TYPE_CHECKING:

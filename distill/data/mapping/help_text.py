@@ -1,4 +1,4 @@
-"""What `--help` says of the flags of a mapping (`distill.data.row_mapping`); imports nothing."""
+"""What `--help` says of the flags of a mapping (see `row_mapping`); imports nothing."""
 
 FIELD_HELP = (
     "with --input or --tfds: fill a field of a row (id, input, label, choices) from fields of the "

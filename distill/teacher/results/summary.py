@@ -6,10 +6,10 @@ import json
 from typing import Literal, NotRequired, TypedDict, final
 
 from distill.common.terminal import printable
-from distill.teacher.aggregate import TeacherAccuracy, WrittenRows
 from distill.teacher.batch_files import BatchFiles, BatchResults
 from distill.teacher.job_stats import Spent
 from distill.teacher.lint import LintReport
+from distill.teacher.results.aggregate import TeacherAccuracy, WrittenRows
 
 
 class Simulated(TypedDict):

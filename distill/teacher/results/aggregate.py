@@ -20,13 +20,13 @@ from distill.data.examples import Example, write_jsonl
 from distill.data.released.completions import Completion
 from distill.teacher.answers.problems import failure_of
 from distill.teacher.answers.thoughts import has_thoughts
-from distill.teacher.consistency import Verdict, vote
-from distill.teacher.filters import Filters
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt, ReadAnswer
+from distill.teacher.results.consistency import Verdict, vote
+from distill.teacher.results.filters import Filters
 from distill.teacher.samples import stored_key
 from distill.teacher.sampling import Digests
-from distill.teacher.store import Store
+from distill.teacher.storage.store import Store
 
 
 @dataclasses.dataclass(frozen=True)

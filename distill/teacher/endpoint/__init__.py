@@ -1,0 +1,1 @@
+"""The endpoint: requests, their limits, and what its answers and refusals mean."""

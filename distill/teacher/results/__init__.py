@@ -1,0 +1,1 @@
+"""What becomes of stored answers: labels and rationales of rows, counts and files."""

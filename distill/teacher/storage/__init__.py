@@ -1,0 +1,1 @@
+"""The store of answers that are paid for."""
