@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from etils import epath
 
+from distill.common.disk import check_writable
 from distill.config.resolve import Resolved
 from distill.data import cache as caches
 from distill.training import run_folder
@@ -21,10 +22,12 @@ def check_rows(resolved: Resolved, run_dir: epath.PathLike) -> caches.Prepared |
       data with those that the run was trained on, before it reads them.
 
     Raises:
-      UserError: a folder that holds something else; see `caches.prepare`.
+      UserError: a folder that holds something else or cannot be written; see `caches.prepare`.
     """
     folder = epath.Path(run_dir)
     run_folder.check_run(folder, resolved.text)
+    if not (folder / run_folder.RESULTS).exists():
+        check_writable(folder, f"--run_dir={run_dir}")
     if (folder / run_folder.CONFIG).exists():
         return None
     return caches.prepare(resolved.run.data)
