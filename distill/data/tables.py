@@ -129,8 +129,9 @@ def stream_table(
     for _, row in _rows(records, split, labels, mapping):
         hashes.append(digest64(row.id))
         yield row
-    ordered = np.sort(np.frombuffer(hashes, np.uint64))
-    twice = {int(each) for each in ordered[1:][np.diff(ordered) == 0]}
+    ordered = np.frombuffer(hashes, np.uint64)  # shares its memory
+    ordered.sort()
+    twice = {int(each) for each in ordered[1:][ordered[1:] == ordered[:-1]]}
     if not twice:
         return
     numbers: dict[str, int] = {}

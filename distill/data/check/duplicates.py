@@ -11,6 +11,7 @@ import numpy as np
 
 from distill.common.hashing import digest64
 from distill.data.budget import label_of
+from distill.data.check.digests import as_numbers, parts, repeats
 from distill.data.check.findings import (
     NOTE,
     PROBLEM,
@@ -23,6 +24,7 @@ from distill.data.examples import Example
 
 _MANY = 0.1  # share of repeated inputs that is a warning
 _SHOWN = 3  # rows of a finding
+_CHECKS = ("contradicting_labels", "repeated_inputs", "test_in_training")
 _LONG_ENOUGH = 20  # characters of a text that may count as contained in another
 
 
@@ -63,25 +65,24 @@ class DuplicateCheck:
         Returns:
           Whether a second pass over them (`show`) is worth it.
         """
-        train, labels, test = (
-            np.frombuffer(digests, np.uint64) if digests else np.zeros(0, np.uint64)
-            for digests in (self._inputs, self._labels, self._test)
-        )
-        inputs, place, counts = np.unique(train, return_inverse=True, return_counts=True)
-        labeled = labels != 0
-        pairs = np.unique(np.stack([place[labeled].astype(np.uint64), labels[labeled]]), axis=1)
-        different = np.bincount(pairs[0].astype(np.int64), minlength=len(inputs))
-        self._repeated = int(counts[counts > 1].sum())
-        self._contradicting = int((labeled & (different[place] > 1)).sum())
-        crossing = np.isin(test, inputs)
-        self._crossing = int(crossing.sum())
-        _, test_counts = np.unique(test, return_counts=True)
-        self._test_repeated = int(test_counts[test_counts > 1].sum())
-        self._wanted = {
-            "contradicting_labels": {int(each) for each in inputs[different > 1][:_SHOWN]},
-            "repeated_inputs": {int(each) for each in inputs[counts > 1][:_SHOWN]},
-            "test_in_training": {int(each) for each in test[crossing][:_SHOWN]},
-        }
+        train, labels, test = map(as_numbers, (self._inputs, self._labels, self._test))
+        self._repeated = self._contradicting = self._crossing = self._test_repeated = 0
+        wanted: dict[str, list[int]] = {name: [] for name in _CHECKS}
+        for mine, theirs in zip(parts(train), parts(test), strict=True):
+            inputs, place, counts = np.unique(train[mine], return_inverse=True, return_counts=True)
+            label = labels[mine]
+            labeled = label != 0
+            pairs = np.unique(np.stack([place[labeled].astype(np.uint64), label[labeled]]), axis=1)
+            different = np.bincount(pairs[0].astype(np.int64), minlength=len(inputs))
+            crossing = np.isin(test[theirs], inputs)
+            self._repeated += int(counts[counts > 1].sum())
+            self._contradicting += int((labeled & (different[place] > 1)).sum())
+            self._crossing += int(crossing.sum())
+            self._test_repeated += repeats(test[theirs])[0]
+            found = (inputs[different > 1], inputs[counts > 1], test[theirs][crossing])
+            for name, digests in zip(_CHECKS, found, strict=True):
+                wanted[name] += map(int, digests[:_SHOWN])
+        self._wanted = {name: {*digests[:_SHOWN]} for name, digests in wanted.items()}
         return any(self._wanted.values())
 
     def show(self, split: str, row: Example) -> None:

@@ -7,10 +7,9 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from distill.common.hashing import digest64
 from distill.data.budget import label_of
+from distill.data.check.digests import as_numbers, repeats
 from distill.data.check.findings import (
     NOTE,
     WARNING,
@@ -131,8 +130,7 @@ class RationaleCheck:
             yield self._finding("rationale_names_another", NOTE, text, self._other)
 
     def _repeated(self) -> Iterator[Finding]:
-        digests, counts = np.unique(np.frombuffer(self._digests, np.uint64), return_counts=True)
-        repeated = int(counts[counts > 1].sum())
+        repeated, different = repeats(as_numbers(self._digests))
         if not repeated or len(self._digests) < 2:
             return
         ((text, most),) = self._texts.most_common(1)
@@ -148,7 +146,7 @@ class RationaleCheck:
         line = (
             f"{share(repeated, self._with, 'rationale')} {have(repeated, 'occurs', 'occur')} more "
         )
-        line += f"than once; {len(digests):,} of all are different; the most frequent: "
+        line += f"than once; {different:,} of all are different; the most frequent: "
         line += listed([(text, most)])
         yield Finding("repeated_rationales", NOTE, line, repeated, self._with)
 

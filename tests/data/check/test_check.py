@@ -150,7 +150,11 @@ FAULTS = {
         r"1 of 40 rat",
     ),
     "rationale_names_another": (
-        _replace(_rows(), 3, rationale="about billing it is"),
+        _replace(
+            _replace(_rows(), 3, rationale="about billing it is"),
+            5,
+            rationale="shipping, no billing",
+        ),
         (),
         "note",
         1,
