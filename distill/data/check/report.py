@@ -98,7 +98,8 @@ Rows = Callable[[], Iterable[Example]]  # gives the rows anew with each call
 def check_rows(name: str, splits: dict[str, Rows], settings: Settings) -> Report:
     """Checks rows in one pass, and in a second one names rows that repeat others.
 
-    No row is kept: memory grows by 24 bytes a row, and with the number of distinct labels.
+    No row is kept: memory grows by some digests of 8 bytes a row, and with the number of distinct
+    labels.
 
     Args:
       name: of the rows, for the report.
