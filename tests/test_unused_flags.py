@@ -75,6 +75,8 @@ CASES = [
 def test_a_flag_that_would_be_ignored_is_refused(argv, message, tmp_path, capsys):
     (tmp_path / "rows.jsonl").write_text('{"input": "a"}\n')
     assert cli.main([text.replace("{dir}", str(tmp_path)) for text in argv]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if " is running ... " not in line]
+    lines = [
+        line for line in capsys.readouterr().err.splitlines() if " is running ... " not in line
+    ]
     assert len(lines) == 1 and lines[0].startswith("distill: ") and message in lines[0]
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
