@@ -92,20 +92,21 @@ def run_config(config: T5Config, batch: int, input_length: int, target_length: i
     )
 
 
-def synthetic_rows(count: int, seed: int = 0) -> TokenCache:
+def synthetic_rows(count: int, seed: int = 0, scale: float = 1.0) -> TokenCache:
     """Pairs of random tokens with lengths like CQA's, in the form that training reads.
 
     Args:
       count: training rows (pairs of sequences).
       seed: of lengths and tokens.
+      scale: of all lengths.
     """
     rng = np.random.default_rng(seed)
-    inputs = _lengths(rng, count, *INPUT_TOKENS)
+    inputs = _lengths(rng, count, *(scale * length for length in INPUT_TOKENS))
     bodies = [rng.integers(100, VOCAB_SIZE - 200, length - PREFIX - 1) for length in inputs]
     tokens, statistics_of = {}, {}
     for number, task in enumerate(TASKS):
         prefix = np.arange(10 * number + 2, 10 * number + 2 + PREFIX)
-        targets = _lengths(rng, count, *TARGET_TOKENS[task])
+        targets = _lengths(rng, count, *(scale * length for length in TARGET_TOKENS[task]))
         answers = [rng.integers(100, VOCAB_SIZE - 200, length - 1) for length in targets]
         tokens["train", task, "inputs"] = Ragged.of([[*prefix, *body, 1] for body in bodies])
         tokens["train", task, "targets"] = Ragged.of([[*answer, 1] for answer in answers])
@@ -119,7 +120,9 @@ def synthetic_rows(count: int, seed: int = 0) -> TokenCache:
     )
 
 
-def _lengths(rng: np.random.Generator, count: int, low: int, median: int, high: int) -> np.ndarray:
+def _lengths(
+    rng: np.random.Generator, count: int, low: float, median: float, high: float
+) -> np.ndarray:
     """Log-normal lengths around a median, clipped."""
     drawn = median * np.exp(rng.normal(0.0, 0.35, count))
     return np.clip(np.rint(drawn), low, high).astype(int)

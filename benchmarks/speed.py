@@ -2,6 +2,7 @@
 
     PYTHONPATH=. python3 benchmarks/speed.py --raw_dir DATA --vocabulary_path MODEL --out speed.json
     PYTHONPATH=. python3 benchmarks/speed.py --experiment tickets_step_by_step --out speed.json
+    PYTHONPATH=. python3 benchmarks/speed.py --random_rows 1 --only train --out speed.json
 
 Every engine trains on the same pairs with the same sizes, dropout and optimizer, in float32, and
 answers the same rows with the same parameters, which are exported from a run that is trained
@@ -14,6 +15,7 @@ other processes run.
 
 --torch names a Python with torch, transformers and ctranslate2 (default: this one, if it has
 them), --t5x one that imports T5X. --vary repeats training for each value of a macro.
+--random_rows needs no data: it trains on random tokens with the lengths of CommonsenseQA's rows.
 """
 
 from __future__ import annotations
@@ -45,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--experiment", default="cqa_mini_step_by_step", help="a native gin file")
     made.add_argument("--raw_dir", help="the released data (macro RAW_DIR)")
     made.add_argument("--vocabulary_path", help="SentencePiece model (VOCABULARY_PATH)")
+    made.add_argument(
+        "--random_rows", type=float, metavar="SCALE", help="lengths of random rows (1: CQA's)"
+    )
     made.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure")
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--batches", type=int, default=8, help="training batches of a round")
@@ -68,20 +73,25 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, writes the JSON and prints the tables; returns the exit code."""
-    options = parser().parse_args(arguments)
+    flags = parser()
+    options = flags.parse_args(arguments)
+    if options.random_rows and (*options.only,) != ("train",):
+        flags.error("argument --random_rows: expected --only train: only training takes such rows")
     if options.torch is None and importlib.util.find_spec("torch"):
         options.torch = sys.executable
     macros = ["TIE_EMBEDDINGS=True", "BATCH_SIZE=32"]
     macros += [f"RAW_DIR={options.raw_dir}"] if options.raw_dir else []
     macros += [f"VOCABULARY_PATH={options.vocabulary_path}"] if options.vocabulary_path else []
+    macros += ["VOCABULARY=bytes", "RAW_DIR=none"] if options.random_rows else []
     macros += options.macros
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         # Tokens and compiled programs of its own, so that the first compilation is one.
         os.environ["DISTILL_CACHE_DIR"] = str(folder / "cache")
         result: dict = {"machine": describe_machine(options), "left_out": []}
+        rows = options.rows if "infer" in options.only else 0
         result["settings"] = workload.write(
-            folder, options.experiment, macros, options.batches, options.rows
+            folder, options.experiment, macros, options.batches, rows, options.random_rows
         )
         if "train" in options.only:
             result |= measure_training(options, folder, result["left_out"])
@@ -175,7 +185,9 @@ def measure_curve(
         own = folder / f"{name}-{value}"
         own.mkdir()
         setting = f"{name}={value}"
-        settings = workload.write(own, options.experiment, [*macros, setting], options.batches, 0)
+        settings = workload.write(
+            own, options.experiment, [*macros, setting], options.batches, 0, options.random_rows
+        )
         with rounds.running(
             chosen(options, every), own, result["left_out"], options.start_limit
         ) as workers:

@@ -44,7 +44,7 @@ def train(folder: pathlib.Path, layout: str) -> None:
     settings = workload.read_settings(folder)
     run, steps = workload.resolve_run(settings), settings["steps"]
     share_compilations()
-    cache = caches.load_cache(run.data)
+    cache = workload.load_cache(run, settings["scale"])
     size, seed = run.train.batch_size, run.train.seed
     stream = BatchStream(cache, run.data, run.weighting, size, seed, layout=layout)
     mesh = meshes.make_mesh(1, jax.devices()[:1])

@@ -24,9 +24,9 @@ import jax  # noqa: E402  the time of the imports is measured
 import numpy as np  # noqa: E402
 
 from benchmarks.speed_parts import t5x_step, workload  # noqa: E402
-from distill.data import cache as caches  # noqa: E402
 from distill.data.batching import packing  # noqa: E402
 from distill.data.batching.batches import BatchStream  # noqa: E402
+from distill.data.cache import TokenCache  # noqa: E402
 from distill.inference.load import share_compilations  # noqa: E402
 
 SETTINGS = ("packed", "scanned", "padded")
@@ -38,7 +38,7 @@ def train(folder: pathlib.Path, setting: str) -> None:
     settings = workload.read_settings(folder)
     run, steps = workload.resolve_run(settings), settings["steps"]
     share_compilations()
-    cache = caches.load_cache(run.data)
+    cache = workload.load_cache(run, settings["scale"])
     size, seed = run.train.batch_size, run.train.seed
     stream = BatchStream(cache, run.data, run.weighting, size, seed)
     if setting == "padded":
@@ -76,7 +76,7 @@ def train(folder: pathlib.Path, setting: str) -> None:
 
 
 def _padded(
-    stream: BatchStream, cache: caches.TokenCache, run: object, steps: int
+    stream: BatchStream, cache: TokenCache, run: object, steps: int
 ) -> list[dict[str, np.ndarray]]:
     """Batches with a sequence a row."""
     of_steps = []

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks import gpu_workload
 from distill.config import resolve
 from distill.config.run import RunConfig
 from distill.data import cache as caches
@@ -37,8 +38,20 @@ def resolve_run(settings: dict, engine: str = "native") -> RunConfig:
     return resolve.resolve([settings["experiment"]], settings["macros"], engine).run
 
 
+def load_cache(run: RunConfig, scale: float | None) -> TokenCache:
+    """The rows of a run; with a scale, random ones of CommonsenseQA's lengths times the scale."""
+    if scale is None:
+        return caches.load_cache(run.data)
+    return gpu_workload.synthetic_rows(64 * run.train.batch_size, scale=scale)
+
+
 def write(
-    folder: pathlib.Path, experiment: str, macros: Sequence[str], steps: int, rows: int
+    folder: pathlib.Path,
+    experiment: str,
+    macros: Sequence[str],
+    steps: int,
+    rows: int,
+    scale: float | None = None,
 ) -> dict:
     """Writes the folder's files.
 
@@ -48,21 +61,23 @@ def write(
       macros: its settings, NAME=value.
       steps: batches to train on, the first of the run's order.
       rows: test rows to answer, 0 for none.
+      scale: see `load_cache`.
 
     Returns:
       settings.json.
     """
     run = resolve.resolve([experiment], macros).run
-    cache = caches.load_cache(run.data)
+    cache = load_cache(run, scale)
     stream = BatchStream(cache, run.data, run.weighting, run.train.batch_size, run.train.seed)
     drawn = [stream.sequences(step) for step in range(steps)]
     np.savez(folder / BATCHES, **_padded(cache, run, drawn, ""), **_by_length(cache, run, drawn))
-    inputs = cache.tokens["test", "label", "inputs"]
+    inputs = cache.tokens["test", "label", "inputs"] if rows else []
     first = Ragged.of([inputs[row] for row in range(min(rows, len(inputs)))])
     np.savez(folder / INPUTS, values=first.values, offsets=first.offsets)
     settings = {
         "experiment": experiment,
         "macros": [*macros],
+        "scale": scale,
         "student": dataclasses.asdict(run.student),
         "optimizer": dataclasses.asdict(run.optimizer),
         "task_weights": run.task_weights,

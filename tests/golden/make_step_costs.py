@@ -38,14 +38,14 @@ from distill.training.program import make_program
 FILE = pathlib.Path(__file__).with_name("step_costs.json")
 SIZES = {
     "micro": {
-        "vocab_size": 2048,
+        "vocab_size": 32128,
         "embed_dim": 64,
         "head_dim": 16,
         "mlp_dim": 128,
         "num_encoder_layers": 1,
         "num_decoder_layers": 1,
     },
-    "mini": {"vocab_size": 32128},
+    "mini": {},
 }
 PAIRS = {"micro": 8, "mini": 32}
 OPTIMIZERS = ("adamw", "adafactor")

@@ -19,6 +19,14 @@ EXPERIMENT = "tickets_step_by_step"
 SLEEP = 0.06
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_products():
+    """The bound is measured on small matrices: its size is not what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile_report, "SIZES", {"cpu": 64})
+        yield
+
+
 @pytest.fixture(scope="module")
 def profiled(resolved, tmp_path_factory):
     """A run whose batches and evaluations are slow: its folder and lines."""

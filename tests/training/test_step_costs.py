@@ -13,8 +13,9 @@ import jaxlib
 import pytest
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
-sys.path.insert(0, str(GOLDEN))
+sys.path[:0] = [str(GOLDEN), str(GOLDEN.parent / "engines")]
 make_step_costs = importlib.import_module("make_step_costs")
+needs_t5x = importlib.import_module("parity").needs_t5x
 COSTS = json.loads((GOLDEN / "step_costs.json").read_text())
 REMAKE = (
     "if the step was meant to change, run python tests/golden/make_step_costs.py and compare the "
@@ -55,3 +56,16 @@ def test_the_flat_step_costs_less_than_the_packed_one(size, optimizer):
     )
     for cost in ("products", "bytes", "temporary_bytes"):
         assert flat[cost] < packed[cost]
+
+
+@needs_t5x
+@pytest.mark.t5x
+@slow
+@pytest.mark.parametrize("name", COSTS["t5x"])
+def test_stock_t5x_still_needs_that(name):
+    size, _, optimizer = name.split()
+    if jaxlib.__version__ != COSTS["jaxlib"]:
+        pytest.skip(f"compiled costs are those of jaxlib {COSTS['jaxlib']}")
+    assert make_step_costs.stock(size, optimizer) == pytest.approx(
+        COSTS["t5x"][name], rel=TOLERANCE
+    )
