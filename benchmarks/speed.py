@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder, options.experiment, macros, options.batches, rows, options.random_rows
         )
         if "train" in options.only:
-            result |= measure_training(options, folder, result["left_out"])
+            measure_training(options, folder, result)
             save(options, result)
         for name, *values in options.vary:
             measure_curve(options, folder, macros, name, values, result)
@@ -143,11 +143,10 @@ def chosen(options: argparse.Namespace, engines: Sequence[rounds.Engine]) -> lis
     return [one for one in engines if wanted is None or one.name in wanted]
 
 
-def measure_training(
-    options: argparse.Namespace, folder: pathlib.Path, left_out: list[str]
-) -> dict[str, object]:
-    """Training of all engines, and the input pipeline of native."""
+def measure_training(options: argparse.Namespace, folder: pathlib.Path, result: dict) -> None:
+    """Adds training of all engines, and the input pipeline, to the result; saves each round."""
     every = rounds.training_engines(sys.executable, options.torch, options.t5x)
+    left_out = result["left_out"]
     if not options.t5x:
         left_out.append("t5x: no --t5x")
     if not options.torch:
@@ -155,9 +154,13 @@ def measure_training(
     pipeline: dict[str, list] = {}
     with rounds.running(chosen(options, every), folder, left_out, options.start_limit) as workers:
         hello = {name: worker.hello for name, worker in workers.items()}
-        found, bounds = rounds.train(
-            workers, options.rounds, options.batches, options.matmul, left_out
-        )
+
+        def keep(found: rounds.Rounds, bounds: rounds.Bounds) -> None:
+            train = {"hello": hello, "rounds": found, "bounds": bounds}
+            result.update({"train": train, "pipeline": pipeline})
+            save(options, result)
+
+        rounds.train(workers, options.rounds, options.batches, options.matmul, left_out, keep)
         for name, worker in workers.items():
             if name.startswith("native"):
                 pipeline[name] = [
@@ -165,9 +168,7 @@ def measure_training(
                 ]
     warm = [one for one in every if one.name == tables.REFERENCE]
     with rounds.running(chosen(options, warm), folder, left_out) as workers:
-        again = {f"{name}, again": worker.hello for name, worker in workers.items()}
-    train = {"hello": hello | again, "rounds": found, "bounds": bounds}
-    return {"train": train, "pipeline": pipeline}
+        hello |= {f"{name}, again": worker.hello for name, worker in workers.items()}
 
 
 def measure_curve(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.speed_parts.protocol import Failed, Fields, Worker
 
 _PACKAGE = "benchmarks.speed_parts"
 SLOW = 4  # T5X takes a fourth of the steps of a round: its batches have one shape
+Rounds = dict[str, list[Fields]]  # by engine
+Bounds = list[dict[str, float]]  # by library, of each round
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +95,13 @@ def turn(names: Sequence[str], number: int) -> list[str]:
 
 
 def train(
-    workers: dict[str, Worker], rounds: int, steps: int, matmul: int, failures: list[str]
-) -> tuple[dict[str, list[Fields]], list[dict[str, float]]]:
+    workers: dict[str, Worker],
+    rounds: int,
+    steps: int,
+    matmul: int,
+    failures: list[str],
+    after_round: Callable[[Rounds, Bounds], None] = lambda found, bounds: None,
+) -> tuple[Rounds, Bounds]:
     """Alternating rounds of training steps.
 
     Args:
@@ -103,13 +110,14 @@ def train(
       steps: of a round: all batches once.
       matmul: size of the matrices of the bound, which is measured in every round.
       failures: takes a line for each process that failed.
+      after_round: takes what there is after each round.
 
     Returns:
       For each engine and round seconds of a step (wall, cpu), loss, peak_bytes; for each round
       the bound's operations a second, by library.
     """
-    found: dict[str, list[Fields]] = {name: [] for name in workers}
-    bounds = []
+    found: Rounds = {name: [] for name in workers}
+    bounds: Bounds = []
     for number in range(rounds):
         bounds.append(measure_bounds(workers, matmul))
         for name in turn([*workers], number):
@@ -124,6 +132,7 @@ def train(
             found[name].append(reply)
             shown = f"round {number + 1} {name}: {reply['wall']:.3f} s/step"
             print(f"{shown}, {reply['cpu']:.3f} CPU seconds", file=sys.stderr, flush=True)
+        after_round(found, bounds)
     return found, bounds
 
 
