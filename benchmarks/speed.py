@@ -61,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--torch", help="a Python with torch, transformers and ctranslate2")
     made.add_argument("--t5x", help="a Python that imports T5X")
     made.add_argument(
+        "--cache_dir", type=pathlib.Path, help="tokens and compiled programs (default: a new one)"
+    )
+    made.add_argument(
         "--start_limit", type=float, default=1200.0, help="seconds in which a process has to start"
     )
     made.add_argument("--engines", nargs="+", help="names of engines; default: all")
@@ -86,8 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     macros += options.macros
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        # Tokens and compiled programs of its own, so that the first compilation is one.
-        os.environ["DISTILL_CACHE_DIR"] = str(folder / "cache")
+        # A new one, so that the first compilation is one.
+        os.environ["DISTILL_CACHE_DIR"] = str(options.cache_dir or folder / "cache")
         result: dict = {"machine": describe_machine(options), "left_out": []}
         rows = options.rows if "infer" in options.only else 0
         result["settings"] = workload.write(
