@@ -26,8 +26,8 @@ from benchmarks import gpu_workload as workload
 from distill.config.student import T5Config
 from distill.data.batching.batches import FLAT, PACKED, BatchStream
 from distill.data.cache import TokenCache
+from distill.student.attend import MASKED
 from distill.student.decoding import greedy
-from distill.student.layers import MASKED
 from distill.student.params import param_count
 from distill.training import mesh as meshes
 from distill.training.program import make_program

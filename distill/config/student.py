@@ -48,7 +48,7 @@ class T5Config:
       embed_init: standard deviation of the initial embedding (T5X: 1.0).
       direction_init: size, in nats, of an initial bias in the encoder's attention: even heads
         favor tokens before a position, odd heads tokens after it (T5X: 0). It helps a student
-        that is trained from random parameters (`distill.student.layers.RelativeBias`).
+        that is trained from random parameters (`distill.student.relative_bias.RelativeBias`).
       dtype: type of the activations; parameters, softmaxes and logits stay float32. 'float64' is
         for tests, with JAX_ENABLE_X64 (one of DTYPES).
       remat: what the backward pass recomputes instead of storing: nothing, all but products with
@@ -56,6 +56,9 @@ class T5Config:
       scan_layers: run the layers of a stack as a scan over stacked parameters, so that compile
         time does not grow with depth. Same function, other initial values
         (`distill.student.params.stack_layers`).
+      float32_attention_logits: with dtype 'bfloat16', store attention scores in float32. By default
+        they are stored in bfloat16, as in T5X, and memory traffic is smaller; the softmax is
+        computed in float32 in both cases.
 
     Raises:
       UserError: a value outside its range, naming its macro.
@@ -77,6 +80,7 @@ class T5Config:
     dtype: str = "float32"
     remat: str = "none"
     scan_layers: bool = False
+    float32_attention_logits: bool = False
 
     def __post_init__(self) -> None:
         for field in _SIZES:
@@ -93,7 +97,12 @@ class T5Config:
             raise _wrong(self.embed_init, "a number > 0", "embed_init")
         if not _is_number(self.direction_init) or not 0 <= self.direction_init < float("inf"):
             raise _wrong(self.direction_init, "a number >= 0", "direction_init")
-        for field in ("tie_embeddings", "scale_tied_logits", "scan_layers"):
+        for field in (
+            "tie_embeddings",
+            "scale_tied_logits",
+            "scan_layers",
+            "float32_attention_logits",
+        ):
             if not isinstance(getattr(self, field), bool):
                 raise _wrong(getattr(self, field), "True or False", field)
         if self.dtype not in DTYPES:
@@ -111,6 +120,11 @@ class T5Config:
         if any(name not in ACTIVATIONS for name in names):
             raise _wrong(names, expected, "mlp_activations")
         object.__setattr__(self, "mlp_activations", tuple(names))
+
+    @property
+    def narrow_scores(self) -> bool:
+        """Whether attention scores are stored in less than float32."""
+        return self.dtype == "bfloat16" and not self.float32_attention_logits
 
     @property
     def joined_dim(self) -> int:

@@ -21,7 +21,8 @@ from distill.config.student import T5Config
 from distill.errors import UserError, hint, unknown
 from distill.huggingface.names import EMBEDDING, EMBEDDING_ALIASES, OUTPUT
 from distill.huggingface.safetensors_files import INDEX, TensorFolder
-from distill.student.layers import MAX_DISTANCE, NORM_EPSILON, NUM_BUCKETS
+from distill.student.layers import NORM_EPSILON
+from distill.student.relative_bias import MAX_DISTANCE, NUM_BUCKETS
 
 FILE = "config.json"
 MODEL_TYPES = ("mt5", "t5")

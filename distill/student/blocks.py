@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from distill.config.student import T5Config
+from distill.student.attend import STORED, Bias
 from distill.student.dropout import (
     SEGMENT_SLOTS,
     by_key,
@@ -31,10 +32,13 @@ from distill.student.layers import (
 
 LAYERS_AXIS = 1  # of stacked parameters, as in t5x/examples/scalable_t5/network.py
 # What the backward pass finds stored: nothing, or the results of products with parameters, which
-# have no batch axes of their own (T5X's policy of that name)
+# have no batch axes of their own (T5X's policy of that name), and what `attend` names
 REMAT_POLICIES = {
     "full": None,
-    "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "minimal": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(*STORED),
+    ),
 }
 KeysValues = tuple[jax.Array, jax.Array]
 Factors = Sequence[jax.Array | None]  # of the places that `decoder_places` and the like list
@@ -67,12 +71,14 @@ class EncoderLayer(nn.Module):
         factors_BxN: jax.Array | None,
         segments_BxI: jax.Array,
         mask: jax.Array,
-        bias: jax.Array,
+        bias: Bias,
     ) -> tuple[jax.Array, None]:
         """Maps the residual stream [B, I, D] to the next layer's."""
         config = self.config
         of_weights, *others = by_place(factors_BxN, encoder_places(config, x_BxIxD.shape[1]))
-        of_attention, of_hidden, of_mlp = (by_segment(place, segments_BxI) for place in others)
+        of_attention, of_hidden, of_mlp = (
+            by_segment(place, segments_BxI, config.dtype) for place in others
+        )
         y_BxIxD = RMSNorm(config.dtype, name="pre_attention_layer_norm")(x_BxIxD)
         attention = Attention(config, name="attention")
         keys_values = attention.keys_values(y_BxIxD)
@@ -111,7 +117,7 @@ class DecoderLayer(nn.Module):
         segments_BxT: jax.Array,
         self_mask: jax.Array,
         cross_mask: jax.Array,
-        bias: jax.Array,
+        bias: Bias,
     ) -> tuple[jax.Array, None]:
         """All target positions at once: the residual stream [B, T, D] of the next layer.
 
@@ -126,11 +132,12 @@ class DecoderLayer(nn.Module):
         self_keys_values = self.self_attention.keys_values(y_BxTxD)
         of_self = by_key(of_self, heads)
         attended = self.self_attention(y_BxTxD, self_keys_values, self_mask, bias, of_self)
-        x_BxTxD += drop(attended, by_segment(of_attention, segments_BxT))
+        x_BxTxD += drop(attended, by_segment(of_attention, segments_BxT, self.config.dtype))
         if keys_values is None:
             assert encoded_BxIxD is not None  # one of the two is given
             keys_values = self.encoder_decoder_attention.keys_values(encoded_BxIxD)
-        others = [by_key(of_cross, heads), *(by_segment(one, segments_BxT) for one in others)]
+        spread = (by_segment(one, segments_BxT, self.config.dtype) for one in others)
+        others = [by_key(of_cross, heads), *spread]
         return self._after_self_attention(x_BxTxD, keys_values, cross_mask, others), None
 
     def step(

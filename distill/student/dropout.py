@@ -57,7 +57,9 @@ def by_place(factors_BxN: jax.Array | None, widths: list[int]) -> list[jax.Array
     return [*jnp.split(factors_BxN, np.cumsum(widths)[:-1], axis=1)]
 
 
-def by_segment(factors_BxN: jax.Array | None, segments_BxL: jax.Array) -> jax.Array | None:
+def by_segment(
+    factors_BxN: jax.Array | None, segments_BxL: jax.Array, dtype: str = "float32"
+) -> jax.Array | None:
     """Spreads a hidden place's factors over a row: all of a segment shares the same ones.
 
     T5X shares dropout's zeros along a row's length. Packed, that would tie together
@@ -67,6 +69,7 @@ def by_segment(factors_BxN: jax.Array | None, segments_BxL: jax.Array) -> jax.Ar
     Args:
       factors_BxN: N = SEGMENT_SLOTS * width; segments SEGMENT_SLOTS apart share.
       segments_BxL: segment ids.
+      dtype: of the activations; it decides how factors are found, not their values.
 
     Returns:
       [B, L, width], or None without dropout.
@@ -74,8 +77,14 @@ def by_segment(factors_BxN: jax.Array | None, segments_BxL: jax.Array) -> jax.Ar
     if factors_BxN is None:
         return None
     slots_BxGxN = factors_BxN.reshape(len(factors_BxN), SEGMENT_SLOTS, -1)
-    slots_BxL = segments_BxL % SEGMENT_SLOTS
-    return jnp.take_along_axis(slots_BxGxN, slots_BxL[..., None], axis=1)
+    slots_BxLx1 = (segments_BxL % SEGMENT_SLOTS)[..., None]
+    if dtype != "bfloat16":
+        return jnp.take_along_axis(slots_BxGxN, slots_BxLx1, axis=1)
+    # Accelerators: selections are fused into what reads them, a gather is stored.
+    spread_BxLxN = slots_BxGxN[:, :1]
+    for slot in range(1, SEGMENT_SLOTS):
+        spread_BxLxN = jnp.where(slots_BxLx1 == slot, slots_BxGxN[:, slot : slot + 1], spread_BxLxN)
+    return spread_BxLxN
 
 
 def by_key(factors_BxN: jax.Array | None, num_heads: int) -> jax.Array | None:

@@ -19,14 +19,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from distill.config.student import T5Config
+from distill.student.attend import MASKED, at_least_float32, attend
 from distill.student.class_maps import ClassMap
 from distill.student.dropout import by_place, drop
 from distill.student.layers import (
-    MASKED,
     Attention,
     FeedForward,
     RMSNorm,
-    at_least_float32,
     residual_stream,
 )
 
@@ -97,6 +96,15 @@ class FlatAttention(Attention):
         shapes = scores.shapes(heads)
         mixed = []
         for number, bias in enumerate(scores.biases):
+            of_class = factors[number]
+            of_class = None if of_class is None else of_class.reshape(shapes[number])
+            if self.config.narrow_scores:
+                heads_last = (
+                    jnp.swapaxes(every[number], 1, 2) for every in (queries, keys, values)
+                )
+                of_tokens = attend(*heads_last, scores.masks[number], bias, of_class)
+                mixed.append(jnp.swapaxes(of_tokens, 1, 2))
+                continue
             logits_SxHxTxI = jnp.einsum(
                 "shtk,shik->shti",
                 queries[number],
@@ -106,8 +114,6 @@ class FlatAttention(Attention):
             if bias is not None:
                 logits_SxHxTxI += bias
             weights = jax.nn.softmax(jnp.where(scores.masks[number], logits_SxHxTxI, MASKED))
-            of_class = factors[number]
-            of_class = None if of_class is None else of_class.reshape(shapes[number])
             weights = drop(weights.astype(self.config.dtype), of_class)
             mixed.append(jnp.einsum("shti,shik->shtk", weights, values[number]))
         out: jax.Array = self.out(scores.queries.collect(mixed)[None])

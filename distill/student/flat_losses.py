@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from distill.config.student import T5Config
-from distill.student.layers import at_least_float32
+from distill.student.attend import at_least_float32
 from distill.student.network import Params
 
 CHUNK_NUMBERS = 320 * 2**15  # logits of a chunk at most; measured in benchmarks/speed.py

@@ -26,11 +26,11 @@ from distill.student.flat_blocks import (
 )
 from distill.student.layers import (
     Embedding,
-    RelativeBias,
     RMSNorm,
     causal_mask,
     residual_stream,
 )
+from distill.student.relative_bias import RelativeBias
 
 Batch = Mapping[str, jax.Array]
 

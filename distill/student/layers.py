@@ -1,4 +1,4 @@
-"""The parts of T5 v1.1: norm, dense, embedding, relative bias, masks, attention, feed-forward.
+"""The parts of T5 v1.1: norm, dense, embedding, masks, attention, feed-forward.
 
 Parameter names, shapes and initializers are T5X's
 (t5x/examples/t5/layers.py), so that checkpoints carry over; the code is ours.
@@ -14,16 +14,13 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from distill.config.student import T5Config
+from distill.student.attend import MASKED, Bias, at_least_float32, attend
 from distill.student.dropout import drop
 
-NUM_BUCKETS = 32
-MAX_DISTANCE = 128
 NORM_EPSILON = 1e-6
-MASKED = -1e10  # attention logit of a pair that may not see each other
 
 ACTIVATION_FUNCTIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": nn.gelu,
@@ -35,12 +32,6 @@ ACTIVATION_FUNCTIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 Initializer = Callable[[jax.Array, Sequence[int], Any], jax.Array]
 attention_init: Initializer = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 dense_init: Initializer = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-bias_init: Initializer = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-
-
-def at_least_float32(dtype: str | jnp.dtype) -> jnp.dtype:
-    """What is computed in where bfloat16 would lose too much: float32, or float64 for float64."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def constrained(x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
@@ -116,7 +107,9 @@ class Dense(nn.Module):
         init = nn.with_logical_partitioning(self.kernel_init, self.axes)
         param = array_param(self, "kernel", init, (x.shape[-1], self.features))
         kernel = gathered(param.astype(self.dtype), self.axes)
-        return flat_matmul(x.astype(self.dtype), kernel)
+        x = x.astype(self.dtype)
+        # With all axes, XLA's TPU compiler lays heads out as the attention reads them.
+        return x @ kernel if self.dtype == "bfloat16" else flat_matmul(x, kernel)
 
 
 class RMSNorm(nn.Module):
@@ -162,72 +155,6 @@ class Embedding(nn.Module):
         return flat_matmul(y_BxTxD, gathered(self.embedding.T.astype(dtype), ("embed", "vocab")))
 
 
-def relative_buckets(num_queries: int, num_keys: int, bidirectional: bool) -> np.ndarray:
-    """Bucket of every (query, key) distance, a constant of the program.
-
-    Half of the buckets (a quarter each way if bidirectional) are exact distances, the
-    others grow logarithmically up to MAX_DISTANCE (Raffel et al. 2020, section 2.1,
-    arXiv:1910.10683). In float32 like T5X's, so that no distance lands elsewhere.
-
-    Returns:
-      int32 [Q, S] in [0, NUM_BUCKETS).
-    """
-    distance = np.arange(num_queries)[:, None] - np.arange(num_keys)[None, :]
-    buckets, offset = NUM_BUCKETS, np.zeros_like(distance)
-    if bidirectional:
-        buckets, offset = NUM_BUCKETS // 2, np.where(distance < 0, NUM_BUCKETS // 2, 0)
-        distance = np.abs(distance)
-    else:
-        distance = np.maximum(distance, 0)
-    exact = buckets // 2
-    ratio = distance.astype(np.float32) / exact + np.finfo(np.float32).eps
-    growth = np.log(ratio) / np.log(MAX_DISTANCE / exact) * (buckets - exact)
-    far = np.minimum(exact + growth.astype(np.int32), buckets - 1)
-    buckets_QxS: np.ndarray = offset + np.where(distance < exact, distance, far)
-    return buckets_QxS.astype(np.int32)
-
-
-def direction_bias(num_heads: int, strength: float) -> np.ndarray:
-    """float32 [H, NUM_BUCKETS]: +strength for keys before the query (and itself) in even heads
-    and for keys after it in odd ones, -strength for the others."""
-    is_before_N = np.arange(NUM_BUCKETS) < NUM_BUCKETS // 2
-    is_even_H = np.arange(num_heads) % 2 == 0
-    return np.where(is_even_H[:, None] == is_before_N, strength, -strength).astype(np.float32)
-
-
-class RelativeBias(nn.Module):
-    """Learned bias of each head and distance bucket, made once for all layers of a stack.
-
-    T5X starts it near 0, so that a new encoder sees a bag of tokens, and has a large corpus to
-    learn order from. `config.direction_init` starts its heads looking backward and forward by
-    turns, as the two directions of DiSAN do (Shen et al. 2018, arXiv:1709.04696, which masks).
-    """
-
-    config: T5Config
-    bidirectional: bool
-
-    @nn.compact
-    def __call__(
-        self, num_queries: int, num_keys: int, only_query: jax.Array | None = None
-    ) -> jax.Array:
-        """float32 [1, H, Q, S], or [1, H, 1, S] of the one query position that is given."""
-        shape = (self.config.num_heads, NUM_BUCKETS)
-        init = nn.with_logical_partitioning(self._init, ("heads", "relpos_buckets"))
-        table_HxN = array_param(self, "rel_embedding", init, shape)
-        buckets_QxS = jnp.asarray(relative_buckets(num_queries, num_keys, self.bidirectional))
-        if only_query is not None:
-            buckets_QxS = jax.lax.dynamic_slice_in_dim(buckets_QxS, only_query, 1)
-        # A product with one-hot columns: its gradient is a product too, not a scatter.
-        columns_NxQxS = jax.nn.one_hot(buckets_QxS, NUM_BUCKETS, dtype=table_HxN.dtype, axis=0)
-        return jnp.einsum("hn,nqs->hqs", table_HxN, columns_NxQxS)[None]
-
-    def _init(self, rng: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
-        table_HxN = bias_init(rng, shape, dtype)
-        if self.bidirectional and self.config.direction_init:
-            table_HxN += direction_bias(shape[0], self.config.direction_init)
-        return table_HxN
-
-
 class Attention(nn.Module):
     """Multi-head attention; 1/sqrt(K) is in the query initializer, as in T5."""
 
@@ -261,7 +188,7 @@ class Attention(nn.Module):
         x_BxQxD: jax.Array,
         keys_values: tuple[jax.Array, jax.Array],
         mask: jax.Array,
-        bias: jax.Array | None,
+        bias: Bias,
         factors: jax.Array | None,
     ) -> jax.Array:
         """Attends from x to the given keys and values.
@@ -272,7 +199,7 @@ class Attention(nn.Module):
             B': then B / B' consecutive rows of x share one row of keys and values
             (candidate targets of one input), which are not copied.
           mask: bool, broadcastable to [B', 1, Q', S], Q' = Q * B / B'.
-          bias: float32, broadcastable to [1, H, Q', S], or None.
+          bias: broadcastable to [B', H, Q', S], or None.
           factors: dropout factors [B, H, 1, S] of the attention weights, or None.
 
         Returns:
@@ -281,6 +208,25 @@ class Attention(nn.Module):
         keys_BxSxHxK, values_BxSxHxK = keys_values
         rows = keys_BxSxHxK.shape[0]
         queries_BxQxHxK = self._heads(self.query(x_BxQxD).reshape(rows, -1, self.config.joined_dim))
+        queries_keys_values = queries_BxQxHxK, keys_BxSxHxK, values_BxSxHxK
+        if self.config.narrow_scores:
+            mixed_BxQxHxK = attend(*queries_keys_values, mask, bias, factors)
+        else:
+            assert not isinstance(bias, tuple)  # see `RelativeBias.of_stack`
+            mixed_BxQxHxK = self._wide(*queries_keys_values, mask, bias, factors)
+        joined_BxQxJ = mixed_BxQxHxK.reshape(*x_BxQxD.shape[:-1], self.config.joined_dim)
+        return self.out(joined_BxQxJ)
+
+    def _wide(
+        self,
+        queries_BxQxHxK: jax.Array,
+        keys_BxSxHxK: jax.Array,
+        values_BxSxHxK: jax.Array,
+        mask: jax.Array,
+        bias: jax.Array | None,
+        factors: jax.Array | None,
+    ) -> jax.Array:
+        """`attend` with scores that are stored in float32, or float64."""
         logits_BxHxQxS = jnp.einsum(
             "bqhk,bshk->bhqs",
             queries_BxQxHxK,
@@ -291,9 +237,7 @@ class Attention(nn.Module):
             logits_BxHxQxS += bias
         weights_BxHxQxS = jax.nn.softmax(jnp.where(mask, logits_BxHxQxS, MASKED))
         weights_BxHxQxS = drop(weights_BxHxQxS.astype(self.config.dtype), factors)
-        mixed_BxQxHxK = jnp.einsum("bhqs,bshk->bqhk", weights_BxHxQxS, values_BxSxHxK)
-        joined_BxQxJ = mixed_BxQxHxK.reshape(*x_BxQxD.shape[:-1], self.config.joined_dim)
-        return self.out(joined_BxQxJ)
+        return jnp.einsum("bhqs,bshk->bqhk", weights_BxHxQxS, values_BxSxHxK)
 
 
 def segments(tokens: jax.Array, segment_ids: jax.Array | None) -> jax.Array:

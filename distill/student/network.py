@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from distill.config.student import T5Config
+from distill.student.attend import Bias, at_least_float32
 from distill.student.blocks import (
     DecoderLayer,
     EncoderLayer,
@@ -38,15 +39,14 @@ from distill.student.label_tree import TreeArrays
 from distill.student.layers import (
     Dense,
     Embedding,
-    RelativeBias,
     RMSNorm,
-    at_least_float32,
     causal_mask,
     constrained,
     residual_stream,
     segment_mask,
     segments,
 )
+from distill.student.relative_bias import RelativeBias
 
 # Parameters or anything of their tree: nested dicts, arrays at the leaves. Recursive types say it
 # more exactly, and then no function of jax.tree can be called with one.
@@ -75,8 +75,8 @@ class Encoder(nn.Module):
         (first,), (of_layers,), (last,) = dropout_factors(self, deterministic, rows, places)
         of_layers = by_layer(of_layers, count)
         mask = segment_mask(segments_BxI, segments_BxI)
-        bias = RelativeBias(config, bidirectional=True, name="relpos_bias")(length, length)
-        x_BxIxD = residual_stream(drop(x_BxIxD, by_segment(first, segments_BxI)))
+        bias = RelativeBias(config, bidirectional=True, name="relpos_bias").of_stack(length, length)
+        x_BxIxD = residual_stream(drop(x_BxIxD, by_segment(first, segments_BxI, config.dtype)))
         shared = segments_BxI, mask, bias
         layer_cls = layer_class(EncoderLayer, config)
         if config.scan_layers:
@@ -148,7 +148,7 @@ class Decoder(nn.Module):
         cross_mask: jax.Array,
         segments_BxT: jax.Array,
         deterministic: bool,
-        bias: jax.Array | None = None,
+        bias: Bias = None,
     ) -> jax.Array:
         """float32 logits [B, T, V] of all target positions.
 
@@ -158,17 +158,17 @@ class Decoder(nn.Module):
         count = self.config.num_decoder_layers
         rows, length = tokens_BxT.shape
         if bias is None:
-            bias = self.relpos_bias(length, length)
+            bias = self.relpos_bias.of_stack(length, length)
         width = SEGMENT_SLOTS * self.config.embed_dim
         layer = sum(decoder_places(self.config, length, cross_mask.shape[-1]))
         places = [[width], [count * layer], [width]]
         (first,), (of_layers,), (last,) = dropout_factors(self, deterministic, rows, places)
         x_BxTxD = self.embedding(tokens_BxT)
-        x_BxTxD = residual_stream(drop(x_BxTxD, by_segment(first, segments_BxT)))
+        x_BxTxD = residual_stream(drop(x_BxTxD, by_segment(first, segments_BxT, self.config.dtype)))
         per_layer = self._paired(encoder_keys_values, by_layer(of_layers, count))
         shared = encoded_BxIxD, segments_BxT, self_mask, cross_mask, bias
         x_BxTxD, _ = self._each("__call__", x_BxTxD, per_layer, *shared)
-        return self._logits(x_BxTxD, by_segment(last, segments_BxT))
+        return self._logits(x_BxTxD, by_segment(last, segments_BxT, self.config.dtype))
 
     def bias_by_depth(self, depths_BxN: jax.Array, length: int) -> jax.Array:
         """float32 [B, H, N, N]: the self-attention's bias between tokens at given positions.

@@ -94,7 +94,7 @@ def test_t5x_starts_from_the_initial_values_that_the_macros_give(monkeypatch):
     import jax
     import t5x.train
 
-    from distill.student.layers import direction_bias
+    from distill.student.relative_bias import direction_bias
 
     changed = ("token_embedder", "embedding"), ("encoder", "relpos_bias", "rel_embedding")
 

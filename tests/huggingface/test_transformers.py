@@ -30,8 +30,8 @@ from distill.huggingface.safetensors_files import TensorFolder
 from distill.huggingface.write import write_params
 from distill.student.beam import beam_search
 from distill.student.decoding import greedy
-from distill.student.layers import relative_buckets
 from distill.student.network import apply_student
+from distill.student.relative_bias import relative_buckets
 
 LIMIT = 1e-4
 SIZES = {"d_model": 24, "d_kv": 6, "num_heads": 3, "d_ff": 20}

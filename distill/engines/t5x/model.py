@@ -11,8 +11,8 @@ from flax.core import FrozenDict, freeze, unfreeze
 from t5x import metrics, models
 
 from distill.engines.t5x.remat import recomputed_layers
-from distill.student.layers import direction_bias
 from distill.student.losses import token_nll
+from distill.student.relative_bias import direction_bias
 
 TASKS = ("label", "rationale")
 
