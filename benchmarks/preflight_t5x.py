@@ -208,7 +208,8 @@ def main() -> None:
     parser.add_argument("--hlo_dir", help="where to keep the compiled programs as text")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    missing = [name for name in ("libtpu", "t5x") if importlib.util.find_spec(name) is None]
+    needed = ("libtpu",) if options.only == "native" else ("libtpu", "t5x")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(f"skipped: {' and '.join(missing)} not installed (docs/preflight.md, docs/t5x.md)")
     devices = compiling.topology_devices(topology(options.topology))

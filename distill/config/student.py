@@ -52,13 +52,13 @@ class T5Config:
       dtype: type of the activations; parameters, softmaxes and logits stay float32. 'float64' is
         for tests, with JAX_ENABLE_X64 (one of DTYPES).
       remat: what the backward pass recomputes instead of storing: nothing, all but products with
-        parameters, or everything. It changes memory and time, never a result (one of REMATS).
+        parameters (and, with bfloat16, the results of attention), or everything. It changes memory and time, never a result (one of REMATS).
       scan_layers: run the layers of a stack as a scan over stacked parameters, so that compile
         time does not grow with depth. Same function, other initial values
         (`distill.student.params.stack_layers`).
-      float32_attention_logits: with dtype 'bfloat16', store attention scores in float32. By default
-        they are stored in bfloat16, as in T5X, and memory traffic is smaller; the softmax is
-        computed in float32 in both cases.
+      float32_attention_logits: with bfloat16 activations, store attention scores in float32, for
+        more exact gradients and more memory traffic. The default, bfloat16, is T5X's as well. The
+        softmax is computed in float32 in both cases.
 
     Raises:
       UserError: a value outside its range, naming its macro.

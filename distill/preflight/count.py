@@ -88,7 +88,8 @@ def training_flops(config: T5Config, shapes: Shapes, microbatches: int = 1) -> f
 
     A product's backward pass is two of its size. REMAT = 'full' runs the layers' forward pass
     again, but for the last product of each, whose result no gradient needs; 'minimal'
-    keeps the products with parameters and computes attention's own two again.
+    keeps the products with parameters and computes attention's own two again, or the scores alone
+    if they are bfloat16 (`distill.student.attend`).
 
     Args:
       config: the student's.
@@ -98,12 +99,20 @@ def training_flops(config: T5Config, shapes: Shapes, microbatches: int = 1) -> f
     parts = _forward(config, shapes)
     recomputed = {
         "none": 0.0,
-        "minimal": parts["attention"],
+        "minimal": parts["attention"] * (0.5 if config.narrow_scores else 1.0),
         "full": parts["layers"] + parts["attention"] - parts["layers' last"],
     }[config.remat]
-    bias = 2.0 * config.num_heads * _BUCKETS * (shapes.inputs**2 + shapes.targets**2)
-    # Of the bias a gradient goes to the table alone, not to the one-hot columns.
-    return useful_flops(config, shapes) + recomputed + 2.0 * microbatches * bias
+    encoder, decoder = (
+        2.0 * config.num_heads * _BUCKETS * length**2 for length in (shapes.inputs, shapes.targets)
+    )
+    # Of the bias a gradient goes to the table alone, not to the one-hot columns: once, or with
+    # bfloat16 scores in each layer and row.
+    to_table = microbatches * (encoder + decoder)
+    if config.narrow_scores:
+        to_table = shapes.rows * (
+            config.num_encoder_layers * encoder + config.num_decoder_layers * decoder
+        )
+    return useful_flops(config, shapes) + recomputed + microbatches * (encoder + decoder) + to_table
 
 
 def useful_flops(config: T5Config, shapes: Shapes) -> float:

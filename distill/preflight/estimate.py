@@ -21,8 +21,10 @@ from distill.preflight.hlo import Collective
 if TYPE_CHECKING:
     import jax
 
-_SCORES_KEPT = 3  # float32 arrays of a layer's attention scores that live at once
-_SCORES_MOVED = 12  # times that they are written or read in a forward and backward pass
+# Arrays of a layer's attention scores that live at once, and how often they are written or read in
+# a forward and backward pass: float32 ones, or bfloat16 ones (`distill.student.attend`)
+_SCORES_KEPT, _SCORES_MOVED = 3, 12
+_NARROW_SCORES_KEPT, _NARROW_SCORES_MOVED = 2, 6
 _LOGITS_KEPT = 3
 # What libtpu's programs of docs/preflight.md's cases have beyond what is listed here: gaps between
 # buffers (peaks were .86 to 1.05 of the compiled ones), copies and element-wise passes (traffic
@@ -145,14 +147,17 @@ def estimate(config: RunConfig, state: State, mesh: tuple[int, int], shapes: Sha
     kept = _kept(student, part, model, width)
     scores = _scores(student, part, model)
     logits = part.rows * part.targets * student.vocab_size / model * 4
-    temporary = gradients + kept + _SCORES_KEPT * max(scores) + _LOGITS_KEPT * logits
+    narrow = student.narrow_scores
+    scores_kept = _NARROW_SCORES_KEPT if narrow else _SCORES_KEPT
+    scores_moved = _NARROW_SCORES_MOVED if narrow else _SCORES_MOVED
+    temporary = gradients + kept + scores_kept * max(scores) + _LOGITS_KEPT * logits
     # Without recomputation the gathered parameters are among what the backward pass keeps.
     temporary += gathered if zero and student.remat == "none" else 2 * gathered / layers
     temporary *= _GAPS
     batch = shapes.rows // data * (3 * shapes.inputs + 6 * shapes.targets) * 4
     passes = 3 if student.remat != "full" else 4
     moved = parts * (
-        passes * (gathered + kept) + 4 * _LOGITS_KEPT * logits / 3 + _SCORES_MOVED * sum(scores)
+        passes * (gathered + kept) + 4 * _LOGITS_KEPT * logits / 3 + scores_moved * sum(scores)
     )
     moved = _COPIES * moved + 2 * (state.parameters + state.optimizer) + gradients
     return Estimate(
@@ -165,8 +170,8 @@ def estimate(config: RunConfig, state: State, mesh: tuple[int, int], shapes: Sha
 
 
 def _scores(student: T5Config, part: Shapes, model: int) -> list[float]:
-    """Bytes of the float32 attention scores of each layer."""
-    rows = part.rows * student.num_heads / model * 4
+    """Bytes of the attention scores of each layer."""
+    rows = part.rows * student.num_heads / model * (2 if student.narrow_scores else 4)
     decoder = rows * part.targets * (part.targets + part.inputs)
     return [rows * part.inputs**2] * student.num_encoder_layers + [
         decoder
@@ -184,6 +189,8 @@ def _kept(student: T5Config, part: Shapes, model: int, width: int) -> float:
         encoder += 3 * j + d + hidden
         decoder += 4 * j + 2 * d + hidden
         cross = 2 * j
+    if student.remat == "minimal" and student.narrow_scores:  # results of attention
+        encoder, decoder = encoder + j, decoder + 2 * j
     if student.remat == "none":  # norms, activations
         encoder += 2 * d + j + 2 * f
         decoder += 3 * d + 2 * j + 2 * f
@@ -191,7 +198,8 @@ def _kept(student: T5Config, part: Shapes, model: int, width: int) -> float:
     numbers += student.num_decoder_layers * (targets * decoder + inputs * cross)
     total = numbers * width
     if student.remat == "none":
-        total += sum(_scores(student, part, model)) * (1 + width / 4)
+        weights = 0 if student.narrow_scores else width / 4  # are stored as well
+        total += sum(_scores(student, part, model)) * (1 + weights)
     if student.dropout_rate:
         layer_factors = 8 * (2 * d + student.mlp_dim) + student.num_heads * part.inputs
         factors = student.num_encoder_layers * layer_factors + part.inputs * d

@@ -120,7 +120,9 @@ def weighted(batch: dict) -> dict:
     return batch | {"decoder_loss_weights": batch["decoder_loss_weights"] * weights}
 
 
-def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, **settings):
+def t5x_model(
+    config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, dtype: str = "float32", **settings
+):
     """The t5x engine's model around T5X's own network."""
     import seqio
     from t5x.examples.t5 import network
@@ -136,7 +138,7 @@ def t5x_model(config: T5Config, divisor: float, task_weights=TASK_WEIGHTS, **set
             mlp_dim=config.mlp_dim,
             dropout_rate=config.dropout_rate,
             num_encoder_layers=config.num_encoder_layers,
-            dtype="float32",
+            dtype=dtype,
             num_decoder_layers=config.num_decoder_layers,
             mlp_activations=("gelu", "linear"),
             logits_via_embedding=config.tie_embeddings,

@@ -45,6 +45,15 @@ def test_jaxpr_and_sizes_agree(scan, remat, parts):
     assert counted == pytest.approx(training_flops(_run(*overrides).student, SHAPES, parts), 1e-6)
 
 
+@pytest.mark.parametrize("remat", ["none", "minimal", "full"])
+@pytest.mark.parametrize("wide", ["True", "False"])
+def test_they_agree_in_bfloat16(remat, wide):
+    scores = f"FLOAT32_ATTENTION_LOGITS={wide}"
+    overrides = "SCAN_LAYERS=True", f"REMAT={remat}", "DTYPE=bfloat16", scores
+    counted = jaxpr_flops(_traced(*overrides).jaxpr)
+    assert counted == pytest.approx(training_flops(_run(*overrides).student, SHAPES), 1e-6)
+
+
 def test_the_unrolled_compile_agrees():
     """XLA counts what is not a product as well, so it may have a little more."""
     unrolled = _traced("SCAN_LAYERS=False", "REMAT=none", "MICROBATCHES=1")
