@@ -52,7 +52,8 @@ class T5Config:
       dtype: type of the activations; parameters, softmaxes and logits stay float32. 'float64' is
         for tests, with JAX_ENABLE_X64 (one of DTYPES).
       remat: what the backward pass recomputes instead of storing: nothing, all but products with
-        parameters (and, with bfloat16, the results of attention), or everything. It changes memory and time, never a result (one of REMATS).
+        parameters (and, with bfloat16 scores, the results of attention), or everything. It changes
+        memory and time, never a result (one of REMATS).
       scan_layers: run the layers of a stack as a scan over stacked parameters, so that compile
         time does not grow with depth. Same function, other initial values
         (`distill.student.params.stack_layers`).

@@ -19,11 +19,9 @@ from distill.student.dropout import (
     drop,
     dropout_factors,
 )
-from distill.student.layers import (
-    relative_buckets,
-)
 from distill.student.network import T5
 from distill.student.params import init_params, param_count, param_shapes, param_specs
+from distill.student.relative_bias import relative_buckets
 
 LENGTHS = [(5, 3), (4, 6), (7, 2), (6, 4)]  # encoder and target tokens of four sequences
 
