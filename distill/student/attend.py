@@ -149,7 +149,9 @@ def _bias_gradient(to_scores_BxHxQxS: jax.Array, bias: Bias) -> Any:
         to_table_BxHxN = jnp.einsum(
             "bhqs,qsn->bhn", to_scores_BxHxQxS, columns_QxSxN, preferred_element_type=dtype
         )
-        return TableBias(None, jnp.sum(to_table_BxHxN, axis=0).astype(bias.table_HxN.dtype), None)
+        to_table_HxN = jnp.sum(to_table_BxHxN, axis=0).astype(bias.table_HxN.dtype)
+        nothing: Any = None
+        return TableBias(nothing, to_table_HxN, nothing)
     axes = tuple(axis for axis, size in enumerate(bias.shape) if size == 1)
     summed = jnp.sum(to_scores_BxHxQxS.astype(dtype), axis=axes, keepdims=True)
     return summed.astype(bias.dtype)

@@ -113,7 +113,7 @@ class Decoder(nn.Module):
             self.logits_dense = Dense(config.vocab_size, ("embed", "vocab"), dtype=dtype)
 
     def _each(
-        self, method: str, x: jax.Array | None, per_layer: PerLayer, *shared: jax.Array | None
+        self, method: str, x: jax.Array | None, per_layer: PerLayer, *shared: Bias
     ) -> tuple[Any, Any]:
         """Calls a method of all layers, one after the other: the last x, and their results."""
         if self.config.scan_layers:
