@@ -8,9 +8,11 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from distill import cli
 from distill.tickets import server
 
 MODEL = server.MODEL
+ASK = ["annotate", "--prompt=tickets", f"--model={MODEL}", "--json", "--backoff_seconds=.01"]
 GOOD = "appliance with damage , bought recent\nAnswer: replace"
 
 
@@ -119,3 +121,11 @@ def scripted(respond: Callable[[dict, int], bytes | None]) -> Iterator[tuple[Scr
     endpoint = Scripted(respond)
     with server.background(endpoint) as url:
         yield endpoint, url
+
+
+def ask_command(capsys, url, rows, folder, *more):
+    """`distill annotate` of tickets: exit code, the JSON that it prints, and what it tells."""
+    argv = [f"--input={rows}", f"--base_url={url}", f"--output={folder / 'o.jsonl'}"]
+    code = cli.main([*ASK, *argv, *more])
+    said = capsys.readouterr()
+    return code, json.loads(said.out) if said.out else {}, said.err

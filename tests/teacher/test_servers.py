@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import email.utils
-import json
 import socket
 import time
 
 import pytest
-from scripted_server import (
-    GOOD,
-    MODEL,
-    answer,
-    chunked,
-    error,
-    good,
-    reply,
-    scripted,
-    streamed,
-    ticket_of,
-    zipped,
-)
+from scripted_server import ask_command, error, good, reply, scripted, ticket_of
 
-from distill import cli
 from distill.errors import UserError
 from distill.teacher.endpoint.client import check_url
 from distill.teacher.endpoint.limits import retry_after
 from distill.teacher.endpoint.outcomes import Reason
-
-ASK = ["annotate", "--prompt=tickets", f"--model={MODEL}", "--json", "--backoff_seconds=.01"]
-
-
-def _ask(capsys, url, rows, folder, *more):
-    argv = [f"--input={rows}", f"--base_url={url}", f"--output={folder / 'o.jsonl'}"]
-    code = cli.main([*ASK, *argv, *more])
-    said = capsys.readouterr()
-    return code, json.loads(said.out) if said.out else {}, said.err
 
 
 def _third(tickets, strange):
@@ -201,17 +178,17 @@ def test_a_server_that_answers_nothing_ends_the_job_at_once(
     response, requests, message = FATAL[case]
     with scripted(lambda request, before: response) as (endpoint, url):
         base = url.removesuffix("/v1")
-        code, _, said = _ask(capsys, base, rows_file, tmp_path)
+        code, _, said = ask_command(capsys, base, rows_file, tmp_path)
         assert code == 2 and len(endpoint.requests) == requests
         assert message in said and not (tmp_path / "o.jsonl").exists()
         assert (f"try --base_url={url}" in said) == (case in HINTED)
     with scripted(lambda request, before: good()) as (endpoint, url):  # no row was given up
-        assert _ask(capsys, url, rows_file, tmp_path)[1]["answered"] == 40
+        assert ask_command(capsys, url, rows_file, tmp_path)[1]["answered"] == 40
 
 
 def test_an_address_with_v1_gets_no_hint(rows_file, tmp_path, capsys):
     with scripted(lambda request, before: reply(404, "")) as (_, url):
-        code, _, said = _ask(capsys, url, rows_file, tmp_path)
+        code, _, said = ask_command(capsys, url, rows_file, tmp_path)
     assert code == 2 and "HTTP 404" in said and "/v1: try" not in said
 
 
@@ -220,7 +197,7 @@ def test_where_nobody_listens_the_job_ends_within_seconds(rows_file, tmp_path, c
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
         began = time.monotonic()
-        code, _, said = _ask(capsys, url, rows_file, tmp_path, "--backoff_seconds=.2")
+        code, _, said = ask_command(capsys, url, rows_file, tmp_path, "--backoff_seconds=.2")
     assert code == 2 and time.monotonic() - began < 20
     assert f"nobody answers at {url} (ConnectError(" in said and "start the server" in said
 
@@ -252,140 +229,14 @@ def test_a_server_that_goes_away_meanwhile_is_waited_for(tickets, run_job, tmp_p
     assert job.stats.answered == 20 and job.stats.retries["connection"] == 11
 
 
-@pytest.mark.parametrize("form", ["json", "gzip", "chunked", "308", "stream nobody asked for"])
-def test_forms_of_a_response(tickets, run_job, tmp_path, form):
-    forms = {
-        "json": good(),
-        "gzip": zipped(answer()),
-        "chunked": chunked(answer()),
-        "stream nobody asked for": streamed(GOOD),
-    }
-
-    def respond(request, before):
-        if form == "308":
-            moved = reply(308, "", {"Location": f"{url}/completions"})
-            return good() if endpoint.paths[-1] == "/v1/completions" else moved
-        return forms[form]
-
-    with scripted(respond) as (endpoint, url):
-        job = run_job(url, tickets[:3], tmp_path / "s")
-    assert [record["completion"] for record in job.records] == [GOOD] * 3
-    assert job.stats.tokens_out == 30 and not job.stats.estimated
-
-
-class TestSeveralSamples:
-    """A server that refuses n > 1 is asked n times."""
-
-    @pytest.mark.parametrize("status", [400, 422])
-    def test_it_is_found_out_once_and_said_once(
-        self, tickets, run_job, tmp_path, sampling, capsys, status
-    ):
-        def respond(request, before):
-            if request.get("n", 1) > 1:
-                return error(status, "n must be 1 for this model")
-            return good(f"seed {request['seed']} . {GOOD}")
-
-        with scripted(respond) as (endpoint, url):
-            job = run_job(
-                url,
-                tickets[:30],
-                tmp_path / "s",
-                samples=3,
-                asks=sampling(temperature=0.7),
-                progress_seconds=60,
-            )
-            refused = [request for request in endpoint.requests if request.get("n", 1) > 1]
-            assert len(refused) == 1 and len(endpoint.requests) == 1 + 3 * 30
-        assert {(r["id"], r["sample"]) for r in job.records if r["ok"]} == {
-            (row.id, sample) for row in tickets[:30] for sample in range(3)
-        }
-        assert all(r["completion"] == f"seed {1 + r['sample']} . {GOOD}" for r in job.records)
-        said = capsys.readouterr().err
-        assert said.count("the server gives one sample per request") == 1
-        assert "n must be 1 for this model" in said
-
-    def test_a_refusal_of_the_row_is_not_one_of_n(self, tickets, run_job, tmp_path, sampling):
-        def respond(request, before):
-            if ticket_of(request) == tickets[0].input.strip():
-                return error(400, "bad characters")
-            return good(n=request["n"])
-
-        with scripted(respond) as (endpoint, url):
-            job = run_job(
-                url, tickets[:5], tmp_path / "s", samples=3, asks=sampling(temperature=0.7)
-            )
-            assert [r.get("n", 1) for r in endpoint.requests] == [3, 1, 3, 3, 3, 3]
-        failed = [r for r in job.records if not r["ok"]]
-        assert [(r["id"], r["failure"]) for r in failed] == [(tickets[0].id, "bad_request")] * 3
-
-    def test_samples_end_each_by_itself(self, tickets, run_job, tmp_path, sampling):
-        """One is filtered, one broken off and asked for again, one answered."""
-
-        def respond(request, before):
-            found = answer(n=request.get("n", 1))
-            if not before:
-                found["choices"][0] |= {"message": {"content": None}, "finish_reason": "error"}
-                empty = {"message": {"content": ""}, "finish_reason": "content_filter"}
-                found["choices"][1] |= empty
-            return reply(200, found)
-
-        with scripted(respond) as (endpoint, url):
-            job = run_job(
-                url, tickets[:1], tmp_path / "s", samples=3, asks=sampling(temperature=0.7)
-            )
-            assert [r.get("n", 1) for r in endpoint.requests] == [3, 1]
-        ends = {r["sample"]: r.get("failure", "answered") for r in job.records}
-        assert ends == {0: "answered", 1: "filtered", 2: "answered"}
-        assert sum(r["usage"]["out"] for r in job.records) == 40 == job.stats.tokens_out
-
-
-class TestStreams:
-    """--stream asks for streamed answers, and puts them together."""
-
-    def test_a_server_that_only_streams(self, rows_file, tmp_path, capsys):
-        def respond(request, before):
-            if not request.get("stream"):
-                return error(400, "stream must be true")
-            assert request["stream_options"] == {"include_usage": True}
-            return streamed(GOOD)
-
-        with scripted(respond) as (_, url):
-            code, _, said = _ask(capsys, url, rows_file, tmp_path)
-            assert code == 2 and "(HTTP 400: stream must be true): add --stream" in said
-            code, found, _ = _ask(capsys, url, rows_file, tmp_path, "--stream")
-        assert code == 0 and found["parsed"] == 40 and found["tokens"]["in"] == 4000
-
-    def test_a_server_that_does_not_know_stream_options(self, tickets, rows_file, tmp_path, capsys):
-        def respond(request, before):
-            if "stream_options" in request:
-                return error(400, "unknown field: stream_options")
-            return streamed(GOOD)
-
-        with scripted(respond) as (endpoint, url):
-            code, _, _ = _ask(capsys, url, rows_file, tmp_path, "--stream")
-            assert code == 0 and len(endpoint.requests) == 41
-
-    def test_streams_that_break_off_are_asked_again(self, tickets, run_job, tmp_path):
-        broken = streamed(GOOD, finish=None, done=False)
-        event = reply(200, 'data: {"error": {"message": "out of memory"}}\n\n')
-
-        def respond(request, before):
-            return [broken, event, streamed(GOOD)][min(before, 2)]
-
-        with scripted(respond) as (_, url):
-            job = run_job(url, tickets[:3], tmp_path / "s")
-        assert [r["completion"] for r in job.records] == [GOOD] * 3
-        assert job.stats.retries == {"bad_json": 3, "error_reply": 3}
-
-
 def test_no_temperature_is_sent_where_none_is_wanted(rows_file, tmp_path, capsys):
     def respond(request, before):
         return error(400, "no temperature, please") if "temperature" in request else good()
 
     with scripted(respond) as (_, url):
-        code, found, _ = _ask(capsys, url, rows_file, tmp_path, "--no_temperature")
+        code, found, _ = ask_command(capsys, url, rows_file, tmp_path, "--no_temperature")
         assert code == 0 and found["parsed"] == 40
-        code, _, said = _ask(
+        code, _, said = ask_command(
             capsys, url, rows_file, tmp_path, "--no_temperature", "--temperature=.5"
         )
     assert code == 2 and "both --temperature and --no_temperature" in said
@@ -393,7 +244,7 @@ def test_no_temperature_is_sent_where_none_is_wanted(rows_file, tmp_path, capsys
 
 def test_an_empty_address_is_refused(rows_file, tmp_path, capsys):
     for value in ("", "  "):
-        code, _, said = _ask(capsys, value, rows_file, tmp_path)
+        code, _, said = ask_command(capsys, value, rows_file, tmp_path)
         assert code == 2 and "got an empty --base_url, expected e.g. http://localhost" in said
 
 

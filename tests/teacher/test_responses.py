@@ -1,0 +1,144 @@
+"""Forms of responses: compressed, streamed, redirected, or with fewer samples than asked for."""
+
+from __future__ import annotations
+
+import pytest
+from scripted_server import (
+    GOOD,
+    answer,
+    ask_command,
+    chunked,
+    error,
+    good,
+    reply,
+    scripted,
+    streamed,
+    ticket_of,
+    zipped,
+)
+
+
+@pytest.mark.parametrize("form", ["json", "gzip", "chunked", "308", "stream nobody asked for"])
+def test_forms_of_a_response(tickets, run_job, tmp_path, form):
+    forms = {
+        "json": good(),
+        "gzip": zipped(answer()),
+        "chunked": chunked(answer()),
+        "stream nobody asked for": streamed(GOOD),
+    }
+
+    def respond(request, before):
+        if form == "308":
+            moved = reply(308, "", {"Location": f"{url}/completions"})
+            return good() if endpoint.paths[-1] == "/v1/completions" else moved
+        return forms[form]
+
+    with scripted(respond) as (endpoint, url):
+        job = run_job(url, tickets[:3], tmp_path / "s")
+    assert [record["completion"] for record in job.records] == [GOOD] * 3
+    assert job.stats.tokens_out == 30 and not job.stats.estimated
+
+
+class TestSeveralSamples:
+    """A server that refuses n > 1 is asked n times."""
+
+    @pytest.mark.parametrize("status", [400, 422])
+    def test_it_is_found_out_once_and_said_once(
+        self, tickets, run_job, tmp_path, sampling, capsys, status
+    ):
+        def respond(request, before):
+            if request.get("n", 1) > 1:
+                return error(status, "n must be 1 for this model")
+            return good(f"seed {request['seed']} . {GOOD}")
+
+        with scripted(respond) as (endpoint, url):
+            job = run_job(
+                url,
+                tickets[:30],
+                tmp_path / "s",
+                samples=3,
+                asks=sampling(temperature=0.7),
+                progress_seconds=60,
+            )
+            refused = [request for request in endpoint.requests if request.get("n", 1) > 1]
+            assert len(refused) == 1 and len(endpoint.requests) == 1 + 3 * 30
+        assert {(r["id"], r["sample"]) for r in job.records if r["ok"]} == {
+            (row.id, sample) for row in tickets[:30] for sample in range(3)
+        }
+        assert all(r["completion"] == f"seed {1 + r['sample']} . {GOOD}" for r in job.records)
+        said = capsys.readouterr().err
+        assert said.count("the server gives one sample per request") == 1
+        assert "n must be 1 for this model" in said
+
+    def test_a_refusal_of_the_row_is_not_one_of_n(self, tickets, run_job, tmp_path, sampling):
+        def respond(request, before):
+            if ticket_of(request) == tickets[0].input.strip():
+                return error(400, "bad characters")
+            return good(n=request["n"])
+
+        with scripted(respond) as (endpoint, url):
+            job = run_job(
+                url, tickets[:5], tmp_path / "s", samples=3, asks=sampling(temperature=0.7)
+            )
+            assert [r.get("n", 1) for r in endpoint.requests] == [3, 1, 3, 3, 3, 3]
+        failed = [r for r in job.records if not r["ok"]]
+        assert [(r["id"], r["failure"]) for r in failed] == [(tickets[0].id, "bad_request")] * 3
+
+    def test_samples_end_each_by_itself(self, tickets, run_job, tmp_path, sampling):
+        """One is filtered, one broken off and asked for again, one answered."""
+
+        def respond(request, before):
+            found = answer(n=request.get("n", 1))
+            if not before:
+                found["choices"][0] |= {"message": {"content": None}, "finish_reason": "error"}
+                empty = {"message": {"content": ""}, "finish_reason": "content_filter"}
+                found["choices"][1] |= empty
+            return reply(200, found)
+
+        with scripted(respond) as (endpoint, url):
+            job = run_job(
+                url, tickets[:1], tmp_path / "s", samples=3, asks=sampling(temperature=0.7)
+            )
+            assert [r.get("n", 1) for r in endpoint.requests] == [3, 1]
+        ends = {r["sample"]: r.get("failure", "answered") for r in job.records}
+        assert ends == {0: "answered", 1: "filtered", 2: "answered"}
+        assert sum(r["usage"]["out"] for r in job.records) == 40 == job.stats.tokens_out
+
+
+class TestStreams:
+    """--stream asks for streamed answers, and puts them together."""
+
+    def test_a_server_that_only_streams(self, rows_file, tmp_path, capsys):
+        def respond(request, before):
+            if not request.get("stream"):
+                return error(400, "stream must be true")
+            assert request["stream_options"] == {"include_usage": True}
+            return streamed(GOOD)
+
+        with scripted(respond) as (_, url):
+            code, _, said = ask_command(capsys, url, rows_file, tmp_path)
+            assert code == 2 and "(HTTP 400: stream must be true): add --stream" in said
+            code, found, _ = ask_command(capsys, url, rows_file, tmp_path, "--stream")
+        assert code == 0 and found["parsed"] == 40 and found["tokens"]["in"] == 4000
+
+    def test_a_server_that_does_not_know_stream_options(self, tickets, rows_file, tmp_path, capsys):
+        def respond(request, before):
+            if "stream_options" in request:
+                return error(400, "unknown field: stream_options")
+            return streamed(GOOD)
+
+        with scripted(respond) as (endpoint, url):
+            code, _, _ = ask_command(capsys, url, rows_file, tmp_path, "--stream")
+            assert code == 0 and len(endpoint.requests) == 41
+
+    def test_streams_that_break_off_are_asked_again(self, tickets, run_job, tmp_path):
+        broken = streamed(GOOD, finish=None, done=False)
+        event = reply(200, 'data: {"error": {"message": "out of memory"}}\n\n')
+
+        def respond(request, before):
+            return [broken, event, streamed(GOOD)][min(before, 2)]
+
+        with scripted(respond) as (_, url):
+            job = run_job(url, tickets[:3], tmp_path / "s")
+        assert [r["completion"] for r in job.records] == [GOOD] * 3
+        assert job.stats.retries == {"bad_json": 3, "error_reply": 3}
