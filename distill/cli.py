@@ -18,6 +18,7 @@ from distill.commands import (
     evaluate,
     export,
     loss_weights,
+    new,
     predict,
     preflight,
     train,
@@ -175,6 +176,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"distill {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (
+        new,
         train,
         evaluate,
         predict,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 from distill.data.examples import Example
+from distill.teacher import rehearsal
 from distill.teacher.prompts import Prompt
 from distill.teacher.results.filters import leaks
 
@@ -67,7 +68,9 @@ def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> LintReport:
                     f"{row.rationale!r}"
                 )
                 break
-        if prompt.parser in ("nli", "label") and leaks(rationale, label):
+        if rationale.startswith(rehearsal.UNFILLED):
+            warnings.append(f"{where}: the rationale is not written yet: {rationale!r}")
+        elif prompt.parser in ("nli", "label") and leaks(rationale, label):
             warnings.append(f"{where}: the rationale contains the label {row.label!r}")
     shown_labels = {row.label for row in prompt.exemplars}
     for label in prompt.labels:
@@ -81,11 +84,7 @@ def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> LintReport:
         compared += 1
         text = _plain(row.input)
         for exemplar_text, number in exemplar_inputs.items():
-            if (
-                text == exemplar_text
-                or _within(text, exemplar_text)
-                or _within(exemplar_text, text)
-            ):
+            if _overlap(text, exemplar_text):
                 problems.append(f"exemplar {number} is also row {row.id} of the rows to annotate")
     return {
         "prompt": prompt.name,
@@ -102,6 +101,15 @@ def _run_on(prompt: Prompt, answer: str, following: Example) -> str:
 
 def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def overlaps(one: str, other: str) -> bool:
+    """Whether two inputs are the same or one contains the other, case and punctuation aside."""
+    return _overlap(_plain(one), _plain(other))
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or _within(one, other) or _within(other, one)
 
 
 def _within(short: str, long: str) -> bool:

@@ -30,6 +30,7 @@ from distill.teacher.results.outputs import (
     check_places,
     no_label_warning,
 )
+from distill.teacher.rehearsal import check_filled_in, rehearse
 from distill.teacher.samples import PendingRow, pending_rows, stored_key
 from distill.teacher.sampling import Digests
 from distill.teacher.settings import Inputs, Options
@@ -52,6 +53,8 @@ def run_annotate(options: Options) -> summary.Result:
     if options.mode.check:
         rows = rows_of_options(inputs, tickets) if inputs.has_rows else ()
         return check_prompt(options.mode.check, rows)
+    if options.mode.rehearsal:
+        return rehearse(options.outputs.output, rows_of_options(inputs, tickets), inputs)
     asked = inputs.prompt or options.sampling.model or options.connection.base_url
     if not (asked or inputs.has_rows):
         return simulate(options.outputs.output, tickets, rows_of_options(inputs, tickets))
@@ -177,6 +180,8 @@ class _Pipeline:
         if self.prompt.input_pattern:
             for row in self.rows:
                 self.prompt.question(row)
+        if not self.mode.dry_run:
+            check_filled_in(self.prompt)
         if self.outputs.released_dir:
             check_released(self._dataset, self.inputs.split, self.rows)
         if self.outputs.teacher_row and all(row.label is None for row in self.rows):

@@ -152,6 +152,11 @@ class Mode:
         metavar="NAME|FILE",
     )
     reparse: bool = flag(False, "write the output again from the store; send nothing")
+    rehearsal: bool = flag(
+        False,
+        "copy gold labels, or the most frequent one, and write a dummy rationale, to try all steps "
+        "before a model is paid",
+    )
     batch_write: str | None = flag(None, "write the requests to a batch file", metavar="FILE")
     batch_read: tuple[str, ...] = flag((), "read results of a batch; repeatable", metavar="FILE")
 

@@ -35,6 +35,10 @@ def check_flags(options: Options) -> None:
         *given_flags(options.reading),
     ]
     written = given_flags(outputs)
+    if mode.rehearsal:
+        others = [name for name in written if name != "--output"]
+        check_used([*asking, *others], "without --rehearsal")
+        return
     if mode.check:
         check_used([*_given(inputs, "prompt"), *asking, *written], "without --check")
         return

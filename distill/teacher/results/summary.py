@@ -9,6 +9,7 @@ from distill.common.terminal import printable
 from distill.teacher.batch_files import BatchFiles, BatchResults
 from distill.teacher.job_stats import Spent
 from distill.teacher.lint import LintReport
+from distill.teacher.rehearsal import Rehearsed, describe
 from distill.teacher.results.aggregate import TeacherAccuracy, WrittenRows
 
 
@@ -88,7 +89,7 @@ class Asked(JobRows, Spent):
     stopped: str | None
 
 
-Result = Simulated | Checked | BatchWritten | DryRun | Annotated | Asked
+Result = Simulated | Rehearsed | Checked | BatchWritten | DryRun | Annotated | Asked
 
 
 def text(result: Result) -> str:
@@ -98,6 +99,8 @@ def text(result: Result) -> str:
             f"{result['output']}: {result['rows']} rows, teacher correct on "
             f"{result['teacher_accuracy']:.1%}"
         )
+    if result["mode"] == "rehearsal":
+        return printable(describe(result))
     if result["mode"] == "check":
         lines = [f"warning: {printable(text)}" for text in result["warnings"]]
         compared = result["rows_compared"]

@@ -1,0 +1,97 @@
+"""What `distill new` found, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from distill.new.measure import Measured
+from distill.new.render import one_line
+from distill.new.settings import Lengths
+
+MOST_SHOWN = 10  # labels
+
+
+def describe_found(
+    fields: Mapping[str, str],
+    label_names: str,
+    labels: Sequence[str],
+    measured: Measured,
+    source_name: str,
+) -> str:
+    """A Markdown list: how rows were read, and their labels.
+
+    Args:
+      fields: template of each field of a row.
+      label_names: as of `--label_names`.
+      labels: the closed set.
+      measured: the rows.
+      source_name: the file of the rows.
+    """
+    lines = [f"- {measured.rows:,} rows, {measured.labeled:,} with a gold label."]
+    if fields:
+        shown = ", ".join(f"{field} = `{one_line(template)}`" for field, template in fields.items())
+        lines.append(f"- Fields of `{source_name}`: {shown}.")
+    if label_names == "choices":
+        lines.append("- The label is the number or the letter of one of the choices of a row.")
+    elif label_names:
+        lines.append(f"- Names of the labels: `{one_line(label_names)}`.")
+    if labels:
+        counts = [
+            f"{one_line(label)} ({measured.labels[label]:,})" for label in labels[:MOST_SHOWN]
+        ]
+        more = ", ..." if len(labels) > MOST_SHOWN else ""
+        lines.append(f"- {len(labels)} labels: {', '.join(counts)}{more}.")
+    elif measured.most_choices:
+        lines.append(f"- Each row has choices of its own, at most {measured.most_choices}.")
+    else:
+        lines.append("- Answers are free text.")
+    return "\n".join(lines)
+
+
+def describe_rows(
+    measured: Measured, labels: Sequence[str], lengths: Lengths, kind: str, label_names: str
+) -> list[str]:
+    """Notes on what the user should know or change, each a sentence.
+
+    Args:
+      measured: the rows.
+      labels: the closed set.
+      lengths: the limits of tokens.
+      kind: of the vocabulary.
+      label_names: as of `--label_names`.
+    """
+    notes: list[str] = []
+    if not measured.labeled:
+        notes.append(
+            "no row has a gold label: the student trains on the teacher's labels, is not scored, "
+            "and the rehearsal knows one label only"
+        )
+        if not labels and not measured.most_choices:
+            notes.append("answers are open; give a closed set with --labels=A,B")
+    elif measured.labeled < measured.rows:
+        notes.append(f"{measured.rows - measured.labeled:,} rows have no gold label")
+    numbers = [label for label in labels if _is_number(label)]
+    if labels and len(numbers) == len(labels) and not label_names:
+        notes.append(
+            f"the labels are numbers ({', '.join(labels[:MOST_SHOWN])}), whose meaning a teacher "
+            "cannot know: give names with --label_names=NAME,NAME, or explain them in the "
+            "instructions of prompt.toml"
+        )
+    if len(measured.labels) == 1 and not measured.uncounted:
+        notes.append("all labels are the same: there is nothing to learn")
+    if lengths.cut:
+        unit = "bytes" if kind == "bytes" else "tokens"
+        notes.append(
+            f"{lengths.cut:,} of {measured.rows:,} inputs are longer than INPUT_LENGTH = "
+            f"{lengths.input} {unit} and are cut; raise it in data.gin"
+            + ("; --vocabulary_path makes sequences shorter" if kind == "bytes" else "")
+        )
+    return notes
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text.casefold() in ("true", "false")
+    return True
