@@ -213,6 +213,7 @@ def _find_label(name: str, fields: Sequence[Seen], count: int) -> Seen | None:
         if 2 <= len(seen.values) <= count / 5
         and len(seen.values) < _MOST_VALUES
         and seen.longest <= _LONGEST_LABEL
+        and seen.words < _WORDS * count
         and seen.count == count
     ]
     if len(few) > 1:

@@ -144,7 +144,8 @@ def describe(result: Rehearsed) -> str:
     """The result for people."""
     guessed = ""
     if result["guessed"]:
-        guessed = f", the most frequent label for {result['guessed']:,} rows without one"
+        rows = "row" if result["guessed"] == 1 else "rows"
+        guessed = f", the most frequent label for {result['guessed']:,} {rows} without one"
     lines = [
         f"{result['output']}: {result['rows']:,} rows; rehearsal: copies of {result['copied']:,} "
         f"gold labels{guessed}, and no rationale of a model; nothing was sent or stored"

@@ -1,4 +1,4 @@
-"""`distill annotate --rehearsal`: known labels and a marked rationale; nothing for a model's job."""
+"""`distill annotate --rehearsal`: known labels, a marked rationale, nothing for a model."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ labels = ["yes", "no"]
 instructions = "Answer."
 input = "Text: {input}\\nReason:"
 completion = "{rationale}\\nAnswer: {label}"
+stops = ["\\nText:"]
 
 [[exemplars]]
 input = "other"
@@ -45,7 +46,7 @@ def test_labels_are_copied_and_the_rationale_is_marked(mine, capsys):
     assert [row.teacher_label for row in rows] == ["no", "yes", "no", "no"]
     assert [row.label for row in rows] == ["no", "yes", "no", None]
     assert {row.rationale for row in rows} == {RATIONALE}
-    assert "rehearsal: copies of 3 gold labels, the most frequent label for 1 rows without one" in (
+    assert "rehearsal: copies of 3 gold labels, the most frequent label for 1 row without one" in (
         capsys.readouterr().out
     )
 
@@ -59,7 +60,7 @@ def test_a_rehearsal_keeps_no_store_and_no_model_job_takes_its_rows(mine, serve,
         "rows.jsonl",
     ]
     rehearsed = (mine / "out.jsonl").read_text()
-    with serve(respond=lambda *_: "It is.\nAnswer: yes") as (endpoint, url):
+    with serve(respond=lambda *_: "It is.\nAnswer: yes") as (_, url):
         ask = ["annotate", "--input=rows.jsonl", "--prompt=mine.toml", f"--model={MODEL}"]
         ask += [f"--base_url={url}", "--progress_seconds=0"]
         # A model's job does not replace rehearsed rows, and asks for each row elsewhere.
