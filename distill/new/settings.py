@@ -15,9 +15,10 @@ from distill.teacher.rehearsal import RATIONALE, UNFILLED
 _MOST_TOKENS = {"bytes": 1024, "sentencepiece": 512}  # of an input
 _ANSWER_TOKENS = 100  # of a teacher's vocabulary, for a rationale and an answer phrase
 _CHARACTERS_PER_TOKEN = 4
-_STEP_TOKENS = 2_500_000  # of all steps together, in a minute on two cores
+_TOKENS = 1_000_000  # of all steps together: about a minute on two cores
 _STEPS = (100, 300)
-BATCH_SIZE = 16
+_BATCH_SIZE, _LONG_BATCH_SIZE = 16, 8
+_LONG_ROW = 600  # tokens of the sequences of a row, on average
 _FIRST_ROWS = 2_000  # of a first run
 _FEW_ROWS = 20  # below this, a tenth of the rows is too few for validation
 
@@ -67,13 +68,14 @@ def lengths_of(measured: Measured, vocabulary: Vocabulary, kind: str) -> Lengths
     return Lengths(limit, target, comment, f"In {unit}: {', '.join(texts)}", cut)
 
 
-def train_steps(measured: Measured, lengths: Lengths, vocabulary: Vocabulary) -> int:
-    """Steps of `BATCH_SIZE` rows that take about a minute on two cores."""
+def schedule(measured: Measured, lengths: Lengths, vocabulary: Vocabulary) -> tuple[int, int]:
+    """TRAIN_STEPS and BATCH_SIZE of a run of about a minute on two cores."""
     rationale = measured.mean("rationale") or len(vocabulary.encode(RATIONALE)) + 1
     inputs = min(measured.mean("input"), lengths.input)
     row = 2 * inputs + measured.mean("label") + rationale
+    batch_size = _BATCH_SIZE if row < _LONG_ROW else _LONG_BATCH_SIZE
     low, high = _STEPS
-    return min(high, max(low, round(_STEP_TOKENS / (BATCH_SIZE * row) / 50) * 50))
+    return min(high, max(low, round(_TOKENS / (batch_size * row) / 50) * 50)), batch_size
 
 
 def vocabulary_lines(kind: str, path: str, vocabulary: Vocabulary) -> str:

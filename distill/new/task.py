@@ -229,6 +229,7 @@ class Task:
     def _gin_values(self, counts: dict[str, int], lengths: settings.Lengths) -> dict[str, object]:
         """The values of data.gin and experiment.gin."""
         request, has_gold = self._request, counts["labeled"] > 0
+        steps, batch_size = settings.schedule(self._measured, lengths, self._vocabulary)
         num_labels, num_labels_comment = settings.num_labels(counts["labeled"])
         return {
             "labels": repr(self.labels),
@@ -245,8 +246,9 @@ class Task:
             "label_source_comment": "'gold', or 'teacher' for the labels of the teacher"
             if has_gold
             else "No training row has a gold label",
-            "train_steps": settings.train_steps(self._measured, lengths, self._vocabulary),
-            "batch_size": settings.BATCH_SIZE,
+            "train_steps": steps,
+            "warmup_steps": steps // 4,
+            "batch_size": batch_size,
             "init_from": repr(absolute_path(request.init_from)) if request.init_from else "",
         }
 
