@@ -22,7 +22,7 @@ from distill.new.describe import describe_found, describe_rows
 from distill.new.measure import Measured, exemplars, key_of, measure, threshold
 from distill.new.render import make_variable, one_line, render
 from distill.new.shape import Shape
-from distill.teacher.lint import overlaps
+from distill.teacher.lint import overlap, plain_text
 
 _FEWEST = 10  # rows, so that there is a row to train on, to validate on and to test on
 _TEST_FRACTION, _MOST_TEST = 0.2, 1_000
@@ -192,7 +192,11 @@ class Task:
           How many rows each has, and the exemplars, which are like none of the test rows.
         """
         counts = {"train": 0, "test": 0, "labeled": 0}
-        candidates = [row for each in self._measured.candidates.values() for _, _, row in each]
+        candidates = {
+            row_id: plain_text(row.input)
+            for each in self._measured.candidates.values()
+            for _, row_id, row in each
+        }
         barred: set[str] = set()
         paths = {split: scratch / f"{split}.jsonl" for split in ("train", "test")}
         with (
@@ -203,7 +207,8 @@ class Task:
                 counts[split] += 1
                 counts["labeled"] += split == "train" and row.label is not None
                 if split == "test":
-                    barred |= {each.id for each in candidates if overlaps(each.input, row.input)}
+                    plain = plain_text(row.input)
+                    barred |= {key for key, text in candidates.items() if overlap(text, plain)}
                 (train if split == "train" else test).write(to_line(self._plain(row, split)))
         if not counts["test"]:
             paths["test"].unlink()

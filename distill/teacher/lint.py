@@ -78,13 +78,13 @@ def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> LintReport:
             warnings.append(f"no exemplar has the label {label!r}")
     compared = 0
     exemplar_inputs = {
-        _plain(row.input): number for number, row in enumerate(prompt.exemplars, start=1)
+        plain_text(row.input): number for number, row in enumerate(prompt.exemplars, start=1)
     }
     for row in rows:
         compared += 1
-        text = _plain(row.input)
+        text = plain_text(row.input)
         for exemplar_text, number in exemplar_inputs.items():
-            if _overlap(text, exemplar_text):
+            if overlap(text, exemplar_text):
                 problems.append(f"exemplar {number} is also row {row.id} of the rows to annotate")
     return {
         "prompt": prompt.name,
@@ -99,16 +99,13 @@ def _run_on(prompt: Prompt, answer: str, following: Example) -> str:
     return f"{answer}\n\n{prompt.question(following)} {prompt.answer(following)}"
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
+    """The words of an input, by which inputs are compared: without case and punctuation."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
-def overlaps(one: str, other: str) -> bool:
-    """Whether two inputs are the same or one contains the other, case and punctuation aside."""
-    return _overlap(_plain(one), _plain(other))
-
-
-def _overlap(one: str, other: str) -> bool:
+def overlap(one: str, other: str) -> bool:
+    """Whether two texts of `plain_text` are the same, or one contains the other."""
     return one == other or _within(one, other) or _within(other, one)
 
 

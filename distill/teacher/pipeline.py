@@ -90,13 +90,7 @@ class _Pipeline:
         self.settings, self.filters = options.job, options.filters
         self.warning: str | None = None  # why the result is of no use
         self.connection = options.connection
-        default = "" if self.inputs.has_rows else "tickets"
-        name = self.inputs.prompt or self.inputs.dataset or default
-        if not name:
-            raise UserError(
-                f"give a prompt with --prompt: {', '.join(prompts.names())}, or the path of your "
-                "own .toml file"
-            )
+        name = prompts.name_for(self.inputs)
         if not options.sampling.model:
             raise UserError("give the model's name at the endpoint with --model")
         self.folder = self._store_folder()

@@ -29,6 +29,7 @@ from distill.teacher.answers.reading import cut_at_stops, read_up_to_stops
 from distill.teacher.answers.schema import INSTRUCTION
 from distill.teacher.answers.settings import Reading
 from distill.teacher.answers.thoughts import split_thoughts
+from distill.teacher.settings import Inputs
 
 FOLDER = Path(__file__).resolve().parent / "prompts"
 _OF_A_JOB = ("reading", "as_json")  # what a prompt's file does not say
@@ -233,6 +234,20 @@ def fill(template: str, parts: Mapping[str, object]) -> str:
 def names() -> list[str]:
     """The prompts that come with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def name_for(inputs: Inputs) -> str:
+    """The prompt that flags name: --prompt, or that of the dataset; "tickets" without rows.
+
+    Raises:
+      UserError: rows of your own without --prompt.
+    """
+    name = inputs.prompt or inputs.dataset or ("" if inputs.has_rows else "tickets")
+    if not name:
+        raise UserError(
+            f"give a prompt with --prompt: {', '.join(names())}, or the path of your own .toml file"
+        )
+    return name
 
 
 def load_prompt(name: str, reading: Reading | None = None, as_json: bool = False) -> Prompt:

@@ -16,9 +16,9 @@ from distill.common.own_files import check_own, writing_own
 from distill.common.paths import check_distinct
 from distill.data.examples import Example
 from distill.errors import UserError
+from distill.teacher.prompts import Prompt, load_prompt, name_for
 from distill.teacher.results import aggregate
 from distill.teacher.results.filters import Filters
-from distill.teacher.prompts import Prompt, load_prompt
 from distill.teacher.settings import Inputs
 
 COMMAND = "distill annotate --rehearsal"
@@ -59,10 +59,7 @@ def rehearse(output: str | None, rows: Sequence[Example], inputs: Inputs) -> Reh
     """
     if not output:
         raise UserError("give the JSONL file to write with --output")
-    name = inputs.prompt or inputs.dataset or ("" if inputs.has_rows else "tickets")
-    if not name:
-        raise UserError("--rehearsal needs the prompt that you will use: give it with --prompt")
-    prompt = load_prompt(name)
+    prompt = load_prompt(name_for(inputs))
     dropped = aggregate.dropped_path(output)
     if inputs.input:
         check_distinct([("--output", str(dropped))], [("--input", inputs.input)])
