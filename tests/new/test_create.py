@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import tomllib
 
 import pytest
 
 from distill.config.resolve import resolve
+from distill.convert.sizes import adopt_sizes
 from distill.data.examples import Example, read_jsonl, write_jsonl
 from distill.data.row_mapping import mapping_of
 from distill.data.tables import read_table
+from distill.data.vocabularies import make_vocabulary
 from distill.errors import UserError
 from distill.new.create import create
 from distill.new.task import Request
 from distill.teacher.lint import lint_prompt
 from distill.teacher.prompts import load_prompt
 
+CHECKPOINT = pathlib.Path(__file__).resolve().parents[1] / "golden" / "hf_loss"
 QUESTION = "{question} Choices: (a) {options/0/text} (b) {options/1/text} (c) {options/2/text}"
 
 
@@ -191,6 +195,22 @@ def test_long_inputs_are_cut_and_it_is_said(new, tmp_path):
         f"{cut} of 51 inputs are longer than INPUT_LENGTH = 1024 bytes and are cut; raise it in "
         "data.gin; --vocabulary_path makes sequences shorter"
     ]
+
+
+@pytest.mark.parametrize("flag", ["init_from", "vocabulary_path"])
+def test_lengths_are_counted_in_the_vocabulary_of_the_student(files, new, flag):
+    value = CHECKPOINT if flag == "init_from" else CHECKPOINT / "spiece.model"
+    created, folder = new(files / "reviews.jsonl", **{flag: str(value)})
+    data = resolve(["experiment.gin"], adopt=adopt_sizes).run.data
+    assert data.vocabulary == "sentencepiece"
+    assert data.vocabulary_path == str(CHECKPOINT / "spiece.model")
+    vocabulary = make_vocabulary("sentencepiece", data.vocabulary_path)
+    rows = [
+        *read_jsonl(folder / "train.jsonl", "train"),
+        *read_jsonl(folder / "test.jsonl", "test"),
+    ]
+    longest = max(len(vocabulary.encode(data.rationale_prefix + row.input)) + 1 for row in rows)
+    assert longest <= created["input_length"] < longest + 16
 
 
 def test_the_command_prints_what_it_found(files, tmp_path, monkeypatch, capsys):

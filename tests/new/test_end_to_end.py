@@ -18,6 +18,7 @@ TINY = (
     *("EMBED_DIM=16", "MLP_DIM=16", "NUM_HEADS=2", "HEAD_DIM=8", "NUM_ENCODER_LAYERS=1"),
     *("NUM_DECODER_LAYERS=1", "TRAIN_STEPS=2", "BATCH_SIZE=4", "LOG_PERIOD=2", "NUM_LABELS=20"),
     *("EVAL_BATCH_SIZE=16", "TARGET_LENGTH=64", "WARMUP_STEPS=1"),
+    *("EVAL_PERIOD=0", "SAVE_PERIOD=2", "LAYOUT=packed"),
 )
 TARGETS = ("check", "annotate", "train", "evaluate", "predict")
 

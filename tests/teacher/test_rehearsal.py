@@ -77,7 +77,7 @@ def test_a_rehearsal_keeps_no_store_and_no_model_job_takes_its_rows(mine, serve,
 
 
 def test_labels_that_the_parser_does_not_read_are_found_before_they_cost(mine, capsys):
-    text = (mine / "mine.toml").read_text().replace("Answer: {label}", "{label}")
+    text = (mine / "mine.toml").read_text().replace("\\nAnswer: {label}", " I say {label}.")
     (mine / "mine.toml").write_text(text)
     assert cli.main([*REHEARSE, "--output=out.jsonl"]) == 0
     said = capsys.readouterr().out
