@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.terminal import printable
-from distill.data.mapping_help import LABEL_NAMES_HELP
+from distill.data.mapping.help_text import LABEL_NAMES_HELP
 
 if TYPE_CHECKING:
     from distill.new.task import Created

@@ -12,7 +12,7 @@ from distill.common import atomic
 from distill.common.progress import Stage
 from distill.config.resolve import absolute_path
 from distill.data.formats.record_files import open_records
-from distill.data.row_mapping import TRAINED, mapping_of
+from distill.data.mapping.row_mapping import TRAINED, mapping_of
 from distill.data.vocabularies import make_vocabulary
 from distill.errors import UserError
 from distill.new.shape import Shape, find_shape

@@ -13,7 +13,7 @@ from typing import TypedDict
 from distill.config.data import DataSpec
 from distill.config.resolve import absolute_path
 from distill.data.examples import Example, to_line
-from distill.data.row_mapping import RowMapping
+from distill.data.mapping.row_mapping import RowMapping
 from distill.data.tables import stream_table
 from distill.data.vocabularies import Vocabulary
 from distill.errors import UserError

@@ -20,6 +20,7 @@ from distill.teacher.budget import check_price
 from distill.teacher.endpoint.client import Client, check_url, read_key
 from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
 from distill.teacher.prices import price_of
+from distill.teacher.rehearsal import check_filled_in, rehearse
 from distill.teacher.results import aggregate, summary
 from distill.teacher.results.export import check_released, released_files, write_released
 from distill.teacher.results.outputs import (
@@ -30,7 +31,6 @@ from distill.teacher.results.outputs import (
     check_places,
     no_label_warning,
 )
-from distill.teacher.rehearsal import check_filled_in, rehearse
 from distill.teacher.samples import PendingRow, pending_rows, stored_key
 from distill.teacher.sampling import Digests
 from distill.teacher.settings import Inputs, Options

@@ -11,7 +11,7 @@ import pytest
 from distill.config.resolve import resolve
 from distill.convert.sizes import adopt_sizes
 from distill.data.examples import Example, read_jsonl, write_jsonl
-from distill.data.row_mapping import mapping_of
+from distill.data.mapping.row_mapping import mapping_of
 from distill.data.tables import read_table
 from distill.data.vocabularies import make_vocabulary
 from distill.errors import UserError
