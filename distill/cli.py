@@ -176,12 +176,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"distill {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (
-        new,
         train,
         evaluate,
         predict,
         annotate,
         data,
+        new,
         loss_weights,
         preflight,
         convert,
