@@ -341,13 +341,3 @@ def test_what_a_student_learned_to_say_is_escaped_too(capsys):
     row = {"prediction": "a\x1b[2J", "input": "b", "rationale": "c\u202ed"}
     predict.show({"predictions": [row]})
     assert capsys.readouterr().out == ("prediction\tinput\trationale\na\\x1b[2J\tb\tc\\u202ed\n")
-
-
-def test_nothing_heavy_is_loaded_to_ask(rows_file):
-    code = (
-        "import sys; from distill.teacher import pipeline\n"
-        "from distill.tickets import server\n"
-        "heavy = {'jax', 'tensorflow', 'seqio', 'openai'} & set(sys.modules)\n"
-        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

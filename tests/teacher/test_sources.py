@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -141,3 +143,13 @@ def test_tfds_names_that_are_not_there(built, monkeypatch):
             sources.from_tfds("broken", "test", _mapped({"input": "premise"}), built)
     with pytest.raises(UserError, match="--tfds no_such_nli"):
         sources.from_tfds("no_such_nli", "test", _mapped({"input": "premise"}), built)
+
+
+def test_nothing_heavy_is_loaded_to_ask():
+    code = (
+        "import sys; from distill.teacher import pipeline\n"
+        "from distill.tickets import server\n"
+        "heavy = {'jax', 'tensorflow', 'seqio', 'openai'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
