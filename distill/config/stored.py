@@ -50,7 +50,7 @@ def load_stored(content: bytes, where: str) -> dict[str, object]:
       where: the file's name, for errors.
 
     Raises:
-      UserError: a line of any other form, with file and line.
+      UserError: a line of any other form, with file and line; no line at all.
     """
     if len(content) > _MAX_BYTES:
         raise UserError(f"{where}: got {len(content):,} bytes, expected at most {_MAX_BYTES:,}")
@@ -71,6 +71,8 @@ def load_stored(content: bytes, where: str) -> dict[str, object]:
         if match[1] in values:
             raise UserError(f"{place}: {match[1]} is set twice")
         values[match[1]] = _parse(match[1], match[2], place)
+    if not values:
+        raise UserError(f"{where} is damaged: it sets no macro; copy the run folder again")
     return values
 
 

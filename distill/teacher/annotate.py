@@ -122,10 +122,20 @@ class Job:
             await self.client.close()
         if self.error:
             kind = Interrupted if self._interrupted else UserError
-            resumes = "" if self._readings.why_stop() else "; the same command resumes there"
             stored = f"{self.stats.answered:,} rows of this run are stored"
-            raise kind(f"{self.error}. {stored}{resumes}")
+            raise kind(f"{self.error}. {stored}{self._resumes()}")
         return self.stats
+
+    def _resumes(self) -> str:
+        """How a run that ended early goes on."""
+        if self._readings.why_stop():
+            return ""
+        if not self.stats.failed:
+            return "; the same command resumes there"
+        return (
+            f", and {self.stats.failed:,} as failed; the same command resumes there, and with "
+            "--retry_failed it requests the failed rows again"
+        )
 
     def _is_probed(self) -> bool:
         """Whether it is known by now what the endpoint answers."""
@@ -256,10 +266,7 @@ class Job:
         if self._failed_in_turn < self.settings.max_failures:
             return
         if failure:
-            self._fail(
-                f"{self._failed_in_turn} consecutive rows failed, the last with {failure}; use "
-                "--retry_failed to request them again"
-            )
+            self._fail(f"{self._failed_in_turn} consecutive rows failed, the last with {failure}")
         else:
             self._fail(
                 f"no label could be read from {self._failed_in_turn} consecutive rows. "

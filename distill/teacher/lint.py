@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from distill.data.examples import Example
+from distill.errors import UserError
 from distill.teacher import rehearsal
 from distill.teacher.prompts import Prompt
 from distill.teacher.results.filters import leaks
@@ -24,7 +25,7 @@ class LintReport(TypedDict):
     warnings: list[str]
 
 
-def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> LintReport:
+def lint_prompt(prompt: Prompt, rows: Sequence[Example] = ()) -> LintReport:
     """What is wrong with a prompt, and what may be.
 
     Args:
@@ -76,6 +77,8 @@ def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> LintReport:
     for label in prompt.labels:
         if label not in shown_labels:
             warnings.append(f"no exemplar has the label {label!r}")
+    if problem := gold_label_problem(prompt, rows):
+        problems.append(problem)
     compared = 0
     exemplar_inputs = {
         plain_text(row.input): number for number, row in enumerate(prompt.exemplars, start=1)
@@ -93,6 +96,50 @@ def lint_prompt(prompt: Prompt, rows: Iterable[Example] = ()) -> LintReport:
         "problems": problems,
         "warnings": warnings,
     }
+
+
+def check_rows(prompt: Prompt, rows: Iterable[Example]) -> None:
+    """Refuses, before anything is asked, rows that a prompt does not fit.
+
+    Raises:
+      UserError: a row that the prompt's `input` does not match; gold labels of which none is a
+        label of the prompt.
+    """
+    if prompt.input_pattern:
+        for row in rows:
+            prompt.question(row)
+    if problem := gold_label_problem(prompt, rows):
+        raise UserError(problem)
+
+
+def gold_label_problem(prompt: Prompt, rows: Iterable[Example]) -> str:
+    """What is wrong if a prompt can read none of the rows' gold labels; "" if it can, or has none.
+
+    Args:
+      prompt: the prompt.
+      rows: the rows to annotate.
+    """
+    gold: dict[str, None] = {}
+    closed: dict[str, None] = {}
+    for row in rows:
+        labels = prompt.closed_set(row)
+        if row.label is None or not labels:
+            continue
+        if any(prompt.same(label, row.label) for label in labels):
+            return ""
+        gold[row.label] = None
+        closed |= dict.fromkeys(labels)
+    if not gold:
+        return ""
+    return (
+        f"no gold label of the rows ({_some(gold)}) is one of the labels that prompt "
+        f"{prompt.name} reads ({_some(closed)}): name them alike, or remove `label` from the rows"
+    )
+
+
+def _some(labels: Iterable[str]) -> str:
+    first = [repr(label[:40]) for label in labels]
+    return ", ".join(first[:4]) + (", ..." if len(first) > 4 else "")
 
 
 def _run_on(prompt: Prompt, answer: str, following: Example) -> str:

@@ -19,6 +19,7 @@ from distill.teacher import annotate, batch_files, prompts, sources
 from distill.teacher.budget import check_price
 from distill.teacher.endpoint.client import Client, check_url, read_key
 from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
+from distill.teacher.lint import check_rows
 from distill.teacher.prices import price_of
 from distill.teacher.rehearsal import check_filled_in, rehearse
 from distill.teacher.results import aggregate, summary
@@ -171,9 +172,7 @@ class _Pipeline:
         Raises:
           UserError: a row that the prompt, the released layout or the teacher's row cannot hold.
         """
-        if self.prompt.input_pattern:
-            for row in self.rows:
-                self.prompt.question(row)
+        check_rows(self.prompt, self.rows)
         if not self.mode.dry_run:
             check_filled_in(self.prompt)
         if self.outputs.released_dir:

@@ -192,6 +192,9 @@ def _parse(path: epath.Path) -> dict[str, Any]:
     """The content of student.json, once its form is known to be right."""
     try:
         described: dict[str, Any] = parse_json(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise UserError(f"{path} is damaged: it is not JSON; copy the run folder again") from None
+    try:
         sound = (
             described["format"] == FORMAT
             and described["vocabulary"]["kind"] in VOCABULARIES
@@ -201,7 +204,7 @@ def _parse(path: epath.Path) -> dict[str, Any]:
             and isinstance(described["eos_mark"], str)
             and described.get("input_form", PLAIN) in FORMS
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError):
         sound = False
     if not sound:
         raise UserError(

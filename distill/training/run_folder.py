@@ -82,7 +82,10 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
     for name in sorted(old.keys() | new.keys()):
         before, now = (values.get(name, defaults.get(name)) for values in (old, new))
         if before != now:
-            changed.append(f"{name}: {before!r} in the folder, {now!r} now")
+            here, there = (
+                "not set" if value is fields.REQUIRED else repr(value) for value in (before, now)
+            )
+            changed.append(f"{name}: {here} in the folder, {there} now")
     if changed:
         raise UserError(
             f"{run_dir} contains a run with another configuration ({'; '.join(changed)}); choose "

@@ -115,6 +115,7 @@ BAD = {
             r"rows\.csv:3: not UTF-8: byte 0xe9 \('é' in Windows-1252",
         ),
         ("\xff\xfei\0n\0", r"rows\.csv is UTF-16"),
+        ("PK\x03\x04junk", r"rows\.csv is a ZIP archive or an Excel workbook.*sheet as CSV"),
         ("text,label\na,b\n", r"rows\.csv:1: no column `input`; map one with --field input=COLUMN"),
     ],
     "rows.tsv": [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 
 import pytest
 
+from distill import cli
 from distill.data.examples import Example
 from distill.data.released.premises import nli_input
 from distill.errors import UserError
@@ -143,3 +145,17 @@ def test_no_row_of_the_released_tests_is_an_exemplar(shared_dir):
     for name, split in (("cqa", "test"), ("svamp", "test"), ("anli1", "valid"), ("esnli", "valid")):
         rows = from_released(shared_dir / "data/distilling-step-by-step", name, split)
         assert lint.lint_prompt(prompts.load_prompt(name), rows)["problems"] == []
+
+
+def test_gold_labels_that_the_prompt_cannot_read_are_refused_before_asking(tmp_path, capsys):
+    rows = [{"input": f"my lamp {i} .", "label": label} for i, label in enumerate("abcdef")]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    argv = ["annotate", f"--input={tmp_path}/rows.jsonl"]
+    job = ["--prompt=tickets", "--model=m", f"--output={tmp_path}/o.jsonl", "--dry_run"]
+    for flags in (["--check=tickets"], job):
+        assert cli.main([*argv, *flags]) == 2
+        told = capsys.readouterr().err
+        assert "no gold label of the rows ('a', 'b', 'c', 'd', ...) is one of the labels" in told
+    rows[5]["label"] = "refund"
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert cli.main([*argv, *job]) == 0

@@ -122,6 +122,17 @@ def test_damaged_files_are_named(name, content, folder, capsys):
     assert all(name in message for message in said[:3])
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("config.gin", "it sets no macro"), ("student.json", "it is not JSON")],
+)
+def test_an_empty_file_is_called_damaged(name, message, folder, capsys):
+    (folder / name).write_bytes(b"")
+    assert cli.main(["predict", f"--run_dir={folder}", "hello"]) == 2
+    told = capsys.readouterr().err
+    assert f"{name} is damaged: {message}; copy the run folder again" in told
+
+
 def test_a_rule_is_a_name_and_is_never_imported(folder, tmp_path, capsys):
     path = folder / "student.json"
     path.write_text(path.read_text().replace('"exact_match"', '"os.system"'))

@@ -15,7 +15,7 @@ from etils import epath
 from distill.common.text_files import BOM, check_encoding, check_file, not_utf8, reading
 from distill.errors import UserError
 
-_GZIP = b"\x1f\x8b"
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 
 
 @contextlib.contextmanager
@@ -26,14 +26,19 @@ def open_bytes(path: epath.PathLike) -> Iterator[BinaryIO]:
       path: the file, local or on gs://.
 
     Raises:
-      UserError: a missing file; text in UTF-16 or UTF-32; a compressed file that is damaged (also
-        while it is read).
+      UserError: a missing file; text in UTF-16 or UTF-32; an Excel workbook; a compressed file that
+        is damaged (also while it is read).
     """
     path = epath.Path(path)
     check_file(path)
     with reading(path), path.open("rb") as raw:
         first = raw.read(4)
         raw.seek(0)
+        if first.startswith(_ZIP):
+            raise UserError(
+                f"{path} is a ZIP archive or an Excel workbook, expected a file of rows: save the "
+                "sheet as CSV, or unpack the archive"
+            )
         if not first.startswith(_GZIP):
             check_encoding(path, first)
             yield cast(BinaryIO, raw)
