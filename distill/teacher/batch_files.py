@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypedDict
 
 from etils import epath
@@ -24,9 +24,10 @@ from distill.common.own_files import check_content
 from distill.common.terminal import printable
 from distill.common.text_files import json_lines, parse_json
 from distill.errors import UserError
-from distill.teacher.endpoint.client import answer_of
+from distill.teacher.endpoint import refusals
+from distill.teacher.endpoint.client import answer_of, error_of
 from distill.teacher.endpoint.model_names import same_model
-from distill.teacher.endpoint.outcomes import Answer, Reason, Retry
+from distill.teacher.endpoint.outcomes import Answer, Permanent, Reason, Refused, Retry
 from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
 from distill.teacher.prompts import Prompt
 from distill.teacher.samples import PendingRow, answer_records, first_run
@@ -36,6 +37,7 @@ from distill.teacher.storage.store import Store
 
 _COUNT = re.compile(r"[0-9]{1,9}")
 _REQUEST_KEYS = {"custom_id", "method", "url", "body"}
+_ENDED = ("batch_expired", "batch_cancelled")  # codes of requests that a batch did not come to
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
 
 
@@ -88,7 +90,7 @@ def write_requests(
         lines, size = [], 0
 
     for task, samples in _requests(missing):
-        line = json.dumps(_request(task, samples, prompt, sampling)) + "\n"
+        _, line = request_line(task, samples, prompt, sampling)
         if lines and (len(lines) >= max_requests or size + len(line) > max_bytes):
             flush()
         lines.append(line)
@@ -177,20 +179,20 @@ def read_results(
             key, _, count = custom_id.partition("-")
             task, first = tasks_by_key.get(key, (None, 0))
             samples = range(first, first + (int(count) if _COUNT.fullmatch(count) else 0))
-            task = task and _without_stored(task, store)
+            task = task and without_stored(task, store)
             if not task or not set(samples) & set(task.samples):
                 unasked += 1
                 continue
             try:
-                answer = _answer(fields, sampling, any_model)
-            except Retry as error:
-                failure = {"reason": str(error.reason), "message": printable(str(error), keep="")}
+                answer = answer_of_result(fields, sampling.model, any_model)
+            except (Retry, Refused, Permanent) as error:
+                reason = getattr(error, "reason", Reason.SERVER_ERROR)
+                failure = {"reason": str(reason), "message": printable(str(error), keep="")}
                 failed[custom_id] = {"id": task.row.id} | failure
                 continue
             failed.pop(custom_id, None)
-            tokens = answer.tokens or _estimate(task, answer, prompt, sampling)
-            for _, record in answer_records(task, samples, answer, tokens):
-                store.append(record | {"seconds": None, "model": answer.model, "batch": True})
+            for record in batch_records(task, samples, answer, prompt, sampling):
+                store.append(record)
                 stored += bool(record["ok"])
                 if not record["ok"]:
                     failure = {"reason": str(record["failure"]), "message": str(record["message"])}
@@ -198,8 +200,8 @@ def read_results(
     return {"stored": stored, "failed": [*failed.values()], "unasked": unasked}
 
 
-def _without_stored(task: PendingRow, store: Store) -> PendingRow:
-    """The samples that still have no answer."""
+def without_stored(task: PendingRow, store: Store) -> PendingRow:
+    """A row with those of its samples that still have no answer."""
     keys = {sample: key_of(task.digest, sample) for sample in task.samples}
     remaining = tuple(sample for sample, key in keys.items() if not store.state(key))
     return dataclasses.replace(task, samples=remaining)
@@ -208,45 +210,102 @@ def _without_stored(task: PendingRow, store: Store) -> PendingRow:
 def _requests(missing: Iterable[PendingRow | None]) -> Iterator[tuple[PendingRow, list[int]]]:
     """Each row's runs of consecutive samples, one request each."""
     for task in missing:
-        if task is None:
-            continue
-        remaining = list(task.samples)
-        while remaining:
-            run = first_run(remaining)
-            yield task, run
-            remaining = remaining[len(run) :]
+        if task:
+            yield from ((task, run) for run in runs_of(task.samples))
 
 
-def _request(
-    task: PendingRow, samples: Sequence[int], prompt: Prompt, sampling: Sampling
-) -> dict[str, object]:
+def runs_of(samples: Sequence[int], longest: int | None = None) -> Iterator[list[int]]:
+    """Runs of consecutive samples, each of which one request asks for.
+
+    Args:
+      samples: their numbers, sorted.
+      longest: the most samples of a run, None for any number.
+    """
+    remaining = list(samples)
+    while remaining:
+        run = first_run(remaining)[:longest]
+        yield run
+        remaining = remaining[len(run) :]
+
+
+def request_line(
+    task: PendingRow,
+    samples: Sequence[int],
+    prompt: Prompt,
+    sampling: Sampling,
+    reasons: bool = False,
+) -> tuple[str, str]:
+    """The custom id and the line of a request.
+
+    Args:
+      task: the row.
+      samples: consecutive numbers.
+      prompt, sampling: what is asked.
+      reasons: see `Sampling.sent_stops`.
+    """
     first = samples[0]
-    return {
-        "custom_id": f"{key_of(task.digest, first)}-{len(samples)}",
+    custom_id = f"{key_of(task.digest, first)}-{len(samples)}"
+    fields = {
+        "custom_id": custom_id,
         "method": "POST",
         "url": f"/v1{PATHS[sampling.api]}",
-        "body": sampling.body(prompt, task.row, len(samples), first),
+        "body": sampling.body(prompt, task.row, len(samples), first, reasons),
     }
+    return custom_id, json.dumps(fields) + "\n"
 
 
-def _answer(fields: dict[str, object], sampling: Sampling, any_model: bool) -> Answer:
+def answer_of_result(
+    fields: Mapping[str, object], model: str, any_model: bool, base_url: str = "the service"
+) -> Answer:
     """The answer in one result.
 
+    Args:
+      fields: the result's JSON object.
+      model: the one that was asked.
+      any_model: takes answers of another model.
+      base_url: the service, for messages.
+
     Raises:
-      Retry: it is none.
+      Retry, Refused, Doubtful, Permanent: there is none, for the reason that the same response to a
+        single request has.
     """
-    response = fields.get("response")
-    error = fields.get("error")
+    error, response = fields.get("error"), fields.get("response")
     status = response.get("status_code") if isinstance(response, dict) else None
     body = response.get("body") if isinstance(response, dict) else None
-    if error or status != 200:
-        detail = error or (body.get("error") if isinstance(body, dict) else None) or "no response"
-        where = f"HTTP {status}: " if status else ""
-        raise Retry(_reason(status), f"{where}{json.dumps(detail)[:300]}")
+    detail = error or (body.get("error") if isinstance(body, dict) else None) or body
+    codes, text = refusals.codes_of(detail), _said(detail or "no response")
+    if isinstance(status, int) and status != 200:
+        raise refusals.of_status(status, text, codes, base_url)
+    if error or status is None:
+        if any(code in _ENDED for code in codes.split()):
+            raise Retry(Reason.EXPIRED, text)
+        if refusals.names_filter(f"{codes} {text}"):
+            raise Refused(text, Reason.FILTERED)
+        raise Retry(Reason.SERVER_ERROR, text)
+    if (inner := error_of(body)) is not None:
+        raise refusals.of_error_body(inner, base_url, _said(inner))
     answer = answer_of(body, 0.0)
-    if not any_model and not same_model(sampling.model, answer.model):
-        raise Retry(Reason.WRONG_MODEL, f"answered by {answer.model!r}")
+    if not any_model and not same_model(model, answer.model):
+        raise Retry(
+            Reason.WRONG_MODEL,
+            f"requested {model!r}, answered by {answer.model!r}; --any_model accepts it",
+            tokens=answer.tokens,
+        )
     return answer
+
+
+def _said(detail: object) -> str:
+    """The message of an error, safe to show."""
+    return printable(" ".join(refusals.text_of(detail).split()), keep="")[:300]
+
+
+def batch_records(
+    task: PendingRow, samples: Sequence[int], answer: Answer, prompt: Prompt, sampling: Sampling
+) -> Iterator[dict[str, object]]:
+    """The records of the samples that an answer of a batch settles; see `answer_records`."""
+    tokens = answer.tokens or _estimate(task, answer, prompt, sampling)
+    for _, record in answer_records(task, samples, answer, tokens):
+        yield record | {"seconds": None, "model": answer.model, "batch": True}
 
 
 def _estimate(
@@ -257,9 +316,3 @@ def _estimate(
     written = sum(map(len, answer.texts))
     tokens_in, tokens_out = (max(1, round(n / CHARACTERS_PER_TOKEN)) for n in (read, written))
     return tokens_in, tokens_out
-
-
-def _reason(status: object) -> Reason:
-    if status == 429:
-        return Reason.RATE_LIMITED
-    return Reason.BAD_REQUEST if isinstance(status, int) and status < 500 else Reason.SERVER_ERROR

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from distill.data.examples import Example
 from distill.errors import UserError
-from distill.teacher.job_stats import JobStats
+from distill.teacher.job_stats import CHARACTERS_PER_TOKEN, JobStats
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt
 from distill.teacher.samples import PendingRow
@@ -23,6 +24,35 @@ def check_price(settings: Settings, price: Price | None, model: str) -> None:
     """
     if settings.max_cost is not None and price is None:
         raise UserError(f"--max_cost needs the price of {model!r}: give a file with --prices")
+
+
+def estimate(
+    tasks: Sequence[PendingRow], prompt: Prompt, sampling: Sampling
+) -> tuple[int, int]:
+    """Tokens that the requests for rows read, and write at most."""
+    prefix = len(prompt.prefix(sampling.api))
+    characters = sum(prefix + len(prompt.question(task.row)) for task in tasks)
+    written = sampling.longest * sum(len(task.samples) for task in tasks)
+    return round(characters / CHARACTERS_PER_TOKEN), written
+
+
+def within_bounds(
+    missing: Iterable[PendingRow | None],
+    settings: Settings,
+    price: Price | None,
+    prompt: Prompt,
+    sampling: Sampling,
+) -> Iterator[PendingRow]:
+    """The rows that a batch file may hold: --max_rows, and --max_cost by their longest answers."""
+    check_price(settings, price, sampling.model)
+    cost = 0.0
+    tasks = (task for task in missing if task)
+    for task in itertools.islice(tasks, settings.max_rows):
+        if price:
+            cost += price.batched().of(*estimate([task], prompt, sampling))
+        if settings.max_cost is not None and cost > settings.max_cost:
+            return
+        yield task
 
 
 class Budget:
@@ -56,12 +86,21 @@ class Budget:
     @contextlib.contextmanager
     def reserving(self, task: PendingRow) -> Iterator[None]:
         """Holds what a row may cost until it has ended."""
-        reserved = self._worst(task) if self._max_cost is not None else 0.0
-        self._reserved += reserved
+        reserved = self.reserve(task)
         try:
             yield
         finally:
-            self._reserved -= reserved
+            self.release(reserved)
+
+    def reserve(self, task: PendingRow) -> float:
+        """Holds what a row may cost; gives the amount, for `release`."""
+        reserved = self._worst(task) if self._max_cost is not None else 0.0
+        self._reserved += reserved
+        return reserved
+
+    def release(self, reserved: float) -> None:
+        """Lets go what was held for rows that have ended."""
+        self._reserved -= reserved
 
     @property
     def _spent(self) -> float:

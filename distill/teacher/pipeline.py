@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from distill.common.atomic import write_json
 from distill.common.disk import disk_errors
 from distill.common.own_files import writing_own
 from distill.common.progress import to_stderr
 from distill.data.examples import Example
 from distill.errors import CheckFailed, UserError
 from distill.teacher import annotate, batch_files, prompts, sources
-from distill.teacher.budget import check_price
+from distill.teacher.batches.job import BatchJob, run_batch_job
+from distill.teacher.batches.ledger import Ledger
+from distill.teacher.budget import check_price, estimate, within_bounds
 from distill.teacher.endpoint.client import Client, check_url, read_key
-from distill.teacher.job_stats import CHARACTERS_PER_TOKEN
 from distill.teacher.lint import check_rows
 from distill.teacher.prices import price_of
 from distill.teacher.rehearsal import check_filled_in, rehearse
@@ -27,10 +26,10 @@ from distill.teacher.results.export import check_released, released_files, write
 from distill.teacher.results.outputs import (
     COMMAND,
     STORED,
-    TEACHER_METHOD,
     check_outputs,
     check_places,
     no_label_warning,
+    write_teacher_row,
 )
 from distill.teacher.samples import PendingRow, pending_rows, stored_key
 from distill.teacher.sampling import Digests
@@ -89,6 +88,7 @@ class _Pipeline:
     def __init__(self, options: Options) -> None:
         self.inputs, self.outputs, self.mode = options.inputs, options.outputs, options.mode
         self.settings, self.filters = options.job, options.filters
+        self.batching = options.batching
         self.warning: str | None = None  # why the result is of no use
         self.connection = options.connection
         name = prompts.name_for(self.inputs)
@@ -152,10 +152,16 @@ class _Pipeline:
         check_price(self.settings, self.price, self.sampling.model)
         with Store(folder) as store:
             store.describe(self.digests.head, self.digests.about)
-            job = annotate.Job(
-                self.rows, self.prompt, self.sampling, self.settings, store, client, self.price
-            )
-            stats = annotate.run_job(job)
+            asked = (self.rows, self.prompt, self.sampling, self.settings)
+            job: annotate.Job | BatchJob
+            if self.batching.batch:
+                any_model = connection.any_model
+                job = BatchJob(*asked, self.batching, store, client, self.price, any_model)
+                stats = run_batch_job(job)
+            else:
+                Ledger(store.path).check_none(self.digests.head)
+                job = annotate.Job(*asked, store, client, self.price)
+                stats = annotate.run_job(job)
             if stats.failed and not stats.answered and not self._stored(store, (True,)):
                 reasons = ", ".join(f"{n:,} {reason}" for reason, n in stats.reasons.items())
                 raise UserError(
@@ -164,7 +170,10 @@ class _Pipeline:
                 )
             with disk_errors(self.outputs.output or folder, STORED):
                 aggregated = self._aggregate(store)
-            return {**aggregated, **stats.spent(), "stopped": job.stopped}
+            done: summary.Asked = {**aggregated, **stats.spent(), "stopped": job.stopped}
+            if isinstance(job, BatchJob):
+                done["batches"] = job.batches
+            return done
 
     def _check_rows(self) -> None:
         """Refuses, before anything is asked, rows that cannot be asked or written.
@@ -191,7 +200,9 @@ class _Pipeline:
             self._check_answered(store)
             return self._aggregate(store)
         if mode.batch_write:
-            allowed = self._within_bounds(self._missing(store, self.settings.retry_failed))
+            Ledger(store.path).check_none(self.digests.head)
+            missing = self._missing(store, self.settings.retry_failed)
+            allowed = within_bounds(missing, self.settings, self.price, self.prompt, self.sampling)
             store.describe(self.digests.head, self.digests.about)
             written = batch_files.write_requests(
                 mode.batch_write, allowed, self.prompt, self.sampling
@@ -209,18 +220,6 @@ class _Pipeline:
     def _missing(self, store: Store | None, retry_failed: bool) -> Iterator[PendingRow | None]:
         samples = self.settings.samples
         return pending_rows(self.rows, self.digests, samples, store, retry_failed)
-
-    def _within_bounds(self, missing: Iterable[PendingRow | None]) -> Iterator[PendingRow]:
-        """The rows that --max_rows and --max_cost allow to ask for, by their longest answers."""
-        settings, cost = self.settings, 0.0
-        check_price(settings, self.price, self.sampling.model)
-        tasks = (task for task in missing if task)
-        for task in itertools.islice(tasks, settings.max_rows):
-            tokens_in, tokens_out = self._estimate([task])
-            cost += self.price.of(tokens_in, tokens_out) if self.price else 0.0
-            if settings.max_cost is not None and cost > settings.max_cost:
-                return
-            yield task
 
     def _check_answered(self, store: Store) -> None:
         """Refuses to write again from a store that holds no answer to what is asked.
@@ -246,13 +245,6 @@ class _Pipeline:
         keys = (stored_key(store, self.digests, row, 0) for row in self.rows)
         return any(store.state(key) in states for key in keys)
 
-    def _estimate(self, tasks: Sequence[PendingRow]) -> tuple[int, int]:
-        """Tokens that the requests for these rows read, and write at most."""
-        prefix = len(self.prompt.prefix(self.sampling.api))
-        characters = sum(prefix + len(self.prompt.question(task.row)) for task in tasks)
-        written = self.sampling.longest * sum(len(task.samples) for task in tasks)
-        return round(characters / CHARACTERS_PER_TOKEN), written
-
     def _dry_run(self) -> summary.DryRun:
         """The first prompt and the estimate of what is left to ask; no endpoint, no new store."""
         settings = self.settings
@@ -261,7 +253,8 @@ class _Pipeline:
             tasks = list(filter(None, self._missing(store, settings.retry_failed)))
         tasks = tasks[: settings.max_rows]
         row = tasks[0].row if tasks else self.rows[0]
-        tokens_in, tokens_out = self._estimate(tasks)
+        tokens_in, tokens_out = estimate(tasks, self.prompt, self.sampling)
+        price = self.price.batched() if self.price and self.batching.batch else self.price
         body = self.sampling.body(self.prompt, row, settings.samples, 0)
         prompt_text = body.get("prompt") or "\n".join(
             f"[{message['role']}]\n{message['content']}" for message in body["messages"]
@@ -274,7 +267,7 @@ class _Pipeline:
             "rows_to_ask": len(tasks),
             "tokens_in": tokens_in,
             "tokens_out_at_most": tokens_out,
-            "cost_at_most": self.price.of(tokens_in, tokens_out) if self.price else None,
+            "cost_at_most": price.of(tokens_in, tokens_out) if price else None,
         }
 
     def _aggregate(self, store: Store) -> summary.Annotated:
@@ -333,17 +326,12 @@ class _Pipeline:
             if row is None:
                 raise UserError("--teacher_row needs at least one finished row with a gold label")
             inputs = self.inputs
-            # The names of a run's results, so that a table takes both.
-            written = {
-                "method": TEACHER_METHOD,
+            about = {
                 "dataset": inputs.dataset or inputs.tfds or inputs.input or "tickets",
                 "split": inputs.split,
                 "model": self.sampling.model,
                 "prompt": self.prompt.name,
                 "samples": self.settings.samples,
-                "n_test": row["n"],
-            } | {name: value for name, value in row.items() if name != "n"}
-            path = epath.Path(self.outputs.teacher_row)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, written)
+            }
+            write_teacher_row(self.outputs.teacher_row, row, about)
         return row

@@ -15,14 +15,23 @@ FILE = Path(__file__).resolve().parent / "prices.json"
 
 @dataclasses.dataclass(frozen=True)
 class Price:
-    """USD per million tokens read and written."""
+    """USD per million tokens read and written.
+
+    Attributes:
+      batch: what a batch costs, as a share of that.
+    """
 
     per_million_in: float
     per_million_out: float
+    batch: float = 1.0
 
     def of(self, tokens_in: float, tokens_out: float) -> float:
         """USD for so many tokens."""
         return (tokens_in * self.per_million_in + tokens_out * self.per_million_out) / 1e6
+
+    def batched(self) -> Price:
+        """The price in a batch."""
+        return Price(self.per_million_in * self.batch, self.per_million_out * self.batch)
 
 
 def price_of(model: str, path: epath.PathLike | None = None) -> Price | None:
@@ -30,7 +39,8 @@ def price_of(model: str, path: epath.PathLike | None = None) -> Price | None:
 
     Args:
       model: its name; where it is not listed, its part before a date (`m-2024-08-06`) counts.
-      path: a file `{"model": {"in": 0.4, "out": 1.6}, ...}`; None takes the project's.
+      path: a file `{"model": {"in": 0.4, "out": 1.6, "batch": 0.5}, ...}`, `batch` may be left
+        out; None takes the project's.
 
     Raises:
       UserError: a file that is not of this form, or one of the user's without the model.
@@ -52,7 +62,7 @@ def price_of(model: str, path: epath.PathLike | None = None) -> Price | None:
 
 
 def _price(entry: dict) -> Price:
-    price = Price(float(entry["in"]), float(entry["out"]))
+    price = Price(float(entry["in"]), float(entry["out"]), float(entry.get("batch", 1.0)))
     if not all(0 <= usd < float("inf") for usd in dataclasses.astuple(price)):
         raise ValueError(f"a price below 0, or not finite: {entry}")
     return price

@@ -13,6 +13,7 @@ from distill.common.flags import check_bounds, flag
 from distill.data.mapping.help_text import FIELD_HELP, LABEL_NAMES_HELP
 from distill.errors import UserError
 from distill.teacher.answers.settings import Reading
+from distill.teacher.batches.settings import Batching
 from distill.teacher.results.filters import Filters
 from distill.teacher.sampling import Sampling
 from distill.tickets.flags import TicketFlags
@@ -102,7 +103,10 @@ class Settings:
         None, "stop before the cost of this command exceeds this amount", metavar="USD", least=0
     )
     prices: str | None = flag(
-        None, 'JSON: {"model": {"in": USD, "out": USD}} per million tokens', metavar="FILE"
+        None,
+        'JSON: {"model": {"in": USD, "out": USD, "batch": 0.5}} per million tokens; batch: the '
+        "share that batches cost",
+        metavar="FILE",
     )
     retry_failed: bool = flag(False, "retry rows that failed before")
     progress_seconds: float = flag(10.0, "seconds between progress lines; 0: none", least=0)
@@ -175,6 +179,7 @@ class Options:
     connection: Connection = dataclasses.field(metadata={"title": "endpoint"})
     reading: Reading = dataclasses.field(metadata={"title": "how answers are read"})
     job: Settings = dataclasses.field(metadata={"title": "samples, limits, costs"})
+    batching: Batching = dataclasses.field(metadata={"title": "batches of the provider"})
     filters: Filters = dataclasses.field(
         metadata={"title": "rows that are dropped from the output"}
     )

@@ -22,6 +22,7 @@ def check_flags(options: Options) -> None:
     modes = given_flags(mode)
     if len(modes) > 1:
         raise UserError(f"got both {modes[0]} and {modes[1]}, expected only one of them")
+    _check_batching(options)
     check_used(_given(inputs, "tfds_data_dir") if not inputs.tfds else (), "with --tfds")
     if not (inputs.input or inputs.tfds):
         check_used(_given(inputs, "field", "label_names"), "with --input or --tfds")
@@ -31,6 +32,7 @@ def check_flags(options: Options) -> None:
         *given_flags(options.sampling),
         *given_flags(options.connection),
         *given_flags(options.job),
+        *given_flags(options.batching),
         *given_flags(options.filters),
         *given_flags(options.reading),
     ]
@@ -55,6 +57,20 @@ def check_flags(options: Options) -> None:
         check_used(_given(outputs, "rationales"), "with --output")
     if inputs.prompt and not (inputs.raw_dir or outputs.released_dir or outputs.teacher_row):
         check_used(_given(inputs, "dataset"), "with --raw_dir or --released_dir")
+
+
+def _check_batching(options: Options) -> None:
+    """Refuses flags that --batch ignores, and flags of batches without it."""
+    mode, batching = options.mode, options.batching
+    if not batching.batch:
+        check_used(given_flags(batching), "with --batch")
+        return
+    for name in _given(mode, "batch_write", "batch_read"):
+        raise UserError(f"got both --batch and {name}, expected only one of them")
+    alone = _given(
+        options.job, "concurrency", "requests_per_minute", "tokens_per_minute", "max_failures"
+    )
+    check_used([*alone, *_given(options.connection, "stream")], "without --batch")
 
 
 def _given(settings: object, *names: str) -> list[str]:

@@ -79,14 +79,14 @@ def test_results_are_matched_in_any_order_and_failures_go_round_again(job, tmp_p
     assert (said["stored"], said["unasked"]) == (2 * 6 + 1, 1)
     reasons = {f["id"].split("/")[-1]: f["reason"] for f in said["failed"]}
     assert reasons == {
-        "1": "server_error",
+        "1": "expired",
         "2": "rate_limited",
         "3": "empty_choices",
         "4": "wrong_model",
     }
     assert all("\x1b" not in f["message"] for f in said["failed"])
     messages = {f["id"].split("/")[-1]: f["message"] for f in said["failed"]}
-    assert messages["1"].startswith('{"code": "batch') and messages["2"].startswith("HTTP 429: ")
+    assert messages["1"] == "\\x1b[2Jgone" and messages["2"].startswith("HTTP 429: ")
     # The same files again add nothing.
     again = batch_files.read_results(files, missing(), prompt, asks, store)
     assert again["stored"] == 0 and len(again["failed"]) == 4

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import re
 import time
 import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from distill.common.terminal import printable
@@ -116,6 +118,7 @@ class Client:
             self._stream = {"stream": True, "stream_options": {"include_usage": True}}
         self._openai = openai
         secret = key if len(key) >= _SECRET else ""
+        self._secret = secret.encode()
         self._scrub = lambda text: text.replace(secret, "***") if secret else text
         # The client's own bounds (1,000 connections, 100 kept open) would be a second limit.
         # Its HTTP library is httpx or httpx2, by version: the type is taken from itself.
@@ -147,23 +150,17 @@ class Client:
         """
         began = time.monotonic()
         api = self._openai
-        try:
-            async with asyncio.timeout(self._timeout):
+        async with self._typed_errors(self._timeout):
+            try:
                 response = await self._client.post(
                     path, body=body | self._stream, cast_to=api.HttpxBinaryResponseContent
                 )
-                content = response.content
-        except (TimeoutError, api.APITimeoutError) as error:
-            if type(error.__cause__).__name__ == "ConnectTimeout":
-                raise self._unreachable(error) from None
-            raise Retry(Reason.TIMEOUT, f"no answer within {self._timeout:g} s") from None
-        except api.APIStatusError as error:
-            if "stream_options" in self._stream and "stream_options" in str(error.body):
+            except api.APIStatusError as error:
+                if "stream_options" not in self._stream or "stream_options" not in str(error.body):
+                    raise
                 del self._stream["stream_options"]  # the tokens are then estimated
                 return await self.ask(path, body)
-            raise self._status(error) from None
-        except (api.APIConnectionError, OSError, _Redirected) as error:
-            raise self._unreachable(error) from None
+            content = response.content
         fields = self._fields(content)
         answer = self._scrubbed(answer_of(fields, time.monotonic() - began))
         if not self._any_model and not same_model(str(body["model"]), answer.model):
@@ -174,6 +171,38 @@ class Client:
                 tokens=answer.tokens,
             )
         return answer
+
+    async def send(
+        self, request: Callable[[openai.AsyncOpenAI], Awaitable[Any]], timeout: float = 0.0
+    ) -> bytes:
+        """Sends a request of another kind than `ask`, and gives its response, without the key.
+
+        Args:
+          request: makes it with a client; its result has the response's `content`.
+          timeout: seconds, if the request may take longer than others.
+
+        Raises:
+          Retry, Refused, Doubtful, Permanent: it failed.
+        """
+        async with self._typed_errors(max(timeout, self._timeout)):
+            content: bytes = (await request(self._client)).content
+        return content.replace(self._secret, b"***") if self._secret else content
+
+    @contextlib.asynccontextmanager
+    async def _typed_errors(self, timeout: float) -> AsyncIterator[None]:
+        """Bounds the time of a request, and raises what its failure stands for."""
+        api = self._openai
+        try:
+            async with asyncio.timeout(timeout):
+                yield
+        except (TimeoutError, api.APITimeoutError) as error:
+            if type(error.__cause__).__name__ == "ConnectTimeout":
+                raise self._unreachable(error) from None
+            raise Retry(Reason.TIMEOUT, f"no answer within {timeout:g} s") from None
+        except api.APIStatusError as error:
+            raise self._status(error) from None
+        except (api.APIConnectionError, OSError, _Redirected) as error:
+            raise self._unreachable(error) from None
 
     def _fields(self, content: bytes) -> object:
         """The JSON of a response, put together if it was streamed.

@@ -25,6 +25,8 @@ class Reason(enum.StrEnum):
     FILTERED = "filtered"  # a content filter refused the row, or removed its answer
     FORBIDDEN = "forbidden"  # 403 for this row, while others are answered
     NOT_FOUND = "not_found"  # 404 or 405 for this row, while others are answered
+    EXPIRED = "expired"  # a batch ended before it came to the request
+    LOST = "lost"  # a batch ended without a result of the request
 
 
 class Retry(Exception):

@@ -96,6 +96,11 @@ def _readable(text: str) -> str:
     return "an HTML page: " + " ".join(html.unescape(_TAGS.sub(" ", plain)).split())
 
 
+def names_filter(text: str) -> bool:
+    """Whether an error is that of a content filter."""
+    return _FILTER.search(text) is not None
+
+
 def is_html(text: str) -> bool:
     """Whether a body is a page for people."""
     return _HTML.match(text) is not None
@@ -122,7 +127,7 @@ def of_status(
       wait: seconds of Retry-After.
     """
     message = f"HTTP {status}: {text}"
-    if status not in _NO_FILTER and _FILTER.search(f"{codes} {text}"):
+    if status not in _NO_FILTER and names_filter(f"{codes} {text}"):
         return Refused(message, Reason.FILTERED)
     if status == 401 or status == 407:
         return Permanent(f"{base_url} rejects the key ({message}); see --key_env")
@@ -176,7 +181,7 @@ def of_error_body(body: object, base_url: str, said: str) -> Exception:
         if code.isdecimal() and 400 <= int(code) < 600:
             return of_status(int(code), said, codes, base_url)
     message = f"HTTP 200 with an error: {said}"
-    if _FILTER.search(f"{codes} {said}"):
+    if names_filter(f"{codes} {said}"):
         return Refused(message, Reason.FILTERED)
     if _PATH.search(said) or _MODEL.search(said):
         otherwise = f"{base_url} has no such model or path ({message}){version_hint(base_url)}"

@@ -66,6 +66,7 @@ class Totals:
     models: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     tokens_in: int = 0
     tokens_out: int = 0
+    batch_tokens: tuple[int, int] = (0, 0)  # those in and out that batches took
     with_gold: int = 0
     correct: int = 0
     first_completion: str = ""  # of the first row that was answered
@@ -101,8 +102,12 @@ def aggregate(
         for record in records:
             usage = record.get("usage") or {}
             if request not in counted:
-                totals.tokens_in += usage.get("in", 0)
-                totals.tokens_out += usage.get("out", 0)
+                tokens_in, tokens_out = usage.get("in", 0), usage.get("out", 0)
+                totals.tokens_in += tokens_in
+                totals.tokens_out += tokens_out
+                if record.get("batch"):
+                    read, written = totals.batch_tokens
+                    totals.batch_tokens = (read + tokens_in, written + tokens_out)
             if record["ok"]:
                 totals.models[str(record.get("model") or "")] += 1
             totals.cut_off += record.get("finish") == "length"
@@ -252,7 +257,11 @@ def teacher_row(totals: Totals, price: Price | None) -> TeacherAccuracy | None:
     if not totals.with_gold:
         return None
     ended = totals.rows - totals.pending
-    cost = price.of(totals.tokens_in, totals.tokens_out) / ended if price else None
+    cost = None
+    if price:
+        read, written = totals.batch_tokens
+        alone = price.of(totals.tokens_in - read, totals.tokens_out - written)
+        cost = (alone + price.batched().of(read, written)) / ended
     return {
         "accuracy": totals.correct / totals.with_gold,
         "interval": list(wilson_interval(totals.correct, totals.with_gold)),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from etils import epath
 
+from distill.common.atomic import write_json
 from distill.common.disk import check_writable
 from distill.common.own_files import check_content, check_own
 from distill.common.paths import check_distinct, check_output_file, is_bucket
@@ -77,6 +78,22 @@ def check_places(outputs: Outputs, store: epath.Path | None) -> None:
         check_writable(outputs.released_dir, "--released_dir")
     if store is not None:
         check_writable(store, "--store" if outputs.store else "--output")
+
+
+def write_teacher_row(
+    path: str, row: aggregate.TeacherAccuracy, about: Mapping[str, object]
+) -> None:
+    """Writes the teacher's accuracy, with the names of a run's results, so that a table takes both.
+
+    Args:
+      path: the JSON file.
+      row: see `aggregate.teacher_row`.
+      about: dataset, split, model, prompt and samples.
+    """
+    measured = {name: value for name, value in row.items() if name != "n"}
+    target = epath.Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_json(target, {"method": TEACHER_METHOD, **about, "n_test": row["n"], **measured})
 
 
 def _of_earlier_version(store: epath.Path | None) -> str:

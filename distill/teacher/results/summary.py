@@ -84,9 +84,15 @@ class Annotated(JobRows):
 
 @final
 class Asked(JobRows, Spent):
-    """A run that asked; `stopped` is the flag that ended it before its rows did."""
+    """A run that asked.
+
+    Attributes:
+      stopped: the flag that ended it before its rows did.
+      batches: with --batch, the batches whose results were read.
+    """
 
     stopped: str | None
+    batches: NotRequired[int]
 
 
 Result = Simulated | Rehearsed | Checked | BatchWritten | DryRun | Annotated | Asked
@@ -155,8 +161,9 @@ def _summary(result: Annotated | Asked) -> str:
     if "requests" in result:
         tokens = result["tokens"]
         cost = "" if result["cost"] is None else f", ${result['cost']:.4f}"
+        batches = f" in {result['batches']:,} batches" if "batches" in result else ""
         lines.append(
-            f"this run: {result['requests']:,} requests, {tokens['in']:,} tokens in, "
+            f"this run: {result['requests']:,} requests{batches}, {tokens['in']:,} tokens in, "
             f"{tokens['out']:,} out{cost}, {result['seconds']:.1f} s"
         )
         if result["stopped"]:

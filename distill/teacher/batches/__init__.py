@@ -1,0 +1,1 @@
+"""Batches that a provider runs: submitted, awaited, and read into the store."""
