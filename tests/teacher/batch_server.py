@@ -6,7 +6,6 @@ decided by `spoil`, request by request, and by attributes.
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import json
 import re
@@ -44,13 +43,18 @@ class BatchServer:
       batches, files: by id.
       asked: (digest and first sample, number of samples) of every request that was run.
       polls: looks at a batch until it ends.
-      drop: (method, path) -> responses that are lost after the request was done.
+      drop: responses that are lost after the request was done, by kind of request.
+      unlisted: "batches" -> times that the list lacks the newest batch.
+      refuse: responses instead of those of a kind of request.
+      hook: called with the kind of each request, and "before" or "after" it is done.
+      page: batches of a page of the list.
+      log: kinds of the requests.
     """
 
-    def __init__(self, spoil: Spoil | None = None, polls: int = 2, latency: float = 0.0) -> None:
+    def __init__(self, spoil: Spoil | None = None, polls: int = 2) -> None:
         self.respond = server.tickets_teacher()
         self.spoil = spoil or (lambda request, before: None)
-        self.polls, self.latency = polls, latency
+        self.polls = polls
         self.batches: dict[str, dict] = {}
         self.files: dict[str, bytes] = {}
         self.asked: collections.Counter[str] = collections.Counter()
@@ -60,6 +64,7 @@ class BatchServer:
         self.refuse: dict[str, bytes] = {}
         self.model = server.MODEL
         self.page = 2
+        self.hook: Callable[[str, str], object] = lambda kind, when: None
         self.log: list[str] = []
 
     async def handle(self, path: str, headers: dict[str, str], body: bytes) -> bytes | None:
@@ -70,11 +75,9 @@ class BatchServer:
         self.log.append(kind)
         if kind in self.refuse:
             return self.refuse[kind]
-        if self.latency:
-            await asyncio.sleep(self.latency)
+        self.hook(kind, "before")
         response = self._handle(kind, name, parse_qs(parts.query), body)
-        if self.latency:
-            await asyncio.sleep(self.latency)
+        self.hook(kind, "after")
         if self.drop[kind]:
             self.drop[kind] -= 1
             return None
