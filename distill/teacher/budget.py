@@ -26,9 +26,7 @@ def check_price(settings: Settings, price: Price | None, model: str) -> None:
         raise UserError(f"--max_cost needs the price of {model!r}: give a file with --prices")
 
 
-def estimate(
-    tasks: Sequence[PendingRow], prompt: Prompt, sampling: Sampling
-) -> tuple[int, int]:
+def estimate(tasks: Sequence[PendingRow], prompt: Prompt, sampling: Sampling) -> tuple[int, int]:
     """Tokens that the requests for rows read, and write at most."""
     prefix = len(prompt.prefix(sampling.api))
     characters = sum(prefix + len(prompt.question(task.row)) for task in tasks)

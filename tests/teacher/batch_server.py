@@ -152,7 +152,9 @@ class BatchServer:
         body = request["body"]
         prompt, n = server._prompt(body), body.get("n", 1) if count is None else count
         texts = [self.respond(prompt, body.get("seed", 0) + i) for i in range(n)]
-        return line(request["custom_id"], server._content(body, prompt, texts) | {"model": self.model})
+        return line(
+            request["custom_id"], server._content(body, prompt, texts) | {"model": self.model}
+        )
 
 
 def _missing(name: str) -> bytes:

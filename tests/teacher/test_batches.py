@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,7 +10,9 @@ from batch_server import batch_server, error_line, line
 from scripted_server import MODEL, answer, reply
 
 from distill import cli
+from distill.common import flags as settings
 from distill.data.examples import read_jsonl, write_jsonl
+from distill.teacher.batches.settings import Batching
 from distill.teacher.storage.store import Store
 
 
@@ -38,15 +41,17 @@ def ask(sixty, tmp_path, capsys):
 
 
 @pytest.fixture(autouse=True)
-def settle_at_once(monkeypatch):
+def short_settling(monkeypatch):
     """The list of the mock shows a batch at once, or after a number of looks."""
-    from distill.teacher.batches.settings import Batching
+    read = settings.from_options
 
-    monkeypatch.setattr(Batching, "settle_seconds", 0.01)
-    field = Batching.__dataclass_fields__["settle_seconds"]
-    monkeypatch.setattr(Batching.__init__, "__defaults__", tuple(
-        0.01 if default == field.default else default for default in Batching.__init__.__defaults__
-    ))
+    def shortened(kind, options):
+        made = read(kind, options)
+        if isinstance(made, Batching):
+            return dataclasses.replace(made, settle_seconds=0.01)
+        return made
+
+    monkeypatch.setattr(settings, "from_options", shortened)
 
 
 def _sizes(endpoint):
@@ -229,14 +234,14 @@ def test_the_budget_and_the_price_of_batches(ask, tmp_path):
     costs = {}
     for share in (1.0, 0.5):
         prices.write_text(json.dumps({MODEL: {"in": 10, "out": 30, "batch": share}}))
-        with batch_server() as (endpoint, url):
+        with batch_server() as (_, url):
             store = f"--store={tmp_path / str(share)}"
             code, said = ask(url, f"--prices={prices}", store, "--split=train")
             assert code == 0
             costs[share] = said["cost"], said["teacher"]["cost_per_row"]
     assert costs[0.5] == pytest.approx([cost / 2 for cost in costs[1.0]])
     bound = costs[0.5][0] / 2
-    with batch_server() as (endpoint, url):
+    with batch_server() as (_, url):
         more = f"--prices={prices}", f"--store={tmp_path / 'bound'}", f"--max_cost={bound}"
         code, said = ask(url, *more)
         assert code == 0 and said["stopped"] == "max_cost" and 20 <= said["answered"] <= 30
