@@ -12,6 +12,7 @@ from scripted_server import MODEL, answer, reply
 from distill import cli
 from distill.common import flags as settings
 from distill.data.examples import read_jsonl, write_jsonl
+from distill.teacher.batches.ledger import Ledger
 from distill.teacher.batches.settings import Batching
 from distill.teacher.storage.store import Store
 
@@ -214,9 +215,31 @@ def test_a_submission_whose_response_is_lost_is_found_by_its_tag(ask):
     with batch_server() as (endpoint, url):
         endpoint.drop["POST /batches"] = 1
         endpoint.unlisted["batches"] = 2  # the list shows it at the third look
-        code, said = ask(url)
+        code, _ = ask(url)
     assert code == 0 and _sizes(endpoint) == [20, 40] and max(endpoint.asked.values()) == 1
     assert endpoint.log.count("GET /batches") == 3
+
+
+class _Killed(BaseException):
+    """The process has ended."""
+
+
+def test_a_batch_whose_id_was_not_stored_is_found_by_the_next_run(ask, monkeypatch):
+    def save(self, entry):
+        if entry.batch_id:
+            raise _Killed
+        stored(self, entry)
+
+    stored = Ledger.save
+    with batch_server() as (endpoint, url):
+        monkeypatch.setattr(Ledger, "save", save)
+        with pytest.raises(_Killed):
+            ask(url)
+        monkeypatch.setattr(Ledger, "save", stored)
+        code, said = ask(url, quiet=False)
+    assert code == 0 and said["answered"] == 60 and max(endpoint.asked.values()) == 1
+    assert "batch batch-1 of an earlier run is taken up: 20 requests" in ask.err
+    assert _sizes(endpoint) == [20, 40] and said["requests"] == 40
 
 
 def test_a_batch_that_is_not_in_the_list_is_submitted_again(ask):
