@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 
 import pytest
 from batch_server import batch_server, error_line, line
@@ -108,8 +110,10 @@ def test_what_expires_is_lost_or_fails_is_asked_again_and_repeats_are_passed_ove
 
     order: dict[str, int] = {}
     with batch_server(spoil) as (endpoint, url):
-        code, said = ask(url)
+        code, said = ask(url, quiet=False)
     assert code == 0 and said["answered"] == said["parsed"] == 60 and said["failed"] == 0
+    # 10 of those with an answer, an answer and an error; 10 of those without a request.
+    assert "batch batch-2: 20 results that repeat an answer" in ask.err
     assert _sizes(endpoint) == [20, 40, 30]
     assert said["retries"] == {
         "empty_choices": 5,
@@ -240,6 +244,22 @@ def test_a_batch_whose_id_was_not_stored_is_found_by_the_next_run(ask, monkeypat
     assert code == 0 and said["answered"] == 60 and max(endpoint.asked.values()) == 1
     assert "batch batch-1 of an earlier run is taken up: 20 requests" in ask.err
     assert _sizes(endpoint) == [20, 40] and said["requests"] == 40
+
+
+def test_ctrl_c_leaves_the_batch_running(ask):
+    def interrupt(kind, when):
+        if (kind, when) == ("GET /batches/ID", "after"):
+            endpoint.hook = lambda kind, when: None
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with batch_server() as (endpoint, url):
+        endpoint.hook = interrupt
+        code, said = ask(url)
+        assert code == 130
+        told = "interrupted; still at the provider: batch-1; the same command fetches the answers"
+        assert told in said
+        code, said = ask(url)
+    assert code == 0 and _sizes(endpoint) == [20, 40] and max(endpoint.asked.values()) == 1
 
 
 def test_a_batch_that_is_not_in_the_list_is_submitted_again(ask):
