@@ -36,7 +36,7 @@ FLAGS = {
 
 REFUSED = {
     "": "no command given, expected one of train, .*config; see distill --help",
-    "data": "data: no action given, expected one of fetch, check, summary, build; see distill data --help",
+    "data": "data: no action given, expected one of fetch, check, .*; see distill data --help",
     "trian": "unknown command 'trian', expected one of .*; did you mean train?",
     "evaluate --run_dri=x": "evaluate has no flag --run_dri; closest: --run_dir",
     "predict --rundir=x text": "predict has no flag --rundir; closest: --run_dir",

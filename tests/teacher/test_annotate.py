@@ -112,7 +112,7 @@ def test_rows_that_fail_in_turn_stop_the_job(serve, run_job, tickets, tmp_path):
     with serve(_plan(always={"500": 1.0})) as (endpoint, url):
         with pytest.raises(
             UserError,
-            match=r"10 consecutive rows failed.*server_error.*resumes there, and with --retry_failed",
+            match=r"10 consecutive rows failed.*server_error.*resumes there, and with --retry_fa",
         ):
             run_job(url, tickets, tmp_path / "s", max_attempts=1, max_failures=10, concurrency=2)
         assert endpoint.counts["500"] <= 12
