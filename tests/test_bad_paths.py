@@ -48,6 +48,7 @@ FLAGS = {
     "continue_from": ["train", TICKETS],
     "tfds_data_dir": ["data", "build", "--dataset=tickets"],
     "input": ["predict", "--run_dir=x"],
+    "test_input": ["new", "x", "--input=y"],
     "output": ["predict", "--run_dir=x", "hello"],
     "checkpoint": ["convert", "--from=t5x", "--to=native", TICKETS, "--run_dir=x"],
     "prompt": ["annotate", "--input=x"],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import signal
 
@@ -11,50 +9,9 @@ import pytest
 from batch_server import batch_server, error_line, line
 from scripted_server import MODEL, answer, reply
 
-from distill import cli
-from distill.common import flags as settings
-from distill.data.examples import read_jsonl, write_jsonl
+from distill.data.examples import read_jsonl
 from distill.teacher.batches.ledger import Ledger
-from distill.teacher.batches.settings import Batching
 from distill.teacher.storage.store import Store
-
-
-@pytest.fixture
-def sixty(tmp_path, tickets):
-    """60 rows in a file."""
-    write_jsonl(tmp_path / "sixty.jsonl", tickets[:60])
-    return tmp_path / "sixty.jsonl"
-
-
-@pytest.fixture
-def ask(sixty, tmp_path, capsys):
-    """`ask(url, ...)`: exit code, and the result or what stderr says."""
-
-    def run(url, *more, quiet=True):
-        argv = [f"--input={sixty}", "--prompt=tickets", f"--model={MODEL}", f"--base_url={url}"]
-        argv += [f"--output={tmp_path / 'o.jsonl'}", "--json", "--batch_poll_seconds=0.01"]
-        argv += ["--batch", "--backoff_seconds=0.001"]
-        argv += ["--progress_seconds=0"] if quiet else []
-        code = cli.main(["annotate", *argv, *more])
-        said = capsys.readouterr()
-        run.err = said.err
-        return code, said.err if code else json.loads(said.out)
-
-    return run
-
-
-@pytest.fixture(autouse=True)
-def short_settling(monkeypatch):
-    """The list of the mock shows a batch at once, or after a number of looks."""
-    read = settings.from_options
-
-    def shortened(kind, options):
-        made = read(kind, options)
-        if isinstance(made, Batching):
-            return dataclasses.replace(made, settle_seconds=0.01)
-        return made
-
-    monkeypatch.setattr(settings, "from_options", shortened)
 
 
 def _sizes(endpoint):
@@ -270,142 +227,3 @@ def test_a_batch_that_is_not_in_the_list_is_submitted_again(ask):
         del endpoint.refuse["POST /batches"]
         code, said = ask(url)
     assert code == 0 and _sizes(endpoint) == [20, 40]
-
-
-def test_the_budget_and_the_price_of_batches(ask, tmp_path):
-    prices = tmp_path / "prices.json"
-    costs = {}
-    for share in (1.0, 0.5):
-        prices.write_text(json.dumps({MODEL: {"in": 10, "out": 30, "batch": share}}))
-        with batch_server() as (_, url):
-            store = f"--store={tmp_path / str(share)}"
-            code, said = ask(url, f"--prices={prices}", store, "--split=train")
-            assert code == 0
-            costs[share] = said["cost"], said["teacher"]["cost_per_row"]
-    assert costs[0.5] == pytest.approx([cost / 2 for cost in costs[1.0]])
-    bound = costs[0.5][0] / 2
-    with batch_server() as (_, url):
-        more = f"--prices={prices}", f"--store={tmp_path / 'bound'}", f"--max_cost={bound}"
-        code, said = ask(url, *more)
-        assert code == 0 and said["stopped"] == "max_cost" and 20 <= said["answered"] <= 30
-        assert 0.8 * bound < said["cost"] <= bound
-        code, said = ask(url, *more[:2], "--max_rows=5")
-        assert code == 0 and said["stopped"] == "max_rows" and said["asked"] == 5
-
-
-def test_batches_of_a_bounded_size_and_a_queue_that_is_full(ask):
-    with batch_server() as (endpoint, url):
-        run = endpoint._run
-
-        def limited(batch):
-            if batch["id"] != "batch-3":
-                return run(batch)
-            error = {"code": "token_limit_exceeded", "message": "queue full"}
-            batch.update(status="failed", errors={"data": [error]})
-
-        endpoint._run = limited
-        code, said = ask(url, "--batch_requests=15")
-    assert code == 0 and said["answered"] == 60 and max(endpoint.asked.values()) == 1
-    assert _sizes(endpoint) == [15, 5, 15, 15, 10, 15]
-
-
-@pytest.mark.parametrize(
-    ("state", "told"),
-    [
-        (
-            {"status": "failed", "errors": {"data": [{"code": "bad", "message": "line 3"}]}},
-            "the provider refuses batch batch-1: bad: line 3",
-        ),
-        ({"status": "cancelled"}, "batch batch-1 was cancelled at the provider"),
-    ],
-)
-def test_batches_that_end_badly_are_told(ask, state, told):
-    with batch_server() as (endpoint, url):
-        run, endpoint._run = endpoint._run, lambda batch: batch.update(state)
-        code, said = ask(url)
-        assert code == 2 and told in said
-        endpoint._run = run
-        code, said = ask(url)
-    assert code == 0 and said["answered"] == 60
-
-
-def test_rounds_without_any_answer_end_the_run(ask):
-    def spoil(request, before):
-        return [], [error_line(request["custom_id"], "batch_expired", "too late")]
-
-    with batch_server(spoil) as (endpoint, url):
-        code, said = ask(url)
-    assert code == 2 and _sizes(endpoint) == [20, 20, 20]
-    assert "3 rounds of batches in a row ended without any answer (60 expired; the last" in said
-
-
-def test_what_is_no_longer_at_the_provider_is_not_paid_for_again(ask, tmp_path):
-    with batch_server() as (endpoint, url):
-        endpoint.refuse["GET /batches/ID"] = reply(500, {"error": {"message": "down"}})
-        code, said = ask(url, "--max_attempts=2")
-        assert code == 2 and "the state of batch batch-1 failed 2 times" in said
-        assert "still at the provider: batch-1; the same command fetches the answers" in said
-        endpoint.refuse["GET /batches/ID"] = reply(404, {"error": {"message": "gone"}})
-        kept, endpoint.batches = endpoint.batches, {}
-        code, said = ask(url)
-        assert code == 2 and "the provider does not know batch batch-1" in said
-        assert "To give up its 20 answers and pay for them again, remove " in said
-        endpoint.batches = kept
-        del endpoint.refuse["GET /batches/ID"]
-        endpoint.refuse["GET /files/ID/content"] = reply(404, {"error": {"message": "gone"}})
-        code, said = ask(url)
-        assert code == 2 and "the results of batch batch-1 are no longer at the provider" in said
-        del endpoint.refuse["GET /files/ID/content"]
-        code, said = ask(url)
-    assert code == 0 and _sizes(endpoint) == [20, 40]
-
-
-def test_rows_in_a_batch_are_not_asked_for_otherwise(ask, sixty, tmp_path, capsys):
-    with batch_server() as (endpoint, url):
-        endpoint.refuse["GET /batches/ID"] = reply(500, {"error": {"message": "down"}})
-        assert ask(url, "--max_attempts=1")[0] == 2
-        argv = ["annotate", f"--input={sixty}", "--prompt=tickets", f"--model={MODEL}"]
-        argv += [f"--output={tmp_path / 'o.jsonl'}", f"--base_url={url}"]
-        for more in ([], [f"--batch_write={tmp_path / 'b.jsonl'}"]):
-            assert cli.main([*argv, *more]) == 2
-            assert "add --batch to fetch their answers" in capsys.readouterr().err
-        other = url.replace("127.0.0.1", "localhost")
-        code, said = ask(other)
-        assert code == 2 and f"was submitted to {url}: give --base_url={url}" in said
-        del endpoint.refuse["GET /batches/ID"]
-        code, said = ask(url, "--max_tokens=99", quiet=False)
-        assert code == 0 and "1 batches of another prompt or other settings are left" in ask.err
-        assert ask(url)[0] == 0 and _sizes(endpoint)[0] == 20
-
-
-def test_thoughts_end_the_sending_of_stops(ask, tmp_path):
-    def spoil(request, before):
-        if request["body"].get("stop"):
-            return [line(request["custom_id"], answer("<think>\nit says so"))], []
-        return None
-
-    with batch_server(spoil) as (endpoint, url):
-        code, said = ask(url)
-    assert code == 0 and said["answered"] == said["parsed"] == 60
-    assert _sizes(endpoint) == [20, 20, 40]
-    assert said["tokens"]["out"] > 200  # the useless answers are counted
-
-
-def test_a_server_without_batches_is_told(ask, serve):
-    with serve() as (_, url):
-        code, said = ask(url)
-    assert code == 2 and "HTTP 404: no path /v1/files" in said and "leave out --batch" in said
-
-
-@pytest.mark.parametrize(
-    ("more", "told"),
-    [
-        (["--batch", "--concurrency=3"], "--concurrency works only without --batch"),
-        (["--batch_requests=3"], "--batch_requests works only with --batch"),
-        (["--batch", "--batch_write=b"], "got both --batch and --batch_write"),
-    ],
-)
-def test_flags_that_would_be_ignored(more, told, sixty, tmp_path, capsys):
-    argv = [f"--input={sixty}", "--prompt=tickets", "--model=m", f"--output={tmp_path / 'o'}"]
-    assert cli.main(["annotate", *argv, *more]) == 2
-    assert told in capsys.readouterr().err
