@@ -193,7 +193,7 @@ def test_an_answer_is_correct_by_the_rule_of_its_dataset(
         (["x", "--block_rows=0"], "got --block_rows 0"),
         (["x", f"--block_rows={10**30}"], "expected 1 to "),
         (["x", "--input=rows.jsonl"], "got rows from text and input, expected only one"),
-        (["--input=rows.jsonl", "--field", "input={a}"], "--field works only with --tfds"),
+        (["x", "--field", "input={a}"], "--field works only with --input or --tfds"),
         (["--input={file}l"], "closest in its folder: rows.jsonl"),
         (["--input={file}", "--output={folder}/taken.txt"], "did not write it"),
         (["--input={file}", "--output=gs://b/o.jsonl"], "expected a local file"),
