@@ -81,13 +81,13 @@ def add(
         )
         command.add_argument(
             "--init_from",
-            help="checkpoint whose parameters a new run starts from: a Hugging Face folder, a T5X "
-            "checkpoint or a run folder; sets INIT_FROM",
+            help="a new run starts with the parameters of this checkpoint: a Hugging Face folder, "
+            "a T5X checkpoint or a run folder; sets INIT_FROM",
         )
         command.add_argument(
             "--continue_from",
-            help="checkpoint whose parameters, optimizer state and step a new run starts from; "
-            "sets CONTINUE_FROM",
+            help="a new run starts with the parameters, optimizer state and step of this "
+            "checkpoint; sets CONTINUE_FROM",
         )
         command.add_argument("--seed", type=int, help="random seed; sets the macro SEED")
     if name in ("train", "evaluate", "predict"):

@@ -13,8 +13,8 @@ TEXT = (
     "folder to a T5X checkpoint"
 )
 EPILOG = """\
---init_from, --continue_from and --seed only set macros in the configuration of the run folder that
-is written; --checkpoint names what is converted.
+With --from=hf or t5x, --checkpoint is the input. --init_from, --continue_from and --seed do not
+select an input: they only set macros in the configuration of the new run folder.
 """
 _TARGETS = {"hf": "native", "t5x": "native", "native": "t5x"}
 
@@ -73,8 +73,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--best",
         action="store_true",
-        help="with --from=native: convert the best checkpoint (CHECKPOINT = 'best'), not the "
-        "newest",
+        help="with --from=native: convert the best checkpoint instead of the newest; the run must "
+        "have been trained with CHECKPOINT = 'best'",
     )
     command.set_defaults(run=run, show=show)
 

@@ -24,7 +24,7 @@ nothing to a model.
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `new`."""
-    text = "write a folder that annotates your rows and trains a student on them"
+    text = "create a project folder for annotating your rows and training a student on them"
     command = arguments.add(commands, "new", text, configured=False)
     command.epilog = EPILOG
     command.add_argument(

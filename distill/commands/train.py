@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--profile",
         action="store_true",
-        help="measure where the time goes, and trace a few steps, into <run_dir>/profile",
+        help="measure where the time goes and trace a few steps; results go to <run_dir>/profile",
     )
     several = command.add_argument_group("several hosts (start the command on each)")
     several.add_argument(

@@ -56,12 +56,13 @@ class Sampling:
     no_stop: bool = flag(False, "send no stop sequences (some models refuse them)")
     reasoning: str = flag(
         "auto",
-        "whether the model writes thoughts: if so, no stops are sent, since they would end its "
-        "thoughts; auto sends none as soon as an answer contains thoughts",
+        "whether the model writes thoughts before its answer; yes: send no stop sequences, which "
+        "would cut the thoughts off; no: send them; auto: send them until an answer contains "
+        "thoughts",
         choices=("auto", "yes", "no"),
     )
     response_format: str | None = flag(
-        None, "ask for answers as JSON, if the server can", choices=("json_schema",)
+        None, "ask for answers as JSON; the server must support it", choices=("json_schema",)
     )
     extra: str = flag("{}", "additional fields for every request", metavar="JSON")
     stops: tuple[str, ...] = ()

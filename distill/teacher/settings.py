@@ -57,7 +57,7 @@ class Connection:
         "OPENAI_API_KEY", "the environment variable with the API key", metavar="NAME"
     )
     any_model: bool = flag(False, "accept answers whose model name differs from --model")
-    stream: bool = flag(False, "request streamed answers, for servers that give no others")
+    stream: bool = flag(False, "request streamed answers, for servers that support no others")
     timeout: float = flag(120.0, "seconds for one request", least=1e-3, most=86400)
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class Settings:
     min_parsed: float = flag(
         0.25,
         "from 20 answers on, stop if labels can be read from less than this share of them; 0 turns "
-        "this off, and also lets rows without a label pass --max_failures",
+        "this off, and rows without a label then do not count toward --max_failures",
         least=0,
         most=1,
     )
@@ -105,7 +105,7 @@ class Settings:
     prices: str | None = flag(
         None,
         'JSON: {"model": {"in": USD, "out": USD, "batch": 0.5}} per million tokens; batch: the '
-        "share that batches cost",
+        "price in batches, as a fraction of the normal price",
         metavar="FILE",
     )
     retry_failed: bool = flag(False, "retry rows that failed before")

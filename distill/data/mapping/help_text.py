@@ -7,6 +7,7 @@ FIELD_HELP = (
     "--field label=label"
 )
 LABEL_NAMES_HELP = (
-    "names of labels that are numbers or truth values: no,yes names 0 and 1, and 3=no,7=yes names "
-    "3 and 7; choices: the label is the number (from 0) or letter of one of the choices of the row"
+    "names for numeric or boolean labels: 'no,yes' for 0 and 1 (false and true), '3=no,7=yes' for "
+    "3 and 7; or the word 'choices' if the label is the number (from 0) or letter of one of the "
+    "row's choices"
 )

@@ -19,12 +19,14 @@ class Reading:
         choices=SOURCES,
     )
     reasoning_words: int = flag(
-        100, "with --rationale=reasoning or both: keep at most this many last words", least=1
+        100,
+        "with --rationale=reasoning or both: keep at most this many words from the end",
+        least=1,
     )
     lenient_labels: bool = flag(
         False,
-        "if an answer has no form that is known, take the label that its text names, if it names "
-        "exactly one of a closed set; such rows have the failure lenient_label",
+        "if the parser does not recognize an answer, use the only label that its text names "
+        "(closed label sets only); such rows have the failure lenient_label",
     )
 
     def __post_init__(self) -> None:

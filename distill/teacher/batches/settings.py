@@ -22,7 +22,7 @@ class Batching:
         "command resumes",
     )
     requests: int = flag(
-        50_000, "requests of one batch at most", name="batch_requests", least=1, most=50_000
+        50_000, "maximum number of requests per batch", name="batch_requests", least=1, most=50_000
     )
     window: str = flag(
         "24h", "time that the provider may take", name="batch_window", metavar="TIME"
