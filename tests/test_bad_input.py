@@ -239,6 +239,15 @@ CASES = {
         ["data", "summary", "--raw_dir={dir}/none"],
         "no released data in .*none, which is no folder",
     ),
+    "preflight: a slice that is not offered": (
+        ["preflight", "--gin_file=tickets_finetune", "--estimate", "--topology=v5e:3x5"],
+        "v5e:3x5, which v5e is not offered in; expected one of 1x1, 2x2, 2x4",
+    ),
+    "data check: rows without a flag": (["data", "check", "r.csv"], "did you mean --input=r.csv"),
+    "data build: a file as folder": (
+        ["data", "build", "--dataset=jsonl", "--raw_dir=README.md", "--tfds_data_dir={dir}/t"],
+        "--raw_dir: README.md is a file, expected a folder|--raw_dir: README.md does not exist",
+    ),
     "evaluate: an empty run folder": (["evaluate", "--run_dir="], "got --run_dir=''"),
     "train: two seeds": (
         ["train", "--gin_file=tickets_finetune", "--seed=2", "--gin.SEED=1"],

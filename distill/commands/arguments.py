@@ -212,7 +212,8 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
     if not argument.startswith("-"):
         suffix = argument.rpartition(".")[2]
         if hasattr(options, "engine") and suffix in ("gin", "jsonl", "csv"):
-            flag = "--gin_file" if suffix == "gin" else "--gin.TRAIN_FILE"
+            rows = "--input" if "--input" in known else "--gin.TRAIN_FILE"
+            flag = "--gin_file" if suffix == "gin" else rows
             return f"{command} does not take {argument!r}; did you mean {flag}={argument}?"
         return f"{command} does not take {argument!r}; see distill {command} --help"
     flag, equals, value = argument.partition("=")

@@ -64,6 +64,8 @@ def resolve_path(name: str, where: str = "--gin_file") -> str:
     in_project = suffixed if "/" in name else f"gin/experiments/{suffixed}"
     near = dict.fromkeys([*_near_files(suffixed), *alike(in_project, list_gin_files())])
     hint = f"closest: {', '.join(near)}" if near else "no gin file has a similar name"
+    if (epath.Path(name) / "config.gin").is_file():
+        hint = f"it is a run folder, whose settings are in {name.rstrip('/')}/config.gin"
     raise UserError(f"gin file {name!r} not found (from {where}); {hint}")
 
 

@@ -113,13 +113,20 @@ def find_shape(records: RecordFile, label_names: str = "") -> Shape:
 
     Raises:
       UserError: no record; no field, or several, that can be the input, or several that can be the
-        label.
+        label; rows with a teacher's labels and no others.
     """
     first = [record for _, record in itertools.islice(records.read(), _LOOKED_AT)]
     if not first:
         raise records.no_rows()
     name = str(records.path)
     fields = _look(first)
+    paths = {seen.path for seen in fields}
+    if "teacher_label" in paths and "label" not in paths:
+        raise UserError(
+            f"{name} has the field `teacher_label`, so its rows are annotated already: train on "
+            "them with distill train --gin_file=jsonl_step_by_step --gin.LABEL_SOURCE=teacher "
+            f"--gin.TRAIN_FILE={name}; if they are not, give --field label=FIELD"
+        )
     choices = _find_choices(fields)
     used = {choices.path} if choices else set()
     known = [seen for seen in fields if seen.path not in used and not seen.item_path]

@@ -93,11 +93,16 @@ class Topology:
         return Topology(self.chip, tuple(max(s, 2) if i < 2 else s for i, s in enumerate(sides)))
 
 
+# What Cloud TPU offers of v5e and v6e (its documentation of both).
+_SLICES_2D = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
+
+
 def topology(text: str) -> Topology:
     """Reads CHIP:SIDES, e.g. v5e:2x2, v5p:4x4x4, v7:2x2x1.
 
     Raises:
-      UserError: another form, an unknown chip, the wrong number of sides.
+      UserError: another form, an unknown chip, the wrong number of sides, a slice that a chip with
+        two dimensions is not offered in.
     """
     name, colon, sides = text.strip().lower().partition(":")
     chip = CHIPS.get(_ALIASES.get(name, name))
@@ -116,6 +121,11 @@ def topology(text: str) -> Topology:
         )
     if math.prod(lengths) > MOST_CHIPS:
         raise _too_large(text)
+    if chip.dimensions == 2 and lengths not in _SLICES_2D:
+        shown = ", ".join("x".join(map(str, sides)) for sides in _SLICES_2D)
+        raise UserError(
+            f"got --topology={text}, which {chip.name} is not offered in; expected one of {shown}"
+        )
     return Topology(chip, lengths)
 
 

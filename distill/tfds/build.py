@@ -68,7 +68,10 @@ def build_dataset(
             needed = "your train.jsonl" if dataset == "jsonl" else "the released files"
             raise UserError(f"dataset {dataset} needs --raw_dir, the folder of {needed}")
         if not epath.Path(raw_dir).is_dir():
-            raise UserError(f"--raw_dir: the folder {raw_dir} does not exist")
+            problem = (
+                "is a file, expected a folder" if epath.Path(raw_dir).exists() else "does not exist"
+            )
+            raise UserError(f"--raw_dir: {raw_dir} {problem}")
     with quiet_tfds():
         return _build(dataset, str(data_dir), raw_dir, teacher, name, dict(tickets or {}))
 

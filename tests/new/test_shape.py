@@ -96,3 +96,11 @@ def test_an_unique_id_is_kept(tmp_path):
     rows = [row | {"id": f"r{n}"} for n, row in enumerate(repeated(text=TEXTS, label=["a", "b"]))]
     assert shape_of(tmp_path, rows).fields["id"] == "id"
     assert "id" not in shape_of(tmp_path, [row | {"id": "same"} for row in rows]).fields
+
+
+def test_rows_that_a_teacher_has_annotated_are_not_taken_for_others(tmp_path):
+    records = repeated(input=TEXTS, customer=["a", "b"], teacher_label=["x", "y", ""])
+    with pytest.raises(UserError, match=r"annotated already.*LABEL_SOURCE=teacher.*--field label="):
+        shape_of(tmp_path, records)
+    labeled = [{**record, "label": "z"} for record in records]
+    assert shape_of(tmp_path, labeled).fields.get("label", "label") == "label"
