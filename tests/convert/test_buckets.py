@@ -40,7 +40,13 @@ def bucket(root, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("hf", "hf"), ("run", "run"), ("zarr", "t5x"), ("ocdbt", "t5x")]
+    ("name", "kind"),
+    [
+        ("hf", "hf"),
+        ("run", "run"),
+        ("zarr", "t5x"),
+        pytest.param("ocdbt", "t5x", marks=pytest.mark.slow),
+    ],
 )
 def test_init_from(name, kind, bucket, root):
     config, state = state_of(root / BUCKET / "run")
@@ -56,7 +62,7 @@ def test_init_from(name, kind, bucket, root):
     jax.tree.map(np.testing.assert_array_equal, placed, state.params)
 
 
-@pytest.mark.parametrize("name", ["run", "zarr"])
+@pytest.mark.parametrize("name", ["run", pytest.param("zarr", marks=pytest.mark.slow)])
 def test_continue_from(name, bucket, root):
     config, state = state_of(root / BUCKET / "run")
     source = sources.find_source("CONTINUE_FROM", f"{bucket}/{name}")

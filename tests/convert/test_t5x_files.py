@@ -110,7 +110,7 @@ def test_the_newest_counts_and_unfinished_ones_do_not(tmp_path):
     assert t5x_files.find_checkpoint(tmp_path).name == "checkpoint_10"
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", pytest.param("adafactor", marks=pytest.mark.slow)])
 def test_a_scanned_student_has_t5xs_layers_one_by_one(name):
     config = parity.optimizer_config(name)
     optimizer = make_optimizer(config)
