@@ -109,35 +109,16 @@ def theirs(config: object, mesh: object, as_is: bool) -> compiling.Compiled:
 
 def t5x_model(config: object) -> object:
     """T5X's model of a run's student, with its optimizer."""
-    import jax.numpy as jnp
     import seqio
     from t5x import adafactor, models
     from t5x.examples.scalable_t5 import network
 
+    from benchmarks.speed_parts.t5x_step import stock_sizes
     from distill.training.optimizer import make_t5x_optimizer
 
     student, words = config.student, seqio.PassThroughVocabulary(config.student.vocab_size)
-    sizes = {
-        name: getattr(student, name)
-        for name in (
-            "vocab_size",
-            "num_heads",
-            "num_encoder_layers",
-            "num_decoder_layers",
-            "head_dim",
-            "mlp_dim",
-            "mlp_activations",
-            "dropout_rate",
-        )
-    }
     module = network.Transformer(
-        network.T5Config(
-            emb_dim=student.embed_dim,
-            dtype=jnp.dtype(student.dtype),
-            logits_via_embedding=student.tie_embeddings,
-            remat_policy=student.remat,
-            **sizes,
-        )
+        network.T5Config(remat_policy=student.remat, **stock_sizes(student))
     )
     optimizer = make_t5x_optimizer(config.optimizer)
     if config.optimizer.name == "adafactor":  # as scalable_t5's gin file has it

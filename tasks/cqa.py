@@ -5,7 +5,7 @@ from __future__ import annotations
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.examples import Example
-from distill.data.input_forms import ANSWER_CHOICES
+from distill.data.mapping.input_forms import ANSWER_CHOICES
 from distill.data.released import source
 
 

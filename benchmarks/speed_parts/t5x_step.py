@@ -14,20 +14,14 @@ from t5x.examples.scalable_t5 import network as scanned_network
 from t5x.examples.t5 import network
 
 from distill.config.run import RunConfig
+from distill.config.student import T5Config
 from distill.training.optimizer import make_schedule, make_t5x_optimizer
 
 FEATURES = ("input_tokens", "target_tokens", "segment_ids", "positions", "loss_weights")
 
 
-def stock_model(run: RunConfig, divisor: float, scanned: bool = False) -> models.BaseModel:
-    """T5X's EncoderDecoderModel around its own network, with the run's optimizer.
-
-    Args:
-      run: the run.
-      divisor: of the loss.
-      scanned: whether the network is scalable_t5, which scans its layers, in place of t5.
-    """
-    student = run.student
+def stock_sizes(student: T5Config) -> dict[str, object]:
+    """The arguments of T5X's T5Config for a student; `scalable_t5` takes the same ones."""
     names = (
         "vocab_size",
         "num_heads",
@@ -38,12 +32,22 @@ def stock_model(run: RunConfig, divisor: float, scanned: bool = False) -> models
         "mlp_activations",
         "dropout_rate",
     )
-    sizes = {name: getattr(student, name) for name in names}
-    sizes |= {
+    return {name: getattr(student, name) for name in names} | {
         "emb_dim": student.embed_dim,
         "dtype": jnp.dtype(student.dtype),
         "logits_via_embedding": student.tie_embeddings,
     }
+
+
+def stock_model(run: RunConfig, divisor: float, scanned: bool = False) -> models.BaseModel:
+    """T5X's EncoderDecoderModel around its own network, with the run's optimizer.
+
+    Args:
+      run: the run.
+      divisor: of the loss.
+      scanned: whether the network is scalable_t5, which scans its layers, in place of t5.
+    """
+    student, sizes = run.student, stock_sizes(run.student)
     if scanned:
         module = scanned_network.Transformer(scanned_network.T5Config(**sizes))
     else:

@@ -20,7 +20,7 @@ from distill.common.text_files import check_file
 from distill.config.data import DataSpec
 from distill.data import budget
 from distill.data.examples import Example
-from distill.data.input_forms import PLAIN
+from distill.data.mapping.input_forms import PLAIN
 from distill.data.row_file import one_rationale_each, take
 from distill.errors import UserError, check_all, unknown
 
@@ -45,7 +45,7 @@ class Dataset:
         to the letter by default.
       group: names rows of which none may train while another validates; None where rows
         are independent.
-      input_form: how choices become part of an input (`distill.data.input_forms`).
+      input_form: how choices become part of an input (`distill.data.mapping.input_forms`).
       eos_mark: the text within inputs that stands for the EOS token; "" where there is none.
       check: refuses settings that no data can make good; reads no file.
     """

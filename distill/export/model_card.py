@@ -15,7 +15,7 @@ from etils import epath
 import distill
 from distill.common.digests import sha256
 from distill.common.text_files import read_json
-from distill.data.input_forms import ANSWER_CHOICES
+from distill.data.mapping.input_forms import ANSWER_CHOICES
 from distill.data.released import licenses
 from distill.errors import UserError
 from distill.inference.load import LoadedRun

@@ -11,10 +11,10 @@ import numpy as np
 from distill.common.accuracy import exact_match, wilson_interval
 from distill.config.data import DataSpec
 from distill.config.student import T5Config
-from distill.data import input_forms
 from distill.data.cache import TokenCache
 from distill.data.counts.sequence_counts import SequenceCounts
 from distill.data.examples import Example
+from distill.data.mapping import input_forms
 from distill.data.ragged import Ragged
 from distill.data.vocabularies import encode_input
 from distill.errors import UserError

@@ -14,7 +14,7 @@ from distill.common.progress import to_stderr
 from distill.data.counts.data_line import input_lines
 from distill.data.datasets import without_mark
 from distill.data.examples import Example
-from distill.data.input_forms import PLAIN
+from distill.data.mapping.input_forms import PLAIN
 from distill.errors import UserError
 from distill.inference.evaluator import Prediction
 from distill.inference.load import LoadedRun, load_run

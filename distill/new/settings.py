@@ -69,7 +69,7 @@ def lengths_of(measured: Measured, vocabulary: Vocabulary, kind: str) -> Lengths
 
 
 def schedule(measured: Measured, lengths: Lengths, vocabulary: Vocabulary) -> tuple[int, int]:
-    """TRAIN_STEPS and BATCH_SIZE of a run of about a minute on two cores."""
+    """TRAIN_STEPS and BATCH_SIZE with which a run takes about a minute on two cores."""
     rationale = measured.mean("rationale") or len(vocabulary.encode(RATIONALE)) + 1
     inputs = min(measured.mean("input"), lengths.input)
     row = 2 * inputs + measured.mean("label") + rationale

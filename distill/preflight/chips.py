@@ -93,7 +93,7 @@ class Topology:
         return Topology(self.chip, tuple(max(s, 2) if i < 2 else s for i, s in enumerate(sides)))
 
 
-# What Cloud TPU offers of v5e and v6e (its documentation of both).
+# What Cloud TPU offers of v5e and v6e: cloud.google.com/tpu/docs/v5e and /v6e.
 _SLICES_2D = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 
 

@@ -19,7 +19,7 @@ from distill.common.digests import sha256
 from distill.common.text_files import parse_json
 from distill.config.data import VOCABULARIES, DataSpec
 from distill.data import datasets
-from distill.data.input_forms import FORMS, PLAIN
+from distill.data.mapping.input_forms import FORMS, PLAIN
 from distill.data.vocabularies import Vocabulary, make_vocabulary
 from distill.errors import UserError
 from distill.training import answer_rules
@@ -42,7 +42,7 @@ class Assets:
       labels: the closed label set, empty for open answers.
       rule: name of the answer rule (`datasets.rule_name`).
       eos_mark: the text within inputs that stands for the EOS token, "" for none.
-      input_form: how a row's choices become part of its input (`distill.data.input_forms`).
+      input_form: how a row's choices become part of its input (`distill.data.mapping.input_forms`).
     """
 
     kind: str

@@ -9,7 +9,7 @@ import pytest
 from distill.config.data import DataSpec
 from distill.config.student import T5Config
 from distill.data.examples import Example
-from distill.data.input_forms import ANSWER_CHOICES, PLAIN, complete, list_choices
+from distill.data.mapping.input_forms import ANSWER_CHOICES, PLAIN, complete, list_choices
 from distill.data.released.rows import KINDS
 from distill.errors import UserError
 from distill.inference.evaluator import Evaluator

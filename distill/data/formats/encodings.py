@@ -1,4 +1,4 @@
-"""Files of text that may be compressed, and what is said of those that are not UTF-8."""
+"""Opens text files, compressed or not, and reports those that are not UTF-8."""
 
 from __future__ import annotations
 

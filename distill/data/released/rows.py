@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from distill.common.accuracy import matches_exactly
 from distill.data.examples import Example
-from distill.data.input_forms import list_choices
+from distill.data.mapping.input_forms import list_choices
 from distill.data.released import equations
 from distill.data.released.completions import (
     NLI_LABELS,

@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distill.common.progress import to_stderr
 from distill.common.terminal import printable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     Request = Callable[[openai.AsyncOpenAI], Awaitable[Any]]
 
+Response = TypeVar("Response")
 TAG = "distill_tag"  # the name in a batch's metadata
 _ENDED = ("completed", "failed", "expired", "cancelled", "canceled")
 _FILE_SECONDS = 1800.0  # that a file of 200 MB may take
@@ -179,25 +180,26 @@ class Provider:
           NotFound: it is no longer there.
         """
         path = f"/files/{_quoted(file_id)}/content"
-        return await self._send(f"the file {file_id}", _get(path), _FILE_SECONDS)
+        return await self._retried(
+            f"the file {file_id}", lambda: self._content(_get(path), _FILE_SECONDS)
+        )
 
     async def _fields(self, what: str, request: Request, timeout: float = 0.0) -> dict[str, Any]:
         """The JSON object of a response."""
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await self._once(request, timeout)
-            except Retry as failure:
-                await self._wait(what, failure, attempt)
+        return await self._retried(what, lambda: self._once(request, timeout))
 
-    async def _send(self, what: str, request: Request, timeout: float) -> bytes:
-        """The content of a response, whatever it is."""
+    async def _retried(self, what: str, ask: Callable[[], Awaitable[Response]]) -> Response:
+        """What a request gives, in one of several attempts.
+
+        Args:
+          what: is asked for, for messages.
+          ask: one attempt; raises Retry if another may help.
+        """
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self._content(request, timeout)
+                return await ask()
             except Retry as failure:
                 await self._wait(what, failure, attempt)
 
