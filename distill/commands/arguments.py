@@ -254,6 +254,27 @@ def add_answer(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trained_fields(group: argparse._ActionsContainer, field_help: str) -> None:
+    """Adds `--field`, `--label_names` and `--labels` of rows that a student is trained on.
+
+    Args:
+      group: of the command.
+      field_help: of `--field`.
+    """
+    group.add_argument(
+        "--field", action="append", default=[], metavar="NAME=TEMPLATE", help=field_help
+    )
+    group.add_argument("--label_names", default="", metavar="NAMES", help=LABEL_NAMES_HELP)
+    group.add_argument(
+        "--labels", metavar="LABEL,LABEL", help="the closed set of labels; default: from the rows"
+    )
+
+
+def labels_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """The labels that `--labels` names."""
+    return tuple(filter(None, (part.strip() for part in (options.labels or "").split(","))))
+
+
 def add_mapping(group: argparse._ActionsContainer) -> None:
     """Adds `--field` and `--label_names`, which make rows of the records of a file or dataset."""
     group.add_argument(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.flags import check_used
-from distill.data.mapping.help_text import LABEL_NAMES_HELP
 from distill.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
@@ -30,17 +29,10 @@ def add(actions: argparse._SubParsersAction) -> None:
     files = command.add_argument_group("rows of files (without --gin_file)")
     files.add_argument("--input", metavar="FILE", help="file of training rows")
     files.add_argument("--test_input", metavar="FILE", help="file of test rows")
-    files.add_argument(
-        "--field",
-        action="append",
-        default=[],
-        metavar="NAME=TEMPLATE",
-        help="fill a field of a row (id, input, label, choices, teacher_label, rationale) from "
+    arguments.add_trained_fields(
+        files,
+        "fill a field of a row (id, input, label, choices, teacher_label, rationale) from "
         "fields of the file, as for `distill predict`; rationale may be given several times",
-    )
-    files.add_argument("--label_names", default="", metavar="NAMES", help=LABEL_NAMES_HELP)
-    files.add_argument(
-        "--labels", metavar="LABEL,LABEL", help="the closed set of labels; default: from the rows"
     )
     files.add_argument(
         "--label_source",
@@ -67,9 +59,9 @@ def run(options: argparse.Namespace) -> Report:
       CheckFailed: with --strict, if there is a problem or a warning.
     """
     if bool(options.input) == bool(options.gin_file):
-        given = "both --input and --gin_file" if options.input else "neither"
+        given = "both --input and --gin_file" if options.input else "no rows"
         raise UserError(
-            f"got {given}, expected --input=FILE (rows of a file), or --gin_file=FILE (the data of "
+            f"got {given}, expected --input=FILE (rows of a file) or --gin_file=FILE (the data of "
             "a configuration)"
         )
     _check_output(options.output)
@@ -165,8 +157,7 @@ def _of_files(
     from distill.data.vocabularies import make_vocabulary
 
     mapping = mapping_of(options.field, options.label_names, TRAINED)
-    labels = tuple(filter(None, (part.strip() for part in (options.labels or "").split(","))))
-    labels = labels or (mapping.names.names if mapping.names else ())
+    labels = arguments.labels_of(options) or (mapping.names.names if mapping.names else ())
     path = options.vocabulary_path
     vocabulary = make_vocabulary("sentencepiece", path) if path else make_vocabulary("bytes")
     files = {"train": options.input, "test": options.test_input}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.terminal import printable
-from distill.data.mapping.help_text import LABEL_NAMES_HELP
 
 if TYPE_CHECKING:
     from distill.new.task import Created
@@ -28,7 +27,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command = arguments.add(commands, "new", text, configured=False)
     command.epilog = EPILOG
     command.add_argument(
-        "folder", metavar="FOLDER", help="the folder to make; its name names the task"
+        "folder", metavar="FOLDER", help="the folder to create, named after the task"
     )
     command.add_argument(
         "--input",
@@ -41,18 +40,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="test rows of the same shape; default: a fifth of --input, at most about 1,000 rows",
     )
-    command.add_argument(
-        "--field",
-        action="append",
-        default=[],
-        metavar="NAME=TEMPLATE",
-        help="fill a field of a row (id, input, label, choices, teacher_label, rationale) from "
+    arguments.add_trained_fields(
+        command,
+        "fill a field of a row (id, input, label, choices, teacher_label, rationale) from "
         'fields of the file; repeatable, e.g. --field input="{title}: {body}" --field label=topic; '
         "default: found by the names and values of the fields",
-    )
-    command.add_argument("--label_names", default="", metavar="NAMES", help=LABEL_NAMES_HELP)
-    command.add_argument(
-        "--labels", metavar="LABEL,LABEL", help="the closed set of labels; default: from the rows"
     )
     command.add_argument(
         "--vocabulary_path",
@@ -71,14 +63,13 @@ def run(options: argparse.Namespace) -> Created:
     from distill.new.create import create
     from distill.new.task import Request
 
-    labels = tuple(filter(None, (part.strip() for part in (options.labels or "").split(","))))
     request = Request(
         options.folder,
         options.input,
         options.test_input or "",
         tuple(options.field),
         options.label_names,
-        labels,
+        arguments.labels_of(options),
         options.vocabulary_path or "",
         options.init_from or "",
     )

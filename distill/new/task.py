@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
+from distill.common.overlap import overlap, plain_text
 from distill.config.data import DataSpec
 from distill.config.resolve import absolute_path
 from distill.data.examples import Example, to_line
@@ -22,7 +23,6 @@ from distill.new.describe import describe_found, describe_rows
 from distill.new.measure import Measured, exemplars, key_of, measure, threshold
 from distill.new.render import make_variable, one_line, render
 from distill.new.shape import Shape
-from distill.teacher.lint import overlap, plain_text
 
 _FEWEST = 10  # rows, so that there is a row to train on, to validate on and to test on
 _TEST_FRACTION, _MOST_TEST = 0.2, 1_000

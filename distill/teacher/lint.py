@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
+from distill.common.overlap import overlap, plain_text
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.teacher import rehearsal
 from distill.teacher.prompts import Prompt
 from distill.teacher.results.filters import leaks
-
-_LONG_ENOUGH = 20  # characters of a text that may count as contained in another
 
 
 class LintReport(TypedDict):
@@ -144,17 +142,3 @@ def _some(labels: Iterable[str]) -> str:
 
 def _run_on(prompt: Prompt, answer: str, following: Example) -> str:
     return f"{answer}\n\n{prompt.question(following)} {prompt.answer(following)}"
-
-
-def plain_text(text: str) -> str:
-    """The words of an input, by which inputs are compared: without case and punctuation."""
-    return " ".join(re.findall(r"\w+", text.casefold()))
-
-
-def overlap(one: str, other: str) -> bool:
-    """Whether two texts of `plain_text` are the same, or one contains the other."""
-    return one == other or _within(one, other) or _within(other, one)
-
-
-def _within(short: str, long: str) -> bool:
-    return len(short) >= _LONG_ENOUGH and short in long

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,22 +9,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from distill.common.hashing import digest64
+from distill.common.overlap import overlap, plain_text
+from distill.common.phrases import have, share
 from distill.data.budget import label_of
 from distill.data.check.digests import as_numbers, parts, repeats
-from distill.data.check.findings import (
-    NOTE,
-    PROBLEM,
-    WARNING,
-    Finding,
-    have,
-    share,
-)
+from distill.data.check.findings import NOTE, PROBLEM, WARNING, Finding
 from distill.data.examples import Example
 
 _MANY = 0.1  # share of repeated inputs that is a warning
 _SHOWN = 3  # rows of a finding
 _CHECKS = ("contradicting_labels", "repeated_inputs", "test_in_training")
-_LONG_ENOUGH = 20  # characters of a text that may count as contained in another
 
 
 def _input_digest(row: Example) -> int:
@@ -125,7 +118,7 @@ class ExemplarCheck:
 
     def __init__(self, exemplars: Sequence[str]) -> None:
         """Takes the inputs of the exemplars."""
-        self._exemplars = [_words(text) for text in exemplars]
+        self._exemplars = [plain_text(text) for text in exemplars]
         self._rows: Counter[str] = Counter()
         self._found: Counter[str] = Counter()
         self._ids: dict[str, list[str]] = {}
@@ -134,10 +127,8 @@ class ExemplarCheck:
         """Compares a row with the exemplars."""
         kind = "test" if split == "test" else "training"
         self._rows[kind] += 1
-        text = _words(row.input)
-        if any(
-            text == each or _within(text, each) or _within(each, text) for each in self._exemplars
-        ):
+        text = plain_text(row.input)
+        if any(overlap(text, each) for each in self._exemplars):
             self._found[kind] += 1
             self._ids.setdefault(kind, []).append(row.id)
 
@@ -150,11 +141,3 @@ class ExemplarCheck:
             check = "test_among_exemplars" if kind == "test" else "training_among_exemplars"
             level = PROBLEM if kind == "test" else NOTE
             yield Finding(check, level, text, count, whole, tuple(self._ids[kind][:_SHOWN]))
-
-
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
-
-
-def _within(short: str, long: str) -> bool:
-    return len(short) >= _LONG_ENOUGH and short in long

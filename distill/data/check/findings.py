@@ -6,7 +6,8 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable
 
-WARN_FROM = 0.01  # share of rows or tokens; a finding about more of them is a warning
+from distill.common.phrases import WARN_FROM
+
 MOST_DISTINCT = 10_000  # texts or characters that a check counts one by one
 _LONGEST = 60  # characters of a text that is shown
 _SHOWN = 5  # texts of a kind that are shown
@@ -34,17 +35,6 @@ class Finding:
     count: int = 0
     of: int = 0
     rows: tuple[str, ...] = ()
-
-
-def share(count: int, whole: int, noun: str) -> str:
-    """ "3 of 40 rows (7.5%)"."""
-    percent = f"{count / whole:.1%}" if whole else "0%"
-    return f"{count:,} of {whole:,} {noun if whole == 1 else f'{noun}s'} ({percent})"
-
-
-def have(count: int, singular: str = "has", plural: str = "have") -> str:
-    """The verb for a number of things."""
-    return singular if count == 1 else plural
 
 
 def level_of(count: int, whole: int) -> str:

@@ -7,6 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
+from distill.common.phrases import have, share
 from distill.data.budget import label_of
 from distill.data.check.findings import (
     NOTE,
@@ -14,10 +15,8 @@ from distill.data.check.findings import (
     WARNING,
     Finding,
     add_bounded,
-    have,
     level_of,
     listed,
-    share,
     shown,
 )
 from distill.data.examples import Example

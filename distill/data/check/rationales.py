@@ -8,19 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from distill.common.hashing import digest64
+from distill.common.phrases import have, share
 from distill.data.budget import label_of
 from distill.data.check.digests import as_numbers, repeats
-from distill.data.check.findings import (
-    NOTE,
-    WARNING,
-    Finding,
-    add_bounded,
-    have,
-    level_of,
-    listed,
-    share,
-    shown,
-)
+from distill.data.check.findings import NOTE, WARNING, Finding, add_bounded, level_of, listed, shown
 from distill.data.check.labels import plain
 from distill.data.examples import Example
 

@@ -7,26 +7,24 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from distill.common.phrases import WARN_FROM, have, share
 from distill.data.budget import label_of
 from distill.data.check.findings import (
     NOTE,
     PROBLEM,
-    WARN_FROM,
     WARNING,
     Finding,
     add_bounded,
-    have,
     level_of,
     listed,
-    share,
 )
+from distill.data.counts.data_line import BYTES_FIX
 from distill.data.examples import Example
 from distill.data.vocabularies import ByteVocabulary, PieceVocabulary, Vocabulary, encode_input
 
 FIELDS = ("input", "label", "rationale")
 _SPACES = re.compile(r"[\n\r\t\v\f]|\s\s|^\s|\s$")
 _META = "\u2581"  # a space within a piece
-_BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can represent any text"
 
 
 @dataclasses.dataclass
@@ -178,7 +176,7 @@ class TokenCheck:
         yield self._finding(
             f"unknown_in_{name}",
             level,
-            f"{text}; {_BYTES_FIX}" if many else text,
+            f"{text}; {BYTES_FIX}" if many else text,
             counts.with_unknown,
             counts,
             "unknown",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from distill.common.phrases import have
 from distill.data.budget import label_of
-from distill.data.check.findings import NOTE, have, listed
+from distill.data.check.findings import NOTE, listed
 from distill.data.check.labels import LabelCheck
 from distill.data.check.rationales import RationaleCheck
 from distill.data.examples import Example

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NotRequired
 
+from distill.common.phrases import WARN_FROM, are, have, number_of, share
 from distill.config.data import DataSpec
 from distill.data.cache_meta import CacheMeta, Survey
 from distill.data.counts.sequence_counts import SequenceCounts
 
-WARN_FROM = 0.01  # share of rows or of tokens; more than this is a warning
 _MOST_SHOWN = 5  # labels
 _LONGEST = 40  # characters of a label that is shown
-_BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can represent any text"
+BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can represent any text"
 
 
 class DataSummary(Survey):
@@ -78,11 +78,11 @@ def data_lines(spec: DataSpec, summary: DataSummary) -> list[str]:
     """
     rows = summary["rows"]
     parts = [
-        f"data: {_rows(rows['train'], 'training row')}, {_some(rows['validation'])} for "
+        f"data: {number_of(rows['train'], 'training row')}, {_some(rows['validation'])} for "
         f"validation, {_some(rows['test'])} for the test"
     ]
     if left := summary["outside_budget"]:
-        parts.append(f"{_rows(left, 'row')} not used (NUM_LABELS = {spec.num_labels})")
+        parts.append(f"{number_of(left, 'row')} not used (NUM_LABELS = {spec.num_labels})")
     sequences = {name: SequenceCounts(**c) for name, c in summary["sequences"].items()}
     unknown = summary["unknown_characters"]
     facts = [*_row_facts(spec, summary), *_sequence_facts(spec, sequences, characters=unknown)]
@@ -112,24 +112,22 @@ def input_lines(
         any, the unknown tokens are a warning, however few they are.
       labels_outside: gold labels that are not in the student's label set, with their counts.
     """
-    parts = [f"data: {_rows(counts.sequences, 'row')} answered"]
+    parts = [f"data: {number_of(counts.sequences, 'row')} answered"]
     if source:
         parts[0] += f", from {source}"
     if blank_lines:
-        parts.append(f"{_rows(blank_lines, 'blank line')} skipped")
+        parts.append(f"{number_of(blank_lines, 'blank line')} skipped")
     if without_label is not None:
-        parts.append(f"{_rows(without_label, 'row')} without a label, not scored")
+        parts.append(f"{number_of(without_label, 'row')} without a label, not scored")
     named = [f"{word!r} in row {row}" for word, row in (unknown_words or {}).items()]
     facts = [*_sequence_facts(spec, {"input": counts}, " in a new training run", ", ".join(named))]
     if missing_choices:
-        share = _of(missing_choices, counts.sequences, "row")
-        warning = (
-            f"{share} {_have(missing_choices)} no `choices`, but every training input of this "
-        )
+        told = share(missing_choices, counts.sequences, "row")
+        warning = f"{told} {have(missing_choices)} no `choices`, but every training input of this "
         facts.append((True, f"{warning}student had them: add them to the rows"))
     if labels_outside:
-        share = _of(count := sum(labels_outside.values()), counts.sequences, "row")
-        warning = f"{share} {_have(count)} a label that is not one of the labels of this student, "
+        told = share(count := sum(labels_outside.values()), counts.sequences, "row")
+        warning = f"{told} {have(count)} a label that is not one of the labels of this student, "
         facts.append((True, f"{warning}so no answer to them is correct: {_most(labels_outside)}"))
     return _lines(parts, facts)
 
@@ -148,33 +146,33 @@ def _row_facts(spec: DataSpec, summary: DataSummary) -> Iterator[_Fact]:
     rows, pool, dropped = summary["rows"], summary["pool"], sum(summary["dropped"].values())
     chosen = rows["train"] + rows["validation"]
     reasons = ", ".join(f"{reason}: {n:,}" for reason, n in summary["dropped"].items())
-    share = _of(dropped, pool, "row")
+    told = share(dropped, pool, "row")
     reasons = f"({reasons}){_outside(spec, summary)}"
-    fact = f"{share} left out {reasons}" if dropped else "no row left out"
-    warning = f"{share} {_have(dropped)} no label for LABEL_SOURCE = {spec.label_source!r} and "
-    yield _fact(dropped, pool, fact, f"{warning}{_are(dropped)} left out {reasons}")
+    fact = f"{told} left out {reasons}" if dropped else "no row left out"
+    warning = f"{told} {have(dropped)} no label for LABEL_SOURCE = {spec.label_source!r} and "
+    yield _fact(dropped, pool, fact, f"{warning}{are(dropped)} left out {reasons}")
     unscored = summary["unscored"]
-    share = _of(unscored, rows["test"] + unscored, "test row")
-    fact = f"{share} without a gold label, left out" if unscored else ""
-    warning = f"{share} {_have(unscored)} no gold label and {_are(unscored)} left out of the test"
+    told = share(unscored, rows["test"] + unscored, "test row")
+    fact = f"{told} without a gold label, left out" if unscored else ""
+    warning = f"{told} {have(unscored)} no gold label and {are(unscored)} left out of the test"
     yield _fact(unscored, rows["test"] + unscored, fact, warning)
     if spec.method in ("step_by_step", "single_task"):
         missing = summary["without_rationale"]
-        share = _of(missing, chosen, "labeled row")
-        fact = f"{share} without a rationale" if missing else "no row without a rationale"
-        warning = f"{share} {_have(missing)} no rationale: METHOD = {spec.method!r} trains on "
+        told = share(missing, chosen, "labeled row")
+        fact = f"{told} without a rationale" if missing else "no row without a rationale"
+        warning = f"{told} {have(missing)} no rationale: METHOD = {spec.method!r} trains on "
         warning += f"only {'its' if missing == 1 else 'their'} label"
         yield _fact(missing, chosen, fact, warning)
     seen = summary["test_inputs_in_training"]
     warning = (
-        f"{_of(seen, rows['test'], 'test input')} also {'appears' if seen == 1 else 'appear'} "
+        f"{share(seen, rows['test'], 'test input')} also {'appears' if seen == 1 else 'appear'} "
     )
     warning += "in the training rows: test accuracy may overstate accuracy on new rows"
     yield _fact(seen, rows["test"], "", warning)
     if summary["classes"] == 1 and chosen > 1:
         yield True, f"all {chosen:,} labeled rows have the same label"
     count = summary["contradicting_rows"]
-    warning = f"{_of(count, chosen, 'labeled row')} {_have(count)} an input that also occurs with "
+    warning = f"{share(count, chosen, 'labeled row')} {have(count)} an input that also occurs with "
     yield _fact(count, chosen, "", f"{warning}another label")
 
 
@@ -216,12 +214,12 @@ def _sequence_facts(
             continue
         macro = "INPUT_LENGTH" if name == "input" else "TARGET_LENGTH"
         limit = spec.input_length if name == "input" else spec.target_length
-        share, fix = _of(counts.cut, counts.sequences, name), f"{macro} = {counts.longest}"
-        warning = f"{share} {_are(counts.cut)} longer than {macro} = {limit} tokens and "
-        warning += f"{_are(counts.cut)} cut"
+        told, fix = share(counts.cut, counts.sequences, name), f"{macro} = {counts.longest}"
+        warning = f"{told} {are(counts.cut)} longer than {macro} = {limit} tokens and "
+        warning += f"{are(counts.cut)} cut"
         if name == "target":
             warning += ", which loses the label at the end"
-        fact = f"{share} cut, {fix} would fit all"
+        fact = f"{told} cut, {fix} would fit all"
         yield _fact(counts.cut, counts.sequences, fact, f"{warning}; {fix} would fit all{how}")
     if spec.vocabulary == "bytes":
         return
@@ -230,12 +228,12 @@ def _sequence_facts(
     for name, counts in sequences.items():
         if not counts.unknown:
             continue
-        share = f"{counts.unknown / counts.tokens:.1%} of {name} tokens"
-        warning = f"{share} are not in VOCABULARY = {spec.vocabulary!r} and are all encoded as the "
+        told = f"{counts.unknown / counts.tokens:.1%} of {name} tokens"
+        warning = f"{told} are not in VOCABULARY = {spec.vocabulary!r} and are all encoded as the "
         examples = named or ", ".join(map(repr, (characters or {}).get(name, ())))
-        warning += f"unknown token{f', e.g. {examples}' if examples else ''}; {_BYTES_FIX}{how}"
+        warning += f"unknown token{f', e.g. {examples}' if examples else ''}; {BYTES_FIX}{how}"
         is_warning = bool(named) or counts.unknown > WARN_FROM * counts.tokens
-        yield is_warning, warning if is_warning else f"{share} unknown"
+        yield is_warning, warning if is_warning else f"{told} unknown"
 
 
 def _lines(parts: list[str], facts: Iterable[_Fact]) -> list[str]:
@@ -250,22 +248,5 @@ def _or(names: list[str], plural: str = "") -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _rows(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def _some(count: int) -> str:
     return f"{count:,}" if count else "none"
-
-
-def _of(part: int, whole: int, noun: str) -> str:
-    share = part / whole if whole else 0
-    return f"{part:,} of {_rows(whole, noun)} ({share:.1%})"
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"

@@ -265,7 +265,7 @@ def test_the_command_prints_text_json_and_a_page(tmp_path, capsys):
 def test_the_command_refuses_what_does_not_fit_together(tmp_path, capsys):
     train = _write(tmp_path / "train.jsonl", _rows())
     for argv, message in (
-        ([], "got neither, expected --input=FILE"),
+        ([], "got no rows, expected --input=FILE"),
         (
             [f"--input={train}", "--gin_file=tickets_step_by_step"],
             "got both --input and --gin_file",

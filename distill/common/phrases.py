@@ -1,0 +1,25 @@
+"""Parts of sentences that hold counts, and when a count deserves a warning."""
+
+from __future__ import annotations
+
+WARN_FROM = 0.01  # share of rows or tokens; a finding about more of them is a warning
+
+
+def number_of(count: int, noun: str) -> str:
+    """ "1 row", "1,200 rows"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def share(part: int, whole: int, noun: str) -> str:
+    """ "3 of 40 rows (7.5%)"."""
+    return f"{part:,} of {number_of(whole, noun)} ({part / whole if whole else 0:.1%})"
+
+
+def have(count: int, singular: str = "has", plural: str = "have") -> str:
+    """The verb for a number of things."""
+    return singular if count == 1 else plural
+
+
+def are(count: int) -> str:
+    """ "is" or "are"."""
+    return have(count, "is", "are")
