@@ -14,13 +14,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 from flax import traverse_util
 
 from distill.config.adopted import SIZES
 from distill.config.run import RunConfig
 from distill.config.student import T5Config
-from distill.convert import folders, layers, sources, t5x_files
+from distill.convert import folders, layers, t5x_files
 from distill.convert.huggingface import unread_params as hf_params
 from distill.convert.sources import Source
 from distill.convert.states import from_t5x, params_from_t5x
@@ -36,22 +35,7 @@ from distill.training.saved_checkpoints import SavedCheckpoints
 from distill.training.step import TrainState
 
 _SAME = tuple(name.lower() for name in SIZES)
-_Path = tuple[str, ...]
-
-
-def initial_params(path: epath.PathLike, student: T5Config) -> Params:
-    """The parameters of a checkpoint of any kind, as arrays of the host.
-
-    Args:
-      path: what INIT_FROM may name.
-      student: its configuration; its sizes must be the checkpoint's.
-
-    Raises:
-      UserError: no checkpoint; one of another size; one that is damaged.
-    """
-    source = sources.find_source("INIT_FROM", str(path))
-    params: Params = traverse_util.unflatten_dict(dict(_iter_host(source, student)))
-    return params
+ParamPath = tuple[str, ...]
 
 
 def check_source(source: Source, config: RunConfig) -> None:
@@ -144,8 +128,8 @@ def start_params(source: Source, student: T5Config, params: Params) -> Params:
         is_best = run_folder.read_config(source.run_dir).train.checkpoint == "best"
         return SavedCheckpoints(source.run_dir).restore_params(template, is_best)
     old = traverse_util.flatten_dict(params)
-    new: dict[_Path, jax.Array] = {}
-    for path, array in _iter_host(source, student):
+    new: dict[ParamPath, jax.Array] = {}
+    for path, array in iter_host(source, student):
         leaf = old[path]
         _delete(leaf)
         new[path] = _place(array, leaf.sharding, leaf.dtype)
@@ -182,8 +166,19 @@ def continued_state(source: Source, config: RunConfig, state: TrainState) -> Tra
     return TrainState(new_step, new_params, new_opt_state, key)
 
 
-def _iter_host(source: Source, student: T5Config) -> Iterator[tuple[_Path, np.ndarray]]:
-    """The parameters with their paths in the student's tree, as arrays of the host."""
+def iter_host(source: Source, student: T5Config) -> Iterator[tuple[ParamPath, np.ndarray]]:
+    """The parameters of a checkpoint, one array of the host at a time.
+
+    Args:
+      source: of `sources.find_source`.
+      student: its configuration; its sizes must be the checkpoint's.
+
+    Yields:
+      Path in the student's tree, array.
+
+    Raises:
+      UserError: one of another size; one that is damaged.
+    """
     params = _unread_params(source, student)
     for path, leaf in by_source(traverse_util.flatten_dict(params).items(), lambda item: item[1]):
         yield path, np.asarray(leaf)

@@ -105,13 +105,6 @@ def open_table(
     return index_jsonl(path, split, labels, mapper)
 
 
-def read_csv(
-    path: epath.PathLike, split: str, labels: Sequence[str] | None = None
-) -> list[Example]:
-    """Rows of a CSV file, whatever its name; see `read_table`."""
-    return read_table(path, split, labels, kind="csv")
-
-
 def stream_table(
     path: epath.PathLike,
     split: str,

@@ -130,8 +130,3 @@ def tensor_name(path: tuple[str, ...]) -> tuple[str, bool]:
     if len(rest) == 1:  # a norm's scale
         return f"{block}.weight", is_transposed
     return f"{block}.{_MATRICES.get(rest[0], rest[0])}.weight", is_transposed
-
-
-def parameter_paths(student: T5Config) -> dict[str, tuple[str, ...]]:
-    """Path of the parameter that each tensor of a student is: `tensor_name` undone."""
-    return {each.tensor: each.path for each in parameters(student)}

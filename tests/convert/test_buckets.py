@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from bucket import buckets
+from flax import traverse_util
 from saved_state import state_of
 
 from distill import cli
@@ -54,7 +55,7 @@ def test_init_from(name, kind, bucket, root):
     assert source.kind == kind and str(source.folder).startswith(bucket)
     assert len(sources.digest(source)) == 64
     initial.check_source(source, config)
-    params = initial.initial_params(source.path, config.student)
+    params = traverse_util.unflatten_dict(dict(initial.iter_host(source, config.student)))
     jax.tree.map(np.testing.assert_array_equal, params, state.params)
     placed = initial.start_params(
         source, config.student, jax.tree.map(jax.numpy.zeros_like, state.params)

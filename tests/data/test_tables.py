@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from distill.config.data import DataSpec
 from distill.data.examples import FIELDS, Example, write_jsonl
-from distill.data.tables import read_csv, read_table
+from distill.data.tables import read_table
 from distill.errors import UserError
 from tasks import jsonl
 
@@ -60,7 +60,7 @@ def test_csv_and_jsonl_of_the_same_rows_are_the_same(examples):
 def test_ids_empty_cells_blank_lines_and_a_byte_order_mark(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_bytes(b'\xef\xbb\xbfinput, label\r\n"a, ""b""\nc",yes\r\n\r\nd,\r\n')
-    first, second = read_csv(path, "test", labels=["yes", "no"])
+    first, second = read_table(path, "test", labels=["yes", "no"])
     assert (first.id, first.input, first.label) == ("mine/test/0", 'a, "b"\nc', "yes")
     assert (second.id, second.label, second.choices) == ("mine/test/1", None, ("yes", "no"))
 
@@ -92,7 +92,7 @@ BAD = {
 def test_what_is_wrong_is_named_to_the_line(tmp_path, text):
     (tmp_path / "rows.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=BAD[text]):
-        read_csv(tmp_path / "rows.csv", "train")
+        read_table(tmp_path / "rows.csv", "train")
 
 
 def test_the_dataset_takes_a_csv_and_a_jsonl_file(tmp_path):
@@ -105,7 +105,7 @@ def test_the_dataset_takes_a_csv_and_a_jsonl_file(tmp_path):
 
 def test_other_columns_are_carried_through(tmp_path):
     (tmp_path / "rows.csv").write_text("idx,input,customer\n7,a,\n8,b,ann\n")
-    first, second = read_csv(tmp_path / "rows.csv", "train")
+    first, second = read_table(tmp_path / "rows.csv", "train")
     assert (dict(first.extra), dict(second.extra)) == (
         {"idx": "7"},
         {"idx": "8", "customer": "ann"},

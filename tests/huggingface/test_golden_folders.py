@@ -16,7 +16,7 @@ import pytest
 from flax import traverse_util
 
 from distill.huggingface.config_json import config_dict, read_config
-from distill.huggingface.names import OUTPUT, parameter_paths, parameters, tensor_name
+from distill.huggingface.names import OUTPUT, parameters, tensor_name
 from distill.huggingface.read import ParamReader, read_params
 from distill.huggingface.safetensors_files import TensorFolder
 from distill.huggingface.write import write_params
@@ -151,7 +151,7 @@ def test_parameters_come_one_by_one():
 
 def test_names_go_both_ways(folder):
     student = read_config(folder).student
-    paths = parameter_paths(student)
+    paths = {each.tensor: each.path for each in parameters(student)}
     assert len(paths) == len(parameters(student)) == len(jax.tree.leaves(param_shapes(student)))
     for name, path in paths.items():
         assert tensor_name(path)[0] == name

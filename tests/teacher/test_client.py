@@ -8,13 +8,18 @@ import types
 import pytest
 
 from distill.errors import UserError
-from distill.teacher.endpoint.client import Client, check_url, read_answer, read_key
+from distill.teacher.endpoint.client import Client, answer_of, check_url, read_key
 from distill.teacher.endpoint.model_names import same_model
 from distill.teacher.endpoint.outcomes import Doubtful, Permanent, Reason, Refused, Retry
 
 
 def _body(**fields):
     return json.dumps({"model": "m", "choices": [{"message": {"content": "a"}}]} | fields).encode()
+
+
+def read_answer(content: bytes, seconds: float):
+    """The answer in a response's body, as the client reads it."""
+    return answer_of(Client("http://localhost:1/v1", "k", 1, 1)._fields(content), seconds)
 
 
 def test_choices_come_in_the_order_of_their_index():

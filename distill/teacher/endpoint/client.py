@@ -280,24 +280,11 @@ def error_of(fields: object) -> dict | str | None:
     return None
 
 
-def read_answer(content: bytes, seconds: float) -> Answer:
-    """The answer in a response's body, of either API.
-
-    Raises:
-      Retry: it is no JSON object (bad_json), or has no choices (empty_choices).
-    """
-    try:
-        fields = parse_json(content)
-    except ValueError as error:
-        raise Retry(Reason.BAD_JSON, f"the answer is not JSON ({error})") from None
-    return answer_of(fields, seconds)
-
-
 def answer_of(fields: object, seconds: float) -> Answer:
     """The answer in the JSON object of a response.
 
     Raises:
-      Retry: see `read_answer`.
+      Retry: it is no JSON object (bad_json), or has no choices (empty_choices).
     """
     if not isinstance(fields, dict):
         raise Retry(Reason.BAD_JSON, f"the answer is a JSON {type(fields).__name__}")
