@@ -1,0 +1,23 @@
+"""Fixtures for tests of `distill launch`."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+import pytest
+from cloud import STUBS, Cloud
+
+from distill.launch import steps
+
+
+@pytest.fixture
+def cloud(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """Stubs on the path instead of cloud tools, and no waiting."""
+    monkeypatch.setenv("STUB_DIR", str(tmp_path))
+    own = str(pathlib.Path(sys.executable).parent)  # python3 of the PATH may be a slow wrapper
+    monkeypatch.setenv("PATH", os.pathsep.join([str(STUBS), own, os.environ["PATH"]]))
+    monkeypatch.setattr(steps, "POLL", 0.0)
+    monkeypatch.setattr(steps, "MISSES", 3)
+    return Cloud(tmp_path)
