@@ -28,6 +28,7 @@ from distill.training import hosts, provenance, run_folder
 from distill.training.assets import Assets
 from distill.training.layouts import tell_change
 from distill.training.loop import fit
+from distill.training.notices import watched_notices
 from distill.training.profile import Profile
 from distill.training.records import Results, RunDescription
 from distill.training.run_lock import RunLock
@@ -42,6 +43,7 @@ def train(
     progress: Callable[[str], None] = to_stderr,
     profile: bool = False,
     prepared: caches.Prepared | None = None,
+    step_timeout: float = 0,
 ) -> Results:
     """Trains a run, or resumes it, and scores one checkpoint on the test split.
 
@@ -53,6 +55,7 @@ def train(
       progress: takes lines of text.
       profile: measures where the time goes, and writes `<run_dir>/profile`.
       prepared: what `early_checks.check_rows` read of the data.
+      step_timeout: as of `fit`.
 
     Returns:
       The results, as stored in results.json; those of a finished run are read again.
@@ -78,10 +81,11 @@ def train(
     with (
         saying_what_is_saved(lambda: SavedCheckpoints(folder).latest_step),
         stop_on_signals() as stop,
+        watched_notices(progress),
         RunLock(folder, writes=hosts.is_host0()) as lock,
         lines_to(progress),
     ):
-        return _train(resolved, folder, progress, profile, lock, stop, prepared)
+        return _train(resolved, folder, progress, profile, lock, stop, prepared, step_timeout)
 
 
 def _train(
@@ -92,6 +96,7 @@ def _train(
     lock: RunLock,
     stop: StopRequest,
     prepared: caches.Prepared | None,
+    step_timeout: float,
 ) -> Results:
     config = resolved.run
     began = time.monotonic()
@@ -128,9 +133,9 @@ def _train(
         profile_report.reported(trainer, measured, folder, progress),
         disk_errors(folder, run_folder.RESUMES),
     ):
-        state = fit(trainer, validate, folder, progress, measured, stop, start)
-    predictions = evaluator.split(state.params, cache, "test")
-    stop.check()
+        state = fit(trainer, validate, folder, progress, measured, stop, start, step_timeout)
+    with stop.released():
+        predictions = evaluator.split(state.params, cache, "test")
     seconds = time.monotonic() - began
     scores = results.score(config, "native", predictions, int(state.step), seconds)
     if hosts.is_host0():

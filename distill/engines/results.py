@@ -8,6 +8,7 @@ from typing import Any, cast
 from etils import epath
 
 from distill.common.atomic import write_json, write_json_lines
+from distill.common.phrases import number_of
 from distill.config.run import RunConfig
 from distill.errors import UserError
 from distill.inference.evaluator import Prediction, summarize_predictions
@@ -101,7 +102,7 @@ def check_predictions(folder: epath.Path, n_test: int) -> None:
         raise UserError(f"{path} is missing")
     lines = path.read_bytes().count(b"\n")
     if lines != n_test:
-        raise UserError(f"{path} has {lines:,} lines, expected {n_test:,}")
+        raise UserError(f"{path} has {number_of(lines, 'line')}, expected {n_test:,}")
 
 
 def say(results: Results, progress: Callable[[str], None]) -> None:

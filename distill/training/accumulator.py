@@ -47,7 +47,7 @@ class MetricAccumulator:
             initial=start,
             say=None if progress is to_stderr else progress,
             period=math.inf,  # a line per report, and where reports are rare
-            count=self._steps_done,
+            count=self.steps_done,
         )
 
     def add(self, metrics: Metrics) -> None:
@@ -102,7 +102,7 @@ class MetricAccumulator:
         }
         write_json(self._folder / UNREPORTED, content)
 
-    def _steps_done(self) -> int:
+    def steps_done(self) -> int:
         """Steps that the devices have finished."""
         losses = [metrics["loss"] for metrics in [*self._metrics]]
         return self._fetched + sum(isinstance(n, jax.Array) and _is_ready(n) for n in losses)

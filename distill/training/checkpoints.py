@@ -13,8 +13,9 @@ from etils import epath
 
 from distill.common.atomic import is_local
 from distill.common.progress import Say, Stage, to_stderr
+from distill.common.safe_points import safe_point
 from distill.training import hosts
-from distill.training.intact import SealedPath, find_checkpoint_damage
+from distill.training.intact import SealedPath
 from distill.training.quiet import quiet_checkpoint_errors
 from distill.training.saved_checkpoints import SavedCheckpoints
 
@@ -110,6 +111,7 @@ class Checkpoints(SavedCheckpoints):
           state: what to write.
           accuracy: its validation accuracy; None if it was not evaluated.
         """
+        safe_point()  # another process may have the lock of the folder by now
         step = int(state.step)
         metrics = None if accuracy is None else {"accuracy": accuracy, "step": step}
         self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
@@ -184,7 +186,7 @@ class Checkpoints(SavedCheckpoints):
         """Moves damaged checkpoints away: Orbax would count them as the newest or the best."""
         damaged = {}
         for step in self._steps():
-            reason = find_checkpoint_damage(self._folder / str(step))
+            reason = self._find_damage(step)
             if reason is None and math.isnan(self._accuracy(step) or 0.0):
                 reason = f"file {_METRICS} cannot be parsed"
             if reason is not None:

@@ -10,8 +10,11 @@ import re
 import socket
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from etils import epath
+
+from distill.common.atomic import is_local
 
 _NAME = re.compile(r"events\.out\.tfevents\.(\d+)\.")
 _FLUSH_SECONDS = 30.0
@@ -28,13 +31,12 @@ class EventWriter:
           first_step: TensorBoard forgets what earlier files say of this step and later ones.
         """
         from tensorboardX.proto import event_pb2, summary_pb2
-        from tensorboardX.record_writer import RecordWriter
 
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         numbers = [_NAME.match(path.name) for path in folder.iterdir()]
         number = max([int(time.time()), *(int(found[1]) + 1 for found in numbers if found)])
         host = socket.gethostname()
-        self._file = RecordWriter(str(folder / f"events.out.tfevents.{number:010d}.{host}"))
+        self._file = _record_writer(folder / f"events.out.tfevents.{number:010d}.{host}")
         self._flushed = time.monotonic()
         self._add(file_version="brain.Event:2")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -58,3 +60,24 @@ class EventWriter:
 
     def _add(self, **fields: object) -> None:
         self._file.write(self._event(wall_time=time.time(), **fields).SerializeToString())
+
+
+class _Buckets:
+    """Opens files for tensorboardX, which itself reaches buckets through packages of its own.
+
+    TensorFlow, which epath needs for buckets anyway, writes the whole object again at each flush.
+    """
+
+    @staticmethod
+    def open(path: str) -> Any:
+        import tensorflow as tf
+
+        return tf.io.gfile.GFile(path, "wb")
+
+
+def _record_writer(path: epath.Path) -> Any:
+    from tensorboardX.record_writer import RecordWriter, register_writer_factory
+
+    if not is_local(path):
+        register_writer_factory("gs", _Buckets)
+    return RecordWriter(str(path))

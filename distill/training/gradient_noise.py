@@ -66,6 +66,11 @@ class Moments:
         return (total - mean_square) / (2 * pairs)
 
 
+def sample_size(cache: TokenCache, spec: DataSpec, pairs: int) -> int:
+    """How many pairs `measure` takes of the number that is asked for: those that there are."""
+    return min(pairs, len(_complete(cache, spec)))
+
+
 def measure(
     cache: TokenCache, spec: DataSpec, config: T5Config, normalization: str, pairs: int, seed: int
 ) -> Moments:
@@ -126,12 +131,18 @@ def _products(label: Params, rationale: Params) -> jax.Array:
     return jnp.stack([dot(label, label), dot(rationale, rationale), dot(label, rationale)])
 
 
+def _complete(cache: TokenCache, spec: DataSpec) -> np.ndarray:
+    """The training rows with a rationale."""
+    targets = cache.tokens["train", spec.tasks[1], "targets"]
+    return np.flatnonzero(np.asarray(targets.lengths) > 0)
+
+
 def _pairs(
     cache: TokenCache, spec: DataSpec, normalization: str, pairs: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Unpacked batches [N, 2, ...] of N pairs: the label sequence, then the rationale's."""
     tokens = [[cache.tokens["train", t, s] for s in ("inputs", "targets")] for t in spec.tasks]
-    complete = np.flatnonzero(np.asarray(tokens[1][1].lengths) > 0)
+    complete = _complete(cache, spec)
     generator = np.random.Generator(np.random.Philox(key=[seed, 0]))
     rows = generator.choice(complete, min(pairs, len(complete)), replace=False)
     longest = [max(int(t[s].lengths[rows].max()) for t in tokens) for s in (0, 1)]

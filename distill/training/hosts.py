@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import socket
 from collections.abc import Callable, Iterator, Mapping
 
@@ -19,55 +20,116 @@ import jax
 import numpy as np
 from etils import epath
 
+from distill.common import cluster
+from distill.common.progress import Say, to_stderr
 from distill.errors import UserError
+from distill.training import same_install
+from distill.training.peers import Peers
+from distill.training.rendezvous import meet
 
+START_TIMEOUT = 600.0  # seconds; machines of a large slice do not boot at the same time
 _GIVEN = "--coordinator_address, --num_processes and --process_id"
+_peers: Peers | None = None  # the connections, once `connect` has made them
 
 
 def connect(
     coordinator_address: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
+    coordinator_port: int | None = None,
+    start_timeout: float = START_TIMEOUT,
+    say: Say = to_stderr,
 ) -> None:
     """Joins the other hosts; has to come before anything that asks jax for its devices.
 
     Args:
-      coordinator_address: host:port of the first host; None lets jax find the others, as it can on
+      coordinator_address: host:port of the first host; None finds the others, as is possible on
         Cloud TPU, GKE, Slurm and Open MPI.
       num_processes: how many there are.
       process_id: which of them this is, from 0.
+      coordinator_port: where the first host listens; None takes the port of the address, or that
+        of `cluster.detect`.
+      start_timeout: seconds to wait for the others.
+      say: takes lines about hosts that are missing.
 
     Raises:
-      UserError: some of the three are given and others are not; the others cannot be found or
-        reached.
+      UserError: some of the first three are given and others are not; the processes contradict each
+        other; jax cannot connect them; they have other versions of the software.
+      HostMissing: a host did not come in time; names it.
     """
+    global _peers
     is_given = [value is not None for value in (coordinator_address, num_processes, process_id)]
     if any(is_given) and not all(is_given):
         raise UserError(
-            f"{_GIVEN} must be given together: give all three, or none to let jax find them"
+            f"{_GIVEN} must be given together: give all three, or none to detect the hosts"
         )
-    if process_id is not None and num_processes is not None and not 0 <= process_id < num_processes:
+    if not 0 < start_timeout < math.inf:
+        raise UserError(f"got --start_timeout={start_timeout}, expected seconds above 0")
+    if coordinator_port is not None and not 0 < coordinator_port < 1 << 16:
+        raise UserError(f"got --coordinator_port={coordinator_port}, expected 1 to 65535")
+    place = _given(coordinator_address, num_processes, process_id, coordinator_port)
+    place = place or cluster.detect()
+    if place is None:
         raise UserError(
-            f"got --process_id={process_id}, expected between 0 and {num_processes - 1} "
-            f"(--num_processes={num_processes})"
+            "could not connect the hosts of the run: found neither a TPU slice nor Slurm nor Open "
+            f"MPI; elsewhere, give {_GIVEN}"
         )
-    if coordinator_address is not None and not coordinator_address.rpartition(":")[2].isdigit():
-        raise UserError(
-            f"got --coordinator_address={coordinator_address}, expected host:port of the process "
-            "with --process_id=0"
-        )
+    if place.count == 1:
+        return
+    port = coordinator_port or place.port
+    address = place.host.removeprefix("[").removesuffix("]"), port
+    links = meet(address, place.count, place.index, start_timeout, say, place.names)
+    _peers = Peers(links, relays=place.index == 0)
+    # Signals are this project's own affair, and Orbax would count its steps in between.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+        jax.distributed.initialize(
+            f"{place.host}:{port}",
+            place.count,
+            place.index,
+            initialization_timeout=math.ceil(start_timeout),
+        )
     except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"could not connect the hosts of the run: {reason}") from error
+    same_install.check()
+
+
+def connections() -> Peers | None:
+    """The connections to the other hosts; None on one host."""
+    return _peers
+
+
+def _given(
+    address: str | None, count: int | None, index: int | None, port: int | None
+) -> cluster.Place | None:
+    """The place that flags give, all three or none of them."""
+    if address is None or count is None or index is None:
+        return None
+    cluster.check_index(index, count)
+    host, _, own = address.rpartition(":")
+    if not own.isdigit() and port is not None and ":" not in address:
+        host, own = address, str(port)  # the address of a host, and the port apart
+    if not host or not own.isdigit():
         raise UserError(
-            f"could not connect the hosts of the run: {str(error).splitlines()[0]}; outside Cloud "
-            f"TPU, GKE, Slurm and Open MPI, give {_GIVEN}"
-        ) from error
+            f"got --coordinator_address={address}, expected host:port of the process with "
+            "--process_id=0"
+        )
+    if port is not None and int(own) != port:
+        raise UserError(
+            f"got --coordinator_address={address} and --coordinator_port={port}: give the port once"
+        )
+    return cluster.Place("flags", host, int(own), count, index)
 
 
 def is_host0() -> bool:
     """Whether this process writes the run folder."""
     return jax.process_index() == 0
+
+
+def index_and_count() -> tuple[int, int]:
+    """Index of this process, from 0, and the number of processes."""
+    return jax.process_index(), jax.process_count()
 
 
 def check_connected() -> None:
@@ -164,6 +226,15 @@ def describe_devices() -> str:
     if hosts == 1:
         return f"{count} device(s)"
     return f"{count} devices on {hosts} hosts (this is {socket.gethostname()})"
+
+
+def gather_bytes(content: bytes) -> list[bytes]:
+    """The content of each process, in their order, on all of them."""
+    sizes_P = _gather(np.asarray(len(content)))
+    padded = np.zeros(int(sizes_P.max()), np.uint8)
+    padded[: len(content)] = np.frombuffer(content, np.uint8)
+    rows_PxN = _gather(padded)
+    return [row[:size].tobytes() for row, size in zip(rows_PxN, sizes_P.tolist(), strict=True)]
 
 
 def _gather(value: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Digests of a checkpoint's files: written before it has its name, compared before it is used.
 
-<step>/digests.json    {"step": n, "files": {name: {"bytes", "sha256"}}}; checkpoints that were
-                       written to a bucket have none
+<step>/digests.json    {"step": n, "files": {name: {"bytes", "sha256"}}}; every local checkpoint
+                       gets one before it has its name, those in a bucket have none
 
 OCDBT has checksums of its index, but not of the values: a flipped bit of a parameter would go
 unnoticed.
@@ -68,6 +68,11 @@ def find_checkpoint_damage(step_folder: epath.Path, contents: bool | None = None
     if damage is None and (step_folder / _STEP_METADATA).exists():
         return _find_unreadable(step_folder, _STEP_METADATA)  # the one file without a digest
     return damage
+
+
+def has_digests(step_folder: epath.Path) -> bool:
+    """Whether the files of a checkpoint can be compared with what was written."""
+    return bool((step_folder / DIGESTS).exists())
 
 
 def _find_unreadable(step_folder: epath.Path, name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +23,11 @@ from distill.training.profile import NoProfile, Profile
 from distill.training.run_folder import MetricsLog
 from distill.training.signals import StopRequest
 from distill.training.step import TrainState
+from distill.training.step_watch import StepWatch
 from distill.training.trainer import Trainer
 
 _ACCURACY = "validation_accuracy"
+AHEAD = 4  # steps that are started before they are waited for; jax alone allows 32 on CPUs
 TIMED_STEPS = 20  # that an estimate is made from, unless they take more than a second
 
 
@@ -36,6 +39,7 @@ def fit(
     profile: Profile | None = None,
     stop: StopRequest | None = None,
     start: Callable[[TrainState], TrainState] | None = None,
+    step_timeout: float = 0,
 ) -> TrainState:
     """Trains to the last step, from the newest checkpoint of `folder` if there is one.
 
@@ -47,6 +51,7 @@ def fit(
       profile: measures where the time goes, and traces a few steps; None measures nothing.
       stop: says at the end of each step whether a signal came; None if no signals are handled.
       start: initial state -> the state that a new run begins with, saved before its first step.
+      step_timeout: seconds without a finished step after which the process ends; 0 for no limit.
 
     Returns:
       The last state, or that of the best evaluation with CHECKPOINT = 'best'; saved in `folder`.
@@ -64,49 +69,45 @@ def fit(
     ):
         state: TrainState = _first_state(trainer, checkpoints, progress, start)
         begin = int(state.step)
-        metrics_log = stack.enter_context(
-            MetricsLog(folder, begin, progress, writes=hosts.is_host0())
-        )
-        window = stack.enter_context(
-            MetricAccumulator(trainer, begin, progress, metrics_log, folder)
-        )
-        steps = _Steps(trainer, progress, clock)
-        evaluation = _Evaluation(trainer, validate, stop, steps, metrics_log, progress)
+        enter = stack.enter_context
+        metrics_log = enter(MetricsLog(folder, begin, progress, writes=hosts.is_host0()))
+        window = enter(MetricAccumulator(trainer, begin, progress, metrics_log, folder))
+        watch = enter(StepWatch(step_timeout, window.steps_done))
+        steps = _Steps(trainer, progress, clock, watch)
+        evaluation = _Evaluation(trainer, validate, stop, steps, metrics_log, progress, clock)
         if window.was_stopped:
             evaluation.catch_up(begin, state, checkpoints)
         clock.lap(profiles.PREPARING)
-        for step, batch in enumerate(trainer.stream.batches(begin, train.train_steps), begin + 1):
-            clock.lap(profiles.INPUT)
-            placed = meshes.put_batch(batch, trainer.mesh)
-            clock.lap(profiles.PLACING)
-            state, metrics = steps.take(step, state, placed)
+        for step, batch in _placed_batches(trainer, begin, clock):
+            state, metrics = steps.take(step, state, batch)
             last = step == train.train_steps
             if step == begin + 1:
                 window.restart_clock()
             window.add(metrics)
-            clock.after(step, placed, metrics)
+            clock.after(step, batch, metrics)
             if step % train.log_period == 0 or last:
                 clock.settle(metrics)
                 window.report(step)
                 clock.lap(profiles.METRICS)
-            accuracy, signal_number = None, None
-            if evaluation.is_due(step):
-                clock.settle(metrics)
-                accuracy, signal_number = evaluation.at(step, state.params)
-                clock.lap(profiles.EVALUATION)
+            accuracy, signal_number = evaluation.at(step, state.params, metrics)
             is_saved = step % train.save_period == 0 or last or checkpoints.is_best(accuracy)
             if is_saved and signal_number is None:
                 clock.settle(metrics)
-                checkpoints.save(state, accuracy)
+                with watch.paused():
+                    metrics_log.flush()
+                    checkpoints.save(state, accuracy)
                 clock.lap(profiles.CHECKPOINTS)
-            signal_number = signal_number or (None if last else stop.ask(step))
+            signal_number = signal_number or (None if last else stop.ask())
             if signal_number is not None:
                 window.keep(step, checkpoints.all_steps)
-                checkpoints.save_now(state, accuracy)
+                with watch.paused():
+                    metrics_log.flush()
+                    checkpoints.save_now(state, accuracy)
                 raise stopped_by(signal_number, step)
             clock.lap(profiles.OTHER)
         metrics_log.close()
-        return checkpoints.restore(state, best=True) if keeps_best else state
+        with watch.paused():
+            return checkpoints.restore(state, best=True) if keeps_best else state
 
 
 def _first_state(
@@ -135,19 +136,39 @@ def _first_state(
     return state
 
 
+def _placed_batches(
+    trainer: Trainer, begin: int, clock: Profile
+) -> Iterator[tuple[int, dict[str, jax.Array]]]:
+    """Number and batch, on the devices, of each step after `begin`."""
+    batches = trainer.stream.batches(begin, trainer.config.train.train_steps)
+    for step, batch in enumerate(batches, begin + 1):
+        clock.lap(profiles.INPUT)
+        placed = meshes.put_batch(batch, trainer.mesh)
+        clock.lap(profiles.PLACING)
+        yield step, placed
+
+
 class _Steps:
     """Takes steps; those that compile are announced, and waited for."""
 
-    def __init__(self, trainer: Trainer, progress: Callable[[str], None], clock: Profile) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        progress: Callable[[str], None],
+        clock: Profile,
+        watch: StepWatch,
+    ) -> None:
         """Takes what `fit` works with."""
-        self._trainer = trainer
+        self._trainer, self._watch = trainer, watch
         self._progress, self._clock = progress, clock
         self._first_steps: FirstSteps | None = None  # once the first step is taken
+        self._under_way: collections.deque[dict[str, jax.Array]] = collections.deque()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """What is done within it does not count as time of steps."""
-        with self._first_steps.paused() if self._first_steps else contextlib.nullcontext():
+        first = self._first_steps.paused() if self._first_steps else contextlib.nullcontext()
+        with first, self._watch.paused():
             yield
 
     def take(
@@ -161,7 +182,8 @@ class _Steps:
           batch: on the devices.
         """
         if not self._trainer.is_compiled_for(batch) or self._first_steps is None:
-            state, metrics, seconds = _compile_and_step(self._trainer, state, batch)
+            with self._watch.paused():
+                state, metrics, seconds = _compile_and_step(self._trainer, state, batch)
             if self._first_steps is None:
                 train = self._trainer.config.train
                 self._first_steps = FirstSteps(train, step, seconds, self._progress)
@@ -172,8 +194,15 @@ class _Steps:
             state, metrics = self._trainer.train_step(state, batch)
             self._clock.lap(profiles.DISPATCH)
             self._first_steps.after(step, metrics)
+            self._wait_for_earlier(metrics)
             self._clock.lap(profiles.DEVICE)
         return state, metrics
+
+    def _wait_for_earlier(self, metrics: dict[str, jax.Array]) -> None:
+        """Waits for all steps but the last AHEAD, so that a signal soon has a state to save."""
+        self._under_way.append(metrics)
+        if len(self._under_way) > AHEAD:
+            jax.block_until_ready(self._under_way.popleft())
 
 
 def _compile_and_step(
@@ -196,27 +225,41 @@ class _Evaluation:
         steps: _Steps,
         metrics_log: MetricsLog,
         progress: Callable[[str], None],
+        clock: Profile,
     ) -> None:
         """Takes what `fit` works with."""
         self._train, self._rows = trainer.config.train, trainer.cache.rows["validation"]
         self._validate, self._stop, self._steps = validate, stop, steps
-        self._log, self._progress = metrics_log, progress
+        self._log, self._progress, self._clock = metrics_log, progress, clock
 
-    def is_due(self, step: int) -> bool:
+    def _is_due(self, step: int) -> bool:
         """Whether the state of a step is evaluated."""
         period, last = self._train.eval_period, self._train.train_steps
         return bool(period and self._rows) and (step % period == 0 or step == last) and step > 0
 
-    def at(self, step: int, params: Params) -> tuple[float | None, int | None]:
-        """The accuracy of a step, written and printed; or the signal that interrupts it.
+    def at(
+        self, step: int, params: Params, metrics: dict[str, jax.Array]
+    ) -> tuple[float | None, int | None]:
+        """Evaluates the state of a step if that is due.
 
-        The run that resumes at this step evaluates it first, see `catch_up`.
+        Args:
+          step: its number.
+          params: after the step.
+          metrics: of the step, waited for where time is measured.
+
+        Returns:
+          The accuracy, written and printed, or None; the signal that interrupted the evaluation, or
+          None. The run that resumes at an interrupted step evaluates it first, see `catch_up`.
         """
+        if not self._is_due(step):
+            return None, None
+        self._clock.settle(metrics)
         try:
             accuracy = self._of(params)
         except Stopped as stopped:
             return None, stopped.number
         self._report(step, accuracy)
+        self._clock.lap(profiles.EVALUATION)
         return accuracy, None
 
     def catch_up(self, step: int, state: TrainState, checkpoints: Checkpoints) -> None:
@@ -224,7 +267,7 @@ class _Evaluation:
 
         The log comes last: whether it has the accuracy says whether the checkpoint has it.
         """
-        if self.is_due(step) and not self._log.resumes_with(_ACCURACY):
+        if self._is_due(step) and not self._log.resumes_with(_ACCURACY):
             accuracy = self._of(state.params)
             checkpoints.replace(state, accuracy)
             self._report(step, accuracy)

@@ -126,16 +126,26 @@ def rows_sharding(mesh: Mesh, rows: int) -> NamedSharding:
     return batch_sharding(mesh) if rows % mesh.shape["data"] == 0 else replicated(mesh)
 
 
+def data_parallel(params: Params) -> int:
+    """The number of devices, or groups of MODEL_PARALLEL devices, that decode different rows."""
+    mesh = _mesh_of(params)
+    return 1 if mesh is None else int(mesh.shape["data"])
+
+
 def shard_like_params(params: Params, rows: np.ndarray) -> np.ndarray | jax.Array:
     """Rows [B, ...] on the devices of the parameters that they are decoded with.
 
     Of parameters on one device, or that are no arrays of a mesh, the rows themselves.
     """
-    leaf = next(iter(jax.tree.leaves(params)), None)
-    mesh = getattr(getattr(leaf, "sharding", None), "mesh", None)
+    mesh = _mesh_of(params)
     if mesh is None or mesh.size == 1:
         return rows
     return _put(rows, rows_sharding(mesh, len(rows)))
+
+
+def _mesh_of(params: Params) -> Mesh | None:
+    leaf = next(iter(jax.tree.leaves(params)), None)
+    return getattr(getattr(leaf, "sharding", None), "mesh", None)
 
 
 def to_host(array: jax.Array | np.ndarray) -> np.ndarray:

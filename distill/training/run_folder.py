@@ -29,12 +29,14 @@ import itertools
 import json
 import os
 import stat
+import time
 from collections.abc import Mapping
 
 from etils import epath
 
 from distill.common.atomic import is_local, write_text
 from distill.common.progress import Say
+from distill.common.safe_points import safe_point
 from distill.common.text_files import first_names
 from distill.config import fields, stored
 from distill.config.run import RunConfig
@@ -49,6 +51,7 @@ PREDICTIONS = "predictions_test.jsonl"
 _MARKS = (CONFIG, STUDENT, RUN, "lock", "checkpoints", "t5x")
 _FILES = (CONFIG, METRICS, RESULTS, STUDENT, RUN, CARD, NOT_FINITE, PREDICTIONS)
 _RENAMED = {"INITIAL_CHECKPOINT_PATH": "CONTINUE_FROM"}  # in folders of before
+_BUCKET_SECONDS = 10.0  # between two writes of metrics.jsonl as a whole
 RESUMES = "once that is fixed, the same command resumes the run"
 
 
@@ -75,8 +78,8 @@ def check_run(run_dir: epath.PathLike, config_text: str) -> None:
                     "lost; copy the folder again, or choose another --run_dir"
                 )
         return
-    old = _comparable(stored.load_stored(path.read_bytes(), str(path)))
-    new = _comparable(stored.load_stored(config_text.encode(), "this configuration"))
+    old = comparable_macros(stored.load_stored(path.read_bytes(), str(path)))
+    new = comparable_macros(stored.load_stored(config_text.encode(), "this configuration"))
     defaults = fields.defaults()
     changed = []
     for name in sorted(old.keys() | new.keys()):
@@ -224,8 +227,14 @@ def open_run(run_dir: epath.PathLike, config_text: str) -> epath.Path:
     return folder
 
 
-def _comparable(values: Mapping[str, object]) -> dict[str, object]:
-    """The macros without the paths of data and vocabulary."""
+def comparable_macros(values: Mapping[str, object]) -> dict[str, object]:
+    """The macros of a configuration without the paths of data and vocabulary.
+
+    What is left decides what a run is: the contents behind the paths are compared on their own.
+
+    Args:
+      values: as `stored.load_stored` gives them.
+    """
     values = {name: value for name, value in values.items() if name != "VOCABULARY_PATH"}
     for before, now in _RENAMED.items():
         if before in values:
@@ -265,6 +274,7 @@ class MetricsLog:
                 kept.append(line.decode() + "\n")
                 self._resumed |= json.loads(line) if step == start_step else {}
         self._events = None
+        self._lines, self._is_behind, self._written = kept, False, time.monotonic()
         if writes:
             write_text(self._path, "".join(kept))
             self._events = EventWriter(folder, start_step + 1)
@@ -279,12 +289,29 @@ class MetricsLog:
         """Adds a line; `speed` differs from run to run and goes to TensorBoard alone."""
         if self._events is None:
             return
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        line = json.dumps({"step": step, **metrics}) + "\n"
+        if is_local(self._path):
+            with self._path.open("a") as file:
+                file.write(line)
+        else:
+            self._lines.append(line)
+            self._is_behind = True
+            if time.monotonic() - self._written > _BUCKET_SECONDS:
+                self.flush()
         self._events.write(step, {**metrics, **(speed or {})})
+
+    def flush(self) -> None:
+        """Writes what waits; to be called before a checkpoint, from which lines are kept.
+
+        A bucket has no appends: there metrics.jsonl is written again, as a whole.
+        """
+        if self._is_behind:
+            write_text(self._path, "".join(self._lines))
+            self._is_behind, self._written = False, time.monotonic()
 
     def close(self) -> None:
         """Flushes the events and closes their file."""
+        self.flush()
         events, self._events = self._events, None
         if events is not None:
             events.close()
@@ -293,8 +320,10 @@ class MetricsLog:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # A failed write must not hide the error that ends the run.
-        with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
+        # A failed write must not hide the error that ends the run. If that is the loss of the lock,
+        # the file is another process's by now.
+        with contextlib.suppress(Exception) if error is not None else contextlib.nullcontext():
+            safe_point()
             self.close()
 
 

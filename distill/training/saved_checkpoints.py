@@ -12,10 +12,11 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from distill.common.atomic import absolute, is_local
+from distill.common.paths import check_bucket_package
 from distill.common.progress import Say, to_stderr
 from distill.errors import MOST, UserError
 from distill.training import hosts
-from distill.training.intact import find_checkpoint_damage
+from distill.training.intact import DIGESTS, find_checkpoint_damage, has_digests
 from distill.training.quiet import quiet_checkpoint_errors
 from distill.training.shapes import check_same_shapes
 
@@ -41,7 +42,9 @@ class SavedCheckpoints:
     """The checkpoints of a run folder, read only.
 
     A checkpoint whose files are not those that were written is never used: the newest intact one
-    takes its place, and `say` gets a line about it.
+    takes its place, and `say` gets a line about it. A local checkpoint without digests is damaged
+    if an earlier one has them. Otherwise its run may be copied from a bucket: it is used, with a
+    line.
     """
 
     def __init__(self, run_dir: epath.PathLike, say: Say = to_stderr) -> None:
@@ -50,7 +53,11 @@ class SavedCheckpoints:
         Args:
           run_dir: the run folder.
           say: takes the lines.
+
+        Raises:
+          UserError: on gs:// without the package that Orbax needs there.
         """
+        check_bucket_package(run_dir)
         self._run_dir = absolute(run_dir)
         self._folder = self._run_dir / FOLDER
         self._say = say
@@ -141,6 +148,7 @@ class SavedCheckpoints:
                 try:
                     result = self._read(step, params, read)
                     self._leave_out(damaged, step)
+                    self._say_if_unchecked(step)
                     self.restored_step = step
                     return result
                 except _Unreadable as error:
@@ -183,10 +191,29 @@ class SavedCheckpoints:
         """What is wrong with a checkpoint; the first host looks at the files, for all."""
         reason = None
         if hosts.is_host0():
-            reason = find_checkpoint_damage(self._folder / str(step))
+            reason = self._find_damage(step)
         if hosts.broadcast_from_host0(reason is not None):
             return reason or "see the first host"
         return None
+
+    def _find_damage(self, step: int) -> str | None:
+        """What is wrong with a checkpoint's files, as one host sees them; None if nothing is."""
+        reason = find_checkpoint_damage(self._folder / str(step))
+        if reason is None and self._is_unchecked(step):
+            earlier = (self._folder / str(other) for other in self._steps() if other < step)
+            if any(map(has_digests, earlier)):  # this run writes digests
+                return f"file {DIGESTS} is missing"
+        return reason
+
+    def _is_unchecked(self, step: int) -> bool:
+        return is_local(self._folder) and not has_digests(self._folder / str(step))
+
+    def _say_if_unchecked(self, step: int) -> None:
+        if hosts.is_host0() and self._is_unchecked(step):
+            self._say(
+                f"warning: checkpoint {step} has no {DIGESTS}: its files are used without being "
+                "compared with what was written"
+            )
 
     def _read(self, step: int, params: Params, read: Callable[[epath.Path], Saved]) -> Saved:
         """What `read` makes of a checkpoint of these shapes; raises _Unreadable."""

@@ -6,8 +6,8 @@ other phases (preparing, the test) a signal stops at once, and what is saved sta
 drops the exception of the handler (see `distill.common.safe_points`), the run stops at the next
 batch that it decodes, the next row that it prepares, or the next phase.
 
-Several hosts have to stop after the same step. jax's preemption service agrees on one when SIGTERM
-reaches any of them, and keeps the signal until then; SIGHUP has its usual effect there.
+Several hosts have to stop after the same step, or the same batch that they decode. A signal to any
+of them is kept until the point that they agree on (see `distill.training.peers`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-import jax
-
 from distill.common.safe_points import registered
 from distill.errors import Stopped, describe_saved, stopped_by
+from distill.training import hosts
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _KEPT = b"\nCtrl-C: stopping after this step; press it again to stop without saving\n"
@@ -31,8 +30,9 @@ class StopRequest:
     """Whether a signal came while it was held back."""
 
     def __init__(self) -> None:
-        self.number: int | None = None
-        self._holds = False
+        self.number: int | None = None  # on several hosts only once they have agreed on the point
+        self._received: int | None = None
+        self._holds = self._in_step = False
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -42,11 +42,12 @@ class StopRequest:
           Stopped: a signal came before.
         """
         self.check()
-        before, self._holds = self._holds, True
+        before = self._holds, self._in_step
+        self._holds = self._in_step = True
         try:
             yield
         finally:
-            self._holds = before
+            self._holds, self._in_step = before
 
     @contextlib.contextmanager
     def released(self) -> Iterator[None]:
@@ -55,13 +56,17 @@ class StopRequest:
         Raises:
           Stopped: there is a signal.
         """
-        before, self._holds = self._holds, False
+        before = self._holds, self._in_step
+        self._holds, self._in_step = False, True
+        together = hosts.connections() is not None
         try:
             self.check()
-            yield
+            # All hosts decode the same batches, so they pass the same points.
+            with registered(self._ask_and_check) if together else contextlib.nullcontext():
+                yield
             self.check()
         finally:
-            self._holds = before
+            self._holds, self._in_step = before
 
     def check(self) -> None:
         """Stops the run if there is a signal that is not held back.
@@ -72,14 +77,15 @@ class StopRequest:
         if self.number is not None and not self._holds:
             raise stopped_by(self.number)
 
-    def ask(self, step: int) -> int | None:
-        """The signal to stop for after this step; None to go on. All hosts ask after each step."""
-        if jax.distributed.is_initialized() and _has_preemption_service():
-            from jax.experimental.multihost_utils import reached_preemption_sync_point
-
-            if reached_preemption_sync_point(step):
-                self.number = signal.SIGTERM
+    def ask(self) -> int | None:
+        """The signal to stop for; None to go on. All hosts ask at the same points."""
+        if peers := hosts.connections():
+            self.number = peers.pass_point()
         return self.number
+
+    def _ask_and_check(self) -> None:
+        self.ask()
+        self.check()
 
     def handle(self, number: int, frame: object) -> None:
         """Keeps the signal, and stops at once unless it is held back.
@@ -89,10 +95,15 @@ class StopRequest:
           KeyboardInterrupt: Ctrl-C, for the second time.
         """
         del frame
-        if number == signal.SIGINT and self.number == number:
+        if number == signal.SIGINT and self._received == number:
             raise KeyboardInterrupt
-        self.number = number
-        self.check()
+        self._received = number
+        peers = hosts.connections()
+        if peers is not None and self._in_step:
+            peers.want_stop(number)
+        else:
+            self.number = number
+            self.check()
         if number == signal.SIGINT:
             os.write(2, _KEPT)  # print may be what the signal interrupted
 
@@ -121,23 +132,17 @@ def _is_taken(number: int) -> bool:
     return handler != signal.SIG_IGN
 
 
-def _has_preemption_service() -> bool:
-    # jax declares its settings at run time, where type checkers do not see them.
-    return bool(jax.config.jax_enable_preemption_service)  # type: ignore[attr-defined]
-
-
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Within its block the signals are handled; before and after they have their usual effect.
 
-    In threads other than the main one, and on several hosts, nothing changes.
+    In threads other than the main one nothing changes.
 
     Yields:
       What `fit` asks.
     """
     request = StopRequest()
-    alone = not jax.distributed.is_initialized()
-    if not alone or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield request
         return
     # What is ignored stays so: nohup ignores SIGHUP.

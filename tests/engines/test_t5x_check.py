@@ -30,6 +30,13 @@ def test_without_t5x_the_message_says_how_to_install_it(monkeypatch, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_bucket_without_gcloud_is_refused_before_the_first_step(monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "require_t5x", lambda: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"gs://bucket/run is in a bucket, and T5X .*gcloud is not"):
+        engine.train(run(), "gs://bucket/run")
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -47,6 +54,10 @@ def test_without_t5x_the_message_says_how_to_install_it(monkeypatch, tmp_path):
         (
             ["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE", "WEIGHTING=paired_batches"],
             "with WEIGHTING = 'paired_batches', which puts the task weights on the tokens",
+        ),
+        (
+            ["LOSS_NORMALIZING_FACTOR=AVERAGE_PER_SEQUENCE", "METHOD=answer_first"],
+            "with METHOD = 'answer_first', which puts the loss weights on the tokens of one",
         ),
         (
             ["LOSS_NORMALIZING_FACTOR=NUM_REAL_TARGET_TOKENS"],
@@ -73,6 +84,7 @@ def test_what_t5x_would_not_do_is_refused(overrides, message, monkeypatch, tmp_p
 def test_one_host_of_several_is_told_t5xs_own_command(monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "require_t5x", lambda: None)
     monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "a,b")
+    monkeypatch.setenv("TPU_WORKER_ID", "1")
     with pytest.raises(
         UserError, match=r"one of 2 hosts.*python -m t5x\.train .*--gin\.MODEL_DIR="
     ):

@@ -20,7 +20,7 @@ from test_t5x import EXPERIMENT, cache_dir, run  # noqa: F401  (a fixture of thi
 from distill.config import files
 from distill.engines.t5x import train as engine
 from distill.errors import UserError
-from distill.inference import load, t5x_run
+from distill.inference import scoring, t5x_run
 
 
 def parse_gin(paths, text):
@@ -167,7 +167,7 @@ def test_stock_t5x_trains_decodes_and_leaves_results(settings, tmp_path, monkeyp
     assert np.mean([r["correct"] for r in records]) == results["accuracy"]
     # The native engine reads the checkpoint that was scored, and answers the same, but that T5X
     # stops where every true label has ended.
-    scores, answers = load.evaluate(folder, "test")
+    scores, answers = scoring.evaluate(folder, "test")
     texts = [r["prediction"].split() for r in records]
     assert [p.prediction.split()[: len(t)] for p, t in zip(answers, texts, strict=True)] == texts
     assert any(texts) and scores["accuracy"] == results["accuracy"]

@@ -203,6 +203,7 @@ def test_a_batch_is_a_row_a_sequence():
             "WEIGHTING = 'paired_batches' with TFDS tasks, expected 'mixture_rates'",
         ),
         ("METHOD=single_task", "METHOD = 'single_task' with TFDS tasks, expected 'finetune' or"),
+        ("METHOD=answer_first", "METHOD = 'answer_first' with TFDS tasks, expected 'finetune' or"),
     ],
 )
 def test_what_it_does_not_have_is_refused(override, message):

@@ -11,7 +11,7 @@ import pytest
 from distill.config import resolve
 from distill.engines import native
 from distill.errors import UserError
-from distill.inference import load
+from distill.inference import scoring
 from distill.training.checkpoints import Checkpoints
 from distill.training.saved_checkpoints import SavedCheckpoints
 from distill.training.step import TrainState
@@ -168,8 +168,8 @@ def test_the_best_checkpoint_is_scored_and_answers(micro, tmp_path):
     assert _kept(tmp_path) == {
         str(step): {"accuracy": scores[step], "step": step} for step in (best, 12)
     }
-    assert load.evaluate(tmp_path, "validation")[0]["accuracy"] == scores[best]
-    assert load.evaluate(tmp_path, "test")[0]["accuracy"] == results["accuracy"]
+    assert scoring.evaluate(tmp_path, "validation")[0]["accuracy"] == scores[best]
+    assert scoring.evaluate(tmp_path, "test")[0]["accuracy"] == results["accuracy"]
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,7 @@ def test_no_damage_of_any_file_reaches_the_parameters(kind, saved, tmp_path):
         steps[name.name] = step
         expected = r"checkpoint 2 is damaged \(.*(file|digests|list).*\): using 1"
         assert step == 2 or re.fullmatch(expected, lines[0]), (name, lines)
-    # Nothing is read from these two; without digests there is nothing to compare.
-    harmless = {"_CHECKPOINT_METADATA", "commit_success.txt", "digests.json"}
+    harmless = {"_CHECKPOINT_METADATA", "commit_success.txt"}  # nothing is read from them
     assert {name for name, step in steps.items() if step == 2} <= harmless
 
 
@@ -106,16 +105,47 @@ def test_without_an_intact_checkpoint_the_message_says_what_to_delete(saved, tmp
     assert (folder / "checkpoints/2").exists()
 
 
-def test_earlier_checkpoints_have_no_digests_and_are_read(saved, tmp_path):
+UNCHECKED = (
+    "warning: checkpoint {} has no digests.json: its files are used without being compared with "
+    "what was written"
+)
+
+
+def test_a_checkpoint_that_lost_its_digests_is_not_used_where_the_run_writes_them(saved, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    (folder / "checkpoints/2/digests.json").unlink()
+    assert _restore(folder) == (
+        1,
+        ["checkpoint 2 is damaged (file digests.json is missing): using 1"],
+    )
+    (folder / "checkpoints/1/digests.json").unlink()
+    (folder / "checkpoints/2").rename(folder / "2")
+    assert _restore(folder) == (1, [UNCHECKED.format(1)])
+
+
+def test_a_run_that_came_from_a_bucket_and_goes_on_keeps_its_checkpoints(saved, tmp_path):
+    folder, lines = tmp_path / "run", []
+    shutil.copytree(saved, folder)
+    (folder / "checkpoints/1/digests.json").unlink()
+    with Checkpoints(folder, keep=2, say=lines.append):
+        pass
+    assert _restore(folder) == (2, [])
+    assert lines == []
+    assert (folder / "checkpoints/1").exists()
+
+
+def test_checkpoints_of_a_run_without_digests_are_read_with_a_line(saved, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(saved, folder)
     for path in folder.rglob("digests.json"):
         path.unlink()
-    assert _restore(folder) == (2, [])
+    assert _restore(folder) == (2, [UNCHECKED.format(2)])
     shutil.rmtree(folder / "checkpoints/2/default")
     step, lines = _restore(folder)
     assert step == 1
-    assert lines == ["checkpoint 2 is damaged (file default/_METADATA is missing): using 1"]
+    damaged = "checkpoint 2 is damaged (file default/_METADATA is missing): using 1"
+    assert lines == [damaged, UNCHECKED.format(1)]
 
 
 # Files that Orbax parses; `[` without an end exceeds Python's recursion.
@@ -148,7 +178,7 @@ def test_metadata_that_do_not_parse_are_damage_without_digests_too(name, content
         assert int(state.step) == 1
         checkpoints.save(_state(2))  # the step of the damaged one
     assert re.fullmatch(r"checkpoint 2 is .*: moved to .*/damaged_checkpoints/2, using 1", lines[0])
-    assert len(lines) == 1
+    assert lines[1:] == [UNCHECKED.format(1)]
     assert _restore(folder) == (2, [])
 
 

@@ -18,16 +18,16 @@ EXPERIMENT = "tickets_step_by_step"
 SLACK = 2e-5  # sums run in another order
 
 
-def test_hosts_that_cannot_be_found_are_an_error(monkeypatch):
-    def initialize(*place):
-        raise ValueError("coordinator_address should be defined.")
-
-    monkeypatch.setattr(hosts.jax.distributed, "initialize", initialize)
-    with pytest.raises(
-        UserError,
-        match=r"could not connect the hosts of the run: coord.*give --coordinator_address",
-    ):
+def test_hosts_that_cannot_be_found_are_an_error():
+    with pytest.raises(UserError, match=r"found neither a TPU slice.*give --coordinator_address"):
         hosts.connect()
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 0), (2, 2), (-1, 2)])
+def test_an_index_out_of_range_is_an_error(index, count):
+    expected = f"expected a --process_id from 0 to {max(count - 1, 0)} and at least one process"
+    with pytest.raises(UserError, match=expected):
+        hosts.connect("127.0.0.1:1", count, index)
 
 
 def test_a_slice_whose_hosts_were_not_joined_is_refused(monkeypatch):

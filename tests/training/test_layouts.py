@@ -59,8 +59,8 @@ def test_only_a_change_is_told():
 
 
 def test_a_run_names_its_layout(run_dir):
-    assert json.loads((run_dir / "run.json").read_text())["layout"] == "packed"
-    assert "packed batches (LAYOUT = 'packed')" in (run_dir / "lines.txt").read_text()
+    assert json.loads((run_dir / "run.json").read_text())["layout"] == "flat"
+    assert "flat batches (LAYOUT = 'auto')" in (run_dir / "lines.txt").read_text()
 
 
 def test_layouts_train_alike(micro, tmp_path):

@@ -15,7 +15,7 @@ from distill import cli
 from distill.config import resolve
 from distill.engines import native
 from distill.errors import UserError
-from distill.inference import load
+from distill.inference import load, scoring
 
 EXPERIMENT = "tickets_step_by_step"  # of the fixtures `resolved` and `run_dir`
 
@@ -96,7 +96,7 @@ def test_a_checkpoint_of_another_size_is_refused(run_dir, tmp_path):
     text = (other / "config.gin").read_text()
     (other / "config.gin").write_text(text.replace("MLP_DIM = 16", "MLP_DIM = 24"))
     with pytest.raises(UserError, match=r"has another size: .*wi_0/kernel is \(16, 16\) there"):
-        load.evaluate(other, "test")
+        scoring.evaluate(other, "test")
 
 
 def test_a_t5x_run_without_a_checkpoint_is_refused(run_dir, tmp_path):

@@ -117,7 +117,7 @@ def test_a_run_that_a_signal_stops_has_its_report(micro, tmp_path):
         for step in (5, 6):
             profile.after(step, trainer.stream.batch(step - 1), ())
         raise Stopped(signal.SIGTERM, 6)
-    assert lines[0].startswith("profile of steps 5-6: packed batches")
+    assert lines[0].startswith("profile of steps 5-6: flat batches")
     assert (tmp_path / "profile" / "profile_5-6.json").exists()
 
 

@@ -94,7 +94,7 @@ def test_weights_of_one_and_zero_leave_one_task(run, cache, params):
         assert float(loss) == pytest.approx(float(losses_K[int(weights[1])]), rel=1e-6)
 
 
-@pytest.mark.parametrize("microbatches", [2, 4])
+@pytest.mark.parametrize("microbatches", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_microbatches_give_the_gradient_of_the_whole(run, cache, params, microbatches):
     stream = BatchStream(cache, run.data, run.weighting, 8, seed=0, row_multiple=4)
     arguments = (params, stream.batch(0), jax.random.key(0), run.student, run.task_weights, 8.0)
@@ -107,6 +107,7 @@ def test_microbatches_give_the_gradient_of_the_whole(run, cache, params, microba
         assert np.linalg.norm(a - b) <= 1e-6 * max(np.linalg.norm(b), 1e-2)
 
 
+@pytest.mark.slow
 def test_z_loss_reaches_the_step(micro, cache, run):
     """The compiled step's loss is the objective plus the z term, its gradient likewise."""
     with_z = resolve.resolve(

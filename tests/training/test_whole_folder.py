@@ -134,7 +134,7 @@ def test_evaluate_scores_a_file(trained, tmp_path, capsys):
     assert scores["accuracy"] == results["accuracy"] and scores["n"] == 10
     assert scores["without_label"] == 1
     (tmp_path / "rows.jsonl").write_text(json.dumps({"input": "the red cat"}) + "\n")
-    assert "none of 1 rows has a `label`" in _refusal(capsys, *argv)
+    assert "no row has a `label`" in _refusal(capsys, *argv)
 
 
 def test_evaluate_reads_the_files_of_the_run_wherever_it_is_started(

@@ -73,6 +73,12 @@ def _check_factor(config: RunConfig, factor: object, pack: bool) -> list[str]:
     if not isinstance(factor, str) or factor not in _FACTORS:
         raise unknown("divisor", str(factor), _FACTORS, "macro LOSS_NORMALIZING_FACTOR")
     weighting = config.weighting
+    if config.data.is_joined:
+        raise UserError(
+            f"{got} with METHOD = {config.data.method!r}, which puts the loss weights on the "
+            "tokens of one target: T5X would divide by the number of tokens or by the sum of their "
+            f"weights; {_OWN_FACTOR}"
+        )
     if len(config.data.tasks) == 2 and weighting.scheme == "paired_batches":
         raise UserError(
             f"{got} with WEIGHTING = 'paired_batches', which puts the task weights on the tokens: "

@@ -36,18 +36,21 @@ class TrainingFeatureConverter(seqio.EncDecFeatureConverter):
         "decoder_task_ids": _INT,
     }
 
-    def __init__(self, scales: Sequence[float], by_length: bool, **settings: object) -> None:
+    def __init__(
+        self, scales: Sequence[float], by_length: bool, joined: bool = False, **settings: object
+    ) -> None:
         """Takes the weights.
 
         Args:
           scales: K, one a task, label first.
-          by_length: a token of task k weighs scales[k] / its sequence's target length;
-            otherwise scales[k].
+          by_length: a token of task k weighs scales[k] / the target tokens of its sequence that
+            are of this task; otherwise scales[k].
+          joined: whether the targets of a pair are one sequence, with the input of the label.
           **settings: of the parent: pack, use_custom_packing_ops, ...
         """
         super().__init__(**settings)
         self._scales, self._by_length = tuple(scales), by_length
-        self._settings = settings
+        self._joined, self._settings = joined, settings
 
     def __call__(
         self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
@@ -60,11 +63,15 @@ class TrainingFeatureConverter(seqio.EncDecFeatureConverter):
     def _convert_features(
         self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
     ) -> tf.data.Dataset:
-        if _PAIR in ds.element_spec:
-            ds = ds.flat_map(lambda pair: _expand(pair, task_feature_lengths))
         target_length = task_feature_lengths["targets"]
+        if self._joined:
+            ds = ds.map(lambda pair: _join(pair, target_length))
+        else:
+            if _PAIR in ds.element_spec:
+                ds = ds.flat_map(lambda pair: _expand(pair, task_feature_lengths))
+            ds = ds.map(_tag)
         lengths = {_TASK_IDS: target_length, _LENGTHS: target_length, **task_feature_lengths}
-        return super()._convert_features(ds.map(_tag), lengths)
+        return super()._convert_features(ds, lengths)
 
     def _convert_example(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         ids = features[_TASK_IDS]
@@ -98,7 +105,20 @@ def _expand(pair: Mapping[str, tf.Tensor], lengths: Mapping[str, int]) -> tf.dat
     return both.filter(lambda row: tf.size(row["targets"]) > 0)
 
 
-def _cut(tokens: tf.Tensor, length: int) -> tf.Tensor:
+def _join(pair: Mapping[str, tf.Tensor], length: int) -> dict[str, tf.Tensor]:
+    """The label and then the rationale of a pair as one target, with task and length of each."""
+    label = pair["targets"]
+    parts = label, _cut(pair["rationale_targets"], length - tf.size(label))
+    counts = [tf.size(part) for part in parts]
+    return {
+        "inputs": pair["inputs"],
+        "targets": tf.concat(parts, axis=0),
+        _TASK_IDS: tf.repeat(tf.constant([1, 2], tf.int32), counts),
+        _LENGTHS: tf.repeat(counts, counts),
+    }
+
+
+def _cut(tokens: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
     """At most `length` tokens, of which the last stays: EOS."""
     return tf.cond(
         tf.size(tokens) > length,

@@ -105,7 +105,9 @@ def feature_converter(
     scales, by_length = token_scales(spec, weighting), weighting.normalization == "per_sequence"
     if isinstance(normalizer, str):
         scales, by_length = (1.0,) * len(scales), False
-    return functools.partial(TrainingFeatureConverter, scales=scales, by_length=by_length)
+    return functools.partial(
+        TrainingFeatureConverter, scales=scales, by_length=by_length, joined=spec.is_joined
+    )
 
 
 def token_scales(spec: DataSpec, weighting: Weighting) -> tuple[float, ...]:
@@ -115,7 +117,8 @@ def token_scales(spec: DataSpec, weighting: Weighting) -> tuple[float, ...]:
     is drawn at rate r counts w / r each time, the sums over tokens are w_task * L_task.
     """
     paired = is_paired(spec, weighting)
-    drawn, means, scales = rates(spec, weighting), _means(spec), []
+    drawn = {} if paired else rates(spec, weighting)
+    means, scales = _means(spec), []
     for task, weight in zip(spec.tasks, weighting.task_weights(spec.tasks), strict=True):
         share = 1.0 if paired else drawn[task]
         mean = 1.0 if weighting.normalization == "per_sequence" else means[task]
@@ -149,7 +152,8 @@ def batch_rows(
 ) -> int:
     """T5X's batch size, in padded or packed rows, for BATCH_SIZE pairs on average."""
     batch = layout(spec, weighting, batch_size, pack, multiple)
-    unit = "pairs" if is_paired(spec, weighting) else "sequences"
+    has_pairs = is_paired(spec, weighting) and not spec.is_joined
+    unit = "pairs" if has_pairs else "sequences"
     log.info("distill: a batch is %d rows with %.1f %s", batch.rows, batch.expected, unit)
     return batch.rows
 
@@ -179,7 +183,7 @@ def layout(
         limits = spec.input_length, spec.target_length
         rng = np.random.default_rng(0)
         per_row = packing.sequences_per_row(lengths, limits, rng, drawn)
-    units = batch_size if paired else batch_size * len(spec.tasks)
+    units = batch_size if paired else batch_size * spec.sequences_per_row
     return packing.nearest_layout(units, per_row / sequences_a_pair, multiple)
 
 
@@ -192,7 +196,10 @@ def feature_lengths(spec: DataSpec, pack: bool = False) -> dict[str, int]:
     if pack:
         return {"inputs": spec.input_length, "targets": spec.target_length}
     tokens = _open(spec)
-    return {feature: tokens.longest(feature) for feature in ragged.FEATURES}
+    longest = {feature: tokens.longest(feature) for feature in ragged.FEATURES}
+    if spec.is_joined:
+        longest["targets"] = int(_lengths(spec)[..., 1].max())
+    return longest
 
 
 def decode_lengths(spec: DataSpec) -> dict[str, int]:
@@ -208,7 +215,7 @@ def decode_lengths(spec: DataSpec) -> dict[str, int]:
         )
         for feature in ragged.FEATURES
     }
-    if spec.method == "single_task":
+    if spec.about_method.rationale_first:
         longest["targets"] = spec.target_length
     return longest
 
@@ -255,17 +262,23 @@ def _open(spec: DataSpec) -> cache.TokenCache:
 
 
 def is_paired(spec: DataSpec, weighting: Weighting) -> bool:
-    """Whether rows are pairs; a method with one task is the same in either scheme."""
-    return weighting.scheme == "paired_batches" and len(spec.tasks) == 2
+    """Whether rows are pairs; a method with one sequence a row is the same in either scheme."""
+    return spec.is_joined or (weighting.scheme == "paired_batches" and len(spec.tasks) == 2)
 
 
 def _lengths(spec: DataSpec) -> np.ndarray:
-    """Input and target lengths of each training row and task [N, K, 2]; 0 where there is none."""
+    """Input and target lengths of each training row and sequence [N, K, 2]; 0 where there is none.
+
+    Tasks that are joined are one sequence (K = 1).
+    """
     tokens = _open(spec).tokens
     columns = [
         [tokens["train", t, feature].lengths for feature in ragged.FEATURES] for t in spec.tasks
     ]
-    return np.moveaxis(np.array(columns), -1, 0)
+    lengths_NxKx2 = np.moveaxis(np.array(columns), -1, 0)
+    if not spec.is_joined:
+        return lengths_NxKx2
+    return np.stack([lengths_NxKx2[:, 0, 0], lengths_NxKx2[..., 1].sum(axis=1)], axis=-1)[:, None]
 
 
 def _means(spec: DataSpec) -> Mapping[str, float]:

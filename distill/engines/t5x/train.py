@@ -16,6 +16,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -24,7 +25,9 @@ from collections.abc import Callable, Sequence
 
 from etils import epath
 
-from distill.common.devices import quiet_libtpu
+from distill.common import cluster
+from distill.common.atomic import is_local
+from distill.common.devices import libtpu_environment
 from distill.common.disk import disk_errors
 from distill.common.progress import PERIOD, Stage, to_stderr
 from distill.common.text_files import read_json
@@ -83,7 +86,6 @@ def train(
         the vocabulary are wrong; T5X failed (with the end of its log).
     """
     require_t5x()
-    quiet_libtpu()  # in T5X's process too
     from distill.engines import native, results
 
     config = resolved.run
@@ -91,6 +93,7 @@ def train(
     lines = check_t5x_run(config, resolved.macros)
     folder = epath.Path(run_dir)
     _check_one_host(resolved, folder)
+    _check_gcloud(folder)
     run_folder.check_run(folder, resolved.text)
     path = folder / run_folder.RESULTS
     if path.exists():
@@ -179,12 +182,23 @@ def require_t5x() -> None:
 
 def _check_one_host(resolved: Resolved, folder: epath.Path) -> None:
     """Refuses a host of a slice that has several: each would write the run folder's files."""
-    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    if len(hosts) > 1:
-        plain = shlex.join(["python", *command(resolved, folder)[1:]])
+    place = cluster.detect()
+    if place is not None and place.is_tpu and place.count > 1:
+        plain = shlex.join(["python", *command(resolved, folder)[1:], "--multiprocess_gpu"])
         raise UserError(
-            f"this is one of {len(hosts)} hosts (TPU_WORKER_HOSTNAMES): T5X connects the hosts "
+            f"this is one of {place.count} hosts ({place.source}): T5X connects the hosts "
             f"itself, so start T5X on each of them instead of distill train: {plain}"
+        )
+
+
+def _check_gcloud(folder: epath.Path) -> None:
+    """Refuses a bucket to a machine on which T5X would fail when it saves its first checkpoint."""
+    if not is_local(folder) and shutil.which("gcloud") is None:
+        raise UserError(
+            f"{folder} is in a bucket, and T5X moves each checkpoint there with `gcloud storage "
+            "mv`, but gcloud is not installed: install it "
+            "(https://cloud.google.com/sdk/docs/install), use a local --run_dir, or "
+            "--engine=native"
         )
 
 
@@ -262,7 +276,7 @@ def run_child(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env={**_shared_compilations(), **os.environ},
+            env={**_shared_compilations(), **libtpu_environment(), **os.environ},
         ) as child,
     ):
         try:
