@@ -17,6 +17,7 @@ from fractions import Fraction
 import numpy as np
 
 from distill.common.hashing import digest64, uniform
+from distill.common.phrases import are, number_of
 from distill.config.data import LABEL_SOURCES
 from distill.data.examples import Example
 from distill.data.row_file import take
@@ -142,8 +143,9 @@ def split_budget(
     without = f" ({dropped} of {len(examples)} have no {label_source} label)" if dropped else ""
     if num_labels > len(usable):
         raise UserError(
-            f"got NUM_LABELS = {num_labels}, but there are only {len(usable)} rows{without}; set "
-            f"NUM_LABELS to at most {len(usable)}, or to 0 to use all of them"
+            f"got NUM_LABELS = {num_labels}, but there {are(len(usable))} only "
+            f"{number_of(len(usable), 'row')}{without}; set NUM_LABELS to at most "
+            f"{len(usable)}, or to 0 to use all of them"
         )
     chosen = usable[: num_labels or None]
     if group:
@@ -155,15 +157,16 @@ def split_budget(
         held_out = (is_validation(rank, validation_fraction) for rank in range(len(chosen)))
     is_held = np.fromiter(held_out, bool, len(chosen))
     train, validation = take(examples, chosen[~is_held]), take(examples, chosen[is_held])
+    more = "raise NUM_LABELS" if num_labels else "give more rows"
     if not train:
         raise UserError(
-            f"no training rows: {len(chosen)} labels{without}, VALIDATION_FRACTION = "
-            f"{validation_fraction}; raise NUM_LABELS or set LABEL_SOURCE to labels that exist"
+            f"no training rows: {number_of(len(chosen), 'label')}{without}, VALIDATION_FRACTION = "
+            f"{validation_fraction}; {more}, or set LABEL_SOURCE to labels that exist"
         )
     if validation_fraction and not validation:
         raise UserError(
             f"no validation rows: VALIDATION_FRACTION = {validation_fraction} of {len(chosen)} "
-            "labels is less than one row; raise NUM_LABELS, or set VALIDATION_FRACTION to 0"
+            f"labels is less than one row; {more}, or set VALIDATION_FRACTION to 0"
         )
     counts = BudgetCounts(
         len(examples),

@@ -2,7 +2,8 @@
 
 It is made once through the SeqIO tasks and keyed by a digest of settings, data,
 vocabulary and format. meta.json comes last, so a killed writer leaves nothing that a
-reader could mistake for a cache.
+reader could mistake for a cache. Of large data it leaves the parts that it has tokenized
+(`distill.data.token_parts`) for the next writer.
 
     <cache_dir>/<digest>/
       meta.json                 digests of the data and of the files below, counts, statistics
@@ -22,19 +23,19 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from types import ModuleType
 
 from etils import epath
 
 from distill.common.atomic import atomic_directory, is_local
 from distill.common.digests import describe_files, find_damage, sha256, sha256_text
 from distill.common.disk import disk_errors
-from distill.common.progress import Say, Stage, loading_tensorflow, to_stderr
+from distill.common.progress import Say, Stage, to_stderr
 from distill.common.safe_points import safe_point
 from distill.config.data import DataSpec
-from distill.data import datasets
+from distill.data import datasets, token_parts
 from distill.data.budget import BudgetCounts
 from distill.data.cache_meta import CacheMeta, Counts
 from distill.data.check.training import TrainingCheck
@@ -109,7 +110,7 @@ def prepare(spec: DataSpec) -> Prepared:
     """
     with Stage("hashing the data files"):
         digests = datasets.file_digests(spec)
-    is_cached = (_folder(spec, digests) / _META).exists()
+    is_cached = (cache_folder(spec, digests) / _META).exists()
     return Prepared(digests, None if is_cached else read_rows(spec))
 
 
@@ -134,7 +135,7 @@ def load_cache(
     if digests is None:
         with Stage("hashing the data files"):
             digests = datasets.file_digests(spec)
-    folder = _folder(spec, digests)
+    folder = cache_folder(spec, digests)
     if (folder / _META).exists():
         damage = _damage(folder)
         if damage is not None:
@@ -145,9 +146,31 @@ def load_cache(
     return _read(folder, spec)
 
 
+def open_cache(spec: DataSpec, digests: Mapping[str, str] | None = None) -> TokenCache | None:
+    """The cache of `spec`; None if it is not there, or damaged.
+
+    Args:
+      spec: the data.
+      digests: what `datasets.file_digests` gives, where the caller has it already.
+
+    Raises:
+      UserError: files of the data are missing.
+    """
+    folder = cache_folder(spec, datasets.file_digests(spec) if digests is None else digests)
+    if not (folder / _META).exists() or _damage(folder) is not None:
+        return None
+    return _read(folder, spec)
+
+
+def cache_folder(spec: DataSpec, digests: Mapping[str, str]) -> epath.Path:
+    """The folder that the cache of `spec` has or will have; `digests`: of `file_digests`."""
+    key = f"{FORMAT}-{spec.digest()}-{datasets.joined_digest(digests)}"
+    return cache_dir() / hashlib.sha256(key.encode()).hexdigest()[:20]
+
+
 def stored_words(spec: DataSpec) -> list[str]:
     """The words of the cache of `spec`, none if there is no cache yet or a damaged one."""
-    folder = _folder(spec, datasets.file_digests(spec))
+    folder = cache_folder(spec, datasets.file_digests(spec))
     if not (folder / _META).exists() or _damage(folder) is not None:
         return []
     path = folder / _WORDS
@@ -160,11 +183,6 @@ def vocabulary_of(spec: DataSpec) -> Vocabulary:
     if spec.vocabulary == "words":
         words = stored_words(spec) or datasets.vocabulary_words(spec)
     return make_vocabulary(spec.vocabulary, spec.vocabulary_path, words)
-
-
-def _folder(spec: DataSpec, digests: Mapping[str, str]) -> epath.Path:
-    key = f"{FORMAT}-{spec.digest()}-{datasets.joined_digest(digests)}"
-    return cache_dir() / hashlib.sha256(key.encode()).hexdigest()[:20]
 
 
 def _damage(folder: epath.Path) -> str | None:
@@ -192,6 +210,9 @@ def _damage(folder: epath.Path) -> str | None:
 def _remove(folder: epath.Path) -> None:
     """Removes a damaged cache; one that somebody else has just removed is no error."""
     with disk_errors(folder, _FIX):
+        if not is_local(folder):  # has no renames
+            folder.rmtree(missing_ok=True)
+            return
         aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp"
         try:
             folder.rename(aside)
@@ -221,11 +242,16 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
 def _write(
     folder: epath.Path, spec: DataSpec, digests: Mapping[str, str], rows: CheckedRows
 ) -> None:
-    with loading_tensorflow():
-        from distill.data import tokenization
-
-    with disk_errors(folder, _FIX), atomic_directory(folder, mark=_META) as scratch:
-        _fill(scratch, spec, digests, rows, tokenization)
+    parts = folder.parent / f".{folder.name}.parts"
+    with disk_errors(folder, _FIX):
+        try:
+            with atomic_directory(folder, mark=_META) as scratch:
+                _fill(scratch, spec, digests, rows, parts)
+        except FileNotFoundError:
+            if not (folder / _META).exists():  # another process made it, and removed the parts
+                raise
+        if is_local(parts):
+            shutil.rmtree(parts, ignore_errors=True)
 
 
 def _fill(
@@ -233,10 +259,9 @@ def _fill(
     spec: DataSpec,
     digests: Mapping[str, str],
     rows: CheckedRows,
-    tokenization: ModuleType,
+    parts: epath.Path,
 ) -> None:
     splits = rows.splits
-    statistics = tokenization.tokenize(spec, rows, scratch)
     row_digests, survey = {}, RowSurvey(spec.label_source)
     dataset = datasets.get(spec.dataset)
     labels = tuple(dataset.labels(spec))
@@ -253,6 +278,7 @@ def _fill(
         with Stage(f"storing the {split} rows"):
             write_row_file(scratch / f"{split}.jsonl", rows_of(split))
             row_digests[split] = sha256(scratch / f"{split}.jsonl")
+    statistics = token_parts.tokenize(spec, rows, scratch, parts)
     if isinstance(rows.vocabulary, WordVocabulary):
         (scratch / _WORDS).write_text("\n".join(rows.vocabulary.words))
     meta: CacheMeta = {

@@ -15,6 +15,7 @@ from distill.common.atomic import atomic_file
 from distill.common.json_fields import (
     choices_field,
     id_field,
+    no_input,
     rationales_field,
     required_text,
     text_field,
@@ -113,6 +114,8 @@ class Example:
         extra = {name: value for name, value in fields.items() if name not in FIELDS}
         for name in extra:
             check_name(name, where, "field")
+        if "input" not in fields and extra:
+            raise no_input(extra, where)
         rationales = rationales_field(fields, where)
         row = cls(
             id=id_field(fields, where),
@@ -207,7 +210,12 @@ def assemble(
 
 
 def row_of(
-    fields: dict[str, object], where: str, row_id: str, split: str, labels: Sequence[str]
+    fields: dict[str, object],
+    where: str,
+    row_id: str,
+    split: str,
+    labels: Sequence[str],
+    labels_name: str = "LABELS",
 ) -> Example:
     """The example of one row of a file.
 
@@ -216,7 +224,8 @@ def row_of(
       where: what an error message calls the row, e.g. "train.jsonl:7".
       row_id: its id, if it has none of its own.
       split: the split that the file is read as.
-      labels: closed label set of the file, the macro LABELS; () for free-text labels.
+      labels: closed label set of the file; () for free-text labels.
+      labels_name: the macro or flag that sets it, for error messages.
 
     Raises:
       UserError: a bad field, or a row of another split.
@@ -225,12 +234,12 @@ def row_of(
     fields.setdefault("split", split)
     choices_name = "`choices`"
     if labels and not fields.get("choices"):
-        fields["choices"], choices_name = labels, "LABELS"
+        fields["choices"], choices_name = labels, labels_name
     row = Example.from_dict(fields, where, choices_name)
     if row.split != split:
         raise UserError(
-            f"{where}: the row has split {row.split!r}, but the file is read as {split!r}; give "
-            "the right file, or correct the row's `split`"
+            f"{where}: the row has split {row.split!r}, but is read as {split!r}; give the "
+            "right rows, or correct the row's `split`"
         )
     return row
 

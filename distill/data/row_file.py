@@ -17,7 +17,7 @@ from etils import epath
 from distill.common.hashing import digest64
 from distill.common.text_files import BOM, check_encoding, check_file, json_object
 from distill.data.examples import Example, row_of, same_id, to_line, with_rationale
-from distill.data.formats.record_files import check_no_array
+from distill.data.formats.record_files import check_first_line
 from distill.data.mapping.record_mapper import RecordMapper
 from distill.errors import UserError
 
@@ -166,7 +166,7 @@ def index_jsonl(
                 check_encoding(path, line[:4])
             if line.removeprefix(BOM if count == 1 else b"").strip():
                 if not starts:
-                    check_no_array(line.removeprefix(BOM), f"{name}:{count}")
+                    check_first_line(line.removeprefix(BOM), name, count)
                 row = parse(line, len(starts), f"{name}:{count}")
                 ids.append(digest64(row.id))
                 starts.append(position)
@@ -176,7 +176,8 @@ def index_jsonl(
         raise UserError(f"{path} has no rows; expected one JSON object per line")
     if mapper is not None:
         mapper.check_seen()
-    rows = RowFile(path, np.array([*starts, position], np.int64), parse)
+    starts.append(position)
+    rows = RowFile(path, np.frombuffer(starts, np.int64), parse)
     _check_ids(rows, np.frombuffer(ids, np.uint64), lines)
     return rows
 

@@ -90,7 +90,7 @@ def register_pair_task(
                 functools.partial(
                     preprocessors.pair_task,
                     label_prefix=spec.label_prefix,
-                    rationale_prefix=spec.rationale_prefix,
+                    rationale_prefix=spec.prefix("rationale"),
                 ),
                 *_to_ids(spec, cached),
                 preprocessors.empty_absent_rationale,
@@ -136,10 +136,12 @@ def _data_source(
 
 def _preprocessor(spec: DataSpec, task: str) -> object:
     if task == "rationale":
-        return functools.partial(preprocessors.to_rationale_task, prefix=spec.rationale_prefix)
-    if spec.method == "single_task":
-        return functools.partial(preprocessors.single_task, prefix=spec.label_prefix)
-    return functools.partial(preprocessors.to_label_task, prefix=spec.label_prefix)
+        make = preprocessors.to_rationale_task
+    elif spec.about_method.rationale_first:
+        make = preprocessors.single_task
+    else:
+        make = preprocessors.to_label_task
+    return functools.partial(make, prefix=spec.prefix(task))
 
 
 def _source(

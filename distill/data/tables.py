@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
 from etils import epath
 
-from distill.common.hashing import digest64
+from distill.common.hashing import digest63
+from distill.common.pair_tables import PairTables
 from distill.common.text_files import parse_json
 from distill.data.examples import Example, check_name, row_of, same_id
 from distill.data.formats.csv_rows import check_input, csv_records, decoded
@@ -26,6 +25,12 @@ from distill.data.row_file import index_jsonl
 from distill.errors import UserError
 
 UNMAPPED = RowMapping()
+# Digests of the first rows that repeat one; more than one row, as texts may share a digest.
+_FIRST_TWICE = """
+SELECT key FROM (
+  SELECT key, value, row_number() OVER (PARTITION BY key ORDER BY value) AS n FROM ids
+) WHERE n = 2 ORDER BY value LIMIT 1000
+"""
 
 
 def read_table(
@@ -110,28 +115,33 @@ def stream_table(
     split: str,
     labels: Sequence[str] | None = None,
     mapping: RowMapping = UNMAPPED,
-    kind: str | None = None,
+    labels_name: str = "LABELS",
 ) -> Iterator[Example]:
-    """Rows of a file like `read_table`, one after the other: 8 bytes of each are kept.
+    """Rows of a file like `read_table`, one after the other; their ids are compared by digests.
+
+    Args:
+      path: see `read_table`.
+      split: see there.
+      labels: see there.
+      mapping: see there.
+      labels_name: the macro or flag that sets `labels`, for error messages.
 
     Raises:
       UserError: as of `read_table`; an id that occurs twice is found after the last row.
     """
-    records = open_records(path, split, kind)
-    hashes = array("Q")
-    for _, row in _rows(records, split, labels, mapping):
-        hashes.append(digest64(row.id))
+    records = open_records(path, split)
+    ids = PairTables("ids")
+    for number, row in _rows(records, split, labels, mapping, labels_name=labels_name):
+        ids.add("ids", digest63(row.id), number)
         yield row
-    ordered = np.frombuffer(hashes, np.uint64)  # shares its memory
-    ordered.sort()
-    twice = {int(each) for each in ordered[1:][ordered[1:] == ordered[:-1]]}
+    twice = ids.keys(_FIRST_TWICE)
     if not twice:
         return
     numbers: dict[str, int] = {}
-    for number, row in _rows(records, split, labels, mapping):
+    for number, row in _rows(records, split, labels, mapping, labels_name=labels_name):
         if row.id in numbers:
             raise same_id(records.where(number), row.id, numbers[row.id], records.unit)
-        if digest64(row.id) in twice:
+        if digest63(row.id) in twice:
             numbers[row.id] = number
 
 
@@ -141,6 +151,7 @@ def _rows(
     labels: Sequence[str] | None,
     mapping: RowMapping,
     prefix: str | None = None,
+    labels_name: str = "LABELS",
 ) -> Iterator[tuple[int, Example]]:
     """Number and row of each record; `prefix` begins the ids of rows that have none.
 
@@ -153,7 +164,8 @@ def _rows(
     for count, (number, record) in enumerate(records.read(), start=1):
         where = records.where(number)
         fields = fields_of(records.kind, mapper, record, where)
-        yield number, row_of(fields, where, f"{prefix}{count - 1}", split, closed)
+        row_id = f"{prefix}{count - 1}"
+        yield number, row_of(fields, where, row_id, split, closed, labels_name)
     if not count:
         raise records.no_rows()
     if mapper is not None:

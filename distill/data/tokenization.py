@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,11 +14,10 @@ from distill.common.progress import Progress
 from distill.common.safe_points import safe_point
 from distill.config.data import DataSpec
 from distill.data import datasets
-from distill.data.cache_meta import TaskTokens
-from distill.data.checked_rows import CheckedRows
 from distill.data.counts.sequence_counts import SequenceCounts
 from distill.data.examples import Example
-from distill.data.ragged import FEATURES, RaggedWriter
+from distill.data.ragged import FEATURES, RaggedWriter, offsets_path
+from distill.data.row_file import open_array
 from distill.data.seqio_tasks import forget, register_seqio_tasks
 from distill.data.seqio_vocabularies import to_seqio
 from distill.data.vocabularies import Vocabulary
@@ -29,37 +27,38 @@ log = logging.getLogger(__name__)
 _BATCH = 1024  # rows that come out of TensorFlow at once
 
 
-def tokenize(spec: DataSpec, checked: CheckedRows, folder: epath.Path) -> dict[str, TaskTokens]:
-    """Writes tokens of every split and task, cut to the spec's lengths with EOS kept.
+def write_tokens(
+    spec: DataSpec,
+    splits: datasets.Splits,
+    vocabulary: Vocabulary,
+    folder: epath.Path,
+    names: Sequence[str] = datasets.SPLITS,
+) -> dict[str, dict[str, SequenceCounts]]:
+    """Writes tokens of splits and tasks, cut to the spec's lengths with EOS kept.
 
     Args:
       spec: the settings.
-      checked: its rows and its vocabulary.
+      splits: the rows.
+      vocabulary: of inputs and targets.
       folder: takes the files of `distill.data.ragged.RaggedWriter`, `<split>.<task>.<side>`,
         aligned with the splits' rows. They grow as rows come: memory does not depend on N.
+      names: the splits to write.
 
     Returns:
-      Statistics of each task: of its training rows (rows, mean and maximum target length as
-      trained), and of all its sequences before they were cut (`inputs` and `targets`, as
-      `SequenceCounts`).
+      Counts by task and side of all sequences before they were cut.
 
     Raises:
       UserError: a label that TARGET_LENGTH cannot hold, naming the row.
     """
-    splits, words = checked.splits, checked.vocabulary
-    names = register_seqio_tasks(spec, splits, to_seqio(words))
-    statistics: dict[str, TaskTokens] = {}
-    for task, name in names.items():
-        counts = {feature: SequenceCounts() for feature in FEATURES}
-        for split in datasets.SPLITS:
-            lengths = _write_split(spec, task, name, split, splits[split], folder, counts, words)
-            if split == "train":
-                trained = lengths
-        statistics[task] = _statistics(trained, counts)
-        log.info("%s task: %s", task, statistics[task])
-    forget(names.values())  # the rows are elsewhere once they are cached
-    statistics["label"]["labels_not_covered"] = checked.uncovered_labels
-    return statistics
+    tasks = register_seqio_tasks(spec, splits, to_seqio(vocabulary))
+    found = {}
+    for task, name in tasks.items():
+        counts = found[task] = {feature: SequenceCounts() for feature in FEATURES}
+        for split in names:
+            _write_split(spec, task, name, split, splits[split], folder, counts, vocabulary)
+        log.info("%s task: %s", task, counts)
+    forget(tasks.values())  # the rows are elsewhere once they are cached
+    return found
 
 
 def _write_split(
@@ -71,9 +70,10 @@ def _write_split(
     folder: epath.Path,
     counts: Mapping[str, SequenceCounts],
     words: Vocabulary,
-) -> np.ndarray:
-    """Writes both sides of a task's split, counts them, and gives the target lengths [N]."""
+) -> None:
+    """Writes both sides of a task's split, and counts them."""
     limits = {"inputs": spec.input_length, "targets": spec.target_length}
+    before = _label_lengths(folder, split) if spec.is_joined and task == "rationale" else None
     with contextlib.ExitStack() as stack:
         writers = {
             feature: stack.enter_context(RaggedWriter(folder, f"{split}.{task}.{feature}"))
@@ -92,19 +92,31 @@ def _write_split(
             done = int(example["row"])
             safe_point()
             for feature, writer in writers.items():
-                ids = example[feature]
-                if counts[feature].add(ids, limits[feature], words.unk_id):
-                    if task == "label" and feature == "targets" and spec.method != "single_task":
+                ids, limit = example[feature], limits[feature]
+                taken = int(before[done]) if before is not None and feature == "targets" else 0
+                if counts[feature].add(ids, limit, words.unk_id, taken):
+                    is_label = task == "label" and not spec.about_method.rationale_first
+                    if is_label and feature == "targets":
                         raise UserError(
                             f"row {rows[done].id}: label has {len(ids)} tokens, "
-                            f"expected at most TARGET_LENGTH = {limits[feature]}"
+                            f"expected at most TARGET_LENGTH = {limit}"
                         )
-                    ids = np.append(ids[: limits[feature] - 1], ids[-1])
+                    if limit - taken < 2:
+                        raise UserError(
+                            f"row {rows[done].id}: label has {taken} tokens, which leaves no room "
+                            f"for the rationale after it, expected at most TARGET_LENGTH - 2 = "
+                            f"{limit - 2} tokens"
+                        )
+                    ids = np.append(ids[: limit - taken - 1], ids[-1])
                 writer.skip_to(done)
                 writer.add(ids)
         for writer in writers.values():
             writer.skip_to(len(rows))
-        return np.diff(np.frombuffer(writers["targets"].offsets, np.int64))
+
+
+def _label_lengths(folder: epath.Path, split: str) -> np.ndarray:
+    """Target tokens of each row's label [N], EOS included, which `_write_split` has written."""
+    return np.diff(open_array(offsets_path(folder / f"{split}.label.targets"), "<i8"))
 
 
 def _sequences(name: str, split: str) -> Iterator[dict[str, np.ndarray]]:
@@ -121,19 +133,3 @@ def _sequences(name: str, split: str) -> Iterator[dict[str, np.ndarray]]:
                 s: v[offsets[index] : offsets[index + 1]] for s, (v, offsets) in features.items()
             }
             yield {"row": number, **parts}
-
-
-def _statistics(lengths: np.ndarray, counts: Mapping[str, SequenceCounts]) -> TaskTokens:
-    lengths = lengths[lengths > 0]
-    if not len(lengths):
-        raise UserError(
-            "no training row has a target for this task (rationales all missing?); "
-            "choose another method or another source of rows"
-        )
-    return {
-        "rows": len(lengths),
-        "mean_target_tokens": float(lengths.mean()),
-        "max_target_tokens": int(lengths.max()),
-        "inputs": dataclasses.asdict(counts["inputs"]),
-        "targets": dataclasses.asdict(counts["targets"]),
-    }

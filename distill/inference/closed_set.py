@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 
+import jax
 import numpy as np
 
 from distill.config.student import T5Config
+from distill.data.examples import Example
 from distill.inference.row_batches import power_of_two
 from distill.student import label_tree
 from distill.student.decoding import score_tree
-from distill.training.mesh import shard_like_params, to_host
+from distill.training.mesh import data_parallel, shard_like_params, to_host
 
-# Numbers: what scoring may hold in memory of the logits, or of a layer's attention.
+# Numbers: what scoring may hold in a device's memory of the logits, or of a layer's attention.
 _AT_ONCE = 1 << 26
 
 
@@ -103,7 +106,7 @@ class ClosedSets:
         """`score_tree`, of as many rows at once as fit into memory."""
         nodes = arrays.tokens_BxN.shape[1]
         row_size = nodes * max(self._config.vocab_size, self._config.num_heads * nodes)
-        rows = max(1, _AT_ONCE // row_size)
+        rows = max(1, _AT_ONCE // row_size) * data_parallel(params)
         parts = []
         for start in range(0, len(tokens_BxI), rows):
             chunk = slice(start, start + rows)
@@ -114,6 +117,25 @@ class ClosedSets:
                 tree = label_tree.TreeArrays(
                     *(shard_like_params(params, np.asarray(each[chunk])) for each in arrays)
                 )
-            parts.append(score_tree(params, self._config, inputs, tree))
+            on_one_cpu = isinstance(inputs, np.ndarray) and jax.default_backend() == "cpu"
+            parts.append(score_tree(params, self._config, inputs, tree, in_chunks=on_one_cpu))
         scores, best = zip(*parts, strict=True)
         return np.concatenate([*map(to_host, scores)]), np.concatenate([*map(to_host, best)])
+
+
+def labels_outside(
+    rows: Iterable[Example], labels: Sequence[str], correct: Callable[[str, str], bool]
+) -> dict[str, int]:
+    """Gold labels that no answer of a closed set can match, with their counts.
+
+    Args:
+      rows: with or without a label.
+      labels: the student's closed set, which a row's own choices replace; () for free text.
+      correct: (answer, gold label) -> whether it counts as correct.
+    """
+    outside: collections.Counter[str] = collections.Counter()
+    for row in rows:
+        closed = row.choices or labels
+        if closed and row.label is not None and not any(correct(c, row.label) for c in closed):
+            outside[row.label] += 1
+    return dict(outside.most_common())

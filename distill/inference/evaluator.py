@@ -19,6 +19,7 @@ from distill.data.ragged import Ragged
 from distill.data.vocabularies import encode_input
 from distill.errors import UserError
 from distill.inference.closed_set import ClosedSets, Ranking
+from distill.inference.rationales import decode_after_labels
 from distill.inference.row_batches import RowBatches
 from distill.student.beam import LENGTH_PENALTY, beam_search, check_beam
 from distill.student.decoding import greedy
@@ -132,11 +133,15 @@ class Evaluator:
         self.input_counts, self.missing_choices = SequenceCounts(), 0
         self.labels, self._correct = assets.labels, assets.correct(spec.dataset)
 
-    def split(self, params: dict, cache: TokenCache, split: str) -> list[Prediction]:
-        """Predictions for all rows of a split, in the rows' order."""
+    def split(
+        self, params: dict, cache: TokenCache, split: str, chosen: slice = slice(None)
+    ) -> list[Prediction]:
+        """Predictions for the rows of a split, or some of them, in the rows' order."""
         source = "gold" if split == "test" else self._spec.label_source
-        inputs = cache.tokens[split, "label", "inputs"]
-        return self.rows(params, cache.rows[split], inputs, source, f"scoring {split}")
+        inputs, rows = cache.tokens[split, "label", "inputs"], cache.rows[split][chosen]
+        if chosen != slice(None):
+            inputs = Ragged.of(inputs[i] for i in range(*chosen.indices(len(inputs))))
+        return self.rows(params, rows, inputs, source, f"scoring {split}")
 
     def texts(
         self,
@@ -153,7 +158,8 @@ class Evaluator:
         Args:
           params: parameters of the student.
           examples: the rows.
-          rationale: whether to decode the rationale task as well.
+          rationale: whether to decode rationales as well; those of a student that writes them
+            after the label continue the label that is predicted, greedily.
           probabilities: whether to give those of the closed set.
         """
         for row in examples:
@@ -162,15 +168,20 @@ class Evaluator:
         predictions = self.rows(params, examples, inputs, "gold", probabilities=probabilities)
         if not rationale:
             return predictions
-        texts = [""] * len(examples)
-        inputs = self._inputs(self._spec.rationale_prefix, examples)
-        for indices, tokens_BxI in self._batches(inputs, "decoding rationales"):
-            decoded_BxT, _ = self._decode(params, tokens_BxI)
-            for slot, index in enumerate(indices):
-                texts[index] = self._text(decoded_BxT[slot].tolist()).strip()
+        if self._spec.is_joined:
+            labels = [self._encode(row.prediction) for row in predictions]
+            settings = self._config, self._batches, inputs, labels, self._spec.target_length
+            decoded = decode_after_labels(params, *settings)
+        else:
+            decoded = [[] for _ in examples]
+            inputs = self._inputs(self._spec.rationale_prefix, examples)
+            for indices, tokens_BxI in self._batches(inputs, "decoding rationales"):
+                decoded_BxT, _ = self._decode(params, tokens_BxI)
+                for slot, index in enumerate(indices):
+                    decoded[index] = decoded_BxT[slot].tolist()
         return [
-            dataclasses.replace(row, rationale=text)
-            for row, text in zip(predictions, texts, strict=True)
+            dataclasses.replace(row, rationale=self._text(tokens).strip())
+            for row, tokens in zip(predictions, decoded, strict=True)
         ]
 
     def rows(
@@ -316,8 +327,7 @@ class Evaluator:
     def _longest_input(self, row: Example) -> int:
         """Tokens of the row's longest input, whose prefix is that of any task of the student."""
         spec, text = self._spec, self.input_of(row)
-        prefixes = (spec.label_prefix, spec.rationale_prefix)[: len(spec.tasks)]
-        return max(len(self._encode(prefix + text)) for prefix in prefixes)
+        return max(len(self._encode(spec.prefix(task) + text)) for task in spec.tasks)
 
     def _encode(self, text: str) -> list[int]:
         return encode_input(self.vocabulary, text, self.eos_mark)

@@ -12,7 +12,7 @@ from etils import epath
 from distill.common.digests import sha256, sha256_text
 from distill.common.hashing import digest64
 from distill.common.text_files import BOM, check_file, json_object, not_utf8
-from distill.data.examples import Example, same_id
+from distill.data.examples import Example, row_of, same_id
 from distill.data.formats import record_files
 from distill.data.formats.encodings import open_bytes
 from distill.data.formats.headers import is_column, is_header, looks_like_header
@@ -122,7 +122,7 @@ def of_file(path: str, kind: str | None = None, mapping: RowMapping = UNMAPPED) 
       UserError: see `distill.data.tables.read_table`; a file of texts that is empty or not UTF-8.
     """
     file = epath.Path(path)
-    how = ""
+    how = hint = ""
     if not file.is_dir():
         check_file(file)
     kind = kind or record_files.kind_of(file, None)
@@ -132,8 +132,9 @@ def of_file(path: str, kind: str | None = None, mapping: RowMapping = UNMAPPED) 
             first = next(numbered, None)
             if first is None:
                 raise UserError(f"{path} is empty; expected JSON objects or texts, one per line")
-            kind = _kind_of(first[1], mapping)
-            how = _check_texts([first, *_ahead(numbered)], str(path)) if kind == "text" else ""
+            kind, how = _guess_kind([first], numbered, path, mapping)
+            if kind in record_files.DELIMITERS and not is_header(first[1]):
+                hint = f"; if {path} has one text per line, leave out --field"
     name = f"{path} ({FORMATS[kind]}{how})"
     if kind == "text":
         _check_no_mapping(mapping, str(path))
@@ -143,7 +144,10 @@ def of_file(path: str, kind: str | None = None, mapping: RowMapping = UNMAPPED) 
         blank: list[int] = []
         texts = {"sha256": sha256(path), "file": "texts"}
         return RowSource(_texts_of(file, blank), total, texts, name, blank)
-    rows = open_table(path, "test", mapping=mapping, kind=kind)
+    try:
+        rows = open_table(path, "test", mapping=mapping, kind=kind)
+    except UserError as error:
+        raise UserError(f"{error}{hint}") from error
     files = record_files.files_of(path, "test")
     digest = sha256(path) if files == [file] else sha256_text(*map(sha256, files))
     described: dict[str, object] = {"sha256": digest}
@@ -153,11 +157,7 @@ def of_file(path: str, kind: str | None = None, mapping: RowMapping = UNMAPPED) 
 
 
 def _check_no_mapping(mapping: RowMapping, name: str) -> None:
-    """Refuses a mapping for texts, which have no fields.
-
-    Raises:
-      UserError: there is one.
-    """
+    """Raises UserError if there is a mapping: texts have no fields."""
     if mapping:
         raise UserError(
             f"{name} is read as one text per line, which has no fields for --field or "
@@ -188,9 +188,7 @@ def check_labeled(rows: Sequence[Example], name: str) -> None:
       UserError: no row has a label.
     """
     if all(row.label is None for row in rows):
-        raise UserError(
-            f"{name}: none of {len(rows):,} rows has a `label`, so there is nothing to score"
-        )
+        raise UserError(f"{name}: no row has a `label`, so there is nothing to score")
 
 
 def of_stdin(
@@ -219,10 +217,7 @@ def of_stdin(
         raise UserError("stdin is empty; expected JSON objects or texts, one per line")
     head, how = [first], ""
     if kind is None:
-        kind = _kind_of(first[1], mapping)
-        if kind == "text":
-            head += _ahead(numbered)
-            how = _check_texts(head, "stdin")
+        kind, how = _guess_kind(head, numbered, "stdin", mapping)
     name = f"stdin ({FORMATS[kind]}{how})"
     described: dict[str, object] = {"stdin": "texts" if kind == "text" else kind}
     if mapping:
@@ -243,33 +238,34 @@ def of_stdin(
     return RowSource(rows, None, described, name)
 
 
-def _kind_of(line: bytes, mapping: RowMapping) -> str:
-    """What rows are whose first line is this: a name of FORMATS."""
-    if line.lstrip().startswith(b"{"):
-        return "jsonl"
-    if mapping.templates:  # texts have no fields
-        return "tsv" if b"\t" in line else "csv"
-    return "csv" if is_header(line) else "text"
+def _guess_kind(
+    head: list[tuple[int, bytes]],
+    numbered: Iterator[tuple[int, bytes]],
+    name: str,
+    mapping: RowMapping,
+) -> tuple[str, str]:
+    """A name of FORMATS for rows, by the first line; and what to add to it in a message.
 
-
-def _ahead(numbered: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    return [*itertools.islice(numbered, _LOOK_AHEAD)]
-
-
-def _check_texts(head: Sequence[tuple[int, bytes]], name: str) -> str:
-    """What to say of texts of which these are the first.
+    `head` holds the first line; lines of `numbered` that are read ahead are appended to it.
 
     Raises:
-      UserError: the first seems to be the header of a table without the column `input`.
+      UserError: the first line seems to be the header of a table without the column `input`.
     """
-    (number, line), *following = head
-    if doubt := looks_like_header(line, [other for _, other in following]):
+    number, line = head[0]
+    if line.lstrip().startswith(b"{"):
+        return "jsonl", ""
+    if mapping.templates:
+        return "tsv" if b"\t" in line else "csv", ""
+    if is_header(line):
+        return "csv", ""
+    head += itertools.islice(numbered, _LOOK_AHEAD)
+    if doubt := looks_like_header(line, [other for _, other in head[1:]]):
         raise UserError(
             f"{name}:{number}: the first line {doubt}: name the column of the texts `input` and "
             "separate columns by commas, or give --format=text to read every line as a text"
         )
     first = line.decode("utf-8", "replace").strip()
-    return f", the first is {first!r}" if is_column(first) else ""
+    return "text", f", the first is {first!r}" if is_column(first) else ""
 
 
 def _not_blank(lines: Iterable[bytes], blank: list[int]) -> Iterator[tuple[int, bytes]]:
@@ -303,8 +299,7 @@ def _json_rows(
         fields = json_object(line, where)
         if mapper is not None:
             fields = mapper(fields, where)
-        fields.setdefault("id", f"{name}/{index}")
-        row = Example.from_dict(fields, where)
+        row = row_of(fields, where, f"{name}/{index}", "test", ())
         if (key := digest64(row.id)) in lines:
             raise same_id(where, row.id, lines[key])
         lines[key] = number

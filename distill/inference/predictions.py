@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, TypedDict, final
 
 from distill.common.atomic import write_json
+from distill.common.disk import naming
+from distill.common.phrases import number_of
 from distill.common.progress import Progress, Say
 from distill.common.text_files import parse_json
 from distill.data.examples import Example
@@ -27,6 +29,7 @@ from distill.errors import UserError
 from distill.inference.evaluator import Prediction
 
 SETTINGS = ".settings.json"
+PROGRESS = "answering the rows"  # what bars say
 _TAIL = 1 << 16  # bytes that are searched at once for the last line break
 
 
@@ -108,7 +111,8 @@ def write_predictions(
     made_by = {**made_by, "block_rows": block_rows}
     _check(path, made_by)
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file, contextlib.ExitStack() as stack:
+    # Outermost: to close the file writes what is left of a block.
+    with naming(path), open(path, "a+b") as file, contextlib.ExitStack() as stack:
         _lock(file, path)
         write_json(path + SETTINGS, made_by)
         _cut_torn_line(file)
@@ -121,7 +125,7 @@ def write_predictions(
             if missing:
                 if bar is None:
                     bar = stack.enter_context(
-                        Progress(total, initial=num_existing, say=say, period=0)
+                        Progress(total, PROGRESS, initial=num_existing, say=say, period=0)
                     )
                 records = [dict(to_prediction_record(prediction)) for prediction in answer(block)][
                     -missing:
@@ -176,7 +180,9 @@ class _Lines:
     def expect_end(self, rows: int) -> None:
         """Raises UserError if the file has more lines than the input has rows."""
         if self._file.readline():
-            raise UserError(f"{self._path} has more lines than the input's {rows} rows; {_FIX}")
+            raise UserError(
+                f"{self._path} has more lines than the input's {number_of(rows, 'row')}; {_FIX}"
+            )
 
 
 _FIX = "choose another --output, or delete the file"
@@ -204,14 +210,18 @@ def _check(path: str, made_by: Mapping[str, object]) -> None:
             old = dict(parse_json(file.read()))
     except (ValueError, TypeError):
         raise UserError(f"{path}{SETTINGS} does not record how {path} was made; {_FIX}") from None
+    if changed := changes(old, made_by):
+        raise UserError(f"{path} was written with other settings ({changed}); {_FIX}")
+
+
+def changes(old: Mapping[str, object], made_by: Mapping[str, object]) -> str:
+    """How settings differ from older ones that were read from JSON; "" if they do not."""
     new = json.loads(json.dumps(made_by))
-    changed = [
+    return "; ".join(
         f"{name}: was {old.get(name)!r}, now {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
-    ]
-    if changed:
-        raise UserError(f"{path} was written with other settings ({'; '.join(changed)}); {_FIX}")
+    )
 
 
 def _lock(file: BinaryIO, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from distill.data.datasets import without_mark
 from distill.data.examples import Example
 from distill.data.mapping.input_forms import PLAIN
 from distill.errors import UserError
+from distill.inference.closed_set import labels_outside
 from distill.inference.evaluator import Prediction
 from distill.inference.load import LoadedRun, load_run
 from distill.student.beam import LENGTH_PENALTY, check_beam
@@ -36,6 +38,7 @@ class Predictor:
         progress: Callable[[str], None] = to_stderr,
         probabilities: bool = False,
         answer: str = "decode",
+        model_parallel: int | None = None,
     ) -> None:
         """Loads the chosen checkpoint of a run.
 
@@ -43,28 +46,37 @@ class Predictor:
           run: the run folder, local or gs://, or what `load_run` made of it.
           beam: prefixes of a beam search; 1 decodes greedily.
           length_penalty: of the beam search.
-          rationale: whether to decode the rationale task as well.
+          rationale: whether to decode rationales as well.
           progress: takes lines of text.
           probabilities: whether to give those of the closed set.
           answer: one of `evaluator.ANSWERS`.
+          model_parallel: see `load.load_run`.
 
         Raises:
           UserError: see `load.load_run` and `check_beam`; a rationale of a student that
             was not trained on the rationale task.
         """
         check_beam(beam, length_penalty)
-        run = run if isinstance(run, LoadedRun) else load_run(run, progress)
+        run = run if isinstance(run, LoadedRun) else load_run(run, progress, model_parallel)
         self._folder = run.folder
         self._config, self._params = run.config, run.params
         method = self._config.data.method
         if rationale and "rationale" not in self._config.data.tasks:
             raise UserError(
                 f"--rationale: the student of {run.folder} was trained with METHOD = {method!r}, "
-                "which has no rationale task; expected a run with METHOD = 'step_by_step'"
+                "which has no rationale task; expected a run with METHOD = 'step_by_step' or "
+                "'answer_first'"
+            )
+        if rationale and beam > 1 and self._config.data.is_joined:
+            progress(
+                f"--beam={beam} searches the labels; METHOD = {method!r} writes each rationale "
+                "after its label, and rationales are decoded greedily"
             )
         self._rationale, self._probabilities = rationale, probabilities
         self._progress = progress
         self._unknown: dict[str, str] = {}  # the first unknown words, and the ids of their rows
+        self._outside: collections.Counter[str] = collections.Counter()
+        self._correct = run.assets.correct(self._config.data.dataset)
         self._evaluator = run.evaluator(beam, length_penalty, answer)
         self._settings: dict[str, object] = {
             "beam": beam,
@@ -98,22 +110,30 @@ class Predictor:
             word = self._evaluator.vocabulary.uncovered(text)
             if word is not None:
                 self._unknown.setdefault(word, row.id)
+        if self._correct is not None:
+            self._outside.update(labels_outside(rows, self._evaluator.labels, self._correct))
         return self._evaluator.texts(self._params, rows, self._rationale, self._probabilities)
 
-    def data_lines(self, source: str = "", blank_lines: int = 0) -> list[str]:
+    def data_lines(
+        self, source: str = "", blank_lines: int = 0, new: int | None = None
+    ) -> list[str]:
         """What became of the inputs of all rows so far: a line, and warnings.
 
         Args:
           source: where the rows are from and how they were read.
           blank_lines: lines that were skipped.
+          new: rows that had no answer before; None for all.
         """
+        counts = self._evaluator.input_counts
         return input_lines(
             self._config.data,
-            self._evaluator.input_counts,
+            counts,
             missing_choices=self._evaluator.missing_choices,
             unknown_words=self._unknown,
             source=source,
             blank_lines=blank_lines,
+            labels_outside=dict(self._outside.most_common()),
+            again=0 if new is None else counts.sequences - new,
         )
 
 

@@ -67,7 +67,7 @@ def test_zero_takes_all_rows():
 @pytest.mark.parametrize(
     ("rows", "num_labels", "fraction", "source", "message"),
     [
-        (ROWS, 1001, 0.1, "gold", "NUM_LABELS = 1001, but there are only 1000 rows"),
+        (ROWS, 1001, 0.1, "gold", "NUM_LABELS = 1001, but there are only 1,000 rows"),
         (ROWS, 901, 0.1, "teacher", r"only 900 rows \(100 of 1000 have no teacher label\)"),
         (ROWS, -1, 0.1, "gold", "NUM_LABELS = -1"),
         (ROWS, 9, 0.1, "gold", "no validation rows: VALIDATION_FRACTION = 0.1 of 9"),
@@ -80,6 +80,15 @@ def test_zero_takes_all_rows():
 def test_bad_budgets_are_named(rows, num_labels, fraction, source, message):
     with pytest.raises(UserError, match=message):
         split_budget(rows, num_labels, fraction, 0, source)
+
+
+@pytest.mark.parametrize("source", ["gold", "teacher"])
+def test_all_rows_are_not_advised_to_be_raised(source):
+    """NUM_LABELS = 0 takes every row: there is nothing to raise."""
+    for rows in ([], ROWS[:1]):
+        with pytest.raises(UserError) as error:
+            split_budget(rows, 0, 0.1, 0, source)
+        assert "raise NUM_LABELS" not in str(error.value)
 
 
 @given(st.integers(2, 60), st.integers(2, 60), st.integers(0, 3))

@@ -192,6 +192,14 @@ def test_cut_targets_name_their_macro_and_what_they_lose():
         assert ("the label at the end" in found[name]) == (name == "target")
 
 
+def test_a_length_beyond_the_bound_is_not_advised():
+    counts = SequenceCounts(sequences=10, cut=5, longest=60_000_013, tokens=10**8, unknown=0)
+    spec = DataSpec("jsonl", "finetune", vocabulary="bytes", input_length=48)
+    _, warning = input_lines(spec, counts)
+    assert "; the longest has 60,000,013, and INPUT_LENGTH is at most 65,536: shorten" in warning
+    assert "would fit" not in warning
+
+
 def test_rows_without_the_choices_of_training_are_warned_of():
     counts = SequenceCounts(sequences=200, cut=0, longest=9, tokens=999, unknown=0)
     spec = DataSpec("jsonl", "finetune", vocabulary="bytes")

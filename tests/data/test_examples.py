@@ -98,6 +98,27 @@ def test_a_gold_label_outside_the_set_names_the_set_and_the_closest(tmp_path):
         read_jsonl(file, "train", labels=["x"])
 
 
+def test_a_row_without_input_is_told_its_fields_and_how_to_map_them(tmp_path):
+    file = tmp_path / "a.jsonl"
+    expected = (
+        r"a\.jsonl:1: no field `input`, only {}; map one with --field 'input=\{{{}\}}' "
+        r"\(macro FIELDS = \('input=\{{{}\}}',\)\)$"
+    )
+    rows = [
+        ({"n": 1, "text": "late", "category": "shipping"}, "'n', 'text', 'category'", "text"),
+        ({"n": 1}, "'n'", "NAME"),
+        ({f"f{i:02}": "x" for i in range(12)}, ".*'f09', ...", "f00"),
+    ]
+    for row, names, slot in rows:
+        file.write_text(json.dumps(row))
+        for read in (read_jsonl, index_jsonl):
+            with pytest.raises(UserError, match=expected.format(names, slot, slot)):
+                read(file, "train")
+    file.write_text('{"n": 1, "input": null}')  # it has the field
+    with pytest.raises(UserError, match="got nothing for `input`"):
+        read_jsonl(file, "train")
+
+
 def test_a_rows_own_choices_go_before_the_files(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text(json.dumps({"input": "a", "label": "c", "choices": ["c", "d"]}))

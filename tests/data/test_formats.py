@@ -11,7 +11,7 @@ import tracemalloc
 import pytest
 
 from distill.data import tables
-from distill.data.formats import json_array
+from distill.data.formats import arrow_rows, json_array
 from distill.data.mapping.row_mapping import RowMapping, mapping_of
 from distill.errors import UserError
 from distill.inference import inputs
@@ -120,7 +120,7 @@ BAD = {
     ],
     "rows.tsv": [
         ("input\tlabel\na\tb\tc\n", r"rows\.tsv:2: got 3 cells.*contain tabs in double quotes"),
-        ("input,label\na,b\n", r"rows\.tsv:1: no column `input`.*separated by tabs"),
+        ("input,label\na,b\n", r"rows\.tsv:1: .* by commas; expected tabs: rename it to .csv"),
         ('input\n"a" b\n', r"rows\.tsv:2: not TSV"),
     ],
     "rows.json": [
@@ -149,6 +149,19 @@ def test_what_is_wrong_in_a_file_is_named(name, case, tmp_path):
             list(read(tmp_path / name, "train"))
 
 
+def test_a_file_that_is_no_rows_is_told_what_was_expected(tmp_path):
+    (tmp_path / "notes.txt").write_text("the fan is loud\n")
+    (tmp_path / "notes.jsonl").write_text("the fan is loud\n")
+    (tmp_path / "photo.jsonl").write_bytes(b"\0\1\2\xff\n")
+    for read in READERS:
+        with pytest.raises(UserError, match=r"txt:1: not JSON; .* none of .* is read as JSONL"):
+            list(read(tmp_path / "notes.txt", "train"))
+        with pytest.raises(UserError, match=r"jsonl:1: not JSON \(.*\); expected one JSON"):
+            list(read(tmp_path / "notes.jsonl", "train"))
+        with pytest.raises(UserError, match=r"photo\.jsonl:1: not text: the line has a NUL byte"):
+            list(read(tmp_path / "photo.jsonl", "train"))
+
+
 def test_an_id_that_occurs_twice_is_named_in_streams_too(tmp_path):
     (tmp_path / "rows.json").write_text('[{"input": "a", "id": 1},\n{"input": "b", "id": 1}]')
     for read in READERS:
@@ -168,9 +181,14 @@ def test_arrays_are_read_in_pieces_of_any_size(monkeypatch, tmp_path):
         assert [line for line, _ in records] == [2, 8, 14]
 
 
-@pytest.mark.parametrize("kind", ["csv.gz", "json", "jsonl.gz"])
-def test_streaming_keeps_no_rows(kind, tmp_path):
-    """Ten times as many rows take about as much memory: 8 bytes a row are kept."""
+@pytest.mark.parametrize("kind", ["csv.gz", "json", "jsonl.gz", "parquet"])
+def test_streaming_keeps_no_rows(kind, tmp_path, monkeypatch):
+    """Ten times as many rows take about as much memory."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(arrow_rows, "_BUFFER", 1 << 14)
+    monkeypatch.setattr(arrow_rows, "_BATCH", 64)
     peaks = []
     for count in (300, 3000):
         rows = [{"input": f"{number} " * 200, "label": "x"} for number in range(count)]
@@ -178,9 +196,16 @@ def test_streaming_keeps_no_rows(kind, tmp_path):
             "csv.gz": "input,label\n" + "".join(f"{r['input']},x\n" for r in rows),
             "json": json.dumps(rows),
             "jsonl.gz": "".join(json.dumps(r) + "\n" for r in rows),
+            "parquet": "",
         }[kind].encode()
         path = tmp_path / f"rows{count}.{kind}"
-        path.write_bytes(gzip.compress(text) if kind.endswith("gz") else text)
+        if kind == "parquet":  # one row group
+            table = pa.Table.from_pylist(rows)
+            pq.write_table(
+                table, path, use_dictionary=False, data_page_size=1 << 12, write_batch_size=16
+            )
+        else:
+            path.write_bytes(gzip.compress(text) if kind.endswith("gz") else text)
         tracemalloc.start()
         assert sum(1 for _ in tables.stream_table(path, "train")) == count
         peaks.append(tracemalloc.get_traced_memory()[1])

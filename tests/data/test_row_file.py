@@ -152,7 +152,7 @@ def test_a_writer_who_is_killed_while_it_publishes_leaves_no_cache(spec, monkeyp
         moved.append(path.name)
         return move(path, target)
 
-    folder = caches._folder(spec, datasets.file_digests(spec))
+    folder = caches.cache_folder(spec, datasets.file_digests(spec))
     folder.mkdir(parents=True)
     (folder / "of_another_writer").write_text("")  # so that the files move one by one
     with monkeypatch.context() as patch:

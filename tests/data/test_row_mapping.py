@@ -129,7 +129,11 @@ def test_names_of_labels(names, values, labels, tmp_path):
     ("fields", "names", "message"),
     [
         (("input={txt}",), "", r"rows\.jsonl:1: the row has no field 'txt' .*closest: text"),
-        (("input=text", "label=gol"), "", r"--field label=gol: no row has the field 'gol'"),
+        (
+            ("input=text", "label=gol"),
+            "",
+            r"--field label=gol: no row has the field 'gol'; closest: gold",
+        ),
         (("input=about",), "", r"'about' for --field input=about is an object.*about/city"),
         (("input=tags",), "", r"'tags' for --field input=tags is a list.*tags/0"),
         (("input=text", "choices=text"), "", r"got 'a' in 'text' .*expected a JSON list"),

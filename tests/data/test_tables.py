@@ -66,23 +66,25 @@ def test_ids_empty_cells_blank_lines_and_a_byte_order_mark(tmp_path):
 
 
 BAD = {
+    "input;label\na;b\n": r"rows\.csv:1: the columns \(input;label\) seem to be separated by semi",
+    "input\tlabel\na\tb\n": r"seem to be separated by tabs; expected commas: rename it to \.tsv",
     "": r"rows\.csv has no rows",
     "input,label\n": r"rows\.csv has no rows",
     "inptu,label\na,b\n": r"rows\.csv:1: unknown column 'inptu'; closest: input",
-    "input;label\na;b\n": r"rows\.csv:1: no column `input`.*commas.*has 'input;label'",
     "input,label,\na,b,c\n": r"rows\.csv:1: column 3 has no name",
     "input,Teacher Label\na,b\n": r"unknown column 'Teacher Label'; closest: teacher_label",
     "label,rationale\na,b\n": r"rows\.csv:1: no column `input`",
     f"{'x' * 500}\na\n": r"rows\.csv:1: no column `input`.* has 'x{199}\.\.\.$",
     "input,input\na,b\n": r"rows\.csv:1: duplicate column 'input'",
     "input,label\na,b\nc,d,e\n": r"rows\.csv:3: got 3 cells, expected 2",
-    "input,label\n\na\n": r"rows\.csv:3: got 1 cells, expected 2",
-    'input,label\n"a\nb",c\n"d\ne"\n': r"rows\.csv:4: got 1 cells",
+    "input,label\n\na\n": r"rows\.csv:3: got 1 cell, expected 2",
+    'input,label\n"a\nb",c\n"d\ne"\n': r"rows\.csv:4: got 1 cell,",
     'input,label\na,b\n"c,d\n': r"rows\.csv:3: not CSV .*double quote",
     'input,label\n"a" b,c\n': r"rows\.csv:2: not CSV",
     "input,choices\na,yes|no\n": r"rows\.csv:2: got 'yes\|no' for `choices`, expected a JSON",
     'input,choices\na,"[1]"\n': r"rows\.csv:2: got \[1\] for `choices`",
     "input,label\n,b\n": r"rows\.csv:2: got nothing for `input`",
+    "input,other\n,b\n": r"rows\.csv:2: got nothing for `input`",
     "id,input\n1,a\n1,b\n": r"rows\.csv:3: duplicate id '1', already used in line 2",
     "input\na\n\xff\n": r"rows\.csv:3: not UTF-8",
 }

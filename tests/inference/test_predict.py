@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import shutil
 import sys
 import time
@@ -69,15 +70,32 @@ def test_a_file_is_answered_in_blocks_and_gone_on_with(predict, refusal, rows_fi
     assert [json.loads(line) for line in path.open()] == tested
     assert (result["rows"], result["resumed_at"], result["labeled"]) == (24, 0, 24)
     assert result["correct"] == sum(row["correct"] for row in tested)
-    assert "12/24 rows" in said and "rows/s  ETA 00:" in said
+    assert "answering the rows: 12/24 rows" in said and "rows/s  ETA 00:" in said
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
-    result, _ = predict(*arguments)
-    assert path.read_bytes() == content and 0 < result["resumed_at"] < 24
+    kept = b"".join(content.splitlines(keepends=True)[:15])
+    path.write_bytes(content[: len(kept) + 9])
+    result, said = predict(*arguments)
+    assert path.read_bytes() == content and result["resumed_at"] == 15
+    assert "data: 12 rows answered, " in said
+    assert "; 3 of them again, because their block was not complete" in said
     assert "beam: was 1, now 2" in refusal(*arguments, "--beam=2")
     with rows_file.open("a") as file:
         file.write('{"id": "more", "input": "x"}\n')
     assert "input: was {'sha256'" in refusal(*arguments)
+
+
+def test_parts_of_two_processes_are_the_bytes_of_one_file(predict, rows_file, capsys):
+    folder, sizes = rows_file.parent, (f"--input={rows_file}", "--block_rows=4")
+    predict(*sizes, f"--output={folder / 'one.jsonl'}")
+    for index in range(2):
+        place = "--part_rows=8", "--num_processes=2", f"--process_id={index}"
+        result, said = predict(*sizes, f"--output_dir={folder / 'parts'}", *place)
+        assert "rows answered, from" in said
+    assert (result["parts"], result["complete"], result["rows"]) == (3, 3, 24)
+    merge = ["data", "merge", f"--input={folder / 'parts'}", f"--output={folder / 'all.jsonl'}"]
+    assert cli.main(merge) == 0
+    assert (folder / "all.jsonl").read_bytes() == (folder / "one.jsonl").read_bytes()
+    assert "24 rows in 3 parts, each row once; " in capsys.readouterr().out
 
 
 def test_texts_and_json_from_stdin(predict, refusal, tested, monkeypatch):
@@ -261,6 +279,15 @@ def test_inputs_that_are_cut_or_unknown_are_said(predict):
     assert "warning: 1 of 3 inputs (33.3%) is longer than INPUT_LENGTH = 64 tokens and is" in said
     assert "INPUT_LENGTH = 202 would fit all in a new training run" in said
     assert said.count("INPUT_LENGTH = 202") == 1
+
+
+def test_labels_that_the_student_cannot_give_are_said(predict, tmp_path):
+    rows = [{"input": "my fan", "label": label} for label in ("refund", "refund ", "x", None)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, said = predict(f"--input={tmp_path}/rows.jsonl")
+    expected = r"warning: \d of 4 rows .* not one of the labels of this student, .*'x' \(1\)"
+    assert re.search(expected, said)
+    assert "'refund' (" not in said
 
 
 def test_words_without_quotes_are_refused(refusal, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distill.data.examples import read_jsonl
+from distill.data.mapping.row_mapping import mapping_of
 from distill.errors import UserError
 from distill.inference import inputs
 from distill.teacher.sources import from_file
@@ -67,7 +68,7 @@ def test_line_numbers_of_stdin_count_every_line(start, end):
         content = start + b"".join(line + end for line in lines)
         return inputs.of_stdin(content.splitlines(keepends=True))
 
-    with pytest.raises(UserError, match=rf"^stdin:{before + 3}: got 1 cells, expected 2"):
+    with pytest.raises(UserError, match=rf"^stdin:{before + 3}: got 1 cell, expected 2"):
         of(b"input,id", b"a,1", b"b")
     with pytest.raises(UserError, match=rf"^stdin:{before + 2}: not JSON"):
         _texts(of(b'{"input": "a"}', b"b"))
@@ -176,3 +177,25 @@ def test_a_first_text_that_may_be_a_column_is_named(name, tmp_path):
     path = tmp_path / "rows.txt"
     path.write_text(f"{name}\nhello\n")
     assert inputs.of_file(str(path)).name.endswith(f"(one text per line, the first is '{name}')")
+
+
+def test_rows_of_another_split_are_refused_in_a_file_and_on_stdin(tmp_path):
+    line = b'{"input": "a", "split": "train"}\n'
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(line)
+    message = r":1: the row has split 'train', but is read as 'test'; give the right rows"
+    with pytest.raises(UserError, match=rf"rows\.jsonl{message}"):
+        inputs.of_file(str(path))
+    with pytest.raises(UserError, match=f"stdin{message}"):
+        _texts(inputs.of_stdin([line]))
+    assert _texts(inputs.of_stdin([line.replace(b"train", b"test")])) == ["a"]
+
+
+def test_texts_with_fields_are_told_to_have_none(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("my screen is wrong , please help\nmy fan seems burnt .\n")
+    mapping = mapping_of(["input=message"])
+    with pytest.raises(
+        UserError, match=r"unknown column 'message'.*texts.txt has one text per line"
+    ):
+        inputs.of_file(str(path), mapping=mapping)

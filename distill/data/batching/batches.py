@@ -3,7 +3,8 @@
 What step s, slot i trains on depends on (seed, s, i) alone. Resuming therefore needs the
 step and nothing else, and neither packing nor the number of devices changes what is
 trained on. With WEIGHTING = 'paired_batches' a slot is a row, and each epoch a permutation of all
-rows; with 'mixture_rates' a slot is one sequence of one task (`TaskOrder`).
+rows; with 'mixture_rates' a slot is one sequence of one task (`TaskOrder`). A method that joins the
+tasks has one sequence a row, so that slots are rows in either scheme.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class BatchStream:
             lambda epoch: permutation(self.num_rows, seed, epoch)
         )
         self._order = None
-        if weighting.scheme == "mixture_rates":
+        if weighting.scheme == "mixture_rates" and not spec.is_joined:
             weights = dict(zip(spec.tasks, weighting.task_weights(spec.tasks), strict=True))
             means = dict(zip(spec.tasks, self._means, strict=True))
             rates = mixture_rates(weights, weighting.normalization, means)
@@ -90,7 +91,7 @@ class BatchStream:
             # The steps of one seed, so that runs of all seeds share their compiled programs.
             probed = self if seed == 0 else BatchStream(cache, spec, weighting, batch_size, 0)
             lengths = [probed.lengths(step) for step in range(_FLAT_PROBES)]
-            self._shapes = flat.choose_shapes(lengths, batch_size * len(spec.tasks))
+            self._shapes = flat.choose_shapes(lengths, batch_size * spec.sequences_per_row)
 
     @functools.cached_property
     def _packed_rows(self) -> int:
@@ -106,7 +107,7 @@ class BatchStream:
         return self.num_rows / rows_per_step if rows_per_step else float("inf")
 
     def sequences(self, step: int) -> list[tuple[int, int]]:
-        """Task and row of each training sequence of a step, a pure function of (seed, step).
+        """Task and row of each training target of a step, a pure function of (seed, step).
 
         BATCH_SIZE rows with all their tasks (a row without a rationale has its label
         alone), or as many sequences as those would be, drawn at the tasks' rates.
@@ -179,6 +180,10 @@ class BatchStream:
     def lengths(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens of inputs and of targets of each sequence of a step."""
         drawn = self.sequences(step)
+        if self._spec.is_joined:
+            rows = [row for task, row in drawn if task == 0]
+            joined = np.sum([lengths[rows] for lengths in self._targets], axis=0)
+            return self._tokens[0][0].lengths[rows], joined
         inputs, targets = (
             np.array([self._tokens[task][side].lengths[row] for task, row in drawn])
             for side in (0, 1)
@@ -195,7 +200,7 @@ class BatchStream:
             inputs, targets = self._tokens[task]
             weight = self._token_weight(task, int(self._targets[task][row]), int(tokens[task]))
             sequences.append(packing.TrainSequence(inputs[row], targets[row], task, weight))
-        return sequences
+        return _joined(sequences) if self._spec.is_joined else sequences
 
     def _rows(self, sequences: list[packing.TrainSequence]) -> list[list[int]]:
         """Which sequences share a packed row."""
@@ -211,3 +216,21 @@ class BatchStream:
             # A task that is drawn more often than once a row counts less each time.
             weight /= len(self._tokens) * self._order.rates[task]
         return weight
+
+
+def _joined(sequences: list[packing.TrainSequence]) -> list[packing.TrainSequence]:
+    """One sequence a row: its label, and after it the rationale that follows in the list."""
+    rows: list[list[packing.TrainSequence]] = []
+    for part in sequences:
+        if part.task == 0:
+            rows.append([])
+        rows[-1].append(part)
+    return [
+        packing.TrainSequence(
+            parts[0].inputs,
+            np.concatenate([part.targets for part in parts]),
+            np.repeat([part.task for part in parts], lengths := [len(p.targets) for p in parts]),
+            np.repeat([part.weight for part in parts], lengths),
+        )
+        for parts in rows
+    ]

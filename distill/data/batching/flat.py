@@ -98,7 +98,8 @@ def lay_out(sequences: Sequence[TrainSequence], shape: FlatShape) -> dict[str, n
         np.array([len(one.targets) for one in by_targets]),
     )
     sizes = shape.encoder_tokens, shape.decoder_tokens
-    weights = np.array([one.weight for one in by_targets], np.float32)
+    tasks = [np.broadcast_to(one.task, len(one.targets)) for one in by_targets]
+    weights = [np.broadcast_to(one.weight, len(one.targets)) for one in by_targets]
     shifted = [token for one in by_targets for token in (np.zeros(1, np.int32), one.targets[:-1])]
     batch = {
         "encoder_tokens": _flat([one.inputs for one in by_inputs], sizes[0]),
@@ -106,8 +107,8 @@ def lay_out(sequences: Sequence[TrainSequence], shape: FlatShape) -> dict[str, n
         "decoder_input_tokens": _flat(shifted, sizes[1]),
         "decoder_target_tokens": _flat([one.targets for one in by_targets], sizes[1]),
         "decoder_sequence": _flat([np.repeat(np.arange(len(targets)), targets)], sizes[1]),
-        "decoder_task_ids": _flat([np.repeat([one.task for one in by_targets], targets)], sizes[1]),
-        "decoder_loss_weights": _flat([np.repeat(weights, targets)], sizes[1], np.float32),
+        "decoder_task_ids": _flat(tasks, sizes[1]),
+        "decoder_loss_weights": _flat(weights, sizes[1], np.float32),
     }
     starts = np.cumsum(inputs) - inputs
     batch |= _map("encoder", starts, inputs, shape.encoder_classes, sizes[0])

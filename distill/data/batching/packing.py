@@ -16,12 +16,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrainSequence:
-    """One training sequence: token ids with EOS, its task and its tokens' weight."""
+    """One training sequence: token ids with EOS, and task and weight of its target tokens.
+
+    Task and weight are those of all target tokens, or arrays with those of each.
+    """
 
     inputs: np.ndarray
     targets: np.ndarray
-    task: int
-    weight: float
+    task: int | np.ndarray
+    weight: float | np.ndarray
 
 
 def assign_rows(

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from distill.common.hashing import digest64
+from distill.common.hashing import digest63, digest64
 from distill.common.overlap import overlap, plain_text
+from distill.common.pair_tables import PairTables
 from distill.common.phrases import have, share
 from distill.data.budget import label_of
-from distill.data.check.digests import as_numbers, parts, repeats
 from distill.data.check.findings import NOTE, PROBLEM, WARNING, Finding
 from distill.data.examples import Example
 
 _MANY = 0.1  # share of repeated inputs that is a warning
 _SHOWN = 3  # rows of a finding
-_CHECKS = ("contradicting_labels", "repeated_inputs", "test_in_training")
+# Keys of training rows with several labels, by key; labels that are NULL do not count.
+_CONTRADICTING = "FROM train GROUP BY key HAVING count(DISTINCT value) > 1"
+_CROSSING = "FROM test WHERE key IN (SELECT key FROM train)"
+# The keys of the rows that each finding names.
+_NAMED = {
+    "contradicting_labels": f"SELECT key {_CONTRADICTING} ORDER BY key LIMIT {_SHOWN}",
+    "repeated_inputs": f"SELECT key FROM train GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT "
+    f"{_SHOWN}",
+    "test_in_training": f"SELECT key {_CROSSING} ORDER BY key >> 59, value LIMIT {_SHOWN}",
+}
 
 
-def _input_digest(row: Example) -> int:
-    """The input without case and runs of spaces, and what the row asks of it."""
-    return digest64(" ".join(row.input.casefold().split()), *row.choices)
+def _input_key(row: Example) -> int:
+    """A digest of the input without case and runs of spaces, and of what the row asks of it.
+
+    Its last bits stand first. Keys in this order decide which rows a finding names.
+    """
+    digest = digest64(" ".join(row.input.casefold().split()), *row.choices)
+    return digest >> 5 | (digest & 15) << 59
 
 
 class DuplicateCheck:
-    """Compares inputs by digests, 16 bytes a training row and 8 bytes a test row.
+    """Compares digests of inputs (`PairTables`).
 
-    Rows of a finding are named by a second pass (`wanted`, `show`).
+    Rows of a finding are named by a second pass (`show`).
     """
 
     def __init__(self, label_source: str) -> None:
@@ -39,18 +49,20 @@ class DuplicateCheck:
           label_source: whose labels train.
         """
         self._source = label_source
-        self._inputs, self._labels, self._test = array("Q"), array("Q"), array("Q")
+        self._inputs = PairTables("train", "test")
+        self._train_rows = self._test_rows = 0
         self._wanted: dict[str, set[int]] = {}
         self._rows: dict[str, list[str]] = {}
 
     def add(self, split: str, row: Example) -> None:
         """Takes a row into account."""
         if split == "test":
-            self._test.append(_input_digest(row))
+            self._inputs.add("test", _input_key(row), self._test_rows)
+            self._test_rows += 1
             return
-        self._inputs.append(_input_digest(row))
+        self._train_rows += 1
         label = label_of(row, self._source)
-        self._labels.append(0 if label is None else digest64(label) | 1)
+        self._inputs.add("train", _input_key(row), None if label is None else digest63(label))
 
     def close(self) -> bool:
         """Compares the rows.
@@ -58,38 +70,27 @@ class DuplicateCheck:
         Returns:
           Whether a second pass over them (`show`) is worth it.
         """
-        train, labels, test = map(as_numbers, (self._inputs, self._labels, self._test))
-        self._repeated = self._contradicting = self._crossing = self._test_repeated = 0
-        wanted: dict[str, list[int]] = {name: [] for name in _CHECKS}
-        for mine, theirs in zip(parts(train), parts(test), strict=True):
-            inputs, place, counts = np.unique(train[mine], return_inverse=True, return_counts=True)
-            label = labels[mine]
-            labeled = label != 0
-            pairs = np.unique(np.stack([place[labeled].astype(np.uint64), label[labeled]]), axis=1)
-            different = np.bincount(pairs[0].astype(np.int64), minlength=len(inputs))
-            crossing = np.isin(test[theirs], inputs)
-            self._repeated += int(counts[counts > 1].sum())
-            self._contradicting += int((labeled & (different[place] > 1)).sum())
-            self._crossing += int(crossing.sum())
-            self._test_repeated += repeats(test[theirs])[0]
-            found = (inputs[different > 1], inputs[counts > 1], test[theirs][crossing])
-            for name, digests in zip(_CHECKS, found, strict=True):
-                wanted[name] += map(int, digests[:_SHOWN])
-        self._wanted = {name: {*digests[:_SHOWN]} for name, digests in wanted.items()}
+        self._repeated = self._inputs.repeated("train")
+        self._test_repeated = self._inputs.repeated("test")
+        self._crossing = self._inputs.number(f"SELECT count(*) {_CROSSING}")
+        self._contradicting = self._inputs.number(
+            f"SELECT sum(n) FROM (SELECT count(value) AS n {_CONTRADICTING})"
+        )
+        self._wanted = {check: self._inputs.keys(query) for check, query in _NAMED.items()}
         return any(self._wanted.values())
 
     def show(self, split: str, row: Example) -> None:
         """Notes the id of a row, in the second pass, if a finding is about it."""
-        digest = _input_digest(row)
-        for check, digests in self._wanted.items():
+        key = _input_key(row)
+        for check, keys in self._wanted.items():
             ids = self._rows.setdefault(check, [])
             wanted_split = split == "test" or check != "test_in_training"
-            if digest in digests and wanted_split and len(ids) < 2 * _SHOWN:
+            if key in keys and wanted_split and len(ids) < 2 * _SHOWN:
                 ids.append(row.id)
 
     def findings(self) -> Iterator[Finding]:
         """What was found, after `close`."""
-        rows, test = len(self._inputs), len(self._test)
+        rows, test = self._train_rows, self._test_rows
         if count := self._crossing:
             text = f"{share(count, test, 'test row')} {have(count)} the input of a training row: "
             text += "the test score may overstate accuracy on new rows"
@@ -130,7 +131,9 @@ class ExemplarCheck:
         text = plain_text(row.input)
         if any(overlap(text, each) for each in self._exemplars):
             self._found[kind] += 1
-            self._ids.setdefault(kind, []).append(row.id)
+            ids = self._ids.setdefault(kind, [])
+            if len(ids) < _SHOWN:
+                ids.append(row.id)
 
     def findings(self) -> Iterator[Finding]:
         """Exemplars among test rows are a problem; among training rows, a note."""
@@ -140,4 +143,4 @@ class ExemplarCheck:
             text += "exemplar of the prompt" if count == 1 else "exemplars of the prompt"
             check = "test_among_exemplars" if kind == "test" else "training_among_exemplars"
             level = PROBLEM if kind == "test" else NOTE
-            yield Finding(check, level, text, count, whole, tuple(self._ids[kind][:_SHOWN]))
+            yield Finding(check, level, text, count, whole, tuple(self._ids[kind]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from distill.common.phrases import have, share
+from distill.common.phrases import have, number_of, share
 from distill.data.budget import label_of
 from distill.data.check.findings import (
     NOTE,
@@ -25,12 +25,21 @@ _MOST_CLASSES = 200  # labels of a set that counts as closed without being given
 _ROWS_PER_CLASS = 10  # rows a label of such a set has at least, on average
 _FEW = 5  # training rows of a class that are too few
 _SKEWED = 0.9  # share of the largest class
+ALIKE = "labels that differ only in case, spaces or punctuation count as different"
 _EDGES = re.compile(r"^\W+|\W+$")
 
 
 def plain(text: str) -> str:
     """A label without case, runs of spaces, and punctuation at its ends."""
     return " ".join(_EDGES.sub("", text).casefold().split())
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of labels, of several each, that are the same to `plain`."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        groups[plain(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 class LabelCheck:
@@ -74,7 +83,7 @@ class LabelCheck:
             self._uncounted += not add_bounded(self.train, label)
         self._gold += row.label is not None
         self._teacher += row.teacher_label is not None
-        if row.failure is not None:
+        if label is None and self._source == "teacher" and row.failure is not None:
             add_bounded(self._failures, str(row.failure))
         if row.outside_label is not None:
             add_bounded(self._outside, row.outside_label)
@@ -111,6 +120,8 @@ class LabelCheck:
         if missing:
             kind = "gold" if self._source == "gold" else "teacher"
             reasons = f": {listed(self._failures.most_common())}" if self._failures else ""
+            if reasons and (absent := missing - sum(self._failures.values())):
+                reasons += f", not given {absent:,}"
             text = f"{share(missing, self._rows, 'training row')} {have(missing)} no {kind} label"
             level = PROBLEM if missing == self._rows else level_of(missing, self._rows)
             yield Finding("no_label", level, f"{text}{reasons}", missing, self._rows)
@@ -150,7 +161,7 @@ class LabelCheck:
             more = " at least" if self._uncounted else ""
             if self._labeled:
                 text = f"open answers:{more} {len(self.train):,} different labels in "
-                text += f"{self._labeled:,} rows; the most frequent: "
+                text += f"{number_of(self._labeled, 'row')}; the most frequent: "
                 text += listed(self.train.most_common(3))
                 yield Finding("classes", NOTE, text, len(self.train), self._labeled)
             return
@@ -158,8 +169,10 @@ class LabelCheck:
         if not count:
             return
         skewed = count > _SKEWED * self._labeled
-        text = f"{len(self.train):,} classes: {listed(self.train.most_common(), 10)}; always "
-        text += f"answering {shown(label)} is right in {count / self._labeled:.1%} of the rows"
+        text = f"{number_of(len(self.train), 'class')}: {listed(self.train.most_common(), 10)}; "
+        text += (
+            f"always answering {shown(label)} is right in {count / self._labeled:.1%} of the rows"
+        )
         level = WARNING if skewed else NOTE
         yield Finding("class_balance", level, text, count, self._labeled)
         rare = [(name, self.train[name]) for name in self.classes if self.train[name] < _FEW]
@@ -180,19 +193,14 @@ class LabelCheck:
             return
         counts = self.train + self.test
         names = {*classes, *counts}
-        alike: dict[str, list[str]] = defaultdict(list)
-        for name in sorted(names):
-            alike[plain(name)].append(name)
-        groups = [group for group in alike.values() if len(group) > 1]
-        if groups:
+        if groups := alike(names):
             texts = "; ".join(
                 listed((name, counts[name]) for name in group) for group in groups[:3]
             )
             yield Finding(
                 "labels_alike",
                 WARNING,
-                f"labels that differ only in case, spaces or punctuation count as different: "
-                f"{texts}; write each label in one way",
+                f"{ALIKE}: {texts}; write each label in one way",
                 sum(len(group) for group in groups),
                 len(names),
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from distill.common.phrases import number_of
 from distill.common.terminal import printable
 from distill.data.check.report import SPLIT_NAMES, LengthRecord, Report
 
@@ -31,7 +32,7 @@ def render_page(report: Report) -> str:
     """
     name = _text(report["name"])
     rows = ", ".join(
-        f"{count:,} {_text(SPLIT_NAMES.get(split, split))} rows"
+        number_of(count, f"{_text(SPLIT_NAMES.get(split, split))} row")
         for split, count in report["rows"].items()
     )
     parts = [
@@ -67,8 +68,8 @@ def _findings(report: Report) -> str:
 
 def _lengths(counts: LengthRecord) -> str:
     text = (
-        f"<p>{counts['texts']:,} texts; 95% have at most {counts['percentile_95']:,} tokens, the "
-        f"longest has {counts['longest']:,}. "
+        f"<p>{number_of(counts['texts'], 'text')}; 95% have at most "
+        f"{counts['percentile_95']:,} tokens, the longest has {counts['longest']:,}. "
     )
     if counts["unknown"]:
         shown = ", ".join(f"{char!r} {n:,}" for char, n in counts["characters"].items())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from distill.common.hashing import digest64
+from distill.common.hashing import digest63
+from distill.common.pair_tables import PairTables
 from distill.common.phrases import have, share
 from distill.data.budget import label_of
-from distill.data.check.digests import as_numbers, repeats
 from distill.data.check.findings import NOTE, WARNING, Finding, add_bounded, level_of, listed, shown
 from distill.data.check.labels import plain
 from distill.data.examples import Example
@@ -29,20 +28,22 @@ def names(text: str, label: str) -> bool:
 
 
 class RationaleCheck:
-    """Counts the rationales of training rows; 8 bytes of each are kept."""
+    """Counts the rationales of training rows."""
 
-    def __init__(self, label_source: str, closed: Sequence[str]) -> None:
+    def __init__(self, label_source: str, closed: Sequence[str], all_repeats: bool = True) -> None:
         """Starts without rows.
 
         Args:
           label_source: whose labels train.
           closed: the closed label set; () if there is none, or each row has its own.
+          all_repeats: whether to count all rationales that occur more than once (`PairTables`), not
+            only the most frequent one.
         """
         self._source, self._closed = label_source, tuple(closed)
         self._rows = self._without = self._with = self._labeled = 0
         self._named = self._other = self._is_label = self._is_input = self._short = 0
         self._texts: Counter[str] = Counter()
-        self._digests = array("Q")
+        self._digests = PairTables("texts") if all_repeats else None
         self._examples: dict[str, list[str]] = {}
 
     def add(self, split: str, row: Example) -> None:
@@ -57,7 +58,8 @@ class RationaleCheck:
                 self._count(row, rationale, label_of(row, self._source))
 
     def _count(self, row: Example, text: str, label: str | None) -> None:
-        self._digests.append(digest64(text))
+        if self._digests is not None:
+            self._digests.add("texts", digest63(text))
         add_bounded(self._texts, text)
         if plain(text) == plain(row.input):
             self._is_input += 1
@@ -121,8 +123,7 @@ class RationaleCheck:
             yield self._finding("rationale_names_another", NOTE, text, self._other)
 
     def _repeated(self) -> Iterator[Finding]:
-        repeated, different = repeats(as_numbers(self._digests))
-        if not repeated or len(self._digests) < 2:
+        if self._with < 2:
             return
         ((text, most),) = self._texts.most_common(1)
         if most > _MOST * self._with:
@@ -134,6 +135,9 @@ class RationaleCheck:
                 most,
                 self._with,
             )
+        if self._digests is None or not (repeated := self._digests.repeated("texts")):
+            return
+        different = self._digests.number("SELECT count(DISTINCT key) FROM texts")
         line = (
             f"{share(repeated, self._with, 'rationale')} {have(repeated, 'occurs', 'occur')} more "
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypedDict
 
 from distill.common.accuracy import matches_exactly
+from distill.common.phrases import number_of
 from distill.common.progress import Progress
 from distill.common.safe_points import safe_point
 from distill.data.check.duplicates import DuplicateCheck, ExemplarCheck
@@ -98,8 +99,8 @@ Rows = Callable[[], Iterable[Example]]  # gives the rows anew with each call
 def check_rows(name: str, splits: dict[str, Rows], settings: Settings) -> Report:
     """Checks rows in one pass, and in a second one names rows that repeat others.
 
-    No row is kept: memory grows by some digests of 8 bytes a row, and with the number of distinct
-    labels.
+    Memory does not grow with the number of rows: no row is kept, a check counts at most
+    `MOST_DISTINCT` texts, and digests of many rows are in temporary files (`PairTables`).
 
     Args:
       name: of the rows, for the report.
@@ -107,7 +108,7 @@ def check_rows(name: str, splits: dict[str, Rows], settings: Settings) -> Report
       settings: what they are checked against.
 
     Raises:
-      UserError: what the readers of the rows refuse.
+      UserError: what the readers of the rows refuse; no temporary file can be written.
     """
     labels = LabelCheck(settings.label_source, settings.labels, settings.same)
     rationales = RationaleCheck(settings.label_source, settings.labels)
@@ -189,12 +190,10 @@ def _tokens(check: TokenCheck | None) -> dict[str, LengthRecord]:
 def render_text(report: Report) -> str:
     """The report as lines of text, the worst first."""
     rows = ", ".join(
-        f"{count:,} {SPLIT_NAMES.get(split, split)} rows" for split, count in report["rows"].items()
+        number_of(count, f"{SPLIT_NAMES.get(split, split)} row")
+        for split, count in report["rows"].items()
     )
-    counts = ", ".join(
-        f"{count} {level if count == 1 else level + 's'}"
-        for level, count in report["counts"].items()
-    )
+    counts = ", ".join(number_of(count, level) for level, count in report["counts"].items())
     lines = [f"{report['name']}: {rows}; {counts}"]
     for finding in report["findings"]:
         examples = f" (rows {', '.join(finding['rows'])})" if finding["rows"] else ""

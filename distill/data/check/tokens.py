@@ -18,7 +18,7 @@ from distill.data.check.findings import (
     level_of,
     listed,
 )
-from distill.data.counts.data_line import BYTES_FIX
+from distill.data.counts.data_line import BYTES_FIX, fitting
 from distill.data.examples import Example
 from distill.data.vocabularies import ByteVocabulary, PieceVocabulary, Vocabulary, encode_input
 
@@ -206,7 +206,7 @@ class TokenCheck:
             return self._finding(f"{name}_lengths", NOTE, text, 0, counts, "cut")
         text = f"{share(cut, counts.texts, name)} {have(cut, 'is', 'are')} longer than {macro} = "
         text += f"{limit} and {have(cut, 'is', 'are')} cut; 95% have at most {usual:,} tokens, and "
-        text += f"{macro} = {longest} would fit all"
+        text += fitting(macro, longest)
         level = PROBLEM if name == "label" else level_of(cut, counts.texts)
         return self._finding(f"{name}_lengths", level, text, cut, counts, "cut")
 

@@ -42,7 +42,7 @@ class TrainingCheck:
         """
         self._source, self._same, self._vocabulary = label_source, same, vocabulary
         self._labels = LabelCheck(label_source, labels, same)
-        self._rationales = RationaleCheck(label_source, labels)
+        self._rationales = RationaleCheck(label_source, labels, all_repeats=False)
         self._characters: dict[str, set[str]] = {"input": set(), "label": set(), "rationale": set()}
 
     def add(self, split: str, row: Example) -> None:

@@ -6,13 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NotRequired
 
 from distill.common.phrases import WARN_FROM, are, have, number_of, share
-from distill.config.data import DataSpec
+from distill.config.data import MOST_TOKENS, DataSpec
 from distill.data.cache_meta import CacheMeta, Survey
 from distill.data.counts.sequence_counts import SequenceCounts
 
 _MOST_SHOWN = 5  # labels
 _LONGEST = 40  # characters of a label that is shown
 BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can represent any text"
+
+
+def fitting(macro: str, longest: int) -> str:
+    """The setting with which nothing is cut; what to do instead where there is none."""
+    if longest > MOST_TOKENS:
+        text = f"the longest has {longest:,}, and {macro} is at most {MOST_TOKENS:,}: shorten it"
+        return f"{text} or split it"
+    return f"{macro} = {longest} would fit all"
 
 
 class DataSummary(Survey):
@@ -49,7 +57,7 @@ def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
     # Prefixes differ in length: an input may be cut for one task and not for another.
     inputs = dict(max((task["inputs"] for task in tasks.values()), key=lambda c: c["cut"]))
     inputs["longest"] = max(task["inputs"]["longest"] for task in tasks.values())
-    kinds = {"label": "label" if spec.method != "single_task" else "target"}
+    kinds = {"label": "target" if spec.about_method.rationale_first else "label"}
     targets = {kinds.get(name, name): dict(task["targets"]) for name, task in tasks.items()}
     summary: DataSummary = {
         "rows": dict(meta["rows"]),
@@ -98,6 +106,7 @@ def input_lines(
     blank_lines: int = 0,
     unknown_words: Mapping[str, str] | None = None,
     labels_outside: Mapping[str, int] | None = None,
+    again: int = 0,
 ) -> list[str]:
     """The line of rows that a student answers, and its warnings.
 
@@ -111,10 +120,14 @@ def input_lines(
       unknown_words: examples of words that the vocabulary lacks, and the ids of their rows; with
         any, the unknown tokens are a warning, however few they are.
       labels_outside: gold labels that are not in the student's label set, with their counts.
+      again: rows that had been answered before, in a block that was not complete.
     """
     parts = [f"data: {number_of(counts.sequences, 'row')} answered"]
     if source:
         parts[0] += f", from {source}"
+    if again:
+        which = have(again, "its", "their")
+        parts.append(f"{again:,} of them again, because {which} block was not complete")
     if blank_lines:
         parts.append(f"{number_of(blank_lines, 'blank line')} skipped")
     if without_label is not None:
@@ -156,7 +169,7 @@ def _row_facts(spec: DataSpec, summary: DataSummary) -> Iterator[_Fact]:
     fact = f"{told} without a gold label, left out" if unscored else ""
     warning = f"{told} {have(unscored)} no gold label and {are(unscored)} left out of the test"
     yield _fact(unscored, rows["test"] + unscored, fact, warning)
-    if spec.method in ("step_by_step", "single_task"):
+    if spec.about_method.reads_rationales:
         missing = summary["without_rationale"]
         told = share(missing, chosen, "labeled row")
         fact = f"{told} without a rationale" if missing else "no row without a rationale"
@@ -214,13 +227,16 @@ def _sequence_facts(
             continue
         macro = "INPUT_LENGTH" if name == "input" else "TARGET_LENGTH"
         limit = spec.input_length if name == "input" else spec.target_length
-        told, fix = share(counts.cut, counts.sequences, name), f"{macro} = {counts.longest}"
-        warning = f"{told} {are(counts.cut)} longer than {macro} = {limit} tokens and "
-        warning += f"{are(counts.cut)} cut"
+        told, fix = share(counts.cut, counts.sequences, name), fitting(macro, counts.longest)
+        warning = f"{told} {are(counts.cut)} longer than {macro} = {limit} tokens "
+        if name == "rationale" and spec.is_joined:
+            warning += "together with the label before it "
+        warning += f"and {are(counts.cut)} cut"
         if name == "target":
             warning += ", which loses the label at the end"
-        fact = f"{told} cut, {fix} would fit all"
-        yield _fact(counts.cut, counts.sequences, fact, f"{warning}; {fix} would fit all{how}")
+        advised = how if counts.longest <= MOST_TOKENS else ""
+        fact = f"{told} cut, {fix}"
+        yield _fact(counts.cut, counts.sequences, fact, f"{warning}; {fix}{advised}")
     if spec.vocabulary == "bytes":
         return
     if known := [name for name, counts in sequences.items() if not counts.unknown]:

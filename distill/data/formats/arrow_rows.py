@@ -12,6 +12,7 @@ from distill.common.text_files import check_file, parse_json, reading
 from distill.errors import UserError
 
 _BATCH = 1024  # rows that are in memory at once
+_BUFFER = 1 << 20  # bytes of a Parquet column; without a buffer, a whole row group is read at once
 _FILE_FORMAT = b"ARROW1"  # Arrow files with random access; others are streams
 _METADATA = b"huggingface"
 
@@ -62,7 +63,7 @@ def _opened(path: epath.Path) -> Iterator[tuple[Any, Iterator[Any]]]:
     with reading(path), path.open("rb") as file:
         try:
             if file.read(4) == b"PAR1":
-                parquet = pq.ParquetFile(file)
+                parquet = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
                 yield parquet.schema_arrow, parquet.iter_batches(batch_size=_BATCH)
             else:
                 yield _arrow(pa, file)

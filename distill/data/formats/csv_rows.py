@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 
+from distill.common.phrases import number_of
 from distill.common.text_files import not_utf8
 from distill.errors import UserError
 
@@ -12,6 +13,7 @@ LARGEST_CELL = 131_072  # characters; the limit of Python's csv module
 _LONGEST = 200  # characters of a first line that an error shows
 _NAMES = {",": "CSV", "\t": "TSV"}
 _SEPARATED_BY = {",": "commas", "\t": "tabs"}
+_OTHERS = {";": "semicolons", "|": "vertical bars"} | _SEPARATED_BY
 
 
 def csv_records(
@@ -36,7 +38,7 @@ def csv_records(
     """
     rows = _rows(name, lines, delimiter)
     for line, cells in rows:
-        header = _header(cells, f"{name}:{line}")
+        header = _header(cells, f"{name}:{line}", delimiter)
         return line, header, _records(name, header, rows, delimiter)
     return 1, (), iter(())
 
@@ -84,7 +86,7 @@ def _records(
     for line, cells in rows:
         if len(cells) != len(header):
             raise UserError(
-                f"{name}:{line}: got {len(cells)} cells, expected {len(header)} "
+                f"{name}:{line}: got {number_of(len(cells), 'cell')}, expected {len(header)} "
                 f"({', '.join(header)}); put cells that contain {_SEPARATED_BY[delimiter]} in "
                 "double quotes"
             )
@@ -119,9 +121,17 @@ def _unreadable(where: str, error: csv.Error, delimiter: str) -> UserError:
     )
 
 
-def _header(cells: list[str], where: str) -> list[str]:
+def _header(cells: list[str], where: str, delimiter: str) -> list[str]:
     """The names of the columns."""
     names = [cell.strip() for cell in cells]
+    for separator, plural in _OTHERS.items():
+        if len(names) == 1 and separator in names[0] and separator != delimiter:
+            kind = _NAMES.get(separator)
+            fix = f"rename it to .{kind.lower()}" if kind else "save the file with these"
+            raise UserError(
+                f"{where}: the columns ({names[0][:_LONGEST]}) seem to be separated by {plural}; "
+                f"expected {_SEPARATED_BY[delimiter]}: {fix}"
+            )
     for number, name in enumerate(names, start=1):
         if not name:
             raise UserError(f"{where}: column {number} has no name; name it in the first line")

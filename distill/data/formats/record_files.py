@@ -193,9 +193,30 @@ def _lines(path: epath.Path) -> Numbered:
                 line = line.removeprefix(BOM)
             if line.strip():
                 if first:
-                    check_no_array(line, f"{name}:{number}")
+                    check_first_line(line, name, number)
                 first = False
                 yield number, json_object(line, f"{name}:{number}")
+
+
+def check_first_line(line: bytes, name: str, number: int) -> None:
+    """Refuses a first line that is not JSONL, of a file whose name may say no format.
+
+    Args:
+      line: the first line that is not blank.
+      name: of the file.
+      number: of the line.
+
+    Raises:
+      UserError: a JSON array; a file with an unknown ending that does not begin with an object.
+    """
+    check_no_array(line, f"{name}:{number}")
+    endings = (*_BY_SUFFIX, ".json")
+    known = name.lower().removesuffix(".gz").endswith(endings)
+    if not known and not line.lstrip().startswith(b"{"):
+        raise UserError(
+            f"{name}:{number}: not JSON; a file whose name ends in none of {', '.join(endings)} is "
+            "read as JSONL (one JSON object per line)"
+        )
 
 
 def check_no_array(line: bytes, where: str) -> None:

@@ -80,6 +80,7 @@ class RecordMapper:
             for slot in template.slots
         }
         self._columns = columns
+        self._fields: dict[str, None] = {}  # of the records so far, while templates wait for theirs
         for slot, template in self._never_seen.items():
             if columns is not None and slot not in columns and slot.split("/")[0] not in columns:
                 raise unknown("column", slot, columns, template.where)
@@ -98,6 +99,8 @@ class RecordMapper:
         mapping = self._mapping
         if not mapping.templates:
             return self._unmapped(record, where)
+        if self._never_seen:
+            self._fields |= dict.fromkeys(map(str, record))
 
         def value_of(template: Template, slot: str) -> object:
             return self._value(record, template, slot, where)
@@ -106,7 +109,11 @@ class RecordMapper:
             return str(self._value(record, template, slot, where) or "")
 
         values = fill_fields(mapping, value_of, text_of, self._names, where)
-        values = {name: value for name, value in values.items() if value not in (None, "", [])}
+        values = {
+            name: value
+            for name, value in values.items()
+            if name == "input" or value not in (None, "", [])
+        }
         for name, value in record.items():
             if name not in self._single and value is not None:
                 values[extra_name(name, values)] = to_json(value)
@@ -120,14 +127,14 @@ class RecordMapper:
         """
         for slot, template in self._never_seen.items():
             if self._columns is None:
-                raise UserError(
-                    f"{template.where}: no row has the field {slot!r}; correct the name, or remove "
-                    f"the template"
-                )
+                fix = hint(slot, self._fields)
+                raise UserError(f"{template.where}: no row has the field {slot!r}; {fix}")
 
     def _unmapped(self, record: Mapping[str, object], where: str) -> dict[str, object]:
         values = {
-            name: to_json(value) for name, value in record.items() if to_text(value) is not None
+            name: to_json(value)
+            for name, value in record.items()
+            if name == "input" or to_text(value) is not None
         }
         for field in ("label", "teacher_label"):
             label_names = self._mapping.names or self._schema.get(field)

@@ -92,6 +92,27 @@ class RowMapping:
         }
 
 
+def templates_of(
+    texts: Iterable[str], fields: Sequence[str] = ANSWERED
+) -> dict[str, list[Template]]:
+    """The templates of `NAME=TEMPLATE` texts, by field.
+
+    Args:
+      texts: of `--field`.
+      fields: those that may be mapped.
+
+    Raises:
+      UserError: no `=`, an unknown name, or two templates for one field.
+    """
+    found: dict[str, list[Template]] = {}
+    for text in texts:
+        name, separator, template = text.partition("=")
+        if not separator or not template.strip():
+            raise UserError(f"--field: got {text!r}, expected e.g. label=label or {_EXAMPLE}")
+        _add(found, name, template, fields, "--field")
+    return found
+
+
 def mapping_of(
     texts: Iterable[str], label_names: str = "", fields: Sequence[str] = ANSWERED
 ) -> RowMapping:
@@ -106,14 +127,8 @@ def mapping_of(
     Raises:
       UserError: no `=`, an unknown name, two templates for one field, or no `input`.
     """
-    found: dict[str, list[Template]] = {}
-    for text in texts:
-        name, separator, template = text.partition("=")
-        if not separator or not template.strip():
-            raise UserError(f"--field: got {text!r}, expected e.g. label=label or {_EXAMPLE}")
-        _add(found, name, template, fields, "--field")
     names = names_of_text(label_names) if label_names else None
-    return _checked(found, names, "--field", _EXAMPLE)
+    return _checked(templates_of(texts, fields), names, "--field", _EXAMPLE)
 
 
 def mapping_of_settings(
