@@ -11,7 +11,8 @@ between the engines; in each the fastest product of float32 matrices is measured
 and in PyTorch, which bounds what the machine gave in these minutes. Tables show medians over
 rounds, the least and the most in brackets, and ratios within rounds. Tokens and FLOPs are those
 of the unpadded sequences. CPU seconds are those of all cores, and vary less than seconds where
-other processes run.
+other processes run. All engines use huge pages where the system leaves that to programs, as
+`distill train` does.
 
 --torch names a Python with torch, transformers and ctranslate2 (default: this one, if it has
 them), --t5x one that imports T5X. --vary repeats training for each value of a macro.
@@ -34,6 +35,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.speed_parts import rounds, start, tables, workload
+from distill.common import huge_pages
 
 PARTS = ("train", "infer", "start")
 VERSIONS = "jax", "flax", "torch", "transformers", "ctranslate2"
@@ -82,11 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags.error("argument --random_rows: expected --only train: only training takes such rows")
     if options.torch is None and importlib.util.find_spec("torch"):
         options.torch = sys.executable
-    macros = ["TIE_EMBEDDINGS=True", "BATCH_SIZE=32"]
+    macros = ["TIE_EMBEDDINGS=True", "BATCH_SIZE=32", "OPTIMIZER=adamw", "LEARNING_RATE=1e-3"]
     macros += [f"RAW_DIR={options.raw_dir}"] if options.raw_dir else []
     macros += [f"VOCABULARY_PATH={options.vocabulary_path}"] if options.vocabulary_path else []
     macros += ["VOCABULARY=bytes", "RAW_DIR=none"] if options.random_rows else []
     macros += options.macros
+    os.environ |= huge_pages.environment(os.environ)
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         # A new one, so that the first compilation is one.
@@ -214,7 +217,7 @@ def measure_answers(
             f"--gin.{name}={options.train_steps}" for name in ("TRAIN_STEPS", "SAVE_PERIOD")
         ]
         settings += [f"--gin.LOG_PERIOD={options.train_steps}", "--gin.EVAL_PERIOD=0"]
-        settings += ["--gin.WARMUP_STEPS=10", "--gin.LAYOUT=auto"]
+        settings += ["--gin.WARMUP_STEPS=10", "--gin.LAYOUT=auto", "--gin.CHECKPOINT=last"]
         command = ["train", f"--gin_file={options.experiment}", f"--run_dir={run_dir}", *settings]
         result["distill train"] = step(start.distill(sys.executable, *command), result["left_out"])
     if "infer" in options.only:

@@ -76,7 +76,8 @@ def test_rounds_alternate_and_a_process_that_ends_is_left_out():
 
 
 def test_all_engines_have_the_same_rows_and_the_work_is_that_of_their_tokens(micro, tmp_path):
-    settings = workload.write(tmp_path, "tickets_step_by_step", micro, steps=3, rows=5)
+    macros = [*micro, "OPTIMIZER=adamw"]
+    settings = workload.write(tmp_path, "tickets_step_by_step", macros, steps=3, rows=5)
     assert settings == workload.read_settings(tmp_path)
     arrays = np.load(tmp_path / workload.BATCHES)
     run = workload.resolve_run(settings)
@@ -108,6 +109,12 @@ def test_all_engines_have_the_same_rows_and_the_work_is_that_of_their_tokens(mic
     assert positions["sorted."] <= positions[""]
     saved = np.load(tmp_path / workload.INPUTS)
     assert len(saved["offsets"]) == 6
+
+
+def test_the_optimizer_is_that_of_all_engines(micro, tmp_path):
+    macros = [*micro, "OPTIMIZER=adafactor"]
+    with pytest.raises(SystemExit, match="got OPTIMIZER = 'adafactor', expected 'adamw'"):
+        workload.write(tmp_path, "tickets_step_by_step", macros, steps=3, rows=5)
 
 
 def one_round(wall):

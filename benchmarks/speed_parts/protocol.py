@@ -93,7 +93,10 @@ class Worker:
           Failed: it ended.
         """
         self._log, path = log, [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        own = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+        own = {
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            "JAX_TRACEBACK_FILTERING": "off",  # else the last line of an error is a hint of jax
+        }
         started = time.perf_counter()
         with log.open("w") as stderr:
             self._process = subprocess.Popen(

@@ -72,10 +72,9 @@ def train(folder: pathlib.Path, setting: str) -> None:
     model = make_model(settings, "eager" if setting == "padded" else "sdpa").train()
     forward = torch.compile(model, dynamic=True) if setting == "compile" else model
     own = settings["optimizer"]
-    # A small rate, so that the loss stays finite; the time of a step does not depend on it.
     optimizer = torch.optim.AdamW(
         model.parameters(),
-        lr=own["learning_rate"] / 100,
+        lr=own["learning_rate"],
         betas=(own["b1"], own["b2"]),
         weight_decay=own["weight_decay"],
         fused=True,

@@ -65,8 +65,15 @@ def write(
 
     Returns:
       settings.json.
+
+    Raises:
+      SystemExit: an optimizer that is not that of the PyTorch process.
     """
     run = resolve.resolve([experiment], macros).run
+    if run.optimizer.name != "adamw":
+        raise SystemExit(
+            f"got OPTIMIZER = {run.optimizer.name!r}, expected 'adamw', which all engines use"
+        )
     cache = load_cache(run, scale)
     stream = BatchStream(cache, run.data, run.weighting, run.train.batch_size, run.train.seed)
     drawn = [stream.sequences(step) for step in range(steps)]

@@ -9,14 +9,19 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO
 
 from etils import epath
 
+from distill.common.disk import naming
 from distill.errors import UserError
+
+_BLOCK = 1 << 22  # bytes
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -38,28 +43,33 @@ def atomic_path(path: epath.PathLike) -> Iterator[epath.Path]:
     """Gives the name of a scratch file that replaces `path` when the block ends without an error.
 
     For writers that open a file by its name; others use `atomic_file`. A local file is flushed to
-    the disk before it is renamed. The parent folder must exist.
+    the disk before it is renamed. An object of a bucket is made as a temporary local file and
+    written at once: a bucket renames by a copy and a delete, and a writer that fails would leave
+    half an object. The parent folder must exist.
 
     Args:
       path: the file to write, local or gs://.
 
     Yields:
-      A free name in the folder of `path`; the caller writes and closes that file.
+      A free name, in the folder of `path` if that is local; the caller writes and closes that file.
 
     Raises:
       UserError: `path` is a folder, a pipe or a device, which must not be replaced by a file.
     """
     path = epath.Path(path)
-    if is_local(path):
-        _check_target(path)
+    if not is_local(path):
+        with tempfile.TemporaryDirectory() as folder:
+            yield (scratch := epath.Path(folder) / "object")
+            _upload(scratch, path)
+        return
+    _check_target(path)
     scratch = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        yield scratch
-        if is_local(scratch):
+        with naming(path):
+            yield scratch
             _sync(scratch)
-        scratch.replace(path)
-        if is_local(path):
-            sync_directory(path.parent)
+            scratch.replace(path)
+        sync_directory(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -78,14 +88,14 @@ def _check_target(path: epath.Path) -> None:
 def atomic_file(path: epath.PathLike, mode: str = "w") -> Iterator[IO]:
     """Opens a scratch file that replaces `path` when the block ends without an error.
 
-    Local files are flushed to the disk before they are renamed. The parent folder must exist.
+    See `atomic_path`; a folder of that name, a pipe or a device is refused.
 
     Args:
       path: the file to write, local or gs://.
       mode: "w" for text (UTF-8) or "wb" for bytes.
 
     Yields:
-      The open scratch file, in the folder of `path`.
+      The open scratch file.
     """
     if mode not in ("w", "wb"):
         raise ValueError(f"got mode {mode!r}, expected 'w' or 'wb'")
@@ -94,8 +104,6 @@ def atomic_file(path: epath.PathLike, mode: str = "w") -> Iterator[IO]:
 
 
 def _create(scratch: epath.Path, mode: str) -> IO:
-    if not is_local(scratch):
-        return scratch.open(mode)
     # "x" fails on a link that somebody planted under the scratch file's name.
     exclusive = mode.replace("w", "x")
     return open(os.fspath(scratch), exclusive, encoding=None if "b" in mode else "utf-8")
@@ -144,19 +152,24 @@ def atomic_directory(folder: epath.PathLike, mark: str) -> Iterator[epath.Path]:
     """Opens a scratch folder that becomes `folder` when the block ends without an error.
 
     A local folder that is not there yet appears at once. Otherwise the files move to `folder`,
-    `mark` last: a reader who sees `mark` sees all files, on gs:// too, where a folder cannot be
-    renamed at once. Writers of one folder must write the same bytes, so that files of two may be
-    mixed. A writer that is killed while it moves files leaves a folder without the mark; the next
-    writer completes it.
+    `mark` last: a reader who sees `mark` sees all files. Writers of one folder must write the same
+    bytes, so that files of two may be mixed. A writer that is killed while it moves files leaves a
+    folder without the mark; the next writer completes it. For a folder in a bucket the scratch
+    folder is a temporary local one ($TMPDIR), whose files are then written to the bucket.
 
     Args:
       folder: where readers look, local or gs://; subfolders move whole.
       mark: name of the file or subfolder that says the folder is complete; the caller writes it.
 
     Yields:
-      The scratch folder beside `folder`, which is removed in any case.
+      The scratch folder, beside `folder` if that is local, which is removed in any case.
     """
     folder = epath.Path(folder)
+    if not is_local(folder):
+        with tempfile.TemporaryDirectory() as made:
+            yield epath.Path(made)
+            _upload_folder(made, folder, mark)
+        return
     scratch = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp"
     scratch.mkdir(parents=True)
     try:
@@ -170,10 +183,27 @@ def atomic_directory(folder: epath.PathLike, mark: str) -> Iterator[epath.Path]:
         scratch.rmtree(missing_ok=True)
 
 
+def _upload_folder(made: str, folder: epath.Path, mark: str) -> None:
+    """Writes the files of a local folder to a bucket, those of `mark` last."""
+    names = [
+        os.path.relpath(os.path.join(place, name), made)
+        for place, _, files in os.walk(made)
+        for name in files
+    ]
+    for name in sorted(names, key=lambda name: (name.split(os.sep)[0] == mark, name)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _upload(epath.Path(made) / name, folder / name)
+
+
+def _upload(source: epath.Path, target: epath.Path) -> None:
+    # TensorFlow's own copy stops all threads of Python until it is done.
+    with source.open("rb") as read, target.open("wb") as written:
+        shutil.copyfileobj(read, written, _BLOCK)
+        written.write(b"")  # else an empty file would not be written
+
+
 def _rename_whole(scratch: epath.Path, folder: epath.Path) -> bool:
     """Renames a local folder in one step; False if another one has the name."""
-    if not is_local(folder):
-        return False
     try:
         os.rename(scratch, folder)
     except OSError as error:

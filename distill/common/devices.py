@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pathlib
+from collections.abc import Iterator, Mapping
 
 from distill.errors import UserError
 
@@ -20,11 +22,11 @@ def check_devices() -> None:
     Raises:
       UserError: jax finds no device of the platforms that JAX_PLATFORMS names, or none at all.
     """
-    quiet_libtpu()
     import jax
 
     try:
-        jax.devices()
+        with variables(libtpu_environment()):
+            jax.devices()
     except (RuntimeError, AssertionError) as error:  # jax asserts that a platform was found
         reason = str(error).strip().partition("\n")[0] or "none of its platforms is available"
         wanted = os.environ.get("JAX_PLATFORMS")
@@ -37,18 +39,33 @@ def check_devices() -> None:
         raise UserError(f"jax found no device ({reason}); {fix}") from error
 
 
-def quiet_libtpu(pci_devices: str = "/sys/bus/pci/devices") -> None:
-    """Keeps an installed libtpu from complaining on a machine without a TPU.
+def libtpu_environment(pci_devices: str = "/sys/bus/pci/devices") -> dict[str, str]:
+    """Variables that keep an installed libtpu from complaining on a machine without a TPU.
 
-    jax asks libtpu for devices first wherever it is installed. To be called before jax starts.
+    jax asks libtpu for devices first wherever it is installed. The variables must be set when jax
+    starts, and not longer than that: `distill.common.cluster` reads one of them.
 
     Args:
       pci_devices: the folder in which the kernel lists the devices of the PCI bus.
+
+    Returns:
+      The variables; empty without libtpu or with a TPU.
     """
     if importlib.util.find_spec("libtpu") is None:
-        return
+        return {}
     for path in pathlib.Path(pci_devices).glob("*/vendor"):
         if path.read_text().strip() == _GOOGLE:
-            return
-    for name, value in NO_TPU_HOST.items():
-        os.environ.setdefault(name, value)
+            return {}
+    return NO_TPU_HOST
+
+
+@contextlib.contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Within its block, these variables of the environment are set, unless they have a value."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

@@ -30,6 +30,8 @@ _ERRNOS = (
     errno.ENFILE,
     errno.ESTALE,
 )
+# Those of a disk, quota or file that is full; `write` and `fsync` do not say whose it is.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PROBE = 65536  # bytes that a folder must take
 _SHOWN = 200  # characters of a reason
 _TEXTS = tuple(os.strerror(number) for number in _ERRNOS)
@@ -59,6 +61,21 @@ def disk_errors(place: epath.PathLike, fix: str) -> Iterator[None]:
             raise
         path, reason = found
         raise UserError(f"{path or place} cannot be written: {reason}; {fix}") from error
+
+
+@contextlib.contextmanager
+def naming(path: epath.PathLike) -> Iterator[None]:
+    """Gives a file's name to a "disk full" that leaves its block without one; it goes on as it is.
+
+    Args:
+      path: the file that the block writes, by the name that a user knows it by.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _FULL:
+            error.filename = os.fspath(path)
+        raise
 
 
 def check_writable(folder: epath.PathLike, where: str) -> None:
@@ -126,6 +143,11 @@ def describe_failure(error: BaseException, given: Iterable[str]) -> str | None:
         is_named = error.filename is not None
         if is_named or error.errno in (*_ERRNOS, errno.EINVAL):
             path = os.fsdecode(error.filename) if is_named else "a file"
+            if error.errno in _FULL:
+                return (
+                    f"{path} cannot be written: {os.strerror(error.errno)}; free some space, or "
+                    "choose another place, and repeat the command"
+                )
             return f"{path} cannot be read or written: {os.strerror(error.errno or 0)}"
     places = [text for text in given if is_bucket(text)]
     if not places or not _is_of_bucket(error):
@@ -138,8 +160,10 @@ def describe_failure(error: BaseException, given: Iterable[str]) -> str | None:
 
 
 def _is_of_bucket(error: BaseException) -> bool:
-    """Whether an error is of the kinds that TensorFlow, etils and fsspec raise for a bucket."""
+    """Whether an error is of the kinds that are raised for a bucket, by any library."""
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None and isinstance(error, tensorflow.errors.OpError):
+        return True
+    if isinstance(error, ValueError) and "http_response_code" in str(error):  # of TensorStore
         return True
     return isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is None)

@@ -15,6 +15,11 @@ def digest64(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
+def digest63(*parts: object) -> int:
+    """The first 63 bits of `digest64`: an integer that signed 64 bits can hold."""
+    return digest64(*parts) >> 1
+
+
 def uniform(*parts: object) -> float:
     """A number in [0, 1), uniform over the values of `parts` (53 bits)."""
     return (digest64(*parts) >> 11) / 2.0**53

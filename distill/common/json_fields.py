@@ -7,6 +7,19 @@ from collections.abc import Mapping
 
 from distill.errors import UserError
 
+_MOST_NAMED = 10  # fields of a row in a message
+
+
+def no_input(extra: Mapping[str, object], where: str) -> UserError:
+    """The error of a row that has other fields, but none that is called `input`."""
+    texts = [name for name, value in extra.items() if isinstance(value, str) and value.strip()]
+    names = ", ".join(map(repr, [*extra][:_MOST_NAMED])) + (", ..." * (len(extra) > _MOST_NAMED))
+    example = f"{{{texts[0]}}}" if texts else "{NAME}"
+    return UserError(
+        f"{where}: no field `input`, only {names}; map one with --field 'input={example}' (macro "
+        f"FIELDS = ('input={example}',))"
+    )
+
 
 def text_field(
     fields: Mapping[str, object], name: str, where: str, blank_is_none: bool = False

@@ -1,4 +1,4 @@
-"""Notes that C++ libraries write to stderr while they are loaded."""
+"""Notes that C++ libraries write to stderr while they are loaded, and to stdout later."""
 
 from __future__ import annotations
 
@@ -49,6 +49,23 @@ def without_notes() -> Iterator[None]:
             rest = b"".join(line for line in lines if not _NOTE.fullmatch(line.rstrip(b"\r\n")))
             with contextlib.suppress(OSError):  # nobody reads stderr
                 os.write(2, rest)
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Sends to stderr what is written to stdout within its block, by C++ libraries too.
+
+    Gloo, with which processes on CPUs talk to each other, prints a line when they are connected.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 class _Stream(io.TextIOBase):

@@ -74,7 +74,10 @@ def check_own(
     is_ours = record.get("command") == command
     for each in map(epath.Path, (path, *beside)):
         if not is_ours and each.is_file() and each.stat().length:
-            raise _foreign(each, flag, command, "" if _record_path(path).exists() else earlier)
+            note = "" if _record_path(path).exists() else earlier
+            if each == path and isinstance(record.get("command"), str):
+                note = f"`{record['command']}` wrote it"
+            raise _foreign(each, flag, command, note)
     digest = record.get("sha256")
     if digest is not None and path.is_file() and sha256(path) != digest:
         raise UserError(
@@ -109,8 +112,8 @@ def _read_record(path: epath.Path) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _foreign(path: epath.Path, flag: str, command: str, earlier: str = "") -> UserError:
+def _foreign(path: epath.Path, flag: str, command: str, note: str = "") -> UserError:
     return UserError(
         f"{path} exists and `{command}` did not write it; choose another {flag}, or delete the file"
-        f"{f'. {earlier}' if earlier else ''}"
+        f"{f'. {note}' if note else ''}"
     )

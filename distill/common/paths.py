@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterable
 
@@ -103,6 +104,26 @@ def _is_same(one: str, other: str) -> bool:
 def path_exists(path: str) -> bool:
     """Whether a local path leads to a file or folder; one in a bucket is taken to exist."""
     return is_bucket(path) or os.path.exists(os.path.expanduser(path))
+
+
+def check_bucket_package(path: os.PathLike | str) -> None:
+    """Refuses a folder of checkpoints on gs:// if what Orbax needs there is missing.
+
+    Raises:
+      UserError: google-cloud-storage is not installed; names the command that installs it.
+    """
+    if not os.fspath(path).startswith("gs://"):
+        return
+    try:
+        found = importlib.util.find_spec("google.cloud.storage")
+    except ModuleNotFoundError:  # nothing of google.cloud is there
+        found = None
+    if found is None:
+        raise UserError(
+            f"{os.fspath(path)} needs the package google-cloud-storage, with which Orbax lists "
+            "checkpoints: pip install 'distill-step-by-step[gcs]' "
+            "(or pip install google-cloud-storage)"
+        )
 
 
 def is_bucket(text: str) -> bool:

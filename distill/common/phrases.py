@@ -1,4 +1,4 @@
-"""Parts of sentences that hold counts, and when a count deserves a warning."""
+"""Parts of texts that hold counts, and when a count deserves a warning."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ WARN_FROM = 0.01  # share of rows or tokens; a finding about more of them is a w
 
 
 def number_of(count: int, noun: str) -> str:
-    """ "1 row", "1,200 rows"."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    """ "1 row", "1,200 rows", "2 batches"."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun}{'es' if noun.endswith(('ch', 's')) else 's'}"
 
 
 def share(part: int, whole: int, noun: str) -> str:
@@ -23,3 +25,10 @@ def have(count: int, singular: str = "has", plural: str = "have") -> str:
 def are(count: int) -> str:
     """ "is" or "are"."""
     return have(count, "is", "are")
+
+
+def shortened(text: str, most: int) -> str:
+    """The first `most` characters of a text and, if it has more, their number."""
+    if len(text) <= most:
+        return text
+    return f"{text[:most]} ... ({number_of(len(text) - most, 'more character')})"

@@ -6,9 +6,13 @@ import atexit
 import contextlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import NoReturn
+
+_codes: list[int] = []
 
 
 def run_and_exit(main: Callable[[], int]) -> NoReturn:
@@ -22,23 +26,64 @@ def run_and_exit(main: Callable[[], int]) -> NoReturn:
     Args:
       main: the command; gives the exit code, or raises SystemExit.
     """
-    codes: list[int] = []
 
-    def leave() -> None:
-        if not codes:
-            return  # an error that `main` does not handle: Python shows it
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it
-                stream.flush()
-        os._exit(codes[0])
-
-    atexit.register(leave)  # before all others, so that it runs after them
+    atexit.register(_leave)  # before all others, so that it runs after them
     try:
         code = main()
     except SystemExit as end:
         if end.code is not None and not isinstance(end.code, int):
             raise
         code = end.code or 0
-    codes.append(code)
+    _codes.append(code)
     sys.exit(code)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process now, without the exit handlers that have not run yet.
+
+    Args:
+      code: its exit code.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it
+            stream.flush()
+    os._exit(code)
+
+
+def _leave() -> None:
+    if _codes:  # else an error that the command does not handle: Python shows it
+        leave(_codes[-1])
+
+
+def code() -> int | None:
+    """The exit code of the command, once it is known; exit handlers may ask."""
+    return _codes[-1] if _codes else None
+
+
+@contextlib.contextmanager
+def orderly_sigterm(said: str) -> Iterator[None]:
+    """Within its block SIGTERM raises SystemExit(143), so that files are closed on the way out.
+
+    In threads other than the main one, and where SIGTERM is ignored or handled, nothing changes.
+
+    Args:
+      said: a line for stderr.
+    """
+    taken = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+
+    def end(number: int, frame: object) -> NoReturn:
+        del frame
+        os.write(2, f"{said}\n".encode())
+        sys.exit(128 + number)
+
+    if taken:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if taken:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -164,6 +164,8 @@ def not_utf8(where: str, line: bytes) -> UserError:
       where: file and line.
       line: the line.
     """
+    if b"\0" in line:
+        return UserError(f"{where}: not text: the line has a NUL byte; expected a file in UTF-8")
     try:
         line.decode("utf-8")
         start = 0

@@ -57,7 +57,10 @@ def t5x_to_native(
     """
     folder = epath.Path(run_dir)
     run_folder.check_run(folder, resolved.text)
-    with RunLock(folder) as lock, disk_errors(folder, "then convert again"):
+    with (
+        RunLock(folder) as lock,
+        disk_errors(folder, "free some space or choose another folder, then convert again"),
+    ):
         return _write_native(checkpoint, resolved, folder, parameters_only, lock)
 
 
@@ -167,7 +170,7 @@ def native_to_t5x(
     if scanned:
         scalable = layers.to_scalable(tree["target"])
         tree = {"target": scalable, "state": {"step": tree["state"]["step"]}}
-    with disk_errors(target, "then convert again"):
+    with disk_errors(target, "free some space or choose another folder, then convert again"):
         t5x_files.write_checkpoint(tree, target, layout)
     return target
 

@@ -46,8 +46,13 @@ def resolve_folder(
     Raises:
       UserError: what is wrong with any of them; sizes that are not the folder's.
     """
+    config_of(TensorFolder(checkpoint))  # a bad folder is named before the configuration is
     settings = (*overrides, f"INIT_FROM={str(checkpoint)!r}")
-    return resolve(gin_files or (EXPERIMENT,), settings, "native", adopt_sizes)
+    try:
+        return resolve(gin_files or (EXPERIMENT,), settings, "native", adopt_sizes)
+    except UserError as error:  # the user gave a flag, not the macro
+        given = str(error).replace(f"INIT_FROM = {str(checkpoint)!r}", f"--checkpoint={checkpoint}")
+        raise UserError(given) from error
 
 
 def hf_to_native(
@@ -72,7 +77,10 @@ def hf_to_native(
     """
     folder, config = epath.Path(run_dir), resolved.run
     run_folder.check_run(folder, resolved.text)
-    with RunLock(folder) as lock, disk_errors(folder, "then convert again"):
+    with (
+        RunLock(folder) as lock,
+        disk_errors(folder, "free some space or choose another folder, then convert again"),
+    ):
         assets = run_assets.of_data(config.data)
         run_assets.check_same_assets(folder, assets)
         given = config.data.vocabulary_path

@@ -26,6 +26,8 @@ from distill.student.dropout import (
 from distill.student.layers import (
     Attention,
     FeedForward,
+    HeadsFirst,
+    KeysValues,
     RMSNorm,
     residual_stream,
 )
@@ -40,7 +42,6 @@ REMAT_POLICIES = {
         jax.checkpoint_policies.save_only_these_names(*STORED),
     ),
 }
-KeysValues = tuple[jax.Array, jax.Array]
 Factors = Sequence[jax.Array | None]  # of the places that `decoder_places` and the like list
 
 
@@ -105,14 +106,14 @@ class DecoderLayer(nn.Module):
 
     def encoder_keys_values(
         self, x: None, layer_inputs: None, encoded_BxIxD: jax.Array
-    ) -> tuple[None, KeysValues]:
-        """What this layer's cross-attention reads, [B, I, H, K] each."""
-        return None, self.encoder_decoder_attention.keys_values(encoded_BxIxD)
+    ) -> tuple[None, KeysValues | HeadsFirst]:
+        """What this layer's cross-attention reads in decoding (see `Attention.stored`)."""
+        return None, self.encoder_decoder_attention.stored(encoded_BxIxD)
 
     def __call__(
         self,
         x_BxTxD: jax.Array,
-        layer_inputs: tuple[KeysValues | None, jax.Array | None],
+        layer_inputs: tuple[KeysValues | HeadsFirst | None, jax.Array | None],
         encoded_BxIxD: jax.Array | None,
         segments_BxT: jax.Array,
         self_mask: jax.Array,
@@ -138,12 +139,13 @@ class DecoderLayer(nn.Module):
             keys_values = self.encoder_decoder_attention.keys_values(encoded_BxIxD)
         spread = (by_segment(one, segments_BxT, self.config.dtype) for one in others)
         others = [by_key(of_cross, heads), *spread]
-        return self._after_self_attention(x_BxTxD, keys_values, cross_mask, others), None
+        x_BxTxD = self._after_self_attention(x_BxTxD, keys_values, cross_mask, others)
+        return x_BxTxD, None
 
     def step(
         self,
         x_Bx1xD: jax.Array,
-        layer_inputs: tuple[KeysValues, KeysValues],
+        layer_inputs: tuple[KeysValues, KeysValues | HeadsFirst],
         position: jax.Array,
         cross_mask: jax.Array,
         bias_1xHx1xT: jax.Array,
@@ -156,16 +158,15 @@ class DecoderLayer(nn.Module):
         y_Bx1xD = self.pre_self_attention_layer_norm(x_Bx1xD)
         new = self.self_attention.keys_values(y_Bx1xD)
         write = jax.lax.dynamic_update_slice_in_dim
-        keys, values = (write(old, one, position, 1) for old, one in zip(cache, new, strict=True))
-        cache = keys, values
-        visible = jnp.arange(cache[0].shape[1]) <= position
+        cache = KeysValues(*(write(*pair, position, 1) for pair in zip(cache, new, strict=True)))
+        visible = jnp.arange(cache.keys.shape[1]) <= position
         x_Bx1xD += self.self_attention(y_Bx1xD, cache, visible, bias_1xHx1xT, None)
         return self._after_self_attention(x_Bx1xD, encoder_keys_values, cross_mask), cache
 
     def _after_self_attention(
         self,
         x_BxTxD: jax.Array,
-        encoder_keys_values: KeysValues,
+        encoder_keys_values: KeysValues | HeadsFirst,
         cross_mask: jax.Array,
         factors: Factors = (None,) * 4,
     ) -> jax.Array:

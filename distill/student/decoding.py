@@ -9,10 +9,14 @@ import jax.numpy as jnp
 
 from distill.config.student import T5Config
 from distill.errors import UserError
+from distill.student.attend import at_least_float32
 from distill.student.label_tree import EOS_ID, PAD_ID, TreeArrays
 from distill.student.network import Params, StackKeysValues, apply_student, empty_cache
 
 _ARGMAX_BLOCKS = (64, 128, 100, 32, 16)  # of `first_argmax`; the first that divides V
+_CHUNK = 128  # nodes whose logits are computed at once, of `score_tree` in chunks
+# Nodes that are done, logits of labels' tokens, normalizers and best tokens so far.
+_Scored = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 # Position, token before it, ended rows, cache, tokens so far.
 _Decoded = tuple[jax.Array, jax.Array, jax.Array, StackKeysValues, jax.Array]
 
@@ -57,10 +61,33 @@ def greedy(
     return tokens_BxT
 
 
+@functools.partial(jax.jit, static_argnames=("config",))
+def greedy_after(
+    params: Params, config: T5Config, encoder_input_tokens_BxI: jax.Array, given_BxT: jax.Array
+) -> jax.Array:
+    """What `greedy` decodes after tokens that are given, an EOS among them or not.
+
+    Args:
+      params: parameters of the student, plain arrays.
+      config: its sizes (static).
+      encoder_input_tokens_BxI: int inputs, one sequence a row, padded with 0.
+      given_BxT: the first tokens of each row, padded with 0 to the T positions to decode.
+
+    Returns:
+      int32 [B, T]: the given tokens, and those after them up to and including EOS.
+    """
+    tokens_BxT, _ = _decode(params, config, encoder_input_tokens_BxI, given_BxT.shape[1], given_BxT)
+    return tokens_BxT
+
+
 def _decode(
-    params: Params, config: T5Config, encoder_input_tokens_BxI: jax.Array, max_length: int
+    params: Params,
+    config: T5Config,
+    encoder_input_tokens_BxI: jax.Array,
+    max_length: int,
+    given_BxT: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """`greedy`, and the number of positions that were computed."""
+    """`greedy` or `greedy_after`, and the number of positions that were computed."""
     rows = encoder_input_tokens_BxI.shape[0]
     keys_values, cross_mask = encode(params, config, encoder_input_tokens_BxI)
 
@@ -82,8 +109,13 @@ def _decode(
         )
         next_B = first_argmax(logits_BxV)
         next_B = jnp.where(ended_B, PAD_ID, next_B)
+        ends_B = next_B == EOS_ID
+        if given_BxT is not None:
+            given_B = jax.lax.dynamic_index_in_dim(given_BxT, position, axis=1, keepdims=False)
+            next_B = jnp.where(given_B != PAD_ID, given_B, next_B)
+            ends_B = (given_B == PAD_ID) & ends_B
         output_BxT = jax.lax.dynamic_update_index_in_dim(output_BxT, next_B, position, axis=1)
-        return position + 1, next_B, ended_B | (next_B == EOS_ID), cache, output_BxT
+        return position + 1, next_B, ended_B | ends_B, cache, output_BxT
 
     start = (
         jnp.int32(0),
@@ -96,12 +128,13 @@ def _decode(
     return output_BxT, positions
 
 
-@functools.partial(jax.jit, static_argnames=("config",))
+@functools.partial(jax.jit, static_argnames=("config", "in_chunks"))
 def score_tree(
     params: Params,
     config: T5Config,
     encoder_input_tokens_BxI: jax.Array,
     tree: TreeArrays,
+    in_chunks: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probability of every candidate label, and the best token after each of their prefixes.
 
@@ -112,6 +145,8 @@ def score_tree(
       config: its sizes (static).
       encoder_input_tokens_BxI: int inputs, one sequence a row, padded with 0.
       tree: the labels of each row, or of 1 row if all rows share them.
+      in_chunks: whether to compute logits of a few nodes at a time, and none of padding, which
+        is faster on a CPU; all nodes must be on one device (static).
 
     Returns:
       float32 [B, C], the sum over the label's tokens (EOS included) of their log-probability in
@@ -120,22 +155,82 @@ def score_tree(
       first of equal ones, as `greedy` would choose it.
     """
     keys_values, cross_mask = encode(params, config, encoder_input_tokens_BxI)
-    logits_BxNxV = apply_student(
-        config, params, tree, keys_values, cross_mask, method="decode_tree"
-    )
-    best_BxN = first_argmax(logits_BxNxV)
-    normalizer_BxN = jax.nn.logsumexp(logits_BxNxV, axis=-1)
-    rows, _, size = logits_BxNxV.shape
+    last_BxNxD = apply_student(config, params, tree, keys_values, cross_mask, method="decode_tree")
+    rows, nodes, _ = last_BxNxD.shape
     shape = (rows, *tree.targets_BxCxT.shape[1:])
     path_BxCxT = jnp.broadcast_to(jnp.asarray(tree.path_BxCxT), shape)
     targets_BxCxT = jnp.broadcast_to(jnp.asarray(tree.targets_BxCxT), shape)
-    flat_indices = (path_BxCxT * size + targets_BxCxT).reshape(rows, -1)
-    chosen = jnp.take_along_axis(logits_BxNxV.reshape(rows, -1), flat_indices, axis=1)
+    if in_chunks and rows * nodes > _CHUNK:
+        is_real_BxN = (jnp.asarray(tree.depths_BxN) > 0) | (jnp.arange(nodes) == 0)
+        chosen_BxCxT, normalizer_BxN, best_BxN = _in_chunks(
+            params,
+            config,
+            last_BxNxD,
+            jnp.broadcast_to(is_real_BxN, (rows, nodes)),
+            path_BxCxT,
+            targets_BxCxT,
+        )
+    else:
+        logits_BxNxV = apply_student(config, params, last_BxNxD, method="logits")
+        best_BxN = first_argmax(logits_BxNxV)
+        normalizer_BxN = jax.nn.logsumexp(logits_BxNxV, axis=-1)
+        flat_indices = (path_BxCxT * logits_BxNxV.shape[-1] + targets_BxCxT).reshape(rows, -1)
+        chosen = jnp.take_along_axis(logits_BxNxV.reshape(rows, -1), flat_indices, axis=1)
+        chosen_BxCxT = chosen.reshape(shape)
     normalizers = jnp.take_along_axis(normalizer_BxN, path_BxCxT.reshape(rows, -1), axis=1)
-    log_probs_BxCxT = (chosen - normalizers).reshape(shape)
+    log_probs_BxCxT = chosen_BxCxT - normalizers.reshape(shape)
     real_BxCxT = targets_BxCxT != PAD_ID
     scores_BxC = jnp.sum(jnp.where(real_BxCxT, log_probs_BxCxT, 0.0), axis=-1)
     return jnp.where(jnp.any(real_BxCxT, axis=-1), scores_BxC, -jnp.inf), best_BxN
+
+
+def _in_chunks(
+    params: Params,
+    config: T5Config,
+    last_BxNxD: jax.Array,
+    is_real_BxN: jax.Array,
+    path_BxCxT: jax.Array,
+    targets_BxCxT: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logits of labels' tokens [B, C, T], and each node's logsumexp and first argmax [B, N].
+
+    The logits of a chunk of nodes are computed, read and forgotten; padding comes last and is left
+    out.
+    """
+    rows, nodes, width = last_BxNxD.shape
+    is_real = is_real_BxN.reshape(-1)
+    order = jnp.argsort(~is_real, stable=True)
+    place_BxN = jnp.argsort(order).reshape(rows, nodes)  # in that order
+    place_BxCxT = jnp.take_along_axis(place_BxN[:, None], path_BxCxT, axis=2)
+    order = jnp.pad(order, (0, -len(order) % _CHUNK))
+    ordered = last_BxNxD.reshape(-1, width)[order]
+
+    def step(state: _Scored) -> _Scored:
+        start, chosen_BxCxT, normalizers, best = state
+        chunk = jax.lax.dynamic_slice_in_dim(ordered, start, _CHUNK)
+        logits = apply_student(config, params, chunk[None], method="logits")[0]
+        inside_BxCxT = place_BxCxT - start
+        is_inside = (inside_BxCxT >= 0) & (inside_BxCxT < _CHUNK)
+        found = logits[jnp.clip(inside_BxCxT, 0, _CHUNK - 1), targets_BxCxT]
+        write = jax.lax.dynamic_update_slice_in_dim
+        return (
+            start + _CHUNK,
+            jnp.where(is_inside, found, chosen_BxCxT),
+            write(normalizers, jax.nn.logsumexp(logits, axis=-1), start, 0),
+            write(best, first_argmax(logits), start, 0),
+        )
+
+    count, dtype = jnp.sum(is_real), at_least_float32(config.dtype)
+    begin = (
+        jnp.int32(0),
+        jnp.zeros(path_BxCxT.shape, dtype),
+        jnp.zeros(len(order), dtype),
+        jnp.zeros(len(order), jnp.int32),
+    )
+    _, chosen_BxCxT, normalizers, best = jax.lax.while_loop(
+        lambda state: state[0] < count, step, begin
+    )
+    return chosen_BxCxT, normalizers[place_BxN], best[place_BxN]
 
 
 def first_argmax(logits: jax.Array) -> jax.Array:

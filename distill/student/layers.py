@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,7 @@ from flax import linen as nn
 from distill.config.student import T5Config
 from distill.student.attend import MASKED, Bias, at_least_float32, attend
 from distill.student.dropout import drop
-
-NORM_EPSILON = 1e-6
+from distill.student.gradients import NORM_EPSILON, gated_gelu, rms_norm
 
 ACTIVATION_FUNCTIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": nn.gelu,
@@ -125,9 +124,12 @@ class RMSNorm(nn.Module):
         """Normalizes the last axis of x."""
         init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
         scale = array_param(self, "scale", init, (x.shape[-1],))
+        scale = gathered(scale.astype(self.dtype), ("embed",))
         x = x.astype(at_least_float32(x.dtype))
+        if x.dtype == self.dtype:
+            return rms_norm(x, scale)
         x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + NORM_EPSILON)
-        return x.astype(self.dtype) * gathered(scale.astype(self.dtype), ("embed",))
+        return x.astype(self.dtype) * scale
 
 
 class Embedding(nn.Module):
@@ -155,6 +157,20 @@ class Embedding(nn.Module):
         return flat_matmul(y_BxTxD, gathered(self.embedding.T.astype(dtype), ("embed", "vocab")))
 
 
+class KeysValues(NamedTuple):
+    """What queries attend to: keys and values, each [B, S, H, K]."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class HeadsFirst(NamedTuple):
+    """Keys and values [B, H, S, K], since products with [B, S, H, K] transpose it first on CPUs."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
 class Attention(nn.Module):
     """Multi-head attention; 1/sqrt(K) is in the query initializer, as in T5."""
 
@@ -179,14 +195,24 @@ class Attention(nn.Module):
         shape = (*x_BxSxJ.shape[:-1], self.config.num_heads, self.config.head_dim)
         return constrained(x_BxSxJ.reshape(shape), ("batch", "length", "heads", "kv"))
 
-    def keys_values(self, x_BxSxD: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Keys and values of x, each [B, S, H, K]."""
-        return self._heads(self.key(x_BxSxD)), self._heads(self.value(x_BxSxD))
+    def keys_values(self, x_BxSxD: jax.Array) -> KeysValues:
+        """Keys and values of x."""
+        return KeysValues(self._heads(self.key(x_BxSxD)), self._heads(self.value(x_BxSxD)))
+
+    def stored(self, x_BxSxD: jax.Array) -> KeysValues | HeadsFirst:
+        """Keys and values of x for cross-attention that reads them at every decoded position.
+
+        Heads come first unless `config.narrow_scores` is set or there is one row.
+        """
+        keys_values = self.keys_values(x_BxSxD)
+        if self.config.narrow_scores or x_BxSxD.shape[0] == 1:
+            return keys_values
+        return HeadsFirst(*(jnp.swapaxes(each, 1, 2) for each in keys_values))
 
     def __call__(
         self,
         x_BxQxD: jax.Array,
-        keys_values: tuple[jax.Array, jax.Array],
+        keys_values: KeysValues | HeadsFirst,
         mask: jax.Array,
         bias: Bias,
         factors: jax.Array | None,
@@ -195,9 +221,9 @@ class Attention(nn.Module):
 
         Args:
           x_BxQxD: where the queries come from.
-          keys_values: from `keys_values`, [B', S, H, K] each. B may be a multiple of
-            B': then B / B' consecutive rows of x share one row of keys and values
-            (candidate targets of one input), which are not copied.
+          keys_values: of B' rows, from `keys_values` or `stored`. B may be a multiple of B': then
+            B / B' consecutive rows of x share one row of keys and values (candidate targets of one
+            input), which are not copied.
           mask: bool, broadcastable to [B', 1, Q', S], Q' = Q * B / B'.
           bias: broadcastable to [B', H, Q', S], or None.
           factors: dropout factors [B, H, 1, S] of the attention weights, or None.
@@ -205,39 +231,40 @@ class Attention(nn.Module):
         Returns:
           [B, Q, D].
         """
-        keys_BxSxHxK, values_BxSxHxK = keys_values
-        rows = keys_BxSxHxK.shape[0]
+        keys, values = keys_values
+        rows = keys.shape[0]
         queries_BxQxHxK = self._heads(self.query(x_BxQxD).reshape(rows, -1, self.config.joined_dim))
-        queries_keys_values = queries_BxQxHxK, keys_BxSxHxK, values_BxSxHxK
         if self.config.narrow_scores:
-            mixed_BxQxHxK = attend(*queries_keys_values, mask, bias, factors)
+            mixed_BxQxHxK = attend(queries_BxQxHxK, keys, values, mask, bias, factors)
         else:
             assert not isinstance(bias, tuple)  # see `RelativeBias.of_stack`
-            mixed_BxQxHxK = self._wide(*queries_keys_values, mask, bias, factors)
+            axes = "bhsk" if isinstance(keys_values, HeadsFirst) else "bshk"
+            mixed_BxQxHxK = self._wide(queries_BxQxHxK, keys, values, mask, bias, factors, axes)
         joined_BxQxJ = mixed_BxQxHxK.reshape(*x_BxQxD.shape[:-1], self.config.joined_dim)
         return self.out(joined_BxQxJ)
 
     def _wide(
         self,
         queries_BxQxHxK: jax.Array,
-        keys_BxSxHxK: jax.Array,
-        values_BxSxHxK: jax.Array,
+        keys: jax.Array,
+        values: jax.Array,
         mask: jax.Array,
         bias: jax.Array | None,
         factors: jax.Array | None,
+        axes: str,
     ) -> jax.Array:
-        """`attend` with scores that are stored in float32, or float64."""
+        """`attend` with scores that are stored in float32, or float64; axes are of the keys."""
         logits_BxHxQxS = jnp.einsum(
-            "bqhk,bshk->bhqs",
+            f"bqhk,{axes}->bhqs",
             queries_BxQxHxK,
-            keys_BxSxHxK,
+            keys,
             preferred_element_type=at_least_float32(self.config.dtype),
         )
         if bias is not None:
             logits_BxHxQxS += bias
         weights_BxHxQxS = jax.nn.softmax(jnp.where(mask, logits_BxHxQxS, MASKED))
         weights_BxHxQxS = drop(weights_BxHxQxS.astype(self.config.dtype), factors)
-        return jnp.einsum("bhqs,bshk->bqhk", weights_BxHxQxS, values_BxSxHxK)
+        return jnp.einsum(f"bhqs,{axes}->bqhk", weights_BxHxQxS, values)
 
 
 def segments(tokens: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
@@ -276,19 +303,26 @@ class FeedForward(nn.Module):
         """Maps [B, T, D] to [B, T, D]; factors are of the hidden units' dropout."""
         config = self.config
         names = config.mlp_activations
-        hidden_BxTxF: jax.Array | None = None
-        for i, name in enumerate(names):
-            dense = Dense(
+        projected = [
+            Dense(
                 config.mlp_dim,
                 ("embed", "mlp"),
                 dtype=config.dtype,
                 name="wi" if len(names) == 1 else f"wi_{i}",
-            )
-            factor_BxTxF = ACTIVATION_FUNCTIONS[name](dense(x_BxTxD))
-            hidden_BxTxF = factor_BxTxF if hidden_BxTxF is None else hidden_BxTxF * factor_BxTxF
-        assert hidden_BxTxF is not None  # T5Config refuses no activations
+            )(x_BxTxD)
+            for i in range(len(names))
+        ]
+        hidden_BxTxF = _activated(names, projected)
         hidden_BxTxF = drop(hidden_BxTxF, factors_BxTxF)
         hidden_BxTxF = constrained(hidden_BxTxF, ("batch", "length", "mlp"))
         return Dense(config.embed_dim, ("mlp", "embed"), dtype=config.dtype, name="wo")(
             hidden_BxTxF
         )
+
+
+def _activated(names: Sequence[str], projected: Sequence[jax.Array]) -> jax.Array:
+    """The product of the projections, each through its activation."""
+    if tuple(names) == ("gelu", "linear") and projected[0].dtype != jnp.bfloat16:
+        return gated_gelu(projected[0], projected[1])
+    factors = (ACTIVATION_FUNCTIONS[n](x) for n, x in zip(names, projected, strict=True))
+    return functools.reduce(jnp.multiply, factors)

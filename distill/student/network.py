@@ -22,7 +22,6 @@ from distill.student.attend import Bias, at_least_float32
 from distill.student.blocks import (
     DecoderLayer,
     EncoderLayer,
-    KeysValues,
     decoder_places,
     encoder_places,
     layer_class,
@@ -39,6 +38,8 @@ from distill.student.label_tree import TreeArrays
 from distill.student.layers import (
     Dense,
     Embedding,
+    HeadsFirst,
+    KeysValues,
     RMSNorm,
     causal_mask,
     constrained,
@@ -52,7 +53,7 @@ from distill.student.relative_bias import RelativeBias
 # more exactly, and then no function of jax.tree can be called with one.
 Params = dict[str, Any]
 # Keys and values of all layers: a tuple of each layer's, or stacked [L, ...] with scan_layers.
-StackKeysValues = tuple[KeysValues, ...] | KeysValues
+StackKeysValues = tuple[KeysValues | HeadsFirst, ...] | KeysValues | HeadsFirst
 # What layers own, one by one, or stacked in each array: cache, keys and values, dropout factors.
 PerLayer = Any
 
@@ -149,8 +150,8 @@ class Decoder(nn.Module):
         segments_BxT: jax.Array,
         deterministic: bool,
         bias: Bias = None,
-    ) -> jax.Array:
-        """float32 logits [B, T, V] of all target positions.
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """What `logits` takes: [B, T, D] of all target positions, and dropout factors.
 
         Give either the encoder's states or the keys and values that `encoder_keys_values` makes
         of them. Without `bias`, the self-attention uses the relative bias of row positions.
@@ -168,7 +169,7 @@ class Decoder(nn.Module):
         per_layer = self._paired(encoder_keys_values, by_layer(of_layers, count))
         shared = encoded_BxIxD, segments_BxT, self_mask, cross_mask, bias
         x_BxTxD, _ = self._each("__call__", x_BxTxD, per_layer, *shared)
-        return self._logits(x_BxTxD, by_segment(last, segments_BxT, self.config.dtype))
+        return x_BxTxD, by_segment(last, segments_BxT, self.config.dtype)
 
     def bias_by_depth(self, depths_BxN: jax.Array, length: int) -> jax.Array:
         """float32 [B, H, N, N]: the self-attention's bias between tokens at given positions.
@@ -195,9 +196,10 @@ class Decoder(nn.Module):
         x_Bx1xD = self.embedding(tokens_B[:, None])
         per_layer = self._paired(cache, encoder_keys_values)
         x_Bx1xD, cache = self._each("step", x_Bx1xD, per_layer, position, cross_mask, bias_1xHx1xT)
-        return self._logits(x_Bx1xD, None)[:, 0], cache
+        return self.logits(x_Bx1xD, None)[:, 0], cache
 
-    def _logits(self, x_BxTxD: jax.Array, factors: jax.Array | None) -> jax.Array:
+    def logits(self, x_BxTxD: jax.Array, factors: jax.Array | None) -> jax.Array:
+        """float32 logits [B, T, V] of what the last layer gives."""
         y_BxTxD = drop(self.decoder_norm(x_BxTxD), factors)
         output = self.embedding.attend if self.config.tie_embeddings else self.logits_dense
         logits_BxTxV: jax.Array = output(y_BxTxD)
@@ -232,7 +234,7 @@ class T5(nn.Module):
         encoder_BxI = segments(*inputs)
         decoder_BxT = segments(batch["decoder_target_tokens"], batch.get("decoder_segment_ids"))
         self_mask = segment_mask(decoder_BxT, decoder_BxT) & causal_mask(decoder_BxT.shape[1])
-        return self.decoder(
+        last = self.decoder(
             batch["decoder_input_tokens"],
             encoded_BxIxD,
             None,
@@ -241,6 +243,7 @@ class T5(nn.Module):
             decoder_BxT,
             deterministic,
         )
+        return self.decoder.logits(*last)
 
     def encode(
         self,
@@ -279,7 +282,7 @@ class T5(nn.Module):
     def decode_tree(
         self, tree: TreeArrays, encoder_keys_values: StackKeysValues, cross_mask: jax.Array
     ) -> jax.Array:
-        """Logits [B, N, V] after each prefix of each row's labels, in one pass.
+        """What `logits` takes, [B, N, D], of each prefix of each row's labels, in one pass.
 
         Args:
           tree: of B rows, or of 1 row whose labels all rows share.
@@ -288,7 +291,7 @@ class T5(nn.Module):
         """
         tokens_BxN = jnp.asarray(tree.tokens_BxN)
         tokens_BxN = jnp.broadcast_to(tokens_BxN, (len(cross_mask), tokens_BxN.shape[1]))
-        return self.decoder(
+        last_BxNxD, _ = self.decoder(
             tokens_BxN,
             None,
             encoder_keys_values,
@@ -298,6 +301,11 @@ class T5(nn.Module):
             True,
             self.decoder.bias_by_depth(jnp.asarray(tree.depths_BxN), tree.path_BxCxT.shape[-1]),
         )
+        return last_BxNxD
+
+    def logits(self, last_BxNxD: jax.Array) -> jax.Array:
+        """float32 logits [B, N, V] after each prefix that `decode_tree` read."""
+        return self.decoder.logits(last_BxNxD, None)
 
 
 def apply_student(config: T5Config, params: Params, *arguments: Any, **settings: Any) -> Any:
@@ -317,6 +325,6 @@ def empty_cache(config: T5Config, rows: int, length: int) -> StackKeysValues:
     shape = (rows, length, config.num_heads, config.head_dim)
     if config.scan_layers:
         zeros = jnp.zeros((config.num_decoder_layers, *shape), config.dtype)
-        return zeros, zeros
+        return KeysValues(zeros, zeros)
     zeros = jnp.zeros(shape, config.dtype)
-    return ((zeros, zeros),) * config.num_decoder_layers
+    return (KeysValues(zeros, zeros),) * config.num_decoder_layers

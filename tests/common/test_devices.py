@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 
-from distill.common import devices
+from distill.common import cluster, devices
 
 
 @pytest.mark.parametrize("platform", ["cuda", "nowhere"])
@@ -33,9 +34,28 @@ def test_a_platform_that_is_not_here_is_one_message(platform, tmp_path):
 def test_libtpu_is_told_that_this_is_no_tpu_host(tmp_path, monkeypatch, vendor, installed, quiet):
     (tmp_path / "0000:00:05.0").mkdir()
     (tmp_path / "0000:00:05.0" / "vendor").write_text(f"{vendor}\n")
-    for name in devices.NO_TPU_HOST:
-        monkeypatch.setenv(name, "x")  # so that it is put back afterwards
-        monkeypatch.delenv(name)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: installed or None)
-    devices.quiet_libtpu(str(tmp_path))
-    assert all((name in os.environ) == quiet for name in devices.NO_TPU_HOST)
+    found = devices.libtpu_environment(str(tmp_path))
+    assert found == (devices.NO_TPU_HOST if quiet else {})
+
+
+def test_only_the_start_of_jax_sees_these_variables(monkeypatch):
+    """They would make `cluster.detect` find a TPU slice, here and in processes started later."""
+    for name in ("TPU_PROCESS_ADDRESSES", *devices.NO_TPU_HOST):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(devices, "libtpu_environment", lambda: devices.NO_TPU_HOST)
+    seen, before = [], (dict(os.environ), cluster.detect())
+    monkeypatch.setattr(jax, "devices", lambda: seen.append(os.environ["TPU_WORKER_HOSTNAMES"]))
+    devices.check_devices()
+    assert seen == ["localhost"]
+    assert (dict(os.environ), cluster.detect()) == before
+
+
+def test_variables_that_are_set_keep_their_value(monkeypatch):
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "mine")
+    monkeypatch.delenv("TPU_ACCELERATOR_TYPE", raising=False)
+    with devices.variables(devices.NO_TPU_HOST):
+        assert os.environ["TPU_WORKER_HOSTNAMES"] == "mine"
+        assert os.environ["TPU_ACCELERATOR_TYPE"] == "v5litepod-4"
+    assert os.environ["TPU_WORKER_HOSTNAMES"] == "mine"
+    assert "TPU_ACCELERATOR_TYPE" not in os.environ

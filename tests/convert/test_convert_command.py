@@ -13,7 +13,7 @@ from distill import cli
 from distill.config.resolve import resolve
 from distill.convert import folders
 from distill.engines import native
-from distill.inference import load
+from distill.inference import scoring
 from distill.training.checkpoints import Checkpoints
 
 EXPERIMENT = "--gin_file=tickets_step_by_step"
@@ -40,7 +40,7 @@ def test_there_and_back_is_the_same_state(layout, trained, micro, tmp_path, caps
     states = [state_of(f)[1] for f in (trained, tmp_path / "back")]
     for ours, theirs in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
-    assert load.evaluate(tmp_path / "back", "test") == load.evaluate(trained, "test")
+    assert scoring.evaluate(tmp_path / "back", "test") == scoring.evaluate(trained, "test")
     capsys.readouterr()
     assert cli.main(back) == 2
     assert "has a checkpoint of step 12: choose another --run_dir" in capsys.readouterr().err

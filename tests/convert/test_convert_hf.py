@@ -160,6 +160,17 @@ def test_bad_flags(flags, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_messages_name_the_flag_that_was_given(tmp_path, capsys):
+    assert convert(tmp_path / "none", tmp_path / "run") == 2
+    assert f"{tmp_path / 'none'} does not exist, expected a folder" in capsys.readouterr().err
+    flags = ("--gin_file=jsonl_pretrained", "--gin.EMBED_DIM=40")
+    assert convert(FOLDER, tmp_path / "run", *flags) == 2
+    said = capsys.readouterr().err
+    assert f"the sizes of a run with --checkpoint={FOLDER} are those of the checkpoint" in said
+    assert "INIT_FROM" not in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_folder_leaves_no_checkpoint(tmp_path, capsys):
     folder = tmp_path / "hf"
     shutil.copytree(FOLDER, folder)

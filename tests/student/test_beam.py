@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distill.config.student import T5Config
@@ -129,7 +129,12 @@ def _best_of_all(log_NxTxV: np.ndarray, alpha: float) -> tuple[np.ndarray, float
     return best, score
 
 
+# At each position, twice the beam's continuations are kept; 16 prefixes have 80 of them.
+EVERY = 40
+
+
 @settings(max_examples=15, deadline=None)
+@example(102990, 0.0)  # a beam of 16 misses it: its end is not among the 32 best continuations
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.6]))
 def test_a_beam_of_all_prefixes_finds_the_best_of_all_sequences(forward, seed, alpha):
     rng = np.random.default_rng(seed)
@@ -138,7 +143,7 @@ def test_a_beam_of_all_prefixes_finds_the_best_of_all_sequences(forward, seed, a
         jax.eval_shape(lambda: init_params(TINY, jax.random.key(0))),
     )
     inputs = rng.integers(2, 5, (1, 4)).astype(np.int32)
-    tokens, scores = beam_search(params, TINY, inputs, LENGTH, 16, length_penalty=alpha)
+    tokens, scores = beam_search(params, TINY, inputs, LENGTH, EVERY, length_penalty=alpha)
     log = np.asarray(forward(params, np.repeat(inputs, len(ALL), 0), ALL), np.float64)
     expected, score = _best_of_all(log, alpha)
     assert scores[0] == pytest.approx(score, rel=1e-4)

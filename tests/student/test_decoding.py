@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distill.errors import UserError
-from distill.student.decoding import _decode, first_argmax, greedy
+from distill.student.decoding import _decode, first_argmax, greedy, greedy_after
 
 LENGTH = 10
 
@@ -19,8 +19,9 @@ def test_greedy_is_t5x(golden):
     np.testing.assert_array_equal(got, expected)
 
 
-def by_full_forward(student, params, tokens) -> np.ndarray:
+def by_full_forward(student, params, tokens, given=None) -> np.ndarray:
     """Greedy decoding without a cache: the whole forward pass for every position."""
+    given = np.zeros((len(tokens), LENGTH), np.int32) if given is None else given
     output = np.zeros((len(tokens), LENGTH), np.int32)
     ended = np.zeros(len(tokens), bool)
     for i in range(LENGTH):
@@ -32,8 +33,8 @@ def by_full_forward(student, params, tokens) -> np.ndarray:
             "decoder_target_tokens": np.ones_like(output),
         }
         best = student.logits(batch, params)[:, i].argmax(-1)
-        output[:, i] = np.where(ended, 0, best)
-        ended |= output[:, i] == 1
+        output[:, i] = np.where(given[:, i] > 0, given[:, i], np.where(ended, 0, best))
+        ended |= (output[:, i] == 1) & (given[:, i] == 0)
     return output
 
 
@@ -44,6 +45,23 @@ def test_cache_changes_nothing_and_rows_end_with_eos(student, ending, inputs):
     assert len(set(ends)) >= 3, "the rows should end at different positions, or nothing is tested"
     for row, end in zip(got, ends, strict=True):
         assert not row[end + 1 :].any()
+
+
+def test_decoding_goes_on_after_given_tokens_and_their_eos(student, ending, inputs):
+    given = np.zeros((len(inputs), LENGTH), np.int32)
+    for row, tokens in enumerate(given):
+        tokens[: row % 4 + 1] = [*range(5, 5 + row % 4), 1]
+    got = np.asarray(greedy_after(ending, student.config, inputs, given))
+    np.testing.assert_array_equal(got, by_full_forward(student, ending, inputs, given))
+    is_after = np.arange(LENGTH) > np.arange(len(inputs))[:, None] % 4
+    assert ((got == 1) & is_after).any() and len(np.unique(got[is_after])) >= 3
+    alone = np.asarray(greedy(ending, student.config, inputs, LENGTH))
+    given = np.where(alone[:, -1:] == 0, alone, 0)  # what the student itself ends with EOS
+    assert (given == 1).any()
+    got = np.asarray(greedy_after(ending, student.config, inputs, given))
+    np.testing.assert_array_equal(got, by_full_forward(student, ending, inputs, given))
+    nothing = greedy_after(ending, student.config, inputs, np.zeros_like(given))
+    np.testing.assert_array_equal(nothing, greedy(ending, student.config, inputs, LENGTH))
 
 
 def test_greedy_does_not_see_padding_or_neighbors(student, ending, inputs):

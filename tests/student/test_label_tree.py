@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from distill.student.decoding import greedy, score_tree
+from distill.student.decoding import _CHUNK, greedy, score_tree
 from distill.student.label_tree import LabelTree, make_tree, padded_nodes, to_arrays
 
 # Prefixes that are shared, a label that is a prefix of another, one of EOS alone, a repeated one.
@@ -54,6 +54,26 @@ def test_scores_and_best_tokens_are_those_of_each_label_by_itself(student, endin
         want_B = sum(by_hand_BxTxV[:, t, token] for t, token in enumerate(label))
         np.testing.assert_allclose(scores_BxC[:, index], want_B, rtol=1e-5)
         np.testing.assert_array_equal(best_BxN[:, path], by_hand_BxTxV.argmax(-1))
+
+
+def test_logits_in_chunks_give_the_same_scores(student, ending, inputs):
+    """Of trees of several sizes, whose nodes fill more than one chunk."""
+    rng = np.random.default_rng(0)
+    vocabulary = student.config.vocab_size
+    sets = [
+        [(*rng.integers(2, vocabulary, rng.integers(0, 4)).tolist(), 1) for _ in range(count)]
+        for count in rng.integers(1, 90, len(inputs))
+    ]
+    trees = [make_tree(labels) for labels in sets]
+    assert sum(map(len, trees)) > _CHUNK
+    size = padded_nodes(max(map(len, trees)))
+    for some in (trees, [max(trees, key=len)]):  # of each row, and shared by all
+        arrays = to_arrays(some, size, 90, 4)
+        want, want_best = score_tree(ending, student.config, inputs, arrays)
+        got, best = score_tree(ending, student.config, inputs, arrays, in_chunks=True)
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+        for row, tree in enumerate(some * (len(inputs) // len(some))):
+            np.testing.assert_array_equal(best[row, : len(tree)], want_best[row, : len(tree)])
 
 
 def test_padding_changes_no_score(student, inputs):
