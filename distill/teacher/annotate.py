@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 
+from distill.common.phrases import are, number_of
 from distill.common.progress import Progress, to_stderr
 from distill.common.terminal import printable
 from distill.data.examples import Example
@@ -30,7 +31,7 @@ from distill.teacher.sampling import Digests, Sampling
 from distill.teacher.settings import Settings
 from distill.teacher.storage.store import Store
 
-_UNDECIDED = 3  # rows in turn that are refused before it is clear whether any will be answered
+_UNDECIDED = {Reason.FORBIDDEN: 3, Reason.BAD_REQUEST: PROBED}  # rows refused before any answer
 
 
 class Interrupted(Exception):
@@ -121,21 +122,18 @@ class Job:
             self._progress.close()
             await self.client.close()
         if self.error:
-            kind = Interrupted if self._interrupted else UserError
-            stored = f"{self.stats.answered:,} rows of this run are stored"
+            kind, count = Interrupted if self._interrupted else UserError, self.stats.answered
+            stored = f"{number_of(count, 'row')} of this run {are(count)} stored"
             raise kind(f"{self.error}. {stored}{self._resumes()}")
         return self.stats
 
     def _resumes(self) -> str:
-        """How a run that ended early goes on."""
+        """How many rows failed, and how a run that ended early goes on."""
+        failed = f", and {self.stats.failed:,} as failed" if self.stats.failed else ""
         if self._readings.why_stop():
-            return ""
-        if not self.stats.failed:
-            return "; the same command resumes there"
-        return (
-            f", and {self.stats.failed:,} as failed; the same command resumes there, and with "
-            "--retry_failed it requests the failed rows again"
-        )
+            return failed
+        again = ", and with --retry_failed it requests the failed rows again" if failed else ""
+        return f"{failed}; the same command resumes there{again}"
 
     def _is_probed(self) -> bool:
         """Whether it is known by now what the endpoint answers."""
@@ -232,7 +230,7 @@ class Job:
             self._undecided.append((task, remaining, refusal))
             if self._requests.answered:
                 self._settle_undecided()
-            elif len(self._undecided) >= _UNDECIDED:
+            elif len(self._undecided) >= _UNDECIDED[refusal.reason]:
                 self._give_up_undecided()
         except Unaffordable:
             self.stopped = "max_cost"
@@ -249,8 +247,7 @@ class Job:
         self.last_failure = str(failure)
         self.stats.failed += 1
         self._progress.update()
-        told = self.stats.reasons[failure.reason] or self.stats.retries[failure.reason]
-        if not told and self.settings.progress_seconds > 0:
+        if not self.stats.reasons[failure.reason] and self.settings.progress_seconds > 0:
             to_stderr(f"annotate: row {task.row.id} failed: {failure.reason}: {failure}")
         self.stats.reasons[failure.reason] += 1
         self._end_in_turn(False, f"{failure.reason} ({failure})")
@@ -282,8 +279,8 @@ class Job:
     def _give_up_undecided(self) -> None:
         """None was answered: the refusals are about the job, and no row has failed."""
         if self._undecided:
-            ids = ", ".join(task.row.id for task, _, _ in self._undecided)
-            self._fail(f"{self._undecided[-1][2].otherwise}; asked for: {ids}")
+            ids = ", ".join(task.row.id for task, _, _ in self._undecided[:3])
+            self._fail(f"{self._undecided[-1][2].otherwise}; asked first for: {ids}")
 
     def _store_answer(
         self, task: PendingRow, run: Sequence[int], answer: Answer, attempts: int

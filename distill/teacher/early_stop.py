@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distill.common.phrases import have, number_of
 from distill.common.terminal import printable
 from distill.data.examples import Example
 from distill.teacher.answers.problems import ADVICE, PAID_FAILURES
@@ -86,7 +87,8 @@ class Readings:
         if not self.is_probed or self.parsed >= self._floor * self.read:
             return None
         return (
-            f"{self.parsed:,} of {self.read:,} answers have a label that can be read, and "
+            f"{self.parsed:,} of {number_of(self.read, 'answer')} {have(self.parsed)} a label that "
+            "can be read, and "
             f"--min_parsed asks for {self._floor:.0%}. {self.describe()} --min_parsed=0 "
             "continues in any case"
         )

@@ -33,7 +33,7 @@ from distill.teacher.results.outputs import (
 )
 from distill.teacher.samples import PendingRow, pending_rows, stored_key
 from distill.teacher.sampling import Digests
-from distill.teacher.settings import Inputs, Options
+from distill.teacher.settings import Inputs, Options, Outputs
 from distill.teacher.storage.store import Store
 from distill.teacher.unused_flags import check_flags
 from distill.teacher.without_model import check_prompt, simulate
@@ -54,11 +54,18 @@ def run_annotate(options: Options) -> summary.Result:
         rows = rows_of_options(inputs, tickets) if inputs.has_rows else ()
         return check_prompt(options.mode.check, rows)
     if options.mode.rehearsal:
-        return rehearse(options.outputs.output, rows_of_options(inputs, tickets), inputs)
+        return rehearse(_named(options.outputs), rows_of_options(inputs, tickets), inputs)
     asked = inputs.prompt or options.sampling.model or options.connection.base_url
     if not (asked or inputs.has_rows):
-        return simulate(options.outputs.output, tickets, rows_of_options(inputs, tickets))
+        return simulate(_named(options.outputs), tickets, rows_of_options(inputs, tickets))
     return _Pipeline(options).run()
+
+
+def _named(outputs: Outputs) -> str:
+    """The output, looked at before rows are read."""
+    if not outputs.output:
+        raise UserError("give the JSONL file to write with --output")
+    return outputs.output
 
 
 def rows_of_options(inputs: Inputs, tickets: TicketFlags) -> Sequence[Example]:

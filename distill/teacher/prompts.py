@@ -167,7 +167,7 @@ class Prompt:
         choices = self.choices_of(row)
         if self.parser == "free" or not choices:
             return Reader("free")
-        return Reader("choice", choices)
+        return Reader("choice", choices, lettered=self.parser == "choice")
 
     def closed_set(self, row: Example) -> Sequence[str]:
         """The labels that a row may have, () if any text is one."""

@@ -14,6 +14,7 @@ from typing import Literal, TypedDict
 
 from distill.common.own_files import check_own, writing_own
 from distill.common.paths import check_distinct
+from distill.common.phrases import number_of
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.teacher.prompts import Prompt, load_prompt, name_for
@@ -33,6 +34,7 @@ class Rehearsed(TypedDict):
     Attributes:
       copied: rows with a copy of their own gold label.
       guessed: rows with the most frequent label, for they have no gold label.
+      replaced: rows whose own teacher label or rationale is not in the output.
       unread: rows whose label the prompt's parser did not read back, by failure.
     """
 
@@ -41,11 +43,12 @@ class Rehearsed(TypedDict):
     rows: int
     copied: int
     guessed: int
+    replaced: int
     unread: dict[str, int]
     first_unread: str
 
 
-def rehearse(output: str | None, rows: Sequence[Example], inputs: Inputs) -> Rehearsed:
+def rehearse(output: str, rows: Sequence[Example], inputs: Inputs) -> Rehearsed:
     """Writes the rows with a teacher label and a rationale that no model gave.
 
     Args:
@@ -54,11 +57,9 @@ def rehearse(output: str | None, rows: Sequence[Example], inputs: Inputs) -> Reh
       inputs: the flags that name the rows and the prompt.
 
     Raises:
-      UserError: no output or prompt; an output that another command wrote; a row that the prompt
+      UserError: no prompt; an output that another command wrote; a row that the prompt
         cannot hold.
     """
-    if not output:
-        raise UserError("give the JSONL file to write with --output")
     prompt = load_prompt(name_for(inputs))
     dropped = aggregate.dropped_path(output)
     if inputs.input:
@@ -75,6 +76,7 @@ def rehearse(output: str | None, rows: Sequence[Example], inputs: Inputs) -> Reh
         "rows": len(rows),
         "copied": sum(gold.values()),
         "guessed": len(rows) - sum(gold.values()),
+        "replaced": sum(bool(row.teacher_label or row.rationale) for row in rows),
         "unread": {},
         "first_unread": "",
     }
@@ -142,11 +144,20 @@ def describe(result: Rehearsed) -> str:
     guessed = ""
     if result["guessed"]:
         rows = "row" if result["guessed"] == 1 else "rows"
-        guessed = f", the most frequent label for {result['guessed']:,} {rows} without one"
+        label = "the most frequent label" if result["copied"] else "a made-up label"
+        guessed = f", {label} for {result['guessed']:,} {rows} without one"
     lines = [
-        f"{result['output']}: {result['rows']:,} rows; rehearsal: copies of {result['copied']:,} "
-        f"gold labels{guessed}, and no rationale of a model; nothing was sent or stored"
+        f"{result['output']}: {number_of(result['rows'], 'row')}; rehearsal: copies of "
+        f"{result['copied']:,} gold labels{guessed}, and no rationale of a model; nothing was "
+        "sent or stored"
     ]
+    if result["replaced"]:
+        rows = "row has" if result["replaced"] == 1 else "rows have"
+        lines.append(
+            f"warning: {result['replaced']:,} {rows} a teacher label or a rationale already, which "
+            f"{result['output']} does not contain: to train on them, use --input's file as "
+            "TRAIN_FILE, with LABEL_SOURCE = 'teacher' for the labels"
+        )
     if result["unread"]:
         counts = ", ".join(f"{count:,} {name}" for name, count in result["unread"].items())
         lines.append(

@@ -26,16 +26,12 @@ def check_prompt(name: str, rows: Sequence[Example]) -> summary.Checked:
     return {"mode": "check", **report}
 
 
-def simulate(
-    output: str | None, tickets: TicketFlags, rows: Sequence[Example]
-) -> summary.Simulated:
+def simulate(output: str, tickets: TicketFlags, rows: Sequence[Example]) -> summary.Simulated:
     """Writes tickets with what the simulated teacher says, made in this process.
 
     Raises:
-      UserError: no output is named, or something else is in its place.
+      UserError: something else is in the place of the output.
     """
-    if not output:
-        raise UserError("give the JSONL file to write with --output")
     check_own(output, "--output", COMMAND)
     annotated = tickets.annotate(rows)
     with writing_own(output, COMMAND):

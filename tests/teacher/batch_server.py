@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import json
+import pathlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from scripted_server import reply
 
+from distill.teacher.storage.store import Store
 from distill.tickets import server
 
 # (request, how often its custom id came before) -> lines of the output and of the error file
@@ -155,6 +157,18 @@ class BatchServer:
         return line(
             request["custom_id"], server._content(body, prompt, texts) | {"model": self.model}
         )
+
+
+def sizes(endpoint: BatchServer) -> list[int]:
+    """Requests of each batch, in their order."""
+    files = (batch["input_file_id"] for batch in endpoint.batches.values())
+    return [len(endpoint.files[name].splitlines()) for name in files]
+
+
+def stored(folder: pathlib.Path) -> list[dict]:
+    """What the store of `o.jsonl` in a folder has."""
+    with Store(folder / "o.store", read_only=True) as store:
+        return list(store.records())
 
 
 def _missing(name: str) -> bytes:

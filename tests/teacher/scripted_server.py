@@ -51,6 +51,15 @@ def error(status: int, message: str, **fields) -> bytes:
     return reply(status, {"error": {"message": message} | fields})
 
 
+def gemini_quota(*quotas: str) -> bytes:
+    """A 429 of Gemini: the same message for quotas per minute and per day."""
+    violations = [{"quotaId": quota, "quotaMetric": "generativelanguage"} for quota in quotas]
+    details = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": violations}]
+    message = "You exceeded your current quota, please check your plan and billing details."
+    fields = {"code": 429, "message": message, "status": "RESOURCE_EXHAUSTED"}
+    return reply(429, [{"error": {**fields, "details": details if quotas else []}}])
+
+
 def zipped(response: object) -> bytes:
     """A response with gzip."""
     return reply(200, gzip.compress(json.dumps(response).encode()), {"Content-Encoding": "gzip"})

@@ -143,9 +143,11 @@ def test_progress_shows_stored_rows_as_done_and_the_cost(serve, run_job, tickets
             price=Price(10.0, 30.0),
         )
     shown = capsys.readouterr().err.splitlines()
-    assert len(shown) == 2 and shown[0].startswith("annotate: server_error: ")
-    assert shown[1].startswith("annotate: 30/30 rows ")
-    assert " out, $0.0" in shown[1] and " failed, " in shown[1]
+    assert len(shown) == 3 and shown[0].startswith("annotate: server_error: ")
+    assert shown[1].startswith("annotate: row returns/train/")
+    assert " failed: server_error: HTTP 500" in shown[1]
+    assert shown[2].startswith("annotate: 30/30 rows ")
+    assert " out, $0.0" in shown[2] and " failed, " in shown[2]
 
 
 def test_progress_lines_come_as_often_as_told(serve, run_job, tickets, tmp_path, capsys):

@@ -103,6 +103,7 @@ def test_an_answer_of_no_use_still_says_what_it_cost():
         ("claude-3-5-sonnet", "claude-3-5-sonnet@20240620"),
         ("gemini-2.5-flash-preview", "gemini-2.5-flash-preview-04-17"),
         ("llama3.2", "llama3.2:latest"),
+        ("org/m:free", "org/m"),
     ],
 )
 def test_dated_names_of_an_alias_are_the_same_model(asked, served):
@@ -165,9 +166,11 @@ def test_a_key_given_for_the_name_of_its_variable_is_not_repeated():
         (429, "", Retry),
         (408, "", Retry),
         (529, "", Retry),
-        (400, "", Refused),
+        (400, "", Doubtful),
+        (400, "context_length_exceeded", Refused),
+        (400, "insufficient_quota", Permanent),
         (413, "", Refused),
-        (422, "", Refused),
+        (422, "", Doubtful),
     ],
 )
 def test_what_a_status_means(status, code, kind):

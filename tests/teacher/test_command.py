@@ -109,7 +109,7 @@ def test_a_second_interrupt_ends_it_with_one_line(serve, rows_file, tmp_path):
         said = job.communicate(timeout=60)[1].decode()
     last = said.splitlines()[-1]  # a slow start says so first
     assert job.returncode == 130
-    assert last.startswith("distill: interrupted. 1 rows of this run are stored; the same command")
+    assert last.startswith("distill: interrupted. 1 row of this run is stored; the same command")
 
 
 def test_reparse_of_what_was_never_asked_leaves_the_output(serve, rows_file, tmp_path, capsys):

@@ -119,6 +119,7 @@ def test_a_budget_that_goes_into_thoughts_ends_the_job(rows_file, tmp_path, caps
         paid = len(endpoint.requests)
         assert code == 2 and 20 <= paid <= 25
         assert f"The others ({paid} thought_too_long)" in shown and "raise --max_tokens" in shown
+        assert shown.endswith(f". 0 rows of this run are stored, and {paid} as failed\n")
         for record in _records(tmp_path):
             assert (record["ok"], record["failure"]) == (False, "thought_too_long")
             assert record["usage"]["out"] == 10 and record["finish"] == "length"

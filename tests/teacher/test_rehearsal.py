@@ -51,6 +51,15 @@ def test_labels_are_copied_and_the_rationale_is_marked(mine, capsys):
     )
 
 
+def test_a_rehearsal_says_which_answers_it_does_not_keep(mine, capsys):
+    rows = [Example(f"r{n}", f"text {n}", teacher_label="no", rationale="why") for n in range(3)]
+    write_jsonl(mine / "rows.jsonl", [*rows, Example("r3", "text 3")])
+    assert cli.main([*REHEARSE, "--output=out.jsonl"]) == 0
+    said = capsys.readouterr().out
+    assert "copies of 0 gold labels, a made-up label for 4 rows without one" in said
+    assert "3 rows have a teacher label or a rationale already, which out.jsonl does not" in said
+
+
 def test_a_rehearsal_keeps_no_store_and_no_model_job_takes_its_rows(mine, serve, capsys):
     assert cli.main([*REHEARSE, "--output=out.jsonl"]) == 0
     assert sorted(path.name for path in mine.iterdir()) == [
@@ -65,7 +74,9 @@ def test_a_rehearsal_keeps_no_store_and_no_model_job_takes_its_rows(mine, serve,
         ask += [f"--base_url={url}", "--progress_seconds=0"]
         # A model's job does not replace rehearsed rows, and asks for each row elsewhere.
         assert cli.main([*ask, "--output=out.jsonl"]) == 2
-        assert "out.jsonl exists and `distill annotate` did not write it" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "out.jsonl exists and `distill annotate` did not write it" in said
+        assert "`distill annotate --rehearsal` wrote it" in said
         assert (mine / "out.jsonl").read_text() == rehearsed
         assert cli.main([*ask, "--output=asked.jsonl"]) == 0
         assert {row.rationale for row in read_jsonl("asked.jsonl", "train")} == {"It is."}
@@ -113,3 +124,9 @@ def test_a_prompt_that_is_not_filled_in_asks_no_model(mine, serve, capsys):
     assert cli.main([*ask, "--dry_run"]) == 0
     assert cli.main(["annotate", "--check=mine.toml"]) == 0
     assert "exemplar 1: the rationale is not written yet" in capsys.readouterr().out
+
+
+def test_the_output_is_asked_for_before_rows_are_read(mine, capsys):
+    (mine / "rows.jsonl").write_text("no JSON\n")
+    assert cli.main(REHEARSE) == 2
+    assert "give the JSONL file to write with --output" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from scripted_server import (
     GOOD,
@@ -142,3 +144,54 @@ class TestStreams:
             job = run_job(url, tickets[:3], tmp_path / "s")
         assert [r["completion"] for r in job.records] == [GOOD] * 3
         assert job.stats.retries == {"bad_json": 3, "error_reply": 3}
+
+    @pytest.mark.parametrize(
+        ("name", "deltas"),
+        [
+            ("thinking", [{"thinking": "t"}, {"content": GOOD}]),
+            ("details", [{"reasoning_details": [{"text": "t"}]}, {"content": GOOD}]),
+            (
+                "parts",
+                [
+                    {"content": [{"type": "thinking", "thinking": [{"text": "t"}]}]},
+                    {"content": [{"type": "text", "text": GOOD[:9]}]},
+                    {"content": GOOD[9:]},
+                ],
+            ),
+        ],
+    )
+    def test_thoughts_of_a_stream(self, tickets, run_job, tmp_path, name, deltas):
+        with scripted(lambda request, before: _events(*map(_delta, deltas), "[DONE]")) as (_, url):
+            job = run_job(url, tickets[:1], tmp_path / "s")
+        assert [(r["completion"], r["thoughts"]) for r in job.records] == [(GOOD, "t")]
+
+    def test_what_streams_hold_besides_answers(self, tickets, run_job, tmp_path):
+        """A mark of byte order, comments, pings, an event of two lines, usage without choices."""
+        whole = json.dumps(_delta({"content": GOOD}))
+        middle = whole.index('"choices"')
+        said = "\ufeff" + ': PROCESSING\n\nevent: ping\ndata: {"type": "ping"}\n\n'
+        said += f"data: {whole[:middle]}\ndata: {whole[middle:]}\n\n"
+        said += 'data: {"usage": {"prompt_tokens": 7, "completion_tokens": 2}, "choices": null}\n\n'
+        stream = reply(200, said + "data: [DONE]\n\n", {"Content-Type": "text/event-stream"})
+        with scripted(lambda request, before: stream) as (_, url):
+            job = run_job(url, tickets[:1], tmp_path / "s")
+        (record,) = job.records
+        assert record["completion"] == GOOD and record["usage"] == {"in": 7, "out": 2}
+
+    @pytest.mark.parametrize("fields", [{"message": "overloaded"}, {"detail": "overloaded"}])
+    def test_the_text_of_an_error_event_is_shown(self, tickets, run_job, tmp_path, fields):
+        stream = _events(fields)
+        with scripted(lambda request, before: stream if not before else good()) as (_, url):
+            job = run_job(url, tickets[:1], tmp_path / "s")
+        assert job.stats.retries == {"error_reply": 1}
+
+
+def _delta(delta: dict) -> dict:
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+
+
+def _events(*events: dict | str) -> bytes:
+    """Server-sent events."""
+    lines = [each if isinstance(each, str) else json.dumps(each) for each in events]
+    text = "".join(f"data: {line}\n\n" for line in lines)
+    return reply(200, text, {"Content-Type": "text/event-stream"})

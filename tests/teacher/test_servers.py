@@ -7,7 +7,7 @@ import socket
 import time
 
 import pytest
-from scripted_server import ask_command, error, good, reply, scripted, ticket_of
+from scripted_server import ask_command, error, gemini_quota, good, reply, scripted, ticket_of
 
 from distill.errors import UserError
 from distill.teacher.endpoint.client import check_url
@@ -37,6 +37,12 @@ ROWS = {
     "key 403": (error(403, "Your API key has no access"), Reason.FORBIDDEN),
     "413": (error(413, "Payload too large"), Reason.TOO_LARGE),
     "context": (error(400, "maximum context length is 4096 tokens"), Reason.TOO_LARGE),
+    "context code": (error(400, "Too much.", code="context_length_exceeded"), Reason.TOO_LARGE),
+    "context size": (error(400, "exceeds the available context size"), Reason.TOO_LARGE),
+    "token count": (error(400, "input token count (9) exceeds the maximum"), Reason.TOO_LARGE),
+    "model 400": (error(400, "model 'm' not found"), Reason.NOT_FOUND),
+    "key 400": (error(400, "API key not valid"), Reason.BAD_REQUEST),
+    "quota 400": (error(400, "'My credit balance is too low' is not text"), Reason.BAD_REQUEST),
     "lasting 404": (error(404, "not found"), Reason.NOT_FOUND),
     "400": (error(400, "temperature of the text is unknown"), Reason.BAD_REQUEST),
     "error finish": (good(None, finish="error"), Reason.SERVER_ERROR),
@@ -63,13 +69,31 @@ def test_a_row_that_is_refused_ends_alone(tickets, run_job, tmp_path, case):
         assert len(endpoint.requests) == asked, "a failed row is asked again only when told to"
 
 
-def test_the_row_that_is_refused_is_named(tickets, run_job, tmp_path, capsys):
-    with scripted(_third(tickets, ROWS["plain 403"][0])) as (_, url):
-        run_job(url, tickets[:6], tmp_path / "s", progress_seconds=60)
-    assert (
-        f"annotate: row {tickets[2].id} failed: forbidden: HTTP 403: Forbidden"
-        in capsys.readouterr().err
-    )
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("plain 403", "forbidden: HTTP 403: Forbidden"),
+        ("lasting 404", "not_found: HTTP 404: not found"),  # after it was retried
+    ],
+)
+def test_the_row_that_is_refused_is_named(tickets, run_job, tmp_path, capsys, case, message):
+    with scripted(_third(tickets, ROWS[case][0])) as (_, url):
+        run_job(url, tickets[:6], tmp_path / "s", progress_seconds=60, max_attempts=2)
+    assert f"annotate: row {tickets[2].id} failed: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        gemini_quota("GenerateContentInputTokensPerModelPerMinute-FreeTier"),
+        error(429, "You exceeded your current quota. Please retry in 0.1s."),
+        error(429, "Rate limit reached on requests per day (RPD). Please try again in 8.64s."),
+    ],
+)
+def test_limits_that_pass_soon_are_retried(tickets, run_job, tmp_path, response):
+    with scripted(lambda request, before: good() if before else response) as (_, url):
+        job = run_job(url, tickets[:3], tmp_path / "s")
+    assert job.stats.answered == 3 and job.stats.retries["rate_limited"] == 3
 
 
 def test_a_404_that_passes_is_retried(tickets, run_job, tmp_path):
@@ -106,10 +130,60 @@ def test_403_for_all_rows_is_about_the_key(tickets, run_job, tmp_path, count):
         assert len(run_job(url, tickets[:count], tmp_path / "s").records) == count
 
 
+def test_400_for_all_rows_is_about_the_requests(tickets, run_job, tmp_path):
+    message = "System role not supported"
+    with scripted(lambda request, before: error(400, message)) as (endpoint, url):
+        with pytest.raises(UserError, match=rf"refuses the requests \(HTTP 400: {message}\)"):
+            run_job(url, tickets[:60], tmp_path / "s")
+        assert 20 <= len(endpoint.requests) <= 23
+    with scripted(lambda request, before: good()) as (endpoint, url):  # no row was given up
+        assert len(run_job(url, tickets[:60], tmp_path / "s").records) == 60
+
+
+def test_a_key_that_is_revoked_meanwhile_ends_the_job(tickets, run_job, tmp_path):
+    def respond(request, before):
+        return good() if len(endpoint.requests) <= 30 else error(401, "revoked")
+
+    with scripted(respond) as (endpoint, url):
+        with pytest.raises(UserError, match=r"rejects the key \(HTTP 401.*30 rows of this run"):
+            run_job(url, tickets[:60], tmp_path / "s", concurrency=4)
+        assert len(endpoint.requests) <= 34
+    with scripted(lambda request, before: good()) as (endpoint, url):
+        assert len(run_job(url, tickets[:60], tmp_path / "s").records) == 60
+        assert len(endpoint.requests) == 30
+
+
 # A server that answers nothing: its response, how many requests that takes, what is said.
 FATAL = {
     "key 403": (error(403, "Invalid API key"), 1, "rejects the key"),
     "402": (error(402, "Insufficient balance"), 1, "the quota is used up"),
+    "quota 429": (
+        error(429, "You exceeded your quota", code="insufficient_quota"),
+        1,
+        "the quota is used up",
+    ),
+    "quota per day": (
+        gemini_quota("GenerateRequestsPerMinutePerProject", "GenerateRequestsPerDayPerProject"),
+        1,
+        "the quota is used up (HTTP 429: You exceeded your current quota, please",
+    ),
+    "quota without its time": (gemini_quota(), 1, "the quota is used up"),
+    "credit 429": (error(429, "Your credit balance is too low"), 1, "the quota is used up"),
+    "credit 400": (error(400, "Your credit balance is too low"), 1, "the quota is used up"),
+    "billing 403": (error(403, "no", code="billing_hard_limit_reached"), 1, "quota is used up"),
+    "key 400": (error(400, "API key not valid. Pass a valid API key."), 1, "rejects the key"),
+    "model 400": (error(400, "m is not a valid model ID"), 1, "no such model or path"),
+    "model code": (error(400, "no", code="model_not_found"), 1, "no such model or path"),
+    "stops": (
+        error(400, "Invalid 'stop': array too long. Expected at most 1", param="stop"),
+        1,
+        "add --no_stop",
+    ),
+    "both": (
+        error(400, "`temperature` and `top_p` cannot both be specified"),
+        1,
+        "add --no_temperature",
+    ),
     "path": (
         reply(404, "404 page not found"),
         1,
@@ -168,7 +242,10 @@ FATAL = {
 }
 
 
-HINTED = ("path", "path in a 200", "model in a 200", "error in a 200", "page")
+HINTED = (
+    *("path", "path in a 200", "model in a 200", "error in a 200", "page"),
+    *("model 400", "model code"),
+)
 
 
 @pytest.mark.parametrize("case", FATAL)

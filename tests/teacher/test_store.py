@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import sys
 import pytest
 
 from distill.errors import UserError
-from distill.teacher.storage.locks import ObjectLock
 from distill.teacher.storage.store import Store
 
 
@@ -99,46 +97,47 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
     assert subprocess.run(argv).returncode == 0
 
 
-def test_an_object_lock_is_taken_over_when_stale(tmp_path):
+def test_the_second_of_two_processes_is_refused_on_an_object_store(tmp_path):
     with Store(tmp_path / "s", remote=True):
-        with pytest.raises(UserError, match="is in use by process"):
+        with pytest.raises(UserError, match=r"s is in use by process \d+ on .* since 2"):
             Store(tmp_path / "s", remote=True)
-        lock = tmp_path / "s" / "lock.json"
-        lock.write_text(json.dumps(json.loads(lock.read_text()) | {"time": 0}))
-        with Store(tmp_path / "s", remote=True) as second:
-            assert isinstance(second._lock, ObjectLock)
+        with Store(tmp_path / "s", remote=True, read_only=True) as reader:
+            assert not [*reader.records()]
     with Store(tmp_path / "s", remote=True):
         pass
 
 
-def test_an_owner_who_lost_the_lock_stops_and_overwrites_nothing(tmp_path):
+def test_an_object_of_another_process_is_not_overwritten(tmp_path):
     store = Store(tmp_path / "s", remote=True, sync_records=100)
     _fill(store, [1])
-    (tmp_path / "s" / "lock.json").write_text('{"owner": "another"}')
     (tmp_path / "s" / "shard-00000.jsonl").write_text("of the other\n")
-    with pytest.raises(UserError, match="took over"):
+    with pytest.raises(UserError, match=r"another process wrote .*shard-00000.jsonl"):
         store.sync()
+    with pytest.raises(UserError, match="another process wrote"):
+        store.close()
     assert (tmp_path / "s" / "shard-00000.jsonl").read_text() == "of the other\n"
 
 
-def test_an_owner_that_waits_for_answers_keeps_its_lock(tmp_path):
+def test_each_sync_writes_the_newest_object_again(tmp_path):
+    shards = []
+    with Store(tmp_path / "s", remote=True, sync_records=2, shard_records=4) as store:
+        for number in range(9):
+            _fill(store, [number])
+            files = sorted((tmp_path / "s").glob("shard-*.jsonl"))
+            shards.append([file.read_bytes().count(b"\n") for file in files])
+    assert shards == [[], [2], [2], [4], [4], [4, 2], [4, 2], [4, 4], [4, 4]]
     with Store(tmp_path / "s", remote=True) as store:
-        lock = tmp_path / "s" / "lock.json"
-        lock.write_text(json.dumps(json.loads(lock.read_text()) | {"time": 0}))
-        store._lock._refreshed = 0
-        store.sync_if_due()  # as the job does twice a second, records or not
-        with pytest.raises(UserError, match="is in use by process"):
-            Store(tmp_path / "s", remote=True)
+        assert [*store.records()] == [_record(number) for number in range(9)]
 
 
 def test_objects_are_read_once_though_rows_cross_their_bounds(tmp_path, monkeypatch):
-    with Store(tmp_path / "s", remote=True, sync_records=10) as store:
-        _fill(store, range(100))
+    with Store(tmp_path / "s", remote=True, shard_records=10) as store:
+        _fill(store, range(101))
         reads = []
 
         class Counted:
             def __init__(self, path):
-                self.path = path
+                self.path, self.name = path, path.name
 
             def read_bytes(self):
                 reads.append(self.path.name)

@@ -19,6 +19,12 @@ _ANSWER_KEYS = (
     "class",
     "classification",
     "category",
+    "predictedlabel",
+    "finallabel",
+    "answerletter",
+    "sentiment",
+    "relationship",
+    "verdict",
     "output",
 )
 _RATIONALE_KEYS = (
@@ -31,21 +37,40 @@ _RATIONALE_KEYS = (
     "analysis",
     "thought",
     "thoughts",
+    "chainofthought",
+    "reasontext",
     "steps",
 )
 _LETTER_KEYS, _TEXT_KEYS = ("letter", "option", "key"), ("text", "value", "label", "content")
 _FENCED = re.compile(r"```[^\n`]{0,40}\n(.*?)```", re.DOTALL)
-_START = re.compile(r"^[ \t]{0,8}(?=\{)", re.MULTILINE)
+_START = re.compile(
+    r"^[ \t]{0,8}(?:\[\s{0,8}|<json>\s{0,8}|```json[ \t]{0,4})?(?=\{)", re.MULTILINE
+)
+_INLINE = re.compile(r"(?=\{\s{0,40}[\"'\w])")
+# Backslashes that JSON lacks: those of LaTeX ("\times" begins with a tab, else).
+_BACKSLASH = re.compile(
+    r'\\\\|\\(?![\\"/bfnrtu])'
+    r"|\\(?=(?:times|tfrac|theta|rightarrow|right|neq|rho|beta|nabla)(?![a-z])|(?:text[a-z]{0,2}|frac|boxed|bar)\{)"
+)
+_COMMA = re.compile(r",(?=\s{0,40}[}\]])")
+# A name and a quoted value in what is nearly JSON.
+_PAIR = re.compile(
+    r"[\"']?([A-Za-z][\w ]{1,24})[\"']?\s{0,8}:\s{0,8}([\"'])(.{0,2000}?)\2"
+    r"(?=\s{0,40}(?:,\s{0,40}[\"']?[A-Za-z][\w ]{1,24}[\"']?\s{0,8}:|,?\s{0,40}[}\]]))",
+    re.DOTALL,
+)
+_LONGEST_BROKEN = 5000  # characters of it
 _MOST_STARTS = 4  # places at which an object is looked for
 _LONGEST = 100_000  # characters of an object
 _DEEPEST = 50
 
 
-def read_json(text: str) -> tuple[str, str] | None:
+def read_json(text: str, inline: bool = False) -> tuple[str, str] | None:
     """Label and rationale of the JSON object that a text is or ends in.
 
     Args:
       text: an answer.
+      inline: looks for an object behind words of the same line too.
 
     Returns:
       The values of its answer and rationale as text, the second "" if there is none; None if the
@@ -54,15 +79,17 @@ def read_json(text: str) -> tuple[str, str] | None:
     if "{" not in text:
         return None
     fenced = [match[1] for match in _FENCED.finditer(text)]
-    starts = [match.end() for match in _START.finditer(text)]
-    for candidate in (
+    starts = [match.end() for match in (_INLINE if inline else _START).finditer(text)]
+    candidates = [
         *reversed(fenced[-_MOST_STARTS:]),
         *(text[s:] for s in starts[:_MOST_STARTS]),
-    ):
-        fields = _object(candidate)
-        said = fields and _said(fields)
-        if said:
-            return said
+    ]
+    for read_object, most in ((_object, len(candidates)), (_broken_object, 2)):
+        for candidate in candidates[:most]:
+            fields = read_object(candidate)
+            said = fields and _said(fields)
+            if said:
+                return said
     return None
 
 
@@ -74,11 +101,21 @@ def _object(text: str) -> Mapping[str, object] | None:
     end = _end_of_object(text)
     if end is None:
         return None
+    text = re.sub(r"[\n\r\t]", " ", text[:end])  # raw in strings, as models do
+    text = _BACKSLASH.sub(lambda found: "\\\\", _COMMA.sub("", text))
     try:
-        fields = parse_json(re.sub(r"[\n\r\t]", " ", text[:end]))  # raw in strings, as models do
+        fields = parse_json(text)
     except ValueError:
         return None
     return fields if isinstance(fields, dict) else None
+
+
+def _broken_object(text: str) -> Mapping[str, object] | None:
+    """The names and texts of what is nearly a JSON object: other quotes, or none around names."""
+    text = text.strip()[:_LONGEST_BROKEN]
+    if not text.startswith("{"):
+        return None
+    return {match[1]: " ".join(match[3].split()) for match in _PAIR.finditer(text)}
 
 
 def _end_of_object(text: str) -> int | None:

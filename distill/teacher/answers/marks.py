@@ -11,17 +11,29 @@ import re
 
 # The end of a model's turn; what follows is an invented next turn.
 _END_OF_TURN = re.compile(
-    r"<\|(?:im_end|eot_id|end|end_of_text|endoftext|eom_id|return|im_start|END_OF_TURN_TOKEN)\|>"
-    r"|</s>|<end_of_turn>|<eos>|<\uff5cend\u2581of\u2581sentence\uff5c>|\[/INST\]"
+    r"<\|(?:im_end|eot_id|end|end_of_text|endoftext|eom_id|return|call|END_OF_TURN_TOKEN"
+    r"|end_of_solution|END_RESPONSE|im_start|start|start_header_id|user|system)\|>"
+    r"|</s>|<end_of_turn>|<start_of_turn>|<eos>|<\uff5cend\u2581of\u2581sentence\uff5c>"
+    r"|<\uff5cUser\uff5c>|\[/?INST\]|\[END FINAL RESPONSE\]"
 )
 _START_OF_TURN = re.compile(
     r"\s*(?:<\|(?:im_start|start_header_id|start)\|>|<start_of_turn>)?\s{0,4}"
     r"(?:assistant|model|final)?\s{0,4}"
-    r"(?:<\|(?:end_header_id|message|channel|assistant)\|>|<s>)\s{0,4}"
+    r"(?:<\|(?:end_header_id|message|channel|assistant)\|>|<s>|<\uff5cAssistant\uff5c>)\s{0,4}"
+    r"|\s*(?:<\|(?:im_start|start)\|>|<start_of_turn>)\s{0,4}(?:assistant|model)?\s{0,4}"
 )
+_OTHER_TOKEN = re.compile(r"<\|[A-Za-z_]{2,40}\|>")
 _ANSWER_TAG = re.compile(r"<(/?)(?:answer|final_answer|final)>", re.IGNORECASE)
+_ANSWER_PAIR = re.compile(r"<(answer|final_answer|final)>(.{0,2000}?)</\1>", re.I | re.S)
+_ANSWER_INSIDE = re.compile(r"\banswer[ \t*_]{0,4}(?:[:\uff1a]|is\b)", re.IGNORECASE)
+_LABEL_TAG = re.compile(
+    r"<(label|result|prediction|classification|category|choice|verdict|sentiment)>"
+    r"\s{0,8}([^<>\n]{1,200}?)\s{0,8}</\1>",
+    re.IGNORECASE,
+)
 _TAG = re.compile(
-    r"</?(?:b|i|em|strong|code|p|u|span|div|response|reason|reasoning|rationale|explanation)>",
+    r"</?(?:b|i|em|strong|code|p|u|span|div|json|response|output|reason|reasoning|rationale"
+    r"|explanation|analysis|justification)>",
     re.IGNORECASE,
 )
 _BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
@@ -39,12 +51,13 @@ _INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
 
 def end_at_turn(text: str) -> str:
     """The text without the tokens of a chat template: up to the end of the model's turn."""
-    if "<" not in text and "[/INST]" not in text:
+    if "<" not in text and "[" not in text:
         return text
     start = _START_OF_TURN.match(text)
     text = text[start.end() :] if start else text
     end = _END_OF_TURN.search(text)
-    return text[: end.start()].rstrip() if end else text
+    text = text[: end.start()].rstrip() if end else text
+    return _OTHER_TOKEN.sub("", text)
 
 
 def without_marks(text: str) -> str:
@@ -55,6 +68,7 @@ def without_marks(text: str) -> str:
     numbers (`5 * 3`, `snake_case`) stay.
     """
     if "<" in text:
+        text = _LABEL_TAG.sub(r"\nAnswer: \2\n", _ANSWER_PAIR.sub(_unwrapped, text))
         text = _ANSWER_TAG.sub(lambda tag: "\n" if tag[1] else "\nAnswer: ", text)
         text = _TAG.sub("", _BREAK.sub("\n", text))
     text = _INVISIBLE.sub("", text)
@@ -63,6 +77,11 @@ def without_marks(text: str) -> str:
     if "`" in text:
         text = text.replace("`", "")
     return "\n".join(map(_without_emphasis, text.split("\n")))
+
+
+def _unwrapped(pair: re.Match[str]) -> str:
+    """An answer between tags; without them if it holds reasons and an answer phrase of its own."""
+    return pair[2] if _ANSWER_INSIDE.search(pair[2]) else pair[0]
 
 
 def _without_numbers(text: str) -> str:

@@ -15,7 +15,15 @@ _LEAD = re.compile(
     r"\s*(?:reason|reasoning|reasons|rationale|explanation|justification|analysis)\s{0,4}[:\uff1a]\s*",
     re.IGNORECASE,
 )
-_SYMBOLS = " \t\n*#>|~_-\u2013\u2014\u2022"
+_SYMBOLS = " \t\n*#>|~_-\u2013\u2014\u2022([{\u3010"
+# The beginning of an answer, after the last sentence: "Step 2:", "Conclusion:", "2.", "Answer:".
+_BEGUN = re.compile(
+    r"(?:(?<=[.!?:;])\s{1,4}|^\s{0,4})(?:step\s{0,2}\d{1,2}\s{0,2}[:.)]?|\d{1,2}[.)]"
+    r"|(?:in\s)?(?:conclusion|summary|result)\s{0,2}:|(?:the\s)?(?:final\s)?(?:answer|ans)\s{0,2}[.:]"
+    r"(?:\s{0,4}(?:the|\d{1,2}[.)]))?)\s{0,4}$",
+    re.IGNORECASE,
+)
+_LONGEST_BEGUN = 40
 _END = re.compile(r"(?<=[.!?])\s+")
 # Sentences in which a model talks to itself.
 _TALK = re.compile(
@@ -33,10 +41,21 @@ def clean(text: str | None) -> str | None:
     text = equations.to_ascii(" ".join(text.split()))
     lead = _LEAD.match(text)
     text = text[lead.end() :] if lead else text
+    for _ in range(2):
+        tail = max(0, len(text) - _LONGEST_BEGUN)
+        begun = _BEGUN.search(text, tail)
+        text = _without_symbols(text[: begun.start()] if begun else text)
+    if text[:1] == text[-1:] == '"' and text.count('"') == 2:
+        text = text[1:-1].strip()
+    return text or None
+
+
+def _without_symbols(text: str) -> str:
+    """A text without the marks at its end."""
     end = len(text)
     while end and (text[end - 1] in _SYMBOLS or unicodedata.category(text[end - 1]) == "So"):
         end -= 1
-    return text[:end] or None
+    return text[:end]
 
 
 def clean_thoughts(thoughts: str, most_words: int) -> tuple[str | None, bool]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from distill.data.examples import Failure
 from distill.data.released.completions import Completion, without_run_on
-from distill.teacher.answers.forms import Reader, joined, other_named
+from distill.teacher.answers.forms import Reader, joined, names, other_named
 from distill.teacher.answers.json_answers import read_json
 from distill.teacher.answers.latex import last_boxed, without_latex
 from distill.teacher.answers.marks import end_at_turn, without_marks
@@ -28,6 +28,10 @@ _NOTHING_READ = (
 _ENDS = re.compile(r"(?<=[.!?])[ \t]+")
 _LAST_SENTENCES = 2  # an answer such as "B. sky" has two
 _OPERATOR = re.compile(r"[-+*/=]")  # an equation without one is a number, which may be anything
+# A line with which models invent the next turn of a conversation.
+_NEXT_TURN = re.compile(
+    r"^[ \t*#]{0,8}(?:Human|User|Instructions?|System)\b[ \t*]{0,4}:", re.MULTILINE
+)
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
@@ -44,11 +48,19 @@ def read(text: str, reader: Reader, lenient: bool = False) -> Completion:
       Label, rationale and failure. The failures are those of the released completions' readers.
     """
     text = end_at_turn(text)
+    turn = _NEXT_TURN.search(text)
+    if turn:
+        first = read(text[: turn.start()], reader)
+        if first.label is not None:
+            return first
     said = read_json(text)
     if said:
-        return _from_json(*said, reader)
+        return _from_json(text, *said, reader)
     found = _read_phrases(text, reader)
     if found.label is None and found.failure in _NOTHING_READ:
+        said = read_json(text, inline=True)
+        if said:
+            return _from_json(text, *said, reader)
         plain = _plain(text)
         for other in _other_forms(text, plain, reader, found.failure):
             found = other
@@ -142,6 +154,9 @@ def _other_forms(
         if number == len(lines) - 1:
             yield Completion(label, "\n".join(lines[:number]), None)
     elif not labels and lines:
+        label = reader.whole(lines[-1], sentence=True)
+        if label is not None and (reader.kind != "equation" or _OPERATOR.search(label)):
+            yield Completion(label, "\n".join(lines[:-1]), None)
         yield from _last_sentence(lines, reader)
 
 
@@ -150,7 +165,7 @@ def _last_sentence(lines: Sequence[str], reader: Reader) -> Iterator[Completion]
     line = lines[-1]
     starts = [match.end() for match in _ENDS.finditer(line)][-_LAST_SENTENCES:]
     for start in starts:
-        label = reader.whole(line[start:])
+        label = reader.whole(line[start:]) or reader.whole(line[start:], sentence=True)
         if label is None:
             continue
         number = reader.kind == "equation" and not _OPERATOR.search(label)
@@ -179,26 +194,25 @@ def _boxed(text: str, boxed: tuple[int, int, str], reader: Reader) -> Iterator[C
 def _lenient(plain: str, reader: Reader) -> Completion | None:
     """The one label of a closed set that a text names."""
     text = " ".join(plain.casefold().split())
-    named = {label for label in dict.fromkeys(reader.labels) if _names(text, label)}
+    named = {label for label in dict.fromkeys(reader.labels) if names(text, label)}
     # "lake shore" also names "lake".
-    named -= {short for short in named for long in named if short != long and _names(long, short)}
+    named -= {short for short in named for long in named if short != long and names(long, short)}
     if len(named) != 1:
         return None
     (label,) = named
     sentences = _SENTENCES.split(plain)
-    reasons = [one for one in sentences if not _names(" ".join(one.casefold().split()), label)]
+    reasons = [one for one in sentences if not names(one, label)]
     return Completion(label, " ".join(reasons), Failure.LENIENT_LABEL)
 
 
-def _names(text: str, label: str) -> bool:
-    """Whether a text contains a label as whole words."""
-    words = " ".join(label.casefold().split())
-    return bool(words) and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
-
-
-def _from_json(answer: str, rationale: str, reader: Reader) -> Completion:
+def _from_json(text: str, answer: str, rationale: str, reader: Reader) -> Completion:
     answer, rationale = (without_latex(without_marks(t)).strip() for t in (answer, rationale))
     label, failure = reader.named(answer)
+    if not rationale:  # what comes before the object, but for a line that announces it
+        before = text[: min(at for at in (text.find("```"), text.find("{")) if at >= 0)]
+        rationale = "\n".join(
+            line for line in _plain(before).split("\n") if not line.rstrip().endswith(":")
+        ).strip()
     if label is not None and rationale:
         said = reader.parse(f"{rationale}\nAnswer: {' '.join(answer.split())}")
         rationale = said.rationale or "" if said.label == label else rationale

@@ -12,16 +12,29 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_NAMES = "think|thinking|thought|thoughts|seed:think"
+# `<think>`, `<thinking>`, `<mm:think>`, `<longcat_think>`, with attributes or as HTML entities.
+_NAMES = (
+    r"(?:[a-z]{1,20}[:_])?(?:think|thinking|thoughts?|inner_thoughts?|scratch_?pad|reflection"
+    r"|inner_monologue)"
+)
+_FROM, _TO = r"(?:<|&lt;)\s{0,2}", r"(?:\s{1,3}[\w:-]{1,20}=[^<>&]{0,40})?\s{0,2}(?:>|&gt;)"
 _OPEN = (
-    rf"<(?:{_NAMES})>|\[THINK\]|\u25c1think\u25b7|<\|begin_of_thought\|>|<\|START_THINKING\|>"
-    r"|<\|channel\|>\s{0,4}analysis\s{0,4}<\|message\|>"
+    rf"{_FROM}{_NAMES}{_TO}|\[THINK\]|\u25c1think\u25b7|<\|begin_of_thought\|>|<\|START_THINKING\|>"
+    r"|(?:<\|start\|>\s{0,4}assistant\s{0,4})?"
+    r"<\|channel\|?>\s{0,4}(?:analysis|commentary|thought)\s{0,4}(?:<\|message\|>|(?=\n))"
+    r"|<unused94>\s{0,4}thought\b|\AHere (?:is|are) my thought process:"
 )
 _CLOSE = (
-    rf"</(?:{_NAMES})>|\[/THINK\]|\u25c1/think\u25b7|<\|end_of_thought\|>|<\|END_THINKING\|>"
-    r"|<\|channel\|>\s{0,4}final\s{0,4}<\|message\|>"
+    rf"{_FROM}/\s{{0,2}}{_NAMES}\s{{0,2}}(?:>|&gt;)|\[/THINK\]|\u25c1/think\u25b7"
+    r"|<\|end_of_thought\|>|<\|END_THINKING\|>|<channel\|>|<unused95>"
+    r"|(?:<\|end\|>\s{0,4})?(?:<\|start\|>\s{0,4}assistant\s{0,4})?"
+    r"<\|channel\|>\s{0,4}final\s{0,4}(?:<\|constrain\|>\s{0,4}\w{0,20}\s{0,4})?<\|message\|>"
+    r"|\[BEGIN FINAL RESPONSE\]"
 )
 _TAG = re.compile(rf"(?P<open>{_OPEN})|(?P<close>{_CLOSE})", re.IGNORECASE)
+# The channels of gpt-oss on a server that leaves its tokens out.
+_BARE_CHANNELS = re.compile(r"\s{0,8}analysis(?=\S)(.*?)\s{0,4}assistantfinal(.*)", re.DOTALL)
+_RESPONSE = re.compile(r"^Here is my response:", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +57,7 @@ class Said:
 def has_thoughts(record: Mapping[str, Any]) -> bool:
     """Whether the stored record of a sample holds thoughts, or tags of thoughts."""
     content, thoughts = str(record.get("completion") or ""), str(record.get("thoughts") or "")
-    return bool(thoughts.strip()) or _TAG.search(content) is not None
+    return split_thoughts(content, thoughts).reasons
 
 
 def split_thoughts(content: str, thoughts: str = "") -> Said:
@@ -63,6 +76,11 @@ def split_thoughts(content: str, thoughts: str = "") -> Said:
     """
     if not content.strip() and _TAG.search(thoughts):
         content, thoughts = thoughts, ""
+    bare = _BARE_CHANNELS.fullmatch(content)
+    if bare:
+        content = f"<think>{bare[1]}</think>{bare[2]}"
+    elif content.startswith("Here "):
+        content = _RESPONSE.sub("</think>", content)
     answer, thought = [], [thoughts]
     inside = tags = False
     start = 0

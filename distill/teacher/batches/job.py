@@ -11,6 +11,7 @@ import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
 
+from distill.common.phrases import number_of
 from distill.common.progress import Progress, to_stderr
 from distill.data.examples import Example
 from distill.errors import UserError
@@ -250,8 +251,8 @@ class BatchJob:
         self.batches += 1
         if outcome.passed_over:
             self._say(
-                f"batch {batch.id}: {outcome.passed_over:,} results that repeat an answer, belong "
-                "to no request or are not JSON were passed over"
+                f"batch {batch.id}: passed over {number_of(outcome.passed_over, 'result')} that "
+                "repeated an answer, belonged to no request or were not JSON"
             )
         if refused:
             self._check_refused(batch, alone)

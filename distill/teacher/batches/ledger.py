@@ -16,6 +16,7 @@ import uuid
 from etils import epath
 
 from distill.common.atomic import write_text
+from distill.common.phrases import number_of
 from distill.common.text_files import parse_json
 from distill.errors import UserError
 
@@ -116,7 +117,7 @@ class Ledger:
         if found:
             entry = found[0]
             raise UserError(
-                f"{len(found):,} batches of this job may be under way, such as "
+                f"{number_of(len(found), 'batch')} of this job may be under way, such as "
                 f"{entry.batch_id or entry.tag} at {entry.base_url}: add --batch to fetch their "
                 f"answers. To give them up and pay again, remove {self.path_of(entry)}"
             )

@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from distill.common.phrases import number_of
 from distill.common.progress import to_stderr
 from distill.common.terminal import printable
 from distill.common.text_files import parse_json
@@ -231,7 +232,9 @@ class Provider:
         """
         settings = self._settings
         if attempt >= settings.max_attempts:
-            raise Unreachable(f"{self.base_url}: {what} failed {attempt} times ({failure})")
+            raise Unreachable(
+                f"{self.base_url}: {what} failed {number_of(attempt, 'time')} ({failure})"
+            )
         if attempt == 1 and settings.progress_seconds > 0:
             to_stderr(f"annotate: {what}: {failure}; retrying")
         delay = backoff(attempt, settings.backoff_base, settings.backoff_longest, jitter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+from distill.common.phrases import are, number_of
 from distill.errors import UserError
 from distill.teacher.batches.ledger import Asked, Entry, Ledger, new_tag
 from distill.teacher.batches.provider import Batch, NotFound, Provider, Unreachable
@@ -60,7 +61,7 @@ class Running:
         entry.batch_id = batch.id
         self._ledger.save(entry)
         self._states[tag] = batch
-        self._say(f"batch {batch.id} submitted: {len(requests):,} requests")
+        self._say(f"batch {batch.id} submitted: {number_of(len(requests), 'request')}")
         return entry
 
     async def resume(self) -> list[Entry]:
@@ -71,10 +72,10 @@ class Running:
         """
         entries = self._ledger.entries()
         own = [entry for entry in entries if entry.head == self._head]
-        if len(own) < len(entries):
+        if others := len(entries) - len(own):
             self._say(
-                f"{len(entries) - len(own):,} batches of another prompt or other settings are left "
-                "to the command that submitted them"
+                f"{number_of(others, 'batch')} of another prompt or other settings {are(others)} "
+                "left to the command that submitted them"
             )
         for entry in own:
             if entry.base_url != self._provider.base_url:
@@ -93,7 +94,7 @@ class Running:
             self.entries[entry.tag] = entry
             self._say(
                 f"batch {entry.batch_id} of an earlier run is taken up: "
-                f"{len(entry.requests):,} requests"
+                f"{number_of(len(entry.requests), 'request')}"
             )
         return list(self.entries.values())
 
@@ -180,6 +181,6 @@ class Running:
 
     def _forget(self, entry: Entry) -> str:
         return (
-            f"To give up its {len(entry.requests):,} answers and pay for them again, remove "
-            f"{self._ledger.path_of(entry)}"
+            f"To give up its {number_of(len(entry.requests), 'answer')} and pay for them again, "
+            f"remove {self._ledger.path_of(entry)}"
         )

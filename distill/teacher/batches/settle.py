@@ -89,11 +89,16 @@ class Settlement:
         self.last_failure = str(failure)
         if isinstance(failure, Permanent):
             return str(failure)
-        if isinstance(failure, Doubtful) and not self.any_answer:
+        is_bad = isinstance(failure, Refused) and failure.reason == Reason.BAD_REQUEST
+        may_be_n = is_bad and asked.count > 1 and not self._several
+        if (
+            isinstance(failure, Doubtful)
+            and not self.any_answer
+            and not (may_be_n and failure.patient)
+        ):
             return failure.otherwise
         if isinstance(failure, Refused):
-            may_be_n = failure.reason == Reason.BAD_REQUEST and not self._several
-            if asked.count > 1 and may_be_n:
+            if may_be_n:
                 if not self.one_at_a_time:
                     self._say(f"{failure}; samples are requested one at a time from now on")
                 self.one_at_a_time = self.moved = True

@@ -275,7 +275,7 @@ def error_of(fields: object) -> dict | str | None:
         return None
     for name in ("error", "detail", "message"):
         value = fields.get(name)
-        if value and isinstance(value, dict | str):
+        if value and isinstance(value, str if name == "message" else dict | str):
             return value
     return None
 

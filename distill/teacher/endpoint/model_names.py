@@ -11,14 +11,16 @@ _DATE = (
 )
 _VERSION = re.compile(rf"(?:[-@](?:{_DATE}))?")
 _LATEST = re.compile(r"[-:@]latest$")
+_ROUTE = re.compile(r":(?:free|nitro|floor|beta|online|extended)$")  # of a router, not a model
 
 
 def same_model(requested: str, served: str) -> bool:
     """Whether a server answers for the model that was asked for.
 
     Servers name a dated version of an alias (`m-2024-08-06` or `m-0613` for `m` and for
-    `m-latest`; `m-mini` and `m-32k` are other models), the file, or the last part of a path. A
-    server that names nothing is believed.
+    `m-latest`; `m-mini` and `m-32k` are other models), the file, or the last part of a path; a
+    router leaves out how it was asked to choose a server (`m:free`). A server that names nothing is
+    believed.
 
     Args:
       requested: the name in the request.
@@ -27,7 +29,7 @@ def same_model(requested: str, served: str) -> bool:
     requested, served = (name.lower().rstrip("/").split("/")[-1] for name in (requested, served))
     if served in ("", requested):
         return True
-    requested, served = (_LATEST.sub("", name) for name in (requested, served))
+    requested, served = (_LATEST.sub("", _ROUTE.sub("", name)) for name in (requested, served))
     return (
         served.startswith(requested)
         and _VERSION.fullmatch(served.removeprefix(requested)) is not None

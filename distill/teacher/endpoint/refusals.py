@@ -25,14 +25,38 @@ _PATH = re.compile(
     r"endpoint|\bpath\b|\broute\b|\burl\b|no such method|invalid method|page not found",
     re.IGNORECASE,
 )
-_MODEL = re.compile(r"model\b.{0,80}(?:not (?:found|exist|loaded)|unknown)|unknown model", re.I)
+_MODEL = re.compile(
+    r"model\b.{0,80}(?:not (?:found|exist|loaded)|unknown)|unknown model|model_not_found|"
+    r"(?:invalid|not a valid) model (?:id|name|identifier)",
+    re.IGNORECASE,
+)
+_BAD_KEY = re.compile(
+    r"(?:api|access)[ _-]?(?:key|token).{0,40}(?:not valid|invalid|expired|incorrect|missing|"
+    r"not found|required)|(?:invalid|incorrect|expired|missing|no)[ _](?:api|access)[ _-]?"
+    r"(?:key|token)",
+    re.IGNORECASE,
+)
+_QUOTA = re.compile(
+    r"insufficient[ _](?:quota|balance|funds|credits?)|credit balance is too low|"
+    r"billing[ _](?:hard[ _]limit|not[ _]active)|out of credits|exceeded your .{0,20}spending",
+    re.IGNORECASE,
+)
+# Gemini says the same of all its quotas, and which one it is in the codes, if at all.
+_CURRENT_QUOTA = re.compile(r"exceeded your current quota", re.IGNORECASE)
+_DAILY = re.compile(r"per[ _-]?(?:day|month)", re.IGNORECASE)
+_SOON = re.compile(r"per[ _-]?(?:minute|second)|retry in [\d.]+ ?s\b", re.IGNORECASE)
 _UNSUPPORTED = re.compile(
     r"unsupported|not support|unknown|unrecognized|not allowed|not permitted|only the default|"
-    r"deprecated|extra inputs|unexpected|invalid parameter|does not accept|not accept",
+    r"deprecated|extra inputs|unexpected|invalid parameter|does not accept|not accept|"
+    r"array too long|maximum \d+ allowed",
     re.IGNORECASE,
 )
 _LONG = re.compile(
-    r"context[ _]length|maximum context|too many (?:input )?tokens|too long", re.IGNORECASE
+    r"context[ _](?:length|size|window)|maximum context|too many (?:input )?tokens|"
+    r"(?:prompt|input|request|message|text|sequence|tokens)\b.{0,40} too long|string_above_max|"
+    r"token (?:count|limit).{0,60}exceed|exceed.{0,60}(?:token limit|number of tokens)|"
+    r"max_new_tokens`? must be",
+    re.IGNORECASE,
 )
 # Parameters of requests that some models refuse, and what to do about it.
 _FIXES = {
@@ -50,8 +74,8 @@ _STREAM = re.compile(
     re.IGNORECASE,
 )
 _TEMPERATURE = re.compile(
-    r"\btemperature\b.*\b(?:must|only|invalid|range)\b|"
-    r"\b(?:must|only|invalid)\b.*\btemperature\b",
+    r"\btemperature\b.*\b(?:must|only|invalid|range|cannot|may not)\b|"
+    r"\b(?:must|only|invalid|cannot)\b.*\btemperature\b",
     re.IGNORECASE,
 )
 _HTML = re.compile(r"\s*<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
@@ -61,7 +85,12 @@ _NO_FILTER = (401, 402, 407, 429)  # statuses that speak of the account, whateve
 
 
 def text_of(body: object) -> str:
-    """What the body of an error says: its message, the text of a page, or else its JSON."""
+    """What the body of an error says: its message, the text of a page, or else its JSON.
+
+    Args:
+      body: a text, an object, or a list of one object, as of Gemini.
+    """
+    body = _only(body)
     if isinstance(body, str):
         return _readable(body)
     for name in ("message", "detail", "msg", "error"):
@@ -74,7 +103,12 @@ def text_of(body: object) -> str:
 
 
 def codes_of(body: object) -> str:
-    """The codes and types of an error, without its message, which may quote the row."""
+    """The codes and types of an error, without its message, which may quote the row.
+
+    Args:
+      body: see `text_of`.
+    """
+    body = _only(body)
     if not isinstance(body, dict):
         return ""
     codes = [body.get(name) for name in ("code", "type", "param", "status")]
@@ -84,7 +118,16 @@ def codes_of(body: object) -> str:
     metadata = body.get("metadata")
     if isinstance(metadata, dict) and "flagged_input" in metadata:
         found.append("flagged")
+    details = body.get("details")
+    for detail in details if isinstance(details, list) else ():
+        violations = detail.get("violations") if isinstance(detail, dict) else None
+        for each in violations if isinstance(violations, list) else ():
+            found.append(str(each.get("quotaId") or "") if isinstance(each, dict) else "")
     return " ".join(filter(None, found))
+
+
+def _only(body: object) -> object:
+    return body[0] if isinstance(body, list) and len(body) == 1 else body
 
 
 def _readable(text: str) -> str:
@@ -129,6 +172,12 @@ def of_status(
     message = f"HTTP {status}: {text}"
     if status not in _NO_FILTER and names_filter(f"{codes} {text}"):
         return Refused(message, Reason.FILTERED)
+    used_up = f"{base_url}: the quota is used up ({message})"
+    if status == 402 or (status in (400, 403, 429) and _QUOTA.search(codes)):
+        return Permanent(used_up)
+    if status in (400, 403) and _QUOTA.search(text):  # unless the text quotes the row
+        reason = Reason.FORBIDDEN if status == 403 else Reason.BAD_REQUEST
+        return Doubtful(message, reason, used_up)
     if status == 401 or status == 407:
         return Permanent(f"{base_url} rejects the key ({message}); see --key_env")
     if status == 403:
@@ -140,20 +189,42 @@ def of_status(
     if status in (404, 405):
         otherwise = f"{base_url} has no such model or path ({message}){version_hint(base_url)}"
         return Doubtful(message, Reason.NOT_FOUND, otherwise)
-    if status == 402 or (status == 429 and "insufficient_quota" in codes):
-        return Permanent(f"{base_url}: the quota is used up ({message})")
     if status == 429:
+        if _QUOTA.search(text) or _is_used_up(text, codes):
+            return Permanent(used_up)
         return Retry(Reason.RATE_LIMITED, message, wait)
     if status in (408, 409, 425) or status >= 500:
         return Retry(Reason.SERVER_ERROR, message, wait)
     if status < 400:
         return Permanent(f"{base_url}: got {message}, expected an answer; correct --base_url")
-    if status == 413 or _LONG.search(text):
+    if status == 413:
         return Refused(message, Reason.TOO_LARGE)
-    if fix := _fix(f"{codes} {text}"):
+    return _of_bad_request(message, text, codes, base_url)
+
+
+def _is_used_up(text: str, codes: str) -> bool:
+    """Whether a quota that a 429 names stays used up for longer than a job waits."""
+    if _DAILY.search(codes):
+        return True
+    return bool(_CURRENT_QUOTA.search(text)) and not _SOON.search(f"{codes} {text}")
+
+
+def _of_bad_request(message: str, text: str, codes: str, base_url: str) -> Refused:
+    """What a 400, 422 or the like stands for; see `of_status`."""
+    said = f"{codes} {text}"
+    if fix := _fix(said):
         otherwise = f"{base_url} refuses a parameter of the request ({message}): {fix}"
         return Doubtful(message, Reason.BAD_REQUEST, otherwise)
-    return Refused(message, Reason.BAD_REQUEST)
+    if _LONG.search(said):
+        return Refused(message, Reason.TOO_LARGE)
+    if _BAD_KEY.search(said):
+        rejects = f"{base_url} rejects the key ({message}); see --key_env"
+        return Doubtful(message, Reason.BAD_REQUEST, rejects)
+    if _MODEL.search(said):
+        otherwise = f"{base_url} has no such model or path ({message}){version_hint(base_url)}"
+        return Doubtful(message, Reason.NOT_FOUND, otherwise)
+    otherwise = f"{base_url} refuses the requests ({message})"
+    return Doubtful(message, Reason.BAD_REQUEST, otherwise, patient=True)
 
 
 def _fix(text: str) -> str:

@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from distill.common.text_files import parse_json
+from distill.teacher.answers.messages import THOUGHT_FIELDS
 
-_TEXTS = ("content", "reasoning_content", "reasoning", "refusal")  # of a delta
+_TEXTS = ("content", *THOUGHT_FIELDS, "refusal")  # of a delta
+_BOM = b"\xef\xbb\xbf"
 
 
 def is_stream(content: bytes) -> bool:
     """Whether a body holds server-sent events."""
-    return content.lstrip().startswith((b"data:", b"event:", b"id:", b"retry:", b": ", b":\n"))
+    content = content.removeprefix(_BOM).lstrip()
+    return content.startswith((b"data:", b"event:", b"id:", b"retry:", b": ", b":\n"))
 
 
 def assemble(content: bytes) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def assemble(content: bytes) -> dict[str, Any]:
         fields = parse_json(event)
         if not isinstance(fields, dict):
             raise ValueError("an event of the stream is not a JSON object")
-        if fields.get("error"):
+        if fields.get("error") or (not fields.get("choices") and _says_error(fields)):
             return fields
         for name in ("id", "model", "usage"):
             if fields.get(name):
@@ -55,9 +58,26 @@ def assemble(content: bytes) -> dict[str, Any]:
 
 
 def _events(content: bytes) -> list[bytes]:
-    """The data of the events; comments and other fields are passed over."""
-    lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    return [line[5:].strip() for line in lines if line.startswith(b"data:") and line[5:].strip()]
+    """The data of the events; comments and other fields are passed over.
+
+    An event ends at a blank line; its lines of data belong together. Some servers leave blank lines
+    out: a line that begins a JSON object or is [DONE] then begins an event.
+    """
+    events: list[list[bytes]] = [[]]
+    text = content.removeprefix(_BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    for line in text.split(b"\n"):
+        if not line.strip():
+            events.append([])
+        elif line.startswith(b"data:") and (data := line[5:].strip()):
+            if events[-1] and (data == b"[DONE]" or data.startswith(b'{"')):
+                events.append([])
+            events[-1].append(data)
+    return [b"\n".join(lines) for lines in events if lines]
+
+
+def _says_error(fields: dict[str, Any]) -> bool:
+    """Whether an event without choices says what went wrong."""
+    return any(isinstance(fields.get(name), str) and fields[name] for name in ("detail", "message"))
 
 
 def _add(choices: dict[int, dict[str, Any]], part: dict[str, Any]) -> None:
@@ -72,5 +92,22 @@ def _add(choices: dict[int, dict[str, Any]], part: dict[str, Any]) -> None:
     if isinstance(delta, dict):
         message = choice.setdefault("message", {})
         for name in _TEXTS:
-            if isinstance(delta.get(name), str):
-                message[name] = message.get(name, "") + delta[name]
+            if delta.get(name):
+                message[name] = _longer(message.get(name), delta[name])
+
+
+def _longer(before: object, more: object) -> object:
+    """A text, or a list of parts, with what a delta adds to it."""
+    if isinstance(before or "", str) and isinstance(more, str):
+        return f"{before or ''}{more}"
+    parts = [*_as_parts(before), *_as_parts(more)]
+    return parts or before
+
+
+def _as_parts(value: object) -> list[object]:
+    """A text or a part as a list of parts."""
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str):
+        return [{"type": "text", "text": value}] if value else []
+    return [value] if isinstance(value, dict) else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal, NotRequired, TypedDict, final
 
+from distill.common.phrases import have, number_of
 from distill.common.terminal import printable
 from distill.teacher.batch_files import BatchFiles, BatchResults
 from distill.teacher.job_stats import Spent
@@ -102,7 +103,7 @@ def text(result: Result) -> str:
     """The result for people."""
     if result["mode"] == "simulated":
         return (
-            f"{result['output']}: {result['rows']} rows, teacher correct on "
+            f"{result['output']}: {number_of(result['rows'], 'row')}, teacher correct on "
             f"{result['teacher_accuracy']:.1%}"
         )
     if result["mode"] == "rehearsal":
@@ -110,28 +111,36 @@ def text(result: Result) -> str:
     if result["mode"] == "check":
         lines = [f"warning: {printable(text)}" for text in result["warnings"]]
         compared = result["rows_compared"]
-        rows = f"compared with {compared:,} rows" if compared else "not compared with any rows"
+        rows = (
+            f"compared with {number_of(compared, 'row')}" if compared else "compared with no rows"
+        )
         return "\n".join(
-            [*lines, f"prompt {result['prompt']}: {result['exemplars']} valid exemplars, {rows}"]
+            [
+                *lines,
+                f"prompt {result['prompt']}: "
+                f"{number_of(result['exemplars'], 'valid exemplar')}, {rows}",
+            ]
         )
     if result["mode"] == "batch_write":
-        return f"{result['requests']:,} requests in {', '.join(result['files']) or 'no file'}"
+        files = ", ".join(result["files"]) or "no file"
+        return f"{number_of(result['requests'], 'request')} in {files}"
     if result["mode"] == "dry_run":
         cost = result["cost_at_most"]
         price = "no price known (--prices)" if cost is None else f"at most ${cost:.4f}"
         return (
             f"{printable(result['first_prompt'])}\n\nsent with "
-            f"{json.dumps(result['request'])}\n{result['rows_to_ask']:,} of {result['rows']:,} "
-            f"rows to request: about {result['tokens_in']:,} tokens in, at most "
-            f"{result['tokens_out_at_most']:,} out, {price}"
+            f"{json.dumps(result['request'])}\n{result['rows_to_ask']:,} of "
+            f"{number_of(result['rows'], 'row')} to request: about {result['tokens_in']:,} tokens "
+            f"in, at most {result['tokens_out_at_most']:,} out, {price}"
         )
     return _summary(result)
 
 
 def _summary(result: Annotated | Asked) -> str:
     lines = [
-        f"{result['output'] or result['store']}: {result['rows']:,} rows, {result['answered']:,} "
-        f"answered, {result['failed']:,} failed, {result['pending']:,} pending"
+        f"{result['output'] or result['store']}: {number_of(result['rows'], 'row')}, "
+        f"{result['answered']:,} answered, {result['failed']:,} failed, "
+        f"{result['pending']:,} pending"
     ]
     if result["failed"]:
         lines.append(
@@ -144,35 +153,37 @@ def _summary(result: Annotated | Asked) -> str:
         f"labels parsed: {result['parsed']:,}; {_counts(result['parse_failures']) or 'all'}"
     )
     if result["cut_off"]:
-        lines.append(f"truncated at --max_tokens: {result['cut_off']:,} samples")
+        lines.append(f"truncated at --max_tokens: {number_of(result['cut_off'], 'sample')}")
     thoughts = result["thoughts"]
     if thoughts["samples"]:
-        cut = f"; cut to --reasoning_words in {thoughts['cut']:,} rows" if thoughts["cut"] else ""
-        lines.append(f"with thoughts: {thoughts['samples']:,} samples{cut}")
-    if thoughts["missing"]:
+        cut = f"; cut to --reasoning_words in {number_of(thoughts['cut'], 'row')}"
+        cut = cut if thoughts["cut"] else ""
+        lines.append(f"with thoughts: {number_of(thoughts['samples'], 'sample')}{cut}")
+    if missing := thoughts["missing"]:
         lines.append(
-            f"warning: {thoughts['missing']:,} answered rows have no thoughts for --rationale: the "
-            "model does not write any, or the server does not return them"
+            f"warning: {number_of(missing, 'answered row')} {have(missing)} no thoughts for "
+            "--rationale: the model does not write any, or the server does not return them"
         )
     if result["output"]:
-        lines.append(f"written: {result['written']:,} rows")
+        lines.append(f"written: {number_of(result['written'], 'row')}")
     if result["dropped"]:
         lines.append(f"dropped: {_counts(result['dropped'])}, kept in {result['dropped_file']}")
     if "requests" in result:
         tokens = result["tokens"]
         cost = "" if result["cost"] is None else f", ${result['cost']:.4f}"
-        batches = f" in {result['batches']:,} batches" if "batches" in result else ""
+        batches = f" in {number_of(result['batches'], 'batch')}" if "batches" in result else ""
         lines.append(
-            f"this run: {result['requests']:,} requests{batches}, {tokens['in']:,} tokens in, "
-            f"{tokens['out']:,} out{cost}, {result['seconds']:.1f} s"
+            f"this run: {number_of(result['requests'], 'request')}{batches}, "
+            f"{tokens['in']:,} tokens in, {tokens['out']:,} out{cost}, {result['seconds']:.1f} s"
         )
         if result["stopped"]:
             lines.append(f"stopped by --{result['stopped']}; the same command resumes the job")
     if "batch" in result:
         batch = result["batch"]
         lines.append(
-            f"batch: {batch['stored']:,} samples stored, {len(batch['failed']):,} failed (write "
-            f"another round with --batch_write), {batch['unasked']:,} without a pending row"
+            f"batch: {number_of(batch['stored'], 'sample')} stored, "
+            f"{len(batch['failed']):,} failed (write another round with --batch_write), "
+            f"{batch['unasked']:,} without a pending row"
         )
         lines += [
             f"  {printable(f['id'], '')}: {f['reason']} {f['message']}"
@@ -182,8 +193,8 @@ def _summary(result: Annotated | Asked) -> str:
         teacher = result["teacher"]
         low, high = teacher["interval"]
         lines.append(
-            f"teacher: {teacher['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {teacher['n']:,} rows "
-            "with gold labels"
+            f"teacher: {teacher['accuracy']:.3f} [{low:.3f}, {high:.3f}] on "
+            f"{number_of(teacher['n'], 'row')} with gold labels"
         )
     return "\n".join(lines)
 

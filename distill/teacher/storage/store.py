@@ -1,15 +1,16 @@
 """Answers on disk: append-only shards of JSON lines, one line for each sample of a row.
 
     <store>/store.json          schema version
-    <store>/lock                held by the one process that writes
+    <store>/lock                held by the one process that writes; on gs:// there only then
     <store>/asked-<digest>.json API, model, settings and prompt of the answers
     <store>/shard-00000.jsonl   records, in the order in which they came
 
 A record is `key` (of digest and sample), `ok`, `id`, `digest`, `sample`, and either
 `completion` (raw), `finish`, `usage`, `seconds`, `model`, or `failure` and `message`.
 Locally each record is written at once and synced in batches: what was written survives
-the end of the process, what was synced that of the machine. On an object store, which
-cannot append, batches are written as whole objects.
+the end of the process, what was synced that of the machine. An object store cannot append:
+each sync writes the newest shard again, until it is full and the next begins. What was synced
+survives the end of the process.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ from typing import Any
 from etils import epath
 
 from distill.common import atomic
+from distill.common.object_lock import ObjectLock
 from distill.common.text_files import parse_json
 from distill.errors import UserError
 from distill.teacher.storage import store_lines
 from distill.teacher.storage.keys import key_of, position_key
-from distill.teacher.storage.locks import FileLock, ObjectLock
+from distill.teacher.storage.locks import FileLock
+from distill.teacher.storage.object_shards import NewestShard, RecentObjects, line_at
 
 _HEAD = re.compile(rb'\{"key": "([0-9a-f]{32})", "ok": (true|false), ')
-_OBJECTS = 16  # kept in memory; answers of neighboring rows lie in neighboring objects
 _NAME = re.compile(r"shard-([0-9]{5,})\.jsonl")
+_LOCAL_RECORDS = 20_000
+_REMOTE_RECORDS = 2000  # of a shard that is written again at each sync: a few MB
 _MOST_SHARDS = 99_999  # of the five digits of their names: two billion answers
 
 
@@ -42,9 +46,9 @@ class Store:
     Args:
       path: the folder; made if need be.
       remote: whether to write whole objects; by default for paths with a scheme (gs://).
-      sync_records: records between two syncs (locally) or in an object (remotely).
+      sync_records: records between two syncs.
       sync_seconds: the longest that a record waits for its sync.
-      shard_records: records of a local shard.
+      shard_records: records of a shard; by default 20,000, or 2,000 on an object store.
       read_only: takes no lock, heals nothing, and refuses to append.
 
     Raises:
@@ -57,25 +61,26 @@ class Store:
         remote: bool | None = None,
         sync_records: int = 200,
         sync_seconds: float = 2.0,
-        shard_records: int = 20_000,
+        shard_records: int | None = None,
         read_only: bool = False,
     ) -> None:
         self.path = epath.Path(path)
         self._remote = not atomic.is_local(path) if remote is None else remote
         self._sync_records, self._sync_seconds = sync_records, sync_seconds
-        self._shard_records, self._read_only = shard_records, read_only
+        default = _REMOTE_RECORDS if self._remote else _LOCAL_RECORDS
+        self._shard_records, self._read_only = shard_records or default, read_only
         self._index: dict[bytes, int] = {}
         self._shards: list[epath.Path] = []
         self._readers: dict[int, int] = {}
-        self._cached: dict[int, bytes] = {}  # objects read last, by shard
-        self._waiting: list[bytes] = []
+        self._recent = RecentObjects()
+        self._newest: NewestShard | None = None  # of an object store that is written to
         self._fd, self._size, self._in_shard, self._unsynced = -1, 0, 0, 0
         self._synced_at = time.monotonic()
         self._lock: ObjectLock | FileLock | None = None
         self._migrated = False  # whether some keys may hold ids of rows
         if not read_only:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (ObjectLock if self._remote else FileLock)(self.path)
+            self._lock = self._take_lock()
         try:
             self._open()
         except BaseException:
@@ -87,6 +92,14 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _take_lock(self) -> ObjectLock | FileLock:
+        if not self._remote:
+            return FileLock(self.path)
+        lock = ObjectLock(self.path / "lock", "wait for it, or choose another --store")
+        lock.take()
+        self._newest = NewestShard(self.path)
+        return lock
 
     def state(self, key: str) -> bool | None:
         """True if a sample was answered, False if it failed, None if it is not stored."""
@@ -119,14 +132,14 @@ class Store:
         rest = {name: value for name, value in record.items() if name not in ("key", "ok")}
         ordered = {"key": record["key"], "ok": record["ok"], **rest}
         line = json.dumps(ordered).encode() + b"\n"
-        if not self._remote and self._fd >= 0 and self._in_shard >= self._shard_records:
+        if self._in_shard >= self._shard_records and (self._newest or self._fd >= 0):
             self.sync()
             self._close_shard()
-        if not self._remote and self._fd < 0:
+        if not self._newest and self._fd < 0:
             self._new_shard()
-        shard = len(self._shards) if self._remote else len(self._shards) - 1
-        if self._remote:
-            self._waiting.append(line)
+        shard = len(self._shards) if self._newest else len(self._shards) - 1
+        if self._newest:
+            self._newest.content += line
         else:
             self._write(line)
         self._note(bytes.fromhex(str(record["key"])), bool(record["ok"]), shard, self._size)
@@ -164,26 +177,15 @@ class Store:
         if self._unsynced >= self._sync_records or (self._unsynced and waited > self._sync_seconds):
             self.sync()
         elif isinstance(self._lock, ObjectLock):
-            self._lock.refresh()
+            self._lock.check()
 
     def sync(self) -> None:
-        """Makes all records durable."""
-        if self._remote and self._waiting:
-            lock = self._object_lock()
-            lock.check()  # whoever took over may have written a shard of this number
-            path = self.path / _shard_name(len(self._shards))
-            path.write_bytes(b"".join(self._waiting))
-            self._shards.append(path)
-            self._waiting, self._size, self._in_shard = [], 0, 0
-            lock.refresh()
+        """Makes all records durable; raises as `sync_if_due`."""
+        if self._unsynced and self._newest:
+            self._newest.write(_shard_name(len(self._shards)))
         elif self._unsynced and self._fd >= 0:
             os.fsync(self._fd)
         self._unsynced, self._synced_at = 0, time.monotonic()
-
-    def _object_lock(self) -> ObjectLock:
-        """The lock of a store on an object store that is written to."""
-        assert isinstance(self._lock, ObjectLock)
-        return self._lock
 
     def close(self) -> None:
         """Syncs, and lets the lock go."""
@@ -294,14 +296,9 @@ class Store:
 
     def _line(self, shard: int, offset: int) -> bytes:
         if self._remote:
-            if shard == len(self._shards):  # not yet written
-                content = b"".join(self._waiting)
-            else:
-                content = self._cached.pop(shard, b"") or self._shards[shard].read_bytes()
-                self._cached[shard] = content
-                if len(self._cached) > _OBJECTS:
-                    del self._cached[next(iter(self._cached))]
-            return content[offset : content.index(b"\n", offset)]
+            if self._newest and shard == len(self._shards):  # not full yet
+                return line_at(self._newest.content, offset)
+            return line_at(self._recent.read(self._shards[shard]), offset)
         fd = self._readers.get(shard)
         if fd is None:
             fd = self._readers[shard] = os.open(self._shards[shard], os.O_RDONLY)
@@ -338,6 +335,10 @@ class Store:
         atomic.sync_directory(self.path)
 
     def _close_shard(self) -> None:
+        """Ends the newest shard, which is synced: the next record begins another."""
+        if self._newest and self._newest.begin_next():
+            self._shards.append(self.path / _shard_name(len(self._shards)))
+            self._size = self._in_shard = 0
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

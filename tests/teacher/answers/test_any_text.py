@@ -60,11 +60,11 @@ def test_a_label_of_the_released_readers_stays_the_label(text):
 
 def _seconds(text: str) -> float:
     """CPU time of reading a text in every way."""
-    began = time.process_time()
+    began = time.thread_time()
     for reader in READERS:
         read_up_to_stops(text, reader, STOPS, CUES, lenient=True)
     clean_thoughts(split_thoughts(text).thoughts, 100)
-    return time.process_time() - began
+    return time.thread_time() - began
 
 
 @hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
@@ -76,7 +76,7 @@ def test_time_is_linear_in_the_length(start, parts):
     piece = "".join(parts)
     short, long = (start + piece * (size // len(piece)) for size in (2_000, 16_000))
     # Eight times the length: eight times the time if linear, 64 times if quadratic.
-    assert _seconds(long) < 20 * max(_seconds(short), 0.005)
+    assert _seconds(long) < 20 * max(_seconds(short), 0.05)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_time_is_linear_in_the_length(start, parts):
 )
 def test_one_completion_of_one_piece_is_read_at_once(piece):
     text = "Answer: (a)" + piece * (32_000 // len(piece))
-    began = time.process_time()
+    began = time.thread_time()
     for parse in (parse_nli, parse_equation, lambda t: parse_choice(t, CHOICES)):
         parse(text)
         parse(text.removeprefix("Answer: (a)"))
-    assert time.process_time() - began < 3  # quadratic: a minute
+    assert time.thread_time() - began < 10  # quadratic: a minute

@@ -13,6 +13,9 @@ READERS = {
     "nli": Reader("nli"),
     "label": Reader("choice", ("shipping", "refund")),
     "cqa": Reader("choice", CHOICES),
+    "letters": Reader("choice", ("A", "C", "D"), lettered=False),
+    "numbers": Reader("choice", ("0", "1", "2"), lettered=False),
+    "named": Reader("choice", ("not_entailment", "entailment", "C++"), lettered=False),
     "svamp": Reader("equation"),
     "free": Reader("free"),
 }
@@ -101,6 +104,53 @@ FORMS = [
     ("svamp", " The answer is $5 + $3 = $8.", "$5 + $3 = $8"),
     ("svamp", " The answer is 2 x = 14.", "2 x = 14"),
     ("svamp", " The answer is 5*3*2.", "5*3*2"),
+    ("nli", '\nAnswer: "neutral".', "neutral"),
+    ("nli", "\nAns: neutral", "neutral"),
+    ("nli", "\n[Answer] neutral", "neutral"),
+    ("nli", "\n\u3010Answer\u3011neutral", "neutral"),
+    ("nli", "\n[Answer: neutral]", "neutral"),
+    ("nli", '\n"Answer": "neutral"', "neutral"),
+    ("nli", "\n| Answer | neutral |", "neutral"),
+    ("nli", "\n<label>neutral</label>", "neutral"),
+    ("nli", "\nAnswer: The relationship is neutral.", "neutral"),
+    ("nli", "\nAnswer: it is neutral", "neutral"),
+    ("nli", "\nAnswer: 1. neutral", "neutral"),
+    ("nli", "\n2. Answer: neutral", "neutral"),
+    ("nli", "\nStep 3: Answer: neutral", "neutral"),
+    ("nli", "\nConclusion: The answer is neutral.", "neutral"),
+    ("nli", "\nThe relationship is neutral.", "neutral"),
+    ("nli", " Therefore: neutral", "neutral"),
+    ("nli", "\n\u2192 neutral", "neutral"),
+    ("nli", "\nPredicted label: neutral", "neutral"),
+    ("nli", "\nFinal Verdict: neutral", "neutral"),
+    ("nli", "\nA: neutral", "neutral"),
+    ("nli", "\n\u7b54\u6848\uff1aneutral", "neutral"),
+    ("nli", "\nAnswer: neutral<|user|>\nAnswer: entailment", "neutral"),
+    ("nli", "\nAnswer: neutral<|eot_id|><|start_header_id|>user\nAnswer: entailment", "neutral"),
+    ("nli", "\nAnswer: neutral\n\nHuman: And this?\nAnswer: entailment", "neutral"),
+    ("nli", "\nAnswer: neutral\nUser: x\nAnswer: entailment", "neutral"),
+    ("label", "\nAnswer: refund, because it broke", "refund"),
+    ("label", "\nAnswer: label: refund", "refund"),
+    ("label", "\nThe category is refund.", "refund"),
+    ("label", "\nIntent: refund", "refund"),
+    ("letters", "\nAnswer: (C)", "C"),
+    ("letters", "\nAnswer: option D", "D"),
+    ("letters", "\n**Answer:** [c]", "C"),
+    ("numbers", "\nAnswer: (1)", "1"),
+    ("numbers", "\nAnswer: label 1", "1"),
+    ("numbers", "\nAnswer: 1 - technical", "1"),
+    ("numbers", "\nAnswer: 1 (technical)", "1"),
+    ("named", "\nAnswer: not entailment", "not_entailment"),
+    ("named", "\n**Answer:** not\\_entailment", "not_entailment"),
+    ("named", "\nAnswer: C++.", "C++"),
+    ("cqa", "\n**Answer:** (B)", "sky"),
+    ("cqa", "\nAnswer: the answer is (b) sky", "sky"),
+    ("cqa", "\nAnswer: The sky", "sky"),
+    ("cqa", "\nAnswer: (b) sky \u2705", "sky"),
+    ("cqa", "\nTherefore, (b) sky is the correct answer.", "sky"),
+    ("cqa", "\nThe final answer is: $\\boxed{\\text{b}}$. I hope it is correct.", "sky"),
+    ("svamp", "\nThe equation is: 5 + 3", "5 + 3"),
+    ("svamp", "\n#### 8", "8"),
     ("free", "\n**Answer:** take an *umbrella*.", "take an umbrella"),
     ("free", "\nAnswer:\n`a_b_c`", "a_b_c"),
     ("free", "\n\\boxed{yes}", "yes"),
@@ -119,6 +169,15 @@ JSON = [
     ("nli", 'Sure:\n```\n{"reason": "It is so.", "final_answer": "neutral"}\n```\nDone.'),
     ("nli", 'Here it is.\n{"explanation": ["It is", "so."], "label": ["neutral"]} <|im_end|>'),
     ("nli", '{"reasoning": "It is so. The answer is not clear", "answer": "neutral"}'),
+    ("nli", 'Sure! {"rationale": "It is so.", "answer": "neutral"} Done.'),
+    ("nli", '```json {"rationale": "It is so.", "answer": "neutral"} ```'),
+    ("nli", '[{"rationale": "It is so.", "answer": "neutral"}]'),
+    ("nli", '{"response": {"rationale": "It is so.", "answer": "neutral"}}'),
+    ("nli", '{"rationale": "It is so.", "answer": "neutral",}'),
+    ("nli", "{'rationale': 'It is so.', 'answer': 'neutral'}"),
+    ("nli", '{rationale: "It is so.", answer: "neutral"}'),
+    ("nli", '{"chain_of_thought": "It is so.", "predicted_label": "neutral"}'),
+    ("nli", 'It is so.\nHere it is:\n```json\n{"label": "neutral"}\n```'),
 ]
 
 
@@ -144,6 +203,27 @@ def test_json_without_a_rationale(kind, text, label):
     assert (said.label, said.rationale, said.failure) == (label, None, Failure.NO_RATIONALE)
 
 
+def test_backslashes_of_latex_in_json_are_not_those_of_json():
+    text = r'{"rationale": "It is $5 \times 3$, not \frac{6}{3}.", "answer": "5 \times 3"}'
+    said = read(text, READERS["svamp"])
+    assert (said.label, said.rationale) == ("5 * 3", "It is 5 * 3, not (6 / 3).")
+
+
+def test_an_object_that_the_text_quotes_is_no_answer():
+    text = 'The log has {"label": "shipping"} in it.\nAnswer: refund'
+    assert read(text, READERS["label"]).label == "refund"
+
+
+def test_a_conversation_in_the_reasons_is_no_next_turn():
+    said = read("They write:\nUser: it is so.\nAnswer: neutral", READERS["nli"])
+    assert (said.label, said.rationale) == ("neutral", "They write: User: it is so.")
+
+
+def test_an_answer_tag_around_reasons_and_answer():
+    said = read("<answer>\nIt is so.\nAnswer: neutral\n</answer>", READERS["nli"])
+    assert (said.label, said.rationale) == ("neutral", WHY)
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "failure"),
     [
@@ -159,6 +239,17 @@ def test_json_without_a_rationale(kind, text, label):
         ("cqa", "It is so. A. Smith went to sea", Failure.NO_ANSWER),
         ("cqa", "It is so. So the answer is a sky.", Failure.LABEL_OUTSIDE_SET),
         ("cqa", "It is so. So the answer is [a] sky.", Failure.LETTER_TEXT_MISMATCH),
+        ("label", "It is so.\nAnswer: refund or shipping", Failure.TWO_ANSWERS),
+        ("label", "It is so.\nAnswer: refund, not shipping", Failure.LABEL_OUTSIDE_SET),
+        ("label", "It is so.\nAnswer: refund request", Failure.LABEL_OUTSIDE_SET),
+        ("label", "It is so.\nAnswer: not refund", Failure.LABEL_OUTSIDE_SET),
+        ("letters", "It is so.\nAnswer: (B)", Failure.LABEL_OUTSIDE_SET),
+        ("numbers", "It is so.\nAnswer: 10", Failure.LABEL_OUTSIDE_SET),
+        ("numbers", "It is so.\nAnswer: 1 (of 2)", Failure.LABEL_OUTSIDE_SET),
+        ("cqa", "It is so.\nAnswer: sea? no", Failure.LABEL_OUTSIDE_SET),
+        ("cqa", "It is so.\nAnswer: lake (not lake shore)", Failure.LABEL_OUTSIDE_SET),
+        ("nli", "It is so. It is neutral.", Failure.NO_ANSWER),
+        ("nli", '{"rationale": "It is so.", "answer": "neutral', Failure.NO_ANSWER),
         ("svamp", "He had 5. She gave 3. 8", Failure.NO_ANSWER),
         ("svamp", "x = 5 + 3. x = 8. y = 2", Failure.NO_ANSWER),
         ("svamp", "The answer is 2**9.", Failure.MALFORMED_EQUATION),

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from distill.data.examples import Example
 from distill.teacher import prompts
 from distill.teacher.answers import messages
+from distill.teacher.answers.marks import end_at_turn
 from distill.teacher.answers.problems import problem_of
 from distill.teacher.answers.rationales import clean_thoughts
 from distill.teacher.answers.settings import Reading
-from distill.teacher.answers.thoughts import split_thoughts
+from distill.teacher.answers.thoughts import has_thoughts, split_thoughts
 
 END = "\n\nIt is so.\nAnswer: neutral"
 CONTENTS = {
@@ -29,6 +30,37 @@ CONTENTS = {
     "two": (f"<think>A.</think><think>B.</think>{END}", "A.\nB.", True),
     "a tag inside": (f"<think>What is <think>?</think>{END}", "What is <think>?", True),
     "two closing tags": (f"<think>A.</think> B.</think>{END}", "A.\nB.", True),
+    "a prefix": (f"<mm:think>Hm.</mm:think>{END}", "Hm.", True),
+    "spaces": (f"< think >Hm.</ think >{END}", "Hm.", True),
+    "attributes": (f'<think time="3">Hm.</think>{END}', "Hm.", True),
+    "entities": (f"&lt;think&gt;Hm.&lt;/think&gt;{END}", "Hm.", True),
+    "scratchpad": (f"<scratchpad>Hm.</scratchpad>{END}", "Hm.", True),
+    "nested": (
+        f"<thinking>A.<reflection>B.</reflection>C.</thinking>{END}",
+        "A.<reflection>B.\nC.",
+        True,
+    ),
+    "start of turn": (f"<|im_start|>assistant\n<think>Hm.</think>{END}", "Hm.", True),
+    "all channels": (
+        "<|start|>assistant<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+        f"<|channel|>final <|constrain|>json<|message|>{END}<|return|>",
+        "Hm.",
+        True,
+    ),
+    "channels without tokens": (f"analysisHm.assistantfinal{END}", "Hm.", True),
+    "one sided channel": (f"<|channel>thought\nHm.<channel|>{END}", "Hm.", True),
+    "solution": (
+        f"<|begin_of_thought|>Hm.<|end_of_thought|><|begin_of_solution|>{END}<|end_of_solution|>",
+        "Hm.",
+        True,
+    ),
+    "response": (
+        f"<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>{END}<|END_RESPONSE|>",
+        "Hm.",
+        True,
+    ),
+    "final response": (f"Hm.\n[BEGIN FINAL RESPONSE]{END}\n[END FINAL RESPONSE]", "Hm.", True),
+    "in words": (f"Here is my thought process: Hm.\nHere is my response:{END}", "Hm.", True),
     "channels": (
         f"<|channel|>analysis<|message|>Hm.<|channel|>final<|message|>{END}",
         "Hm.",
@@ -41,8 +73,9 @@ CONTENTS = {
 def test_thoughts_inside_the_content(case):
     content, thoughts, reasons = CONTENTS[case]
     said = split_thoughts(content)
-    assert said.answer.strip() == END.strip()
+    assert end_at_turn(said.answer).strip() == END.strip()
     assert (said.thoughts, said.reasons, said.unfinished) == (thoughts, reasons, False)
+    assert has_thoughts({"completion": content}) == reasons
     row = Example(id="a", input="premise: a hypothesis: b")
     parsed = prompts.load_prompt("esnli").parse(row, content)
     assert (parsed.label, parsed.rationale, parsed.failure) == ("neutral", "It is so.", None)
@@ -86,6 +119,20 @@ CHOICES = {
         "x",
         "t",
     ),
+    "typed parts": (
+        {"content": [{"type": "reasoning.text", "text": "t"}, {"type": "text", "text": "x"}]},
+        "x",
+        "t",
+    ),
+    "summary": (
+        {"content": [{"type": "reasoning", "summary": [{"text": "t"}]}, {"text": "x"}]},
+        "x",
+        "t",
+    ),
+    "an empty text": ({"content": [{"type": "thinking", "text": "", "thinking": "t"}]}, "", "t"),
+    "an object": ({"content": {"text": "x"}, "reasoning": {"content": "t"}}, "x", "t"),
+    "details": ({"content": "x", "reasoning_details": [{"text": "t"}]}, "x", "t"),
+    "blocks": ({"content": "x", "thinking_blocks": [{"thinking": "t"}]}, "x", "t"),
     "odd": ({"content": [7, None, "x", {"type": "image"}], "reasoning": 7}, "x", ""),
 }
 

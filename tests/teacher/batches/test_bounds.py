@@ -5,22 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from batch_server import batch_server, error_line, line
+from batch_server import batch_server, error_line, line, sizes, stored
 from scripted_server import MODEL, answer, reply
 
 from distill import cli
-from distill.teacher.storage.store import Store
-
-
-def _sizes(endpoint):
-    """Requests of each batch, in their order."""
-    files = (batch["input_file_id"] for batch in endpoint.batches.values())
-    return [len(endpoint.files[name].splitlines()) for name in files]
-
-
-def _records(folder):
-    with Store(folder / "o.store", read_only=True) as store:
-        return list(store.records())
 
 
 def test_the_budget_and_the_price_of_batches(ask, tmp_path):
@@ -57,7 +45,7 @@ def test_batches_of_a_bounded_size_and_a_queue_that_is_full(ask):
         endpoint._run = limited
         code, said = ask(url, "--batch_requests=15")
     assert code == 0 and said["answered"] == 60 and max(endpoint.asked.values()) == 1
-    assert _sizes(endpoint) == [15, 5, 15, 15, 10, 15]
+    assert sizes(endpoint) == [15, 5, 15, 15, 10, 15]
 
 
 @pytest.mark.parametrize(
@@ -80,13 +68,53 @@ def test_batches_that_end_badly_are_told(ask, state, told):
     assert code == 0 and said["answered"] == 60
 
 
+@pytest.mark.parametrize("status", ["cancelled", "expired"])
+def test_the_answers_of_a_batch_that_ended_early_are_kept(ask, tmp_path, status):
+    def spoil(request, before):
+        number = order.setdefault(request["custom_id"], len(order))
+        code = f"batch_{status}"
+        ends_early = before == 0 and 25 <= number < 60
+        return ([], [error_line(request["custom_id"], code)]) if ends_early else None
+
+    def run(batch):
+        ran(batch)
+        if batch["id"] == "batch-2":
+            batch["status"] = status
+
+    order: dict[str, int] = {}
+    with batch_server(spoil) as (endpoint, url):
+        ran, endpoint._run = endpoint._run, run
+        code, said = ask(url)
+        if status == "cancelled":
+            assert code == 2 and "batch-2 was cancelled at the provider; its answers so" in said
+            assert len(stored(tmp_path)) == 25
+            code, said = ask(url)
+    assert code == 0 and said["answered"] == 60 and sizes(endpoint) == [20, 40, 35]
+    assert max(endpoint.asked.values()) == 2
+
+
+def test_a_batch_of_errors_alone_tells_the_first(ask):
+    """All requests have the same fault, which only the file of errors says."""
+
+    def spoil(request, before):
+        body = {"error": {"message": "The model m does not exist", "code": "model_not_found"}}
+        return [], [line(request["custom_id"], body, 404)]
+
+    with batch_server(spoil) as (endpoint, url):
+        code, said = ask(url)
+        assert code == 2 and "has no such model or path (HTTP 404: The model m does not" in said
+        assert sizes(endpoint) == [20]
+        endpoint.spoil = lambda request, before: None  # no row was given up
+        assert ask(url)[1]["answered"] == 60
+
+
 def test_rounds_without_any_answer_end_the_run(ask):
     def spoil(request, before):
         return [], [error_line(request["custom_id"], "batch_expired", "too late")]
 
     with batch_server(spoil) as (endpoint, url):
         code, said = ask(url)
-    assert code == 2 and _sizes(endpoint) == [20, 20, 20]
+    assert code == 2 and sizes(endpoint) == [20, 20, 20]
     assert "3 rounds of batches in a row ended without any answer (60 expired; the last" in said
 
 
@@ -108,7 +136,7 @@ def test_what_is_no_longer_at_the_provider_is_not_paid_for_again(ask, tmp_path):
         assert code == 2 and "the results of batch batch-1 are no longer at the provider" in said
         del endpoint.refuse["GET /files/ID/content"]
         code, said = ask(url)
-    assert code == 0 and _sizes(endpoint) == [20, 40]
+    assert code == 0 and sizes(endpoint) == [20, 40]
 
 
 def test_rows_in_a_batch_are_not_asked_for_otherwise(ask, sixty, tmp_path, capsys):
@@ -125,8 +153,8 @@ def test_rows_in_a_batch_are_not_asked_for_otherwise(ask, sixty, tmp_path, capsy
         assert code == 2 and f"was submitted to {url}: give --base_url={url}" in said
         del endpoint.refuse["GET /batches/ID"]
         code, said = ask(url, "--max_tokens=99", quiet=False)
-        assert code == 0 and "1 batches of another prompt or other settings are left" in ask.err
-        assert ask(url)[0] == 0 and _sizes(endpoint)[0] == 20
+        assert code == 0 and "1 batch of another prompt or other settings is left" in ask.err
+        assert ask(url)[0] == 0 and sizes(endpoint)[0] == 20
 
 
 def test_thoughts_end_the_sending_of_stops(ask, tmp_path):
@@ -138,7 +166,7 @@ def test_thoughts_end_the_sending_of_stops(ask, tmp_path):
     with batch_server(spoil) as (endpoint, url):
         code, said = ask(url)
     assert code == 0 and said["answered"] == said["parsed"] == 60
-    assert _sizes(endpoint) == [20, 20, 40]
+    assert sizes(endpoint) == [20, 20, 40]
     assert said["tokens"]["out"] > 200  # the useless answers are counted
 
 
