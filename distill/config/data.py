@@ -8,9 +8,10 @@ import json
 from collections.abc import Mapping
 from typing import Literal, overload
 
+from distill.config import methods
 from distill.errors import NotSet, UserError, check_types, unknown
 
-METHODS = ("finetune", "distill_labels", "step_by_step", "single_task")
+METHODS = tuple(methods.METHODS)
 LABEL_SOURCES = ("gold", "teacher")
 VOCABULARIES = ("sentencepiece", "bytes", "words")
 T5_VOCAB_SIZE = 32_128  # VOCAB_SIZE for T5's 32,100 pieces (`vocabularies.padded_size`)
@@ -23,7 +24,7 @@ class DataSpec:
 
     Attributes:
       dataset: name of a registered dataset: tickets, jsonl, esnli, anli1, cqa, svamp, or your own.
-      method: training method, a row of the paper's tables (one of METHODS).
+      method: training method (one of METHODS). See docs/methods.md.
       label_source: labels to train and validate on, gold or the teacher's (one of LABEL_SOURCES).
       num_labels: label budget: training and validation rows together; 0 takes all rows.
       validation_fraction: share of the budget that is held out for validation.
@@ -94,13 +95,34 @@ class DataSpec:
             )
 
     @property
+    def about_method(self) -> methods.Method:
+        """What METHOD names."""
+        return methods.METHODS[self.method]
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that the method trains on, label first."""
-        return ("label", "rationale") if self.method == "step_by_step" else ("label",)
+        return self.about_method.tasks
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether label and rationale of a row are one sequence, each part with its EOS."""
+        return self.about_method.is_joined
+
+    @property
+    def sequences_per_row(self) -> int:
+        """Training sequences that a row has at most."""
+        return 1 if self.is_joined else len(self.tasks)
+
+    def prefix(self, task: str) -> str:
+        """Text in front of the inputs of a task; a joined sequence has that of the label."""
+        if task == "label" or self.is_joined:
+            return self.label_prefix
+        return self.rationale_prefix
 
     def answer(self, text: str) -> str:
         """The label in a decoded target; `single_task` writes it after its rationale."""
-        if self.method == "single_task":
+        if self.about_method.rationale_first:
             text = text.rpartition(self.label_prefix.strip())[2]
         return text.strip()
 

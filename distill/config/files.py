@@ -66,7 +66,31 @@ def resolve_path(name: str, where: str = "--gin_file") -> str:
     hint = f"closest: {', '.join(near)}" if near else "no gin file has a similar name"
     if (epath.Path(name) / "config.gin").is_file():
         hint = f"it is a run folder, whose settings are in {name.rstrip('/')}/config.gin"
+    elif inside := _folder_files(name):
+        hint = f"it is a folder; give one of its files: {', '.join(inside)}"
+    elif beside := _beside_including_file(name, where):
+        hint = (
+            f"includes are relative to the current folder: {beside} exists, so run the command in "
+            f"{beside.parent}"
+        )
     raise UserError(f"gin file {name!r} not found (from {where}); {hint}")
+
+
+def _folder_files(name: str) -> list[str]:
+    """The gin files of a local folder, if `name` is one."""
+    try:
+        return sorted(map(str, Path(name).glob("*.gin")))
+    except OSError:
+        return []
+
+
+def _beside_including_file(name: str, where: str) -> Path | None:
+    """The local file of this name in the folder of the including file (`where` is FILE:LINE)."""
+    including, colon, line = where.rpartition(":")
+    if not colon or not line.isdigit() or "://" in including:
+        return None
+    beside = Path(including).parent / name
+    return beside if beside.is_file() else None
 
 
 def _near_files(name: str) -> list[str]:

@@ -33,7 +33,10 @@ def unreadable_file(error: Exception, text: str, path: str) -> UserError:
     line = getattr(error, "lineno", None) or 1
     reason = str(error.args[0] if error.args else "").strip().rstrip(".")
     if not path.endswith(".gin"):
-        reason += "; expected a gin file (to train on a file of rows use --gin.TRAIN_FILE=FILE)"
+        reason += (
+            "; expected a gin file (to train on a file of rows, use --gin_file=jsonl_step_by_step "
+            "--gin.TRAIN_FILE=FILE)"
+        )
     elif token := _TOKEN.search(reason):
         settings = [_SETTING.match(each) for each in text.splitlines()[:line]]
         names = [setting[1] for setting in settings if setting]

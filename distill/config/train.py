@@ -54,7 +54,7 @@ class TrainConfig:
     microbatches: int = 1
     checkpoint: str = "last"
     parameter_sharding: str = "replicated"
-    layout: str = "packed"
+    layout: str = "auto"
 
     def __post_init__(self) -> None:
         check_types(self)

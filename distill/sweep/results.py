@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from distill.common.table import render_columns
+from distill.results.record import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,31 +46,32 @@ class Group:
         """Sample standard deviation over seeds (0 for one seed)."""
         return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
 
-    def to_dict(self) -> dict[str, object]:
-        """The fields with mean and spread, ready for JSON."""
-        return dataclasses.asdict(self) | {"mean": self.mean, "spread": self.spread}
 
+def group(name: str, policy: str, records: Sequence[Record]) -> Group:
+    """Puts the records of several seeds together.
 
-def group(name: str, results: Sequence[dict]) -> Group:
-    """Puts the results.json of several seeds together.
+    Args:
+      name: what the table calls them.
+      policy: of their tickets.
+      records: of finished runs with a test score.
 
     Raises:
-      ValueError: no results, or runs that differ in more than the seed.
+      ValueError: no records, or runs that differ in more than the seed.
     """
-    keys = ("policy", "labels", "steps", "parameters", "method")
-    if len({tuple(result[key] for key in keys) for result in results}) != 1:
-        raise ValueError(f"{name}: expected runs that differ only in their seed, got {results}")
-    first = results[0]
+    keys = ("labels", "steps", "parameters", "method")
+    if len({tuple(getattr(record, key) for key in keys) for record in records}) != 1:
+        raise ValueError(f"{name}: expected runs that differ only in their seed, got {records}")
+    first = records[0]
     return Group(
         name=name,
-        policy=first["policy"],
-        labels=first["labels"],
-        accuracies=tuple(result["accuracy"] for result in results),
-        intervals=tuple(tuple(result["interval"]) for result in results),
-        seeds=tuple(result["seed"] for result in results),
-        steps=first["steps"],
-        parameters=first["parameters"],
-        seconds=statistics.fmean(result["seconds"] for result in results),
+        policy=policy,
+        labels=first.labels or 0,
+        accuracies=tuple(record.accuracy or 0.0 for record in records),
+        intervals=tuple(record.interval or (0.0, 1.0) for record in records),
+        seeds=tuple(record.seed for record in records),
+        steps=first.steps,
+        parameters=first.parameters or 0,
+        seconds=statistics.fmean(record.seconds for record in records),
     )
 
 

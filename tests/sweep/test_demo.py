@@ -3,46 +3,44 @@
 import dataclasses
 import html.parser
 import itertools
-import os
-import pathlib
 import xml.etree.ElementTree
 
 import pytest
 
-from distill.sweep import charts, demo, report, results
+from benchmarks import report_scale
+from distill.config import resolve
+from distill.errors import UserError
+from distill.results import store
+from distill.sweep import charts, demo, file, plan, report, results
 from distill.sweep.findings import findings
 
 
-def _result(accuracy, seed, **changes):
+def _record(accuracy, seed, **changes):
     fixed = {
-        "policy": "natural",
-        "labels": 500,
-        "steps": 10,
-        "parameters": 7,
-        "method": "finetune",
-        "interval": [accuracy - 0.1, accuracy + 0.1],
-        "seconds": 1.0,
+        "run": f"r{accuracy}-{seed}",
+        "axes": {"method": "finetune"},
+        "interval": (max(0.0, accuracy - 0.1), min(1.0, accuracy + 0.1)),
     }
-    return fixed | changes | {"accuracy": accuracy, "seed": seed}
+    return report_scale.record(**(fixed | {"accuracy": accuracy, "seed": seed} | changes))
 
 
 def test_groups_have_mean_and_sample_spread():
-    g = results.group("a", [_result(0.5, 1), _result(0.7, 2), _result(0.9, 3)])
+    g = results.group("a", "natural", [_record(0.5, 1), _record(0.7, 2), _record(0.9, 3)])
     assert g.mean == pytest.approx(0.7) and g.spread == pytest.approx(0.2)
     assert "0.700 +- 0.200" in results.results_table([g])
 
 
 def test_runs_of_different_settings_are_no_group():
     with pytest.raises(ValueError, match="differ only in their seed"):
-        results.group("a", [_result(0.5, 1), _result(0.5, 2, labels=250)])
+        results.group("a", "natural", [_record(0.5, 1), _record(0.5, 2, labels=250)])
 
 
 def _groups():
     return [
-        results.group("finetune", [_result(0.6, 1)]),
-        results.group("finetune", [_result(0.5, 1, labels=250)]),
-        results.group("step_by_step", [_result(0.7, 1)]),
-        results.group("step_by_step, noisy teacher", [_result(0.8, 1, policy="hard")]),
+        results.group("finetune", "natural", [_record(0.6, 1)]),
+        results.group("finetune", "natural", [_record(0.5, 1, labels=250)]),
+        results.group("step_by_step", "natural", [_record(0.7, 1)]),
+        results.group("step_by_step, noisy teacher", "hard", [_record(0.8, 1)]),
     ]
 
 
@@ -61,7 +59,9 @@ def test_the_page_is_well_formed_and_loads_nothing():
 
 
 def test_a_page_of_one_budget_has_a_picture_and_a_worked_ticket():
-    groups = [results.group(n, [_result(a, 1)]) for n, a in (("finetune", 0.6), ("b", 0.7))]
+    groups = [
+        results.group(n, "natural", [_record(a, 1)]) for n, a in (("finetune", 0.6), ("b", 0.7))
+    ]
     worked = report.Worked("my fan < x", "b", "appliance & damage", "repair", "refund")
     page = report.page("smoke", groups, [], worked)
     assert page.count("<svg") == 1 and page.count("<rect") == 2
@@ -109,63 +109,72 @@ def test_only_the_table_scrolls_sideways():
     assert ".chart{" in page and "max-width:100%" in page
 
 
-@pytest.mark.parametrize(("kind", "runs"), [("smoke", 2), ("demo", 24), ("full", 60)])
-def test_every_row_is_an_experiment(kind, runs):
-    from distill.config import files, macros
-
-    rows, seeds = demo.rows_of(kind)
-    assert len(rows) * len(seeds) == runs
-    folders = {row.run_dir(pathlib.Path("out"), seed) for row in rows for seed in seeds}
-    assert len(folders) == runs
-    for row in rows:
-        macros.read_gin(
-            [files.resolve_path(f"gin/experiments/{row.experiment}.gin")], row.overrides
-        )
-
-
-def test_the_demo_trains_on_the_file_that_it_annotated(tmp_path, capsys):
-    """Rows, their order and the vocabulary are those of the embedded tickets."""
-    from distill.config.resolve import resolve
-    from distill.data.datasets import load_splits, vocabulary_words
-
-    rows, _ = demo.rows_of("demo")
-    noisy = [row for row in rows if row.annotated]
-    assert [row.name.partition(",")[0] for row in noisy] == ["distill_labels", "step_by_step"]
-    accuracy = demo.annotate_noisy_runs(noisy[0], (11,), tmp_path)
-    shown = capsys.readouterr().out
-    train, test = demo.annotated_files(tmp_path, 11)
-    assert f"2000 rows, teacher correct on {accuracy:.1%}" in shown and 0.84 < accuracy < 0.89
-    assert f"--output={train}" in shown
-    for row in noisy:
-        spec = resolve(*row.configuration(tmp_path, 11)).run.data
-        embedded = resolve([f"gin/experiments/{row.experiment}.gin"], ("SEED=11",)).run.data
-        assert (spec.dataset, spec.option("train_file")) == ("jsonl", str(train))
-        assert spec.option("test_file") == str(test)
-        changed = {"dataset": embedded.dataset, "dataset_options": embedded.dataset_options}
-        assert dataclasses.replace(spec, **changed) == embedded
-        ours, theirs = load_splits(spec), load_splits(embedded)
-        for split in ("train", "validation", "test"):
-            assert list(ours[split]) == list(theirs[split])
-        assert vocabulary_words(spec) == vocabulary_words(embedded)
-        assert row.policy == "hard"
+@pytest.mark.parametrize(("name", "runs"), [("smoke", 2), ("demo", 24), ("demo_full", 60)])
+def test_the_runs_of_the_demo_are_experiments(name, runs):
+    """Each has the macros of the experiment that README's table names, apart from the budget."""
+    planned = plan.make_plan(file.read_sweep(f"gin/sweeps/{name}.toml"))
+    assert len(planned) == runs
+    experiments = {
+        ("finetune", "perfect"): "tickets_finetune",
+        ("finetune, stronger", "perfect"): "tickets_finetune_strong",
+        ("step_by_step", "perfect"): "tickets_step_by_step",
+        ("distill_labels", "noisy"): "tickets_noisy_distill_labels",
+        ("step_by_step", "noisy"): "tickets_noisy_step_by_step",
+    }
+    for run in planned:
+        experiment = experiments[run.axes["method"], run.axes.get("teacher", "perfect")]
+        overrides = [f"SEED={run.seed}", f"NUM_LABELS={run.axes.get('labels', 500)}"]
+        overrides += [f"POLICY={run.axes['policy']}"] if "policy" in run.axes else []
+        expected = resolve.resolve([f"gin/experiments/{experiment}.gin"], overrides)
+        assert run.digest == plan.config_digest(expected), run.id
 
 
-def test_the_other_rows_train_on_generated_tickets(tmp_path):
-    for row in demo.rows_of("full")[0]:
-        gin_files, overrides = row.configuration(tmp_path, 11)
-        if not row.annotated:
-            assert gin_files == [f"gin/experiments/{row.experiment}.gin"]
-            assert overrides == (*row.overrides, "SEED=11")
-            assert f"POLICY={row.policy}" in overrides
+def test_the_noisy_teacher_errs_as_often_as_readme_says():
+    """Its students train on the tickets' own teacher: what `distill annotate` would write."""
+    from distill.data.datasets import load_splits
+    from distill.data.examples import teacher_accuracy
+
+    runs = plan.make_plan(file.read_sweep("gin/sweeps/demo.toml"))
+    accuracies = []
+    for run in runs:
+        if run.axes["teacher"] == "noisy" and run.axes["method"] == "step_by_step":
+            splits = load_splits(run.resolved.run.data)
+            accuracies.append(teacher_accuracy([*splits.train, *splits.validation]))
+    assert [round(a, 3) for a in accuracies] == [0.861, 0.870, 0.864]
 
 
-def test_the_newest_line_of_a_running_log_is_shown(tmp_path):
-    (row, _), seeds = demo.rows_of("smoke")
-    log = pathlib.Path(f"{row.run_dir(tmp_path, seeds[0])}.log")
-    assert demo._newest_line(row, seeds[0], tmp_path, 0) is None
-    log.parent.mkdir(parents=True)
-    log.write_text("a\ntraining: 3/9 steps\n")
-    shown = demo._newest_line(row, seeds[0], tmp_path, 0)
-    assert shown == "finetune NUM_LABELS=500 seed 11: training: 3/9 steps"
-    os.utime(log, (1000, 1000))  # of a demo that was stopped
-    assert demo._newest_line(row, seeds[0], tmp_path, 2000) is None
+def test_rows_come_from_records_in_the_order_of_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "policy_of", lambda record, out: record.axes["policy"])
+    axes = [
+        ("hard", "noisy", "step_by_step", 2000),
+        ("natural", "perfect", "step_by_step", 500),
+        ("natural", "perfect", "finetune", 500),
+        ("hard", "perfect", "finetune", 500),
+        ("hard", "noisy", "distill_labels", 2000),
+        ("natural", "perfect", "step_by_step", 250),
+    ]
+    for number, (policy, teacher, method, labels) in enumerate(axes):
+        for seed in (12, 11):
+            named = {"policy": policy, "teacher": teacher, "method": method}
+            right = {11: 0.8, 12: 0.9}[seed] if teacher == "noisy" else 1.0
+            record = _record(
+                0.5, seed, run=f"{number}-{seed}", axes=named, labels=labels, teacher_accuracy=right
+            )
+            store.append(tmp_path, record)
+    rows = demo.read_groups(tmp_path)
+    assert [(g.name, g.policy, g.labels) for g, _ in rows] == [
+        ("step_by_step", "natural", 250),
+        ("finetune", "natural", 500),
+        ("step_by_step", "natural", 500),
+        ("finetune", "hard", 500),
+        ("distill_labels, noisy teacher", "hard", 2000),
+        ("step_by_step, noisy teacher", "hard", 2000),
+    ]
+    assert all(g.seeds == (11, 12) for g, _ in rows)
+    assert demo.teacher_accuracy(rows) == pytest.approx(0.85)
+    failed = dataclasses.replace(
+        _record(0.5, 1), run="x", status="failed", accuracy=None, error="no rows"
+    )
+    store.append(tmp_path, failed)
+    with pytest.raises(UserError, match="x failed: no rows"):
+        demo.read_groups(tmp_path)

@@ -1,0 +1,108 @@
+"""`distill report`: a results folder as a page with tables, tests, plots and predictions."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from distill.commands import arguments
+from distill.common.paths import check_path
+from distill.common.phrases import number_of
+from distill.errors import UserError
+
+if TYPE_CHECKING:
+    from distill.report.build import Built
+    from distill.report.groups import Planned
+
+EPILOG = """\
+  distill report runs/sweep --output=report.html --markdown=report.md
+
+The page opens from a file and loads nothing. Plots need matplotlib: pip install
+"distill-step-by-step[report]".
+"""
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command `report`."""
+    text = "write the results of `distill sweep` as an HTML page: tables, tests, plots, predictions"
+    command = arguments.add(commands, "report", text, configured=False)
+    command.epilog = EPILOG
+    command.add_argument("folder", help="the folder of distill sweep --out, or a records.jsonl")
+    command.add_argument("--output", required=True, metavar="FILE", help="the HTML page to write")
+    command.add_argument("--markdown", metavar="FILE", help="also write the tables as Markdown")
+    command.add_argument(
+        "--compare",
+        default="method",
+        metavar="AXIS",
+        help="axis whose values are compared; method is the macro METHOD if no axis has that name",
+    )
+    command.add_argument(
+        "--baseline",
+        metavar="VALUE",
+        help="value of that axis that the others are compared with; default: finetune, or the "
+        "first one of the sweep",
+    )
+    command.add_argument("--title", help="heading of the page; default: the names of the sweeps")
+    command.set_defaults(run=run, show=show, output_files=("output", "markdown"))
+
+
+def run(options: argparse.Namespace) -> Built:
+    """Builds the report."""
+    from distill.report.build import build, check_outputs
+
+    check_path(options.folder, "folder")
+    check_outputs(options.output, options.markdown)
+    planned, reason = planned_runs(options.folder)
+    return build(
+        options.folder,
+        options.output,
+        options.markdown,
+        planned,
+        options.compare,
+        options.baseline,
+        options.title,
+        not_planned=reason,
+    )
+
+
+def planned_runs(place: str) -> tuple[list[Planned] | None, str]:
+    """The runs of the sweep files in a results folder.
+
+    Args:
+      place: the folder, or its file of records.
+
+    Returns:
+      The runs; or None, and why they are not known.
+    """
+    from distill.report.groups import Planned
+    from distill.results import store
+    from distill.sweep.file import read_sweep
+    from distill.sweep.folder import COPIES, COPY
+    from distill.sweep.plan import make_plan
+
+    folder = store.records_path(place).parent
+    paths = [each for each in (folder / COPY,) if each.exists()]
+    if (folder / COPIES).is_dir():
+        paths += sorted((folder / COPIES).glob("*.toml"))
+    if not paths:
+        return None, "the folder has no sweep file"
+    planned = []
+    try:
+        for path in paths:
+            sweep = read_sweep(path)
+            planned += [Planned(r.id, sweep.name, r.axes, r.seed) for r in make_plan(sweep)]
+    except UserError as error:
+        return None, str(error)
+    return planned, ""
+
+
+def show(built: Built) -> None:
+    """Prints what was written."""
+    missing = "" if built["missing"] is None else f", {built['missing']:,} missing"
+    print(f"{number_of(built['done'], 'run')} finished, {built['failed']:,} failed{missing}")
+    left_out = ""
+    if built["omitted_rows"]:
+        left_out = f"; {number_of(built['omitted_rows'], 'test row')} left out of the predictions"
+    print(f"{built['output']}: {built['bytes'] / 1e6:.1f} MB{left_out}")
+    if built["markdown"]:
+        print(built["markdown"])

@@ -1,0 +1,1 @@
+"""The report of a results folder: statistics, tables, plots and the page."""

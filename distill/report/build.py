@@ -1,0 +1,149 @@
+"""Builds the report of a results folder: reads, compares, writes the page and its Markdown twin."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TypedDict
+
+from etils import epath
+
+from distill.common.atomic import write_text
+from distill.common.own_files import check_content
+from distill.common.progress import Stage
+from distill.errors import UserError
+from distill.report import browser, charts, markdown, page, plots
+from distill.report.comparisons import compare_all
+from distill.report.groups import METHOD, Planned, make_groups
+from distill.report.runs import read_runs
+from distill.report.sections import Content, make_sections
+from distill.results import store
+from distill.results.record import Record
+
+COMMAND = "distill report"
+
+
+class Built(TypedDict):
+    """What the command gives."""
+
+    output: str
+    markdown: str | None
+    bytes: int
+    done: int
+    failed: int
+    missing: int | None
+    comparisons: int
+    rows: int
+    omitted_rows: int
+
+
+def check_outputs(output: str, markdown_output: str | None) -> None:
+    """Refuses to start where the report could not be written, or would replace another file.
+
+    Raises:
+      UserError: matplotlib is not installed; a file that `distill report` did not write.
+    """
+    plots.check_installed()
+    for path, flag in ((output, "--output"), (markdown_output, "--markdown")):
+        if path:
+            check_content(path, flag, COMMAND, lambda text: page.MARK.encode() in text[:200])
+
+
+def build(
+    folder: epath.PathLike,
+    output: str,
+    markdown_output: str | None = None,
+    planned: Sequence[Planned] | None = None,
+    compare: str = METHOD,
+    baseline: str | None = None,
+    title: str | None = None,
+    most_bytes: int = page.MOST_BYTES,
+    not_planned: str = "the folder has no sweep file",
+) -> Built:
+    """Writes the report.
+
+    Args:
+      folder: a results folder, or its file of records.
+      output: the HTML file.
+      markdown_output: the Markdown file; None writes none.
+      planned: runs of the sweep files; None if there are no such files.
+      compare, baseline: as of `groups.make_groups`.
+      title: heading; None names the sweeps.
+      most_bytes: of the HTML file.
+      not_planned: why `planned` is None.
+
+    Returns:
+      The files, and counts of what is in them.
+
+    Raises:
+      UserError: no records; axes or methods that are not there; files that cannot be written.
+    """
+    check_outputs(output, markdown_output)
+    records = store.read(folder)
+    if not records:
+        raise UserError(f"{store.records_path(folder)} has no records: no run has ended yet")
+    with Stage("reading predictions"):
+        runs = read_runs(store.records_path(folder).parent, records)
+    if runs:
+        groups = make_groups(runs, compare, baseline, planned or ())
+        comparisons = compare_all(groups)
+    else:
+        groups, comparisons = None, None
+    heading = title or _title(records)
+    content = Content(heading, records, runs, planned, not_planned, groups, comparisons)
+    with Stage("drawing plots"):
+        sections = make_sections(content)
+        text, shown = page.render(
+            content.title,
+            sections,
+            lambda room: browser.make_predictions(groups, room) if groups is not None else None,
+            most_bytes,
+        )
+    _write(output, text)
+    if markdown_output:
+        _write(markdown_output, markdown.render(content.title, sections))
+    return {
+        "output": output,
+        "markdown": markdown_output,
+        "bytes": len(text.encode()),
+        "done": len(runs),
+        "failed": len(content.failed),
+        "missing": None if planned is None else len(content.missing),
+        "comparisons": comparisons.number if comparisons else 0,
+        "rows": shown.rows if shown else 0,
+        "omitted_rows": shown.omitted if shown else 0,
+    }
+
+
+def write_figure(folder: epath.PathLike, path: epath.PathLike) -> None:
+    """Writes the curves of accuracy of a results folder as one SVG file.
+
+    Args:
+      folder: a results folder, or its file of records.
+      path: the file; it is replaced.
+
+    Raises:
+      UserError: matplotlib is not installed; no finished run.
+    """
+    records = store.read(folder)
+    runs = read_runs(store.records_path(folder).parent, records)
+    if not runs:
+        raise UserError(f"{store.records_path(folder)} has no finished run to plot")
+    groups = make_groups(runs)
+    found = charts.curves(groups)
+    if not found.plots:
+        found = charts.overview(groups)
+    if not found.plots:
+        raise UserError(f"{store.records_path(folder)} has no test accuracy to plot")
+    described = "; ".join(plot.title for plot in found.plots)
+    write_text(path, plots.draw_file(found.plots, described))
+
+
+def _write(path: str, text: str) -> None:
+    place = epath.Path(os.path.expanduser(path))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_text(place, text)
+
+
+def _title(records: Sequence[Record]) -> str:
+    return f"Results of {', '.join(dict.fromkeys(record.sweep for record in records))}"

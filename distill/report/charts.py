@@ -1,0 +1,284 @@
+"""What the report plots: accuracy over axes, training, cost and calibration, by setting."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from distill.report.calibration import reliability_bins, risk_coverage
+from distill.report.groups import Cell, Groups, Setting, show
+from distill.report.plots import Plot, Series
+from distill.results.record import Record, Value
+
+MOST = 12  # plots of a kind
+_POINTS = 200  # of a line
+_LOG_FROM = 8  # largest over smallest x from which on the axis is logarithmic
+
+
+@dataclasses.dataclass(frozen=True)
+class Charts:
+    """Plots of a kind.
+
+    Attributes:
+      plots: at most MOST.
+      omitted: how many more there are.
+    """
+
+    plots: tuple[Plot, ...]
+    omitted: int
+
+
+def _limited(plots: Iterator[Plot]) -> Charts:
+    found = tuple(plots)
+    return Charts(found[:MOST], max(0, len(found) - MOST))
+
+
+def curves(groups: Groups) -> Charts:
+    """Accuracy over each axis of numbers, a plot for each setting of the other axes.
+
+    An axis of names, each of which goes with one number of parameters, is drawn over these.
+    """
+    return _limited(_curves(groups))
+
+
+def _curves(groups: Groups) -> Iterator[Plot]:
+    for place, axis in enumerate(groups.axes):
+        numbers = _numbers(groups, place)
+        if numbers is None:
+            continue
+        by_rest: dict[Setting, list[Cell]] = {}
+        for cell in groups.cells:
+            if cell.setting[place] in numbers and cell.mean is not None:
+                rest = (*cell.setting[:place], *cell.setting[place + 1 :])
+                by_rest.setdefault(rest, []).append(cell)
+        names = (*groups.axes[:place], *groups.axes[place + 1 :])
+        is_size = any(isinstance(value, str) for value in numbers)
+        label = f"parameters ({axis})" if is_size else axis
+        for rest, cells in by_rest.items():
+            if len({cell.setting[place] for cell in cells}) < 2:
+                continue
+            series = [
+                _accuracies(
+                    groups, method, [c for c in cells if c.method == method], place, numbers
+                )
+                for method in groups.methods
+                if any(c.method == method for c in cells)
+            ]
+            where = ", ".join(f"{n} {show(v)}" for n, v in zip(names, rest, strict=True))
+            xs = sorted({x for each in series for x in each.x})
+            yield Plot(
+                f"Accuracy by {label}" + (f": {where}" if where else ""),
+                label,
+                "test accuracy",
+                series,
+                _teacher(cells),
+                log=xs[0] > 0 and xs[-1] / xs[0] >= _LOG_FROM,
+                ticks=xs if len(xs) <= 6 else (),
+                limits=_limits(series, _teacher(cells)),
+            )
+
+
+def overview(groups: Groups) -> Charts:
+    """Accuracy of each method in each setting side by side: of the first settings, if many."""
+    settings = groups.settings[:MOST]
+    series = []
+    for index, method in enumerate(groups.methods):
+        shift = (index - (len(groups.methods) - 1) / 2) * 0.6 / len(groups.methods)
+        cells = [(x, groups.by_place.get((method, s))) for x, s in enumerate(settings)]
+        known = [(x + shift, c.mean.mean, c.interval) for x, c in cells if c is not None and c.mean]
+        if known:
+            lows = [ends[0] if ends else y for _, y, ends in known]
+            highs = [ends[1] if ends else y for _, y, ends in known]
+            xs, ys = [x for x, _, _ in known], [y for _, y, _ in known]
+            series.append(Series(method, index, xs, ys, lows, highs))
+    if not series:
+        return Charts((), 0)
+    levels = _teacher([cell for s in settings for cell in groups.cells_of(s)])
+    plot = Plot(
+        "Accuracy by setting",
+        ", ".join(groups.axes),
+        "test accuracy",
+        series,
+        levels,
+        style="dots",
+        ticks=range(len(settings)),
+        names=[", ".join(map(show, setting)) or "all runs" for setting in settings],
+        limits=_limits(series, levels),
+    )
+    return Charts((plot,), 0)
+
+
+def _numbers(groups: Groups, place: int) -> dict[Value | None, float] | None:
+    """The number of each value of an axis, if it can be drawn over."""
+    values = {cell.setting[place] for cell in groups.cells}
+    numbers = {value: float(value) for value in values if type(value) in (int, float)}  # type: ignore[arg-type]
+    if len(numbers) == len(values):
+        return dict(numbers) if len(numbers) > 1 else None
+    sizes: dict[Value | None, set[int]] = {}
+    for cell in groups.cells:
+        known = (r.record.parameters for r in cell.runs)
+        sizes.setdefault(cell.setting[place], set()).update(n for n in known if n is not None)
+    single = {value: float(min(found)) for value, found in sizes.items() if len(found) == 1}
+    return single if len(single) == len(values) == len({*single.values()}) > 1 else None
+
+
+def _accuracies(
+    groups: Groups,
+    method: str,
+    cells: Sequence[Cell],
+    place: int,
+    numbers: dict[Value | None, float],
+) -> Series:
+    ordered = sorted(cells, key=lambda cell: numbers[cell.setting[place]])
+    means = [cell.mean.mean for cell in ordered if cell.mean is not None]
+    ends = [cell.interval or (mean, mean) for cell, mean in zip(ordered, means, strict=True)]
+    return Series(
+        method,
+        groups.methods.index(method),
+        [numbers[cell.setting[place]] for cell in ordered],
+        means,
+        [low for low, _ in ends],
+        [high for _, high in ends],
+    )
+
+
+def _teacher(cells: Sequence[Cell]) -> list[tuple[str, float]]:
+    found = [cell.average(lambda record: record.teacher_accuracy) for cell in cells]
+    known = [each for each in found if each is not None]
+    if not known:
+        return []
+    mean = statistics.fmean(known)
+    return [(f"teacher {mean:.3f}", mean)]
+
+
+def _limits(
+    series: Sequence[Series], levels: Sequence[tuple[str, float]]
+) -> tuple[float, float] | None:
+    """Accuracies from a tenth below the lowest end to a tenth above the highest one."""
+    ends = [end for each in series for end in (*each.low, *each.high, *each.y)]
+    ends += [height for _, height in levels]
+    low, high = min(ends), max(ends)
+    margin = max(0.02, (high - low) / 10)
+    return max(0.0, low - margin), min(1.02, high + margin)
+
+
+def training(groups: Groups) -> Charts:
+    """Validation accuracy and loss over steps: means over seeds, and their range as a band."""
+    return _limited(_training(groups))
+
+
+def _training(groups: Groups) -> Iterator[Plot]:
+    for setting in groups.settings:
+        for key, label in (("validation_accuracy", "validation accuracy"), ("loss", "loss")):
+            series = [
+                line
+                for cell in groups.cells_of(setting)
+                if (line := _metric(groups, cell, key)) is not None
+            ]
+            if series:
+                title = f"{label[0].upper()}{label[1:]}: {groups.name(setting)}"
+                yield Plot(title, "step", label, series, style="band")
+
+
+def _metric(groups: Groups, cell: Cell, key: str) -> Series | None:
+    by_step: dict[float, list[float]] = {}
+    for run in cell.runs:
+        for line in run.metrics:
+            step, value = _number(line.get("step")), _number(line.get(key))
+            if step is not None and value is not None:
+                by_step.setdefault(step, []).append(value)
+    steps = sorted(by_step)
+    steps = steps[:: -(-len(steps) // _POINTS)] if steps else []
+    if len(steps) < 2:
+        return None
+    values = [by_step[step] for step in steps]
+    return Series(
+        cell.method,
+        groups.methods.index(cell.method),
+        steps,
+        [statistics.fmean(each) for each in values],
+        [min(each) for each in values],
+        [max(each) for each in values],
+    )
+
+
+def _number(value: object) -> float | None:
+    """The value, if it is a finite number."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def costs(groups: Groups) -> Charts:
+    """Accuracy against operations of training and against latency, where records have them."""
+    kinds: list[tuple[str, str, Callable[[Record], float | None]]] = [
+        ("training FLOPs", "floating-point operations of training", lambda r: r.train_flops),
+        ("latency", "milliseconds a row", lambda r: r.latency_ms),
+    ]
+    found = []
+    for title, label, of in kinds:
+        series = []
+        for index, method in enumerate(groups.methods):
+            cells = [cell for cell in groups.cells if cell.method == method]
+            points = [(cell.average(of), cell.mean) for cell in cells]
+            known = [(x, mean.mean) for x, mean in points if x and x > 0 and mean is not None]
+            if known:
+                series.append(Series(method, index, *map(list, zip(*known, strict=True))))
+        if series:
+            found.append(
+                Plot(f"Accuracy by {title}", label, "test accuracy", series, log=True, style="dots")
+            )
+    return Charts(tuple(found), 0)
+
+
+def pooled(cell: Cell) -> tuple[np.ndarray, np.ndarray] | None:
+    """Probabilities of a method's answers, and which are correct, over its seeds; None without."""
+    answers = [run.answers for run in cell.runs if run.answers is not None]
+    pairs = [
+        (each.probability_N, each.ranked_correct_N)
+        for each in answers
+        if each.probability_N is not None and each.ranked_correct_N is not None
+    ]
+    if not pairs:
+        return None
+    return np.concatenate([p for p, _ in pairs]), np.concatenate([c for _, c in pairs])
+
+
+def calibration(groups: Groups) -> Charts:
+    """Reliability, and risk against coverage, for each setting."""
+    return _limited(_calibration(groups))
+
+
+def _calibration(groups: Groups) -> Iterator[Plot]:
+    for setting in groups.settings:
+        reliability, risks = [], []
+        for cell in groups.cells_of(setting):
+            if (found := pooled(cell)) is None:
+                continue
+            index = groups.methods.index(cell.method)
+            points = [
+                (each.confidence, each.accuracy)
+                for each in reliability_bins(*found)
+                if each.confidence is not None and each.accuracy is not None
+            ]
+            xs, ys = map(list, zip(*points, strict=True))
+            reliability.append(Series(cell.method, index, xs, ys))
+            coverage, risk = risk_coverage(*found)
+            chosen = np.unique(np.linspace(0, len(coverage) - 1, _POINTS).astype(int))
+            xs, ys = coverage[chosen].tolist(), risk[chosen].tolist()
+            risks.append(Series(cell.method, index, xs, ys))
+        if reliability:
+            name = groups.name(setting)
+            yield Plot(
+                f"Reliability: {name}",
+                "probability of the answer",
+                "share that is correct",
+                reliability,
+                diagonal=True,
+                limits=(0.0, 1.02),
+            )
+            yield Plot(f"Risk: {name}", "coverage", "share that is wrong", risks, style="band")

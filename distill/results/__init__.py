@@ -1,0 +1,1 @@
+"""Results of many runs: a typed record of each, in an append-only file."""

@@ -1,0 +1,69 @@
+"""The record of a finished run has what the run folder says, and what its data say."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from distill.common.text_files import read_json
+from distill.engines.results import check_results
+from distill.results.record import from_json
+from distill.sweep import collect
+
+
+@pytest.fixture
+def job(run_dir, tmp_path, micro):
+    shutil.copytree(run_dir, tmp_path / "runs" / "a")
+    return collect.Job(
+        run="a",
+        axes={"labels": 60},
+        seed=0,
+        gin_files=("tickets_step_by_step",),
+        overrides=micro,
+        config_digest="0" * 64,
+        sweep="s",
+        attempt=2,
+        out=str(tmp_path),
+    )
+
+
+def test_a_finished_run(job, resolved):
+    results = check_results(read_json(f"{job.run_dir}/results.json"), "results.json")
+    record = collect.done_record(job, resolved.run, results, collect.now())
+    for name in ("accuracy", "n_test", "ranked_accuracy", "checkpoint_step", "parameters"):
+        assert getattr(record, name) == results[name], name
+    assert (record.train_rows, record.labels, record.attempt) == (54, 60, 2)
+    assert record.teacher_accuracy == 1.0 and record.is_done
+    log = pathlib.Path(job.run_dir) / "metrics.jsonl"
+    lines = map(json.loads, log.read_text().splitlines())
+    measured = [m["validation_accuracy"] for m in lines if "validation_accuracy" in m]
+    assert record.validation_accuracy == measured[-1]
+    assert from_json(json.loads(json.dumps(record.to_json())), "x") == record
+
+
+def test_operations_are_those_of_all_steps(job, resolved):
+    """From 12 steps, the sum over their sequences without padding; none where the data are gone."""
+    from distill.data import cache as caches
+    from distill.data.batching.batches import BatchStream
+    from distill.preflight.count import Shapes, useful_flops
+
+    config = resolved.run
+    cache = caches.open_cache(config.data)
+    stream = BatchStream(cache, config.data, config.weighting, 8, 0)
+    expected = sum(
+        useful_flops(config.student, Shapes(1, int(inputs), int(targets)))
+        for step in range(12)
+        for inputs, targets in zip(*stream.lengths(step), strict=True)
+    )
+    assert collect._train_flops(config, cache) == pytest.approx(expected)
+    assert collect._train_flops(config, None) is collect._teacher_accuracy(config, None) is None
+
+
+def test_a_failed_run_has_its_settings(job, resolved):
+    record = collect.failed_record(job, resolved.run, "the loss is NaN", collect.now(), 2.04)
+    assert (record.status, record.error, record.seconds) == ("failed", "the loss is NaN", 2.0)
+    assert record.accuracy is None and record.parameters is None
+    assert record.versions["distill"] and record.method == "step_by_step"
