@@ -14,20 +14,24 @@ $(STAMP): requirements/lock.txt pyproject.toml setup.py
 	@touch $(STAMP)
 
 smoke: $(STAMP)
-	$(BIN)/python -m distill.sweep.demo smoke --out runs/smoke
+	$(BIN)/distill sweep gin/sweeps/smoke.toml --out=runs/smoke
+	$(BIN)/python -m distill.sweep.demo runs/smoke
 
 demo: $(STAMP)
-	$(BIN)/python -m distill.sweep.demo demo --out runs/demo
+	$(BIN)/distill sweep gin/sweeps/demo.toml --out=runs/demo
+	$(BIN)/python -m distill.sweep.demo runs/demo
 
 demo-full: $(STAMP)
-	$(BIN)/python -m distill.sweep.demo full --out runs/demo-full
+	$(BIN)/distill sweep gin/sweeps/demo_full.toml --out=runs/demo-full
+	$(BIN)/python -m distill.sweep.demo runs/demo-full
 
 # Trains the demo, or reads its finished runs again.
 demo-figure: demo
 	cp runs/demo/figure.svg docs/figures/demo.svg
 
 # Two processes, each with whole files: fixtures of a file are made once, and memory stays bounded.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# If a process dies, the tests end and name what it ran; pytest-xdist would wait for ever.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
 
 test: lint
 	$(PYTEST)

@@ -1,4 +1,4 @@
-"""Copies gin/ into built distributions as `distill/gin`; pyproject.toml has everything else.
+"""Copies gin/ and launch/ into built distributions, below `distill`; pyproject.toml has the rest.
 
 The layout stays the plain one (no `package_dir`), so that an editable install puts the checkout
 itself on sys.path. A mapped layout would be installed as an import hook, which Python asks only
@@ -14,24 +14,26 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).resolve().parent
 
 
-class BuildWithGin(build_py):
-    """Builds the packages, then adds the gin files."""
+class BuildWithFiles(build_py):
+    """Builds the packages, then adds the gin files and the files of `distill launch`."""
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:  # an editable install reads them from the checkout
-            for source, target in self._gin_files():
+            for source, target in self._files():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
+                shutil.copy(source, target)
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
-        gin = [] if self.editable_mode else [str(target) for _, target in self._gin_files()]
-        return [*super().get_outputs(include_bytecode), *gin]
+        added = [] if self.editable_mode else [str(target) for _, target in self._files()]
+        return [*super().get_outputs(include_bytecode), *added]
 
-    def _gin_files(self) -> list[tuple[Path, Path]]:
-        """Each file of gin/, and where it is built."""
+    def _files(self) -> list[tuple[Path, Path]]:
+        """Each file of gin/ and launch/, and where it is built."""
         built = Path(self.build_lib) / "distill"
-        return [(path, built / path.relative_to(HERE)) for path in (HERE / "gin").rglob("*.gin")]
+        gin = [*(HERE / "gin").rglob("*.gin"), *(HERE / "gin").rglob("*.toml")]
+        paths = [*gin, *(HERE / "launch").rglob("*")]
+        return [(path, built / path.relative_to(HERE)) for path in paths if path.is_file()]
 
 
-setup(cmdclass={"build_py": BuildWithGin})
+setup(cmdclass={"build_py": BuildWithFiles})

@@ -159,6 +159,7 @@ class Run:
 def content(folder: pathlib.Path) -> dict[str, object]:
     """Everything of a run that must be the same, by name; arrays as their bytes."""
     import jax
+    import numpy as np
     import orbax.checkpoint as ocp
 
     results = json.loads((folder / "results.json").read_text())
@@ -169,10 +170,12 @@ def content(folder: pathlib.Path) -> dict[str, object]:
     for path in sorted((folder / "checkpoints").iterdir()):
         metrics = path / "metrics" / "metrics"
         found[f"{path.name}/metrics"] = metrics.exists() and metrics.read_bytes()
-        with ocp.StandardCheckpointer() as reader:
-            tree = reader.restore(path / "default")
-        for key, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-            array = jax.device_get(leaf)
+        with ocp.PyTreeCheckpointer() as reader:
+            leaves = reader.metadata(path / "default").item_metadata.tree
+            # Whole arrays, on however many devices they were
+            kinds = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), leaves)
+            tree = reader.restore(path / "default", restore_args=kinds)
+        for key, array in jax.tree_util.tree_flatten_with_path(tree)[0]:
             name = f"{path.name}{jax.tree_util.keystr(key)}"
             found[name] = (str(array.dtype), array.shape, array.tobytes())
     return found

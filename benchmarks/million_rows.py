@@ -1,9 +1,11 @@
-"""What a long JSONL file costs: making the cache, opening it again, reading rows of it.
+"""What a long JSONL file costs: making the cache, opening it again, reading rows, checking them.
 
     python benchmarks/million_rows.py --rows 100000 1000000 --vocabulary bytes
+    python benchmarks/million_rows.py --rows 100000 1000000 --parts check
 
 Each part runs in a process of its own, so that its peak of memory is its own. `build` and
-`open` begin with a process that has imported everything (its memory is shown as `before`).
+`open` begin with a process that has imported everything (its memory is shown as `before`). `check`
+is `distill data check`; where it is the only part, no two rows have the same input or rationale.
 Memory is the peak of the resident set without mapped file pages, which the system may take
 back at any time (VmHWM would count them): the highest RssAnon of samples every 10 ms.
 """
@@ -11,6 +13,8 @@ back at any time (VmHWM would count them): the highest RssAnon of samples every 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -20,8 +24,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+PARTS = ("build", "open", "check")
 BATCH_SIZE = 16
 MINI_STEPS_PER_SECOND = 1.5
 ITEMS = ("fan", "coat", "lamp", "cheese", "kettle", "scarf", "radio", "bread", "drill", "shirt")
@@ -30,16 +35,17 @@ TIMES = ("yesterday", "in march", "last week", "two years ago", "this morning")
 LABELS = ("replace", "repair", "refund", "refuse")
 
 
-def write(path: pathlib.Path, rows: int) -> None:
+def write(path: pathlib.Path, rows: int, distinct: bool = False) -> None:
     """Writes rows of invented tickets with labels and rationales, about 150 bytes each."""
     generator = random.Random(rows)
     with path.open("w") as file:
         for number in range(rows):
             item, fault, when = map(generator.choice, (ITEMS, FAULTS, TIMES))
+            ticket, why = (number, f" , case {number}") if distinct else (number % 5000, "")
             fields = {
-                "input": f"ticket {number % 5000} my {item} seems {fault} . i bought it {when} .",
+                "input": f"ticket {ticket} my {item} seems {fault} . i bought it {when} .",
                 "label": generator.choice(LABELS),
-                "rationale": f"{item} with {fault} , bought {when}",
+                "rationale": f"{item} with {fault} , bought {when}{why}",
             }
             file.write(json.dumps(fields) + "\n")
 
@@ -73,6 +79,8 @@ def peak_during(work: Callable[[], object]) -> tuple[object, float, float]:
 
 def part(name: str, folder: pathlib.Path, vocabulary: str) -> dict[str, float]:
     """One of the parts, in this process."""
+    if name == "check":
+        return check(folder)
     began = time.perf_counter()
     import tasks  # noqa: F401  registers the datasets
     from distill.config.data import DataSpec
@@ -125,16 +133,33 @@ def part(name: str, folder: pathlib.Path, vocabulary: str) -> dict[str, float]:
     return found
 
 
-def measure(rows: int, vocabulary: str, folder: pathlib.Path) -> dict[str, float]:
-    """All parts for one number of rows, `open` in a second process."""
-    write(folder / "train.jsonl", rows)
+def check(folder: pathlib.Path) -> dict[str, float]:
+    """`distill data check` on rows of files."""
+    from distill import cli
+
+    argv = ["data", "check", f"--input={folder / 'train.jsonl'}", "--json"]
+    argv += [f"--test_input={folder / 'test.jsonl'}"]
+    began = time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        code, seconds, peak = peak_during(lambda: cli.main(argv))
+    if code:
+        sys.exit("the check failed")
+    cpu = time.process_time() - began
+    return {"check_s": seconds, "check_cpu_s": cpu, "check_peak_mb": peak}
+
+
+def measure(
+    rows: int, parts: Sequence[str], vocabulary: str, folder: pathlib.Path
+) -> dict[str, float]:
+    """Parts for one number of rows, each in a process of its own."""
+    write(folder / "train.jsonl", rows, distinct=parts == ["check"])
     write(folder / "test.jsonl", 200)
     found: dict[str, float] = {
         "rows": rows,
         "file_mb": (folder / "train.jsonl").stat().st_size / 1e6,
     }
     environment = os.environ | {"DISTILL_CACHE_DIR": str(folder / "cache")}
-    for name in ("build", "open"):
+    for name in parts:
         command = [sys.executable, __file__, "--part", name, "--folder", str(folder)]
         done = subprocess.run(
             [*command, "--vocabulary", vocabulary], env=environment, capture_output=True, text=True
@@ -150,7 +175,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--vocabulary", default="bytes", choices=("bytes", "words"))
-    parser.add_argument("--part", choices=("build", "open"), help=argparse.SUPPRESS)
+    parser.add_argument("--parts", nargs="+", default=["build", "open"], choices=PARTS)
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
@@ -158,7 +184,7 @@ def main() -> None:
         return
     for rows in options.rows:
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(rows, options.vocabulary, pathlib.Path(folder))
+            found = measure(rows, options.parts, options.vocabulary, pathlib.Path(folder))
         print(json.dumps({name: round(value, 2) for name, value in found.items()}), flush=True)
 
 

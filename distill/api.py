@@ -78,7 +78,8 @@ class Student:
         Args:
           rows: texts, mappings with the field `input` (and `id`, `label`, `choices`, as in
             `distill predict --input`), or Examples. A single one counts as a list of one.
-          rationales: whether to decode rationales too; needs METHOD = 'step_by_step'.
+          rationales: whether to decode rationales too; needs METHOD = 'step_by_step' or
+            'answer_first'.
           beam: number of prefixes of the beam search; 1 decodes greedily.
           length_penalty: of the beam search, T5X's alpha.
 
@@ -252,7 +253,7 @@ def evaluate(
     """
     from distill.config import resolve
     from distill.inference import inputs
-    from distill.inference.load import score_rows, score_split
+    from distill.inference.scoring import score_rows, score_split
 
     if rows is not None and split is not None:
         raise UserError("got both rows and split, expected only one of them")

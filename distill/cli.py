@@ -17,19 +17,25 @@ from distill.commands import (
     data,
     evaluate,
     export,
+    launch,
     loss_weights,
     new,
     predict,
     preflight,
+    report,
+    results,
+    sweep,
     train,
 )
-from distill.commands.arguments import check_paths, shorthands, unknown_flag
+from distill.commands.arguments import check_paths, command_of, shorthands, unknown_flag
 from distill.commands.parser import Parser
 from distill.common import internal_errors, terminal
+from distill.common.huge_pages import restart_with_huge_pages
 from distill.common.process_exit import run_and_exit
 from distill.common.progress import PERIOD, Stage
-from distill.errors import CheckFailed, Stopped, UserError
+from distill.errors import TRY_AGAIN, CheckFailed, HostMissing, Stopped, UserError
 
+COMPUTES = ("train", "evaluate")  # commands that gain more from huge pages than a start costs
 EPILOG = """\
 A run is configured by an experiment in gin/experiments, and by settings that override it:
 
@@ -47,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       0 on success, 2 on bad input (which is explained on stderr), 70 on a fault of this program
-      (its traceback is in a file that stderr names), 130 on Ctrl-C, 143 and 129 on SIGTERM and
-      SIGHUP, 141 if nobody reads stdout.
+      (its traceback is in a file that stderr names), 75 if a host of the run is missing or hangs,
+      130 on Ctrl-C, 143 and 129 on SIGTERM and SIGHUP, 141 if nobody reads stdout.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     given = list(sys.argv[1:] if argv is None else argv)
@@ -91,11 +97,16 @@ def _run(given: Sequence[str]) -> int:
         check_paths(options)
         if getattr(options, "cache_dir", None):
             os.environ["DISTILL_CACHE_DIR"] = options.cache_dir
+        if getattr(options, "cache_workers", None) is not None:
+            os.environ["DISTILL_CACHE_WORKERS"] = str(options.cache_workers)
         options.overrides = [*overrides, *shorthands(options, overrides)]
-        with Stage(f"distill {options.command} is running", delay=PERIOD):
+        with Stage(f"distill {command_of(options)} is running", delay=PERIOD):
             result = options.run(options)
     except CheckFailed as failure:
         result, refusal = failure.result, str(failure)
+    except HostMissing as missing:
+        _say(str(missing))
+        return TRY_AGAIN
     except UserError as error:
         _say(str(error))
         return 2
@@ -103,6 +114,7 @@ def _run(given: Sequence[str]) -> int:
         _say(str(stopped))
         return 128 + stopped.number
     except Exception as error:
+        _await_lost_host()
         told = _storage_failure(error, given)
         if told is None:
             raise
@@ -124,6 +136,12 @@ def _storage_failure(error: Exception, given: Sequence[str]) -> str | None:
     from distill.common.disk import describe_failure
 
     return describe_failure(error, [text.rpartition("=")[2].strip("'\"") for text in given])
+
+
+def _await_lost_host() -> None:
+    """Ends the process here if the error is that of a collective whose other end is gone."""
+    if peers := sys.modules.get("distill.training.peers"):
+        peers.await_end()
 
 
 def _say(text: str) -> None:
@@ -184,6 +202,10 @@ def make_parser() -> argparse.ArgumentParser:
         new,
         loss_weights,
         preflight,
+        launch,
+        sweep,
+        results,
+        report,
         convert,
         export,
         config,
@@ -194,6 +216,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run_process() -> NoReturn:
     """The process `distill`: `main`, and the end of the process."""
+    if sys.argv[1:2] and sys.argv[1] in COMPUTES:
+        restart_with_huge_pages()
     run_and_exit(main)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 _Other = TypeVar("_Other")
 _ALIKE = 0.6  # likeness from which on a name may be a misspelling of another; difflib's default
+TRY_AGAIN = 75  # exit code of `HostMissing`, EX_TEMPFAIL of sysexits.h
 _FEW = 20  # names that an error may list
 MOST = 2**31 - 1  # of a whole number: jax computes with 32 bits
 
@@ -51,6 +52,10 @@ class CheckFailed(UserError):
     def __init__(self, message: str, result: Mapping[str, object]) -> None:
         super().__init__(message)
         self.result = result
+
+
+class HostMissing(UserError):
+    """A host of the run is missing; nothing is wrong with the command, which may be repeated."""
 
 
 class Stopped(BaseException):

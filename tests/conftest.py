@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import hypothesis
 import pytest
 
 from distill.config import resolve
+
+# An example may take any time: machines are busy. tests/fuzz has profiles of its own.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +39,28 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     os.environ["DISTILL_CACHE_DIR"] = str(folder)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """An object store of the whole session, as TensorFlow reads its settings once."""
+    import object_store
+
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl, which makes the certificate of the object store")
+    with object_store.serving(tmp_path_factory.mktemp("object_store")) as served:
+        yield served
+
+
+@pytest.fixture
+def objects(object_server: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """The object store, empty; gs:// leads to it, in processes that a test starts too."""
+    store, environment = object_server
+    store.clear()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    yield store
+    store.clear()
 
 
 # A student and a data set so small that a step compiles in seconds.

@@ -64,7 +64,7 @@ MACROS = {
     "CLIP_NORM=-1": "got ! = -1, expected 0 or more",
     "Z_LOSS=-1": "got ! = -1, expected a number >= 0",
     "MODEL_PARALLEL=3": "! = 3",
-    "NUM_LABELS=9999": "got ! = 9999.*only 2000",
+    "NUM_LABELS=9999": "got ! = 9999.*only 2,000",
     "NUM_LABELS=3": "!",
     "VOCAB_SIZE=8": "! = 216",
     "Z_LOSS=nan": "got ! = 'nan', expected a number",
@@ -152,7 +152,7 @@ CASES = {
     ),
     "a process too many": (
         ["train", TICKETS, "--coordinator_address=h:1", "--num_processes=2", "--process_id=2"],
-        "got --process_id=2, expected between 0 and 1",
+        "got --process_id=2 and --num_processes=2, expected a --process_id from 0 to 1",
     ),
     "a coordinator without a port": (
         ["train", TICKETS, "--coordinator_address=h", "--num_processes=2", "--process_id=0"],

@@ -88,7 +88,7 @@ def test_the_lock_pins_what_is_declared(project):
 def clone(folder: pathlib.Path) -> pathlib.Path:
     """A copy of what a build reads, in a folder that is named as the package is."""
     copy = folder / "distill"
-    for name in ("gin", *PACKAGES):
+    for name in ("gin", "launch", *PACKAGES):
         ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / name, copy / name, ignore=ignore)
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
@@ -162,5 +162,9 @@ def test_a_wheel_holds_everything(tmp_path):
 
     assert contents(site / "distill" / "gin") == contents(copy / "gin")
     package = {name for name in contents(site / "distill") if not name.startswith("gin/")}
-    assert package == contents(copy / "distill") and "py.typed" in package
+    launch = {f"launch/{name}" for name in contents(copy / "launch")}
+    assert package == contents(copy / "distill") | launch and "py.typed" in package
+    assert "launch/vm/startup.sh" in launch
+    code = "from distill.launch import vm; print(vm.gin_root() / 'launch' / 'vm' / 'train.sh')"
+    assert pathlib.Path(run(python, ["-c", code], copy.parent)).is_file()
     assert contents(site / "tasks") == contents(copy / "tasks")

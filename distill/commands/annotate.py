@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.flags import add_flags, from_options
+from distill.common.process_exit import orderly_sigterm
 from distill.teacher.settings import Options
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def _no_key(_: str) -> str:
 def _run(options: argparse.Namespace) -> summary.Result:
     from distill.teacher import pipeline
 
-    return pipeline.run_annotate(from_options(Options, options))
+    with orderly_sigterm("distill: stopped by SIGTERM: the answers so far are stored"):
+        return pipeline.run_annotate(from_options(Options, options))
 
 
 def _show(result: summary.Result) -> None:

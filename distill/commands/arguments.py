@@ -13,13 +13,23 @@ from distill.errors import UserError, alike
 # Flags of all commands that take a path.
 _PATHS = (
     *("gin_file", "run_dir", "cache_dir", "raw_dir", "vocabulary_path", "tfds_data_dir", "input"),
-    *("test_input",),
+    *("test_input", "markdown"),
     *("init_from", "continue_from"),
-    *("output", "checkpoint", "prompt", "check", "store", "released_dir", "teacher_row", "prices"),
+    *(
+        "output",
+        "output_dir",
+        "checkpoint",
+        "prompt",
+        "check",
+        "store",
+        "released_dir",
+        "teacher_row",
+        "prices",
+    ),
     *("batch_write", "batch_read"),
 )
 # Those of them that a command writes.
-_WRITTEN = ("output", "store", "released_dir", "teacher_row", "batch_write")
+_WRITTEN = ("output", "markdown", "store", "released_dir", "teacher_row", "batch_write")
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -96,6 +106,13 @@ def add(
             help="folder for tokenized data and compiled programs; "
             "default $DISTILL_CACHE_DIR or ~/.cache/distill",
         )
+    if name in ("train", "evaluate"):
+        command.add_argument(
+            "--cache_workers",
+            type=int,
+            help="processes that tokenize data of more than 50,000 rows; default: one per core, at "
+            "most 16",
+        )
     return command
 
 
@@ -107,7 +124,8 @@ def check_paths(options: argparse.Namespace) -> None:
         empty --run_dir; names the flag.
     """
     given: list[tuple[str, str]] = []
-    if getattr(options, "run_dir", None) == "":
+    launches = getattr(options, "command", None) == "launch"  # says what of its own is missing
+    if getattr(options, "run_dir", None) == "" and not launches:
         raise UserError("got --run_dir='', expected the path of a run folder")
     for name in _PATHS:
         value = getattr(options, name, None) or ()
@@ -200,6 +218,11 @@ def _vocabulary_settings(options: argparse.Namespace, overrides: Sequence[str]) 
     return settings
 
 
+def command_of(options: argparse.Namespace) -> str:
+    """What the parser took as the command: "train", or "data check"."""
+    return " ".join(filter(None, (options.command, getattr(options, "action", None))))
+
+
 def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str]) -> str:
     """What to tell about an argument that a command does not take.
 
@@ -208,7 +231,7 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
       options: what the parser did take.
       known: the command's flags, e.g. "--seed".
     """
-    command = " ".join(filter(None, (options.command, getattr(options, "action", None))))
+    command = command_of(options)
     if not argument.startswith("-"):
         suffix = argument.rpartition(".")[2]
         if hasattr(options, "engine") and suffix in ("gin", "jsonl", "csv"):
@@ -252,6 +275,29 @@ def add_answer(command: argparse.ArgumentParser) -> None:
         help="decode: the tokens that the student writes; rank: the most probable label of the "
         "closed set (LABELS or the row's choices), without decoding",
     )
+
+
+def add_model_parallel(command: argparse.ArgumentParser) -> None:
+    """Adds `--model_parallel`: how many devices hold a student together."""
+    command.add_argument(
+        "--model_parallel",
+        type=int,
+        metavar="N",
+        help="devices of a process that split the student, for one that does not fit on a device; "
+        "default 1: each device holds all of it and answers its share of the rows",
+    )
+
+
+def model_parallel(options: argparse.Namespace) -> int:
+    """The value of `--model_parallel`.
+
+    Raises:
+      UserError: it is below 1.
+    """
+    count = 1 if options.model_parallel is None else int(options.model_parallel)
+    if count < 1:
+        raise UserError(f"got --model_parallel={count}, expected at least 1")
+    return count
 
 
 def add_trained_fields(group: argparse._ActionsContainer, field_help: str) -> None:

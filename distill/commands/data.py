@@ -1,12 +1,13 @@
-"""`distill data fetch | check | summary | build`."""
+"""`distill data fetch | check | summary | build | merge`."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from distill.commands import arguments, data_check
+from distill.commands import arguments, data_check, data_merge
 from distill.common import flags
+from distill.common.phrases import number_of
 from distill.errors import UserError
 from distill.tickets.flags import BuildFlags
 
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command `data` and its actions."""
-    text = "fetch, check, summarize or build datasets"
+    text = "fetch, check, summarize or build datasets; merge predictions"
     data = commands.add_parser("data", help=text, description=text)
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_fetch(actions)
     data_check.add(actions)
     _add_summary(actions)
     _add_build(actions)
+    data_merge.add(actions)
 
 
 def _add_fetch(actions: argparse._SubParsersAction) -> None:
@@ -99,7 +101,7 @@ def _add_summary(actions: argparse._SubParsersAction) -> None:
         ):
             name = record["split"] if options.dataset else f"{record['dataset']}/{record['split']}"
             splits[name] = record
-            to_stderr(f"{name}: {record['rows']:,} rows read")
+            to_stderr(f"{name}: {number_of(record['rows'], 'row')} read")
         return {"splits": splits}
 
     def show(result: dict[str, dict[str, SplitSummary]]) -> None:

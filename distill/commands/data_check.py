@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments
 from distill.common.flags import check_used
+from distill.common.phrases import number_of
 from distill.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def run(options: argparse.Namespace) -> Report:
     counts = report["counts"]
     if options.strict and counts["problem"] + counts["warning"]:
         raise CheckFailed(
-            f"{name}: {counts['problem']} problems and {counts['warning']} warnings", report
+            f"{name}: {number_of(counts['problem'], 'problem')} and "
+            f"{number_of(counts['warning'], 'warning')}",
+            report,
         )
     return report
 
@@ -127,14 +130,13 @@ def _of_run(
     datasets.check_settings(spec)
     dataset = datasets.get(spec.dataset)
     train, test = dataset.load(spec)
-    prefixes = [spec.label_prefix, spec.rationale_prefix][: len(spec.tasks)]
     settings = Settings(
         spec.label_source,
         tuple(dataset.labels(spec)),
         dataset.correct,
         vocabulary_of(spec),
         {"INPUT_LENGTH": spec.input_length, "TARGET_LENGTH": spec.target_length},
-        max(prefixes, key=len),
+        max(map(spec.prefix, spec.tasks), key=len),
         dataset.eos_mark(spec),
         tuple(row.input for row in prompt.exemplars) if prompt else (),
     )
@@ -162,7 +164,7 @@ def _of_files(
     vocabulary = make_vocabulary("sentencepiece", path) if path else make_vocabulary("bytes")
     files = {"train": options.input, "test": options.test_input}
     splits: dict[str, Rows] = {
-        split: functools.partial(stream_table, file, split, labels or None, mapping)
+        split: functools.partial(stream_table, file, split, labels, mapping, "--labels")
         for split, file in files.items()
         if file
     }

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from distill.commands import arguments
+from distill.commands import arguments, several_hosts
 from distill.common.flags import check_used
 from distill.common.table import render_columns
 from distill.common.terminal import printable
@@ -14,7 +14,8 @@ from distill.errors import UserError, check_both
 
 if TYPE_CHECKING:
     from distill.common.accuracy import ClassScore
-    from distill.inference.load import Evaluation
+    from distill.inference.inputs import RowSource
+    from distill.inference.scoring import Evaluation
 
 _OTHER = "(other)"  # answers that are none of the classes
 _MOST_SHOWN, _LONGEST = 3, 40  # of them; characters of each
@@ -47,55 +48,81 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="only for a dataset that a Python module of your own registers: a gin file that "
         "imports this module",
     )
-
-    def run(options: argparse.Namespace) -> Evaluation:
-        if options.input and options.split:
-            raise UserError("got both --input and --split, expected only one of them")
-        if not options.input:
-            mapped = [f"--{name}" for name in ("field", "label_names") if getattr(options, name)]
-            check_used(mapped, "with --input")
-        from distill.config import files, macros, resolve
-        from distill.data.mapping.row_mapping import mapping_of
-        from distill.inference import inputs
-        from distill.training import run_folder
-
-        if options.output:
-            _check_output(options.output)
-        source = None
-        if options.input:  # before jax is imported
-            mapping = mapping_of(options.field, options.label_names)
-            source, _ = check_both(
-                lambda: inputs.labeled_of_file(options.input, mapping),
-                lambda: run_folder.read_config(options.run_dir),
-            )
-        from distill.inference import load
-
-        resolve.import_tasks()
-        paths = [files.resolve_path(name) for name in options.gin_file]
-        imports = macros.read_gin(paths).imports
-        if paths and not imports:
-            raise UserError(
-                f"--gin_file={paths[0]} imports no module, so it has no effect: the settings come "
-                "from the run folder"
-            )
-        resolve.import_modules(imports)
-        if source is not None:
-            scores = load.evaluate_file(
-                options.run_dir, source, options.input, answer=options.answer
-            )
-        else:
-            scores = load.evaluate(options.run_dir, options.split or "test", options.answer)[0]
-        if options.output:
-            from etils import epath
-
-            from distill.common.atomic import write_json
-
-            path = epath.Path(options.output).expanduser()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, scores)
-        return scores
-
+    arguments.add_model_parallel(command)
+    several_hosts.add(command)
     command.set_defaults(run=run, show=show, output_files=("output",))
+
+
+def run(options: argparse.Namespace) -> Evaluation:
+    """Scores a split, or a file; on several hosts, all of them give the scores."""
+    if options.input and options.split:
+        raise UserError("got both --input and --split, expected only one of them")
+    if not options.input:
+        mapped = [f"--{name}" for name in ("field", "label_names") if getattr(options, name)]
+        check_used(mapped, "with --input")
+    arguments.model_parallel(options)
+    if not several_hosts.is_given(options):
+        several_hosts.check_not_alone()
+        return _evaluate(options, _prepare(options))  # reads before jax is imported
+    from distill.common.native_output import stdout_to_stderr
+    from distill.training import hosts
+
+    with stdout_to_stderr():
+        hosts.connect(*several_hosts.place_of(options))
+        with hosts.barrier("reading the rows"):
+            source = _prepare(options)
+        return _evaluate(options, source)
+
+
+def _evaluate(options: argparse.Namespace, source: RowSource | None) -> Evaluation:
+    """The scores, which the first host writes to --output."""
+    from distill.common.progress import to_stderr
+    from distill.inference import scoring
+    from distill.training.hosts import host0_only, is_host0
+
+    how = options.answer, arguments.model_parallel(options)
+    if source is not None:
+        say = host0_only(to_stderr)
+        scores = scoring.evaluate_file(options.run_dir, source, options.input, say, *how)
+    else:
+        scores = scoring.evaluate(options.run_dir, options.split or "test", *how)[0]
+    if options.output and is_host0():
+        from etils import epath
+
+        from distill.common.atomic import write_json
+
+        path = epath.Path(options.output).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, scores)
+    return scores
+
+
+def _prepare(options: argparse.Namespace) -> RowSource | None:
+    """Checks the paths and imports the dataset's module; gives the rows of --input."""
+    from distill.config import files, macros, resolve
+    from distill.data.mapping.row_mapping import mapping_of
+    from distill.inference import inputs
+    from distill.training import run_folder
+
+    if options.output:
+        _check_output(options.output)
+    source = None
+    if options.input:
+        mapping = mapping_of(options.field, options.label_names)
+        source, _ = check_both(
+            lambda: inputs.labeled_of_file(options.input, mapping),
+            lambda: run_folder.read_config(options.run_dir),
+        )
+    resolve.import_tasks()
+    paths = [files.resolve_path(name) for name in options.gin_file]
+    imports = macros.read_gin(paths).imports
+    if paths and not imports:
+        raise UserError(
+            f"--gin_file={paths[0]} imports no module, so it has no effect: the settings come "
+            "from the run folder"
+        )
+    resolve.import_modules(imports)
+    return source
 
 
 def _check_output(path: str) -> None:
@@ -104,7 +131,7 @@ def _check_output(path: str) -> None:
 
     from distill.common.own_files import check_content
     from distill.common.text_files import parse_json
-    from distill.inference.load import Evaluation
+    from distill.inference.scoring import Evaluation
 
     def is_scores(content: bytes) -> bool:
         scores = parse_json(content)

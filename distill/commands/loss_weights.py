@@ -54,6 +54,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         config = resolve(
             arguments.gin_files(options), options.overrides, options.engine, adopt_sizes
         ).run
+        if config.data.is_joined:
+            raise UserError(
+                f"got METHOD = {config.data.method!r}, which has label and rationale in one target "
+                "and needs no mixture rates: LABEL_WEIGHT and RATIONALE_WEIGHT are the weights of "
+                "the two losses as they are; expected 'step_by_step'"
+            )
         if len(config.data.tasks) < 2:
             raise UserError(
                 f"got METHOD = {config.data.method!r}, which trains one task and has no loss "
@@ -178,7 +184,8 @@ def _variance(
     name = config.weighting.normalization
     name = "per_token" if name == "per_token_batch" else name
     student, measured_on = _small(config.student)
-    with Stage(f"measuring the gradients of {pairs} pairs"):
+    pairs = gradient_noise.sample_size(cache, config.data, pairs)
+    with Stage(f"measuring the gradients of {pairs:,} pairs"):
         noise = gradient_noise.measure(cache, config.data, student, name, pairs, config.train.seed)
     weights = config.weighting.task_weights(config.data.tasks)
     batch = config.train.batch_size
@@ -281,7 +288,7 @@ def render_weights(result: LossWeights) -> str:
         v = result["gradient_variance"]
         lines.append(
             f"gradient variance ({v['normalization']}): mixture_rates / paired_batches = "
-            f"{v['ratio']:.2f} ({v['pairs']} pairs, {v['measured_on']})"
+            f"{v['ratio']:.2f} ({v['pairs']:,} pairs, {v['measured_on']})"
         )
     if "lambda" in result:
         macros = ", ".join(f"{name} = {value:g}" for name, value in result["lambda"].items())

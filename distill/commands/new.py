@@ -44,7 +44,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         command,
         "fill a field of a row (id, input, label, choices, teacher_label, rationale) from "
         'fields of the file; repeatable, e.g. --field input="{title}: {body}" --field label=topic; '
-        "default: found by the names and values of the fields",
+        "fields that you do not give are found by names and values; --field label= leaves a "
+        "field out",
     )
     command.add_argument(
         "--vocabulary_path",

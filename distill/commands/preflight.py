@@ -67,9 +67,9 @@ def preflight(options: argparse.Namespace, names: list[str]) -> Report:
       CheckFailed: a run that does not fit; its result has the nearest that does.
     """
     from distill.preflight.chips import CHIPS, topology
-    from distill.preflight.compile import ENVIRONMENT, INSTALL, has_libtpu
+    from distill.preflight.compile import INSTALL, OF_JAX, has_libtpu
 
-    for name, value in ENVIRONMENT.items():  # before jax starts
+    for name, value in OF_JAX.items():
         os.environ.setdefault(name, value)
     topologies = [topology(text) for text in options.topology]
     if not topologies:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING
 
-from distill.commands import arguments
+from distill.commands import arguments, several_hosts
 from distill.common.progress import to_stderr
 from distill.config.run_name import default_run_dir
 from distill.errors import UserError
 
 if TYPE_CHECKING:
     from distill.training.records import Results
+
+
+STEP_TIMEOUT = 600.0
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -23,26 +27,15 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="measure where the time goes and trace a few steps; results go to <run_dir>/profile",
     )
-    several = command.add_argument_group("several hosts (start the command on each)")
-    several.add_argument(
-        "--distributed",
-        action="store_true",
-        help="join all hosts into one run; they are detected on Cloud TPU, GKE, Slurm and Open MPI",
-    )
-    several.add_argument(
-        "--coordinator_address",
-        metavar="HOST:PORT",
-        help="address of process 0; needed only if hosts are not detected",
-    )
-    several.add_argument(
-        "--num_processes",
-        type=int,
-        help="number of processes; needed only if hosts are not detected",
-    )
-    several.add_argument(
-        "--process_id",
-        type=int,
-        help="index of this process, from 0; needed only if hosts are not detected",
+    several_hosts.add(command)
+    command.add_argument(
+        "--step_timeout",
+        type=float,
+        metavar="SECONDS",
+        help=(
+            "end with exit code 75 when no step has finished for so long; 0 never does; default "
+            f"{STEP_TIMEOUT:.0f} on several hosts, 0 on one"
+        ),
     )
 
     def run(options: argparse.Namespace) -> Results:
@@ -54,8 +47,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         run_dir = options.run_dir or default_run_dir(names, options.overrides, options.engine)
         resolved = resolve(names, options.overrides, options.engine, adopt_for(run_dir))
         datasets.check_settings(resolved.run.data)
-        place = (options.coordinator_address, options.num_processes, options.process_id)
-        distributed = options.distributed or any(value is not None for value in place)
+        distributed = several_hosts.is_given(options)
         if not options.run_dir:
             to_stderr(f"the run folder is {run_dir}")
         from distill.engines import early_checks
@@ -75,15 +67,23 @@ def add(commands: argparse._SubParsersAction) -> None:
                 )
             prepared = early_checks.check_rows(resolved, run_dir)
             return t5x_train.train(resolved, run_dir, prepared=prepared)
-        if distributed:
+        if not distributed:
+            several_hosts.check_not_alone()
+        else:
             from distill.training import hosts
 
-            hosts.connect(*place)
+            hosts.connect(*several_hosts.place_of(options))
         # Several hosts read the rows together, in `native.train`.
         prepared = None if distributed else early_checks.check_rows(resolved, run_dir)
         from distill.engines import native
 
-        return native.train(resolved, run_dir, profile=options.profile, prepared=prepared)
+        return native.train(
+            resolved,
+            run_dir,
+            profile=options.profile,
+            prepared=prepared,
+            step_timeout=step_timeout(options, distributed),
+        )
 
     def show(results: Results) -> None:
         from distill.engines.results import say
@@ -91,3 +91,17 @@ def add(commands: argparse._SubParsersAction) -> None:
         say(results, print)
 
     command.set_defaults(run=run, show=show)
+
+
+def step_timeout(options: argparse.Namespace, is_distributed: bool) -> float:
+    """Seconds after which a run without a finished step ends; 0 for never.
+
+    Raises:
+      UserError: not such a number.
+    """
+    seconds: float | None = options.step_timeout
+    if seconds is None:
+        return STEP_TIMEOUT if is_distributed else 0.0
+    if not 0 <= seconds < math.inf:
+        raise UserError(f"got --step_timeout={seconds}, expected seconds, or 0 for no limit")
+    return seconds

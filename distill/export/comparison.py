@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from distill.common.phrases import number_of
 from distill.common.progress import Progress
 from distill.common.text_files import json_lines
 from distill.config.student import T5Config
@@ -59,9 +60,9 @@ class Comparison:
     def __str__(self) -> str:
         share = self.same / self.rows
         return (
-            f"Same label as the student for {self.same:,} of {self.rows:,} rows ({share:.4f}); "
-            f"largest difference of a label's log-probability {self.largest_error:.2g} nats "
-            f"({self.scored:,} labels)."
+            f"Same label as the student for {self.same:,} of {number_of(self.rows, 'row')} "
+            f"({share:.4f}); largest difference of a label's log-probability "
+            f"{self.largest_error:.2g} nats ({self.scored:,} labels)."
         )
 
 

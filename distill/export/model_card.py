@@ -22,13 +22,6 @@ from distill.inference.load import LoadedRun
 from distill.training import provenance, run_folder
 
 _MOST_LABELS = 50  # that are listed
-_METHODS = {
-    "finetune": "It was fine-tuned on labels.",
-    "distill_labels": "It was trained on the labels of a language model.",
-    "step_by_step": "It was trained on labels, and on a language model's rationales as a second "
-    "task.",
-    "single_task": "It was trained to write a language model's rationale and then the label.",
-}
 
 
 def render_card(
@@ -51,7 +44,7 @@ def render_card(
     front = "\n".join(["---", *metadata, f"license: {own}", "---", ""]) if metadata else ""
     sections = (
         f"# {spec.method} student on {_text(spec.dataset)}",
-        f"A T5 encoder-decoder that reads one text and writes a label. {_METHODS[spec.method]} "
+        f"A T5 encoder-decoder that reads one text and writes a label. {spec.about_method.about} "
         "Trained with distill, an implementation of "
         "[Distilling step-by-step](https://arxiv.org/abs/2305.02301).",
         f"## Use\n\n{use.strip()}",
@@ -94,7 +87,7 @@ def _input(run: LoadedRun) -> str:
 def _output(run: LoadedRun) -> str:
     spec, labels = run.config.data, run.assets.labels
     lines = [f"At most {spec.target_length:,} tokens, decoded greedily."]
-    if spec.method == "single_task":
+    if spec.about_method.rationale_first:
         lines.append(
             f"The student writes its rationale first. The label follows the last "
             f"{_code(spec.label_prefix.strip())}."
@@ -110,7 +103,12 @@ def _output(run: LoadedRun) -> str:
         lines.append("The label is one of the choices of the input.")
     else:
         lines.append("The answers are open: there is no label set.")
-    if "rationale" in spec.tasks:
+    if spec.is_joined:
+        lines.append(
+            "Decoding stops at the end-of-sequence token after the label. The student was trained "
+            "to write a rationale after that token: to get it, continue decoding from there."
+        )
+    elif "rationale" in spec.tasks:
         lines.append(
             f"With the prefix {_code(spec.rationale_prefix)} it writes a rationale instead. The "
             "rationale is generated independently and does not explain the label."

@@ -74,7 +74,10 @@ def new_folder(folder: epath.Path, mark: str) -> Iterator[epath.Path]:
     Raises:
       UserError: the disk is full, read only or not permitted; `folder` has appeared meanwhile.
     """
-    with disk_errors(folder, "then export again"), atomic_directory(folder, mark) as scratch:
+    with (
+        disk_errors(folder, "free some space or choose another folder, then export again"),
+        atomic_directory(folder, mark) as scratch,
+    ):
         yield scratch
         for path in pathlib.Path(scratch).rglob("*"):
             if path.is_file():

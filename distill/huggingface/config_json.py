@@ -21,7 +21,7 @@ from distill.config.student import T5Config
 from distill.errors import UserError, hint, unknown
 from distill.huggingface.names import EMBEDDING, EMBEDDING_ALIASES, OUTPUT
 from distill.huggingface.safetensors_files import INDEX, TensorFolder
-from distill.student.layers import NORM_EPSILON
+from distill.student.gradients import NORM_EPSILON
 from distill.student.relative_bias import MAX_DISTANCE, NUM_BUCKETS
 
 FILE = "config.json"

@@ -9,38 +9,46 @@ import tempfile
 from pathlib import Path
 
 from distill.common import atomic
+from distill.common.disk import naming
 from distill.common.progress import Stage
 from distill.config.resolve import absolute_path
 from distill.data.formats.record_files import open_records
-from distill.data.mapping.row_mapping import TRAINED, mapping_of
+from distill.data.mapping.row_mapping import TRAINED, Template, mapping_of, templates_of
 from distill.data.vocabularies import make_vocabulary
 from distill.errors import UserError
 from distill.new.shape import Shape, find_shape
 from distill.new.task import Created, Request, Task
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_OPTIONAL = tuple(name for name in TRAINED if name != "input")
 
 
 def create(request: Request) -> Created:
     """Makes the folder; nothing that exists is changed.
 
     Raises:
-      UserError: a folder that exists; rows that cannot be read, or in which input or label are not
-        found; too few rows; a checkpoint that does not say its vocabulary.
+      UserError: a folder that exists; rows that are their own test rows; rows that cannot be read,
+        or in which input or label are not found; too few rows; a checkpoint that does not say its
+        vocabulary.
     """
     folder = _check_folder(request.folder)
-    shape = _shape_of(request)
+    if request.test_input and absolute_path(request.test_input) == absolute_path(request.input):
+        raise UserError(
+            f"--test_input and --input are the same file, {request.input}: a student would be "
+            "tested on the rows that it trains on; without --test_input, a fifth of the rows is "
+            "held out"
+        )
+    shape = shape_of_request(request)
     texts = [f"{field}={template}" for field, template in shape.fields.items()]
     mapping = mapping_of(texts, shape.label_names, TRAINED)
     kind, path = _vocabulary_of(request)
-    labels = request.labels or (mapping.names.names if mapping.names else ())
-    task = Task(request, folder.name, shape, mapping, kind, make_vocabulary(kind, path), labels)
+    task = Task(request, folder.name, shape, mapping, kind, make_vocabulary(kind, path))
     with Stage(f"reading {request.input}"):
         task.measure()
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        with Stage(f"writing {folder}"):
+        with Stage(f"writing {folder}"), naming(folder):
             created = task.write(scratch, folder)
         scratch.chmod(0o755)
         # Fails on a folder with content, should one have appeared meanwhile.
@@ -62,33 +70,34 @@ def _check_folder(name: str) -> Path:
         )
     if folder.is_symlink() or folder.exists():
         raise UserError(
-            f"{folder} exists; `distill new` changes nothing that exists: choose another name, or "
-            "remove the folder"
+            f"{folder} exists; `distill new` changes nothing that exists: choose another name"
+            + (", or remove the folder" if folder.is_dir() else "")
         )
     return folder
 
 
-def _shape_of(request: Request) -> Shape:
-    """The templates that the user gave, or those that are found."""
-    if not request.field:
-        records = open_records(request.input, "train")
-        return find_shape(records, request.label_names)
-    mapping_of(request.field, request.label_names, TRAINED)  # refuses what is no template
-    fields: dict[str, str] = {}
+def shape_of_request(request: Request) -> Shape:
+    """The templates that the user gave, and those that are found for the other fields.
+
+    Raises:
+      UserError: a bad template; what `find_shape` refuses.
+    """
+    given: dict[str, Template | None] = {}
     for text in request.field:
-        name, _, template = text.partition("=")
-        if "\n" in template or "\r" in template:
+        if "\n" in text or "\r" in text:
             raise UserError(
                 f"--field: got {text!r}, which has a line break; a Makefile cannot hold it, so "
                 "write a space"
             )
-        if name in fields:
-            raise UserError(
-                f"--field: got two templates for `{name}`, expected one: `distill annotate` writes "
-                "the rationales of a model in place of those of the file"
-            )
-        fields[name] = template
-    return Shape(fields, request.label_names)
+        name = text.removesuffix("=")
+        if text != f"{name}=" or name not in _OPTIONAL:
+            ((name, (template,)),) = templates_of([text], TRAINED).items()
+        else:
+            template = None
+        if name in given:
+            raise UserError(f"--field: got two templates for `{name}`, expected one")
+        given[name] = template
+    return find_shape(open_records(request.input, "train"), request.label_names, given)
 
 
 def _vocabulary_of(request: Request) -> tuple[str, str]:

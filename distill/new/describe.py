@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from distill.common.phrases import are, have, number_of, share
+from distill.data.check.labels import ALIKE, alike
 from distill.new.measure import Measured
 from distill.new.render import one_line
 from distill.new.settings import Lengths
 
 MOST_SHOWN = 10  # labels
+_TRAIN_ON_THEM = (
+    "`make train ROWS=train` trains on them, and `make annotate` writes others in their place"
+)
 
 
 def describe_found(
@@ -40,11 +45,13 @@ def describe_found(
             f"{one_line(label)} ({measured.labels[label]:,})" for label in labels[:MOST_SHOWN]
         ]
         more = ", ..." if len(labels) > MOST_SHOWN else ""
-        lines.append(f"- {len(labels)} labels: {', '.join(counts)}{more}.")
+        lines.append(f"- {number_of(len(labels), 'label')}: {', '.join(counts)}{more}.")
     elif measured.most_choices:
         lines.append(f"- Each row has choices of its own, at most {measured.most_choices}.")
     else:
         lines.append("- Answers are free text.")
+    if rationales := sum(measured.lengths["rationale"].values()):
+        lines.append(f"- {number_of(rationales, 'rationale')}; {_TRAIN_ON_THEM}.")
     return "\n".join(lines)
 
 
@@ -69,24 +76,36 @@ def describe_rows(
         if not labels and not measured.most_choices:
             notes.append("answers are open; give a closed set with --labels=A,B")
     elif measured.labeled < measured.rows:
-        notes.append(f"{measured.rows - measured.labeled:,} rows have no gold label")
+        missing = measured.rows - measured.labeled
+        notes.append(f"{number_of(missing, 'row')} {have(missing)} no gold label")
     numbers = [label for label in labels if _is_number(label)]
     if labels and len(numbers) == len(labels) and not label_names:
         notes.append(
-            f"the labels are numbers ({', '.join(labels[:MOST_SHOWN])}), whose meaning a teacher "
-            "cannot know: give names with --label_names=NAME,NAME, or explain them in the "
-            "instructions of prompt.toml"
+            f"the labels are {_kind_of(labels)} ({', '.join(labels[:MOST_SHOWN])}), whose meaning "
+            "a teacher cannot know: give names with --label_names=NAME,NAME, or explain them in "
+            "the instructions of prompt.toml"
         )
+    if groups := alike(labels):
+        texts = "; ".join(", ".join(map(repr, group)) for group in groups[:3])
+        notes.append(f"{ALIKE}: {texts}; write each label in one way")
     if len(measured.labels) == 1 and not measured.uncounted:
         notes.append("all labels are the same: there is nothing to learn")
+    if measured.lengths["rationale"]:
+        notes.append(f"the file has rationales; {_TRAIN_ON_THEM}")
     if lengths.cut:
         unit = "bytes" if kind == "bytes" else "tokens"
         notes.append(
-            f"{lengths.cut:,} of {measured.rows:,} inputs are longer than INPUT_LENGTH = "
-            f"{lengths.input} {unit} and are cut; raise it in data.gin"
+            f"{share(lengths.cut, measured.rows, 'input')} {are(lengths.cut)} longer than "
+            f"INPUT_LENGTH = {lengths.input} {unit} and {are(lengths.cut)} cut; raise it in "
+            "data.gin, which makes training slower"
             + ("; --vocabulary_path makes sequences shorter" if kind == "bytes" else "")
         )
     return notes
+
+
+def _kind_of(labels: Sequence[str]) -> str:
+    truth = all(label.casefold() in ("true", "false") for label in labels)
+    return "truth values" if truth else "numbers"
 
 
 def _is_number(text: str) -> bool:

@@ -155,6 +155,12 @@ def threshold(measured: Measured, fraction: float, most: int) -> int:
     return int(above[0]) if len(above) else 0
 
 
+def shared_inputs(test: Measured, train: Measured) -> int:
+    """How many labeled test rows have the input of a labeled training row."""
+    test_keys, train_keys = (np.frombuffer(each.keys, np.uint64) for each in (test, train))
+    return int(np.isin(test_keys, train_keys).sum())
+
+
 def exemplars(
     measured: Measured, per_label: int, most: int, allowed: Callable[[Example], bool]
 ) -> list[Example]:

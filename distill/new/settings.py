@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from distill.common.phrases import are, share
 from distill.data.examples import Example
 from distill.data.vocabularies import Vocabulary, padded_size
 from distill.new.measure import Measured
@@ -15,7 +16,10 @@ from distill.teacher.rehearsal import RATIONALE, UNFILLED
 _MOST_TOKENS = {"bytes": 1024, "sentencepiece": 512}  # of an input
 _ANSWER_TOKENS = 100  # of a teacher's vocabulary, for a rationale and an answer phrase
 _CHARACTERS_PER_TOKEN = 4
-_TOKENS = 1_000_000  # of all steps together: about a minute on two cores
+_NEARLY_ALL = 0.98  # of the inputs are not cut
+_MUCH_LONGER = 2  # times; a longest input that is no longer than that is not cut either
+_TOKENS = 1_000_000  # of all steps together: about a minute on two cores at _SHORT
+_SHORT, _DOUBLE = 128, 240  # INPUT_LENGTH; how much more of it makes a token as costly again
 _STEPS = (100, 300)
 _BATCH_SIZE, _LONG_BATCH_SIZE = 16, 8
 _LONG_ROW = 600  # tokens of the sequences of a row, on average
@@ -40,8 +44,22 @@ class Lengths:
     cut: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long a first run trains.
+
+    Attributes:
+      steps, batch_size: TRAIN_STEPS and BATCH_SIZE.
+      time: about how long that takes on two cores, such as "a minute".
+    """
+
+    steps: int
+    batch_size: int
+    time: str
+
+
 def lengths_of(measured: Measured, vocabulary: Vocabulary, kind: str) -> Lengths:
-    """The limits that fit the rows.
+    """The limits that fit the rows: all of them, unless a few are much longer than the others.
 
     Args:
       measured: the rows.
@@ -50,14 +68,16 @@ def lengths_of(measured: Measured, vocabulary: Vocabulary, kind: str) -> Lengths
     """
     unit = "bytes" if kind == "bytes" else "tokens"
     longest, usual = measured.longest("input"), measured.percentile("input", 0.95)
-    limit = min(_rounded(longest), _MOST_TOKENS.get(kind, _MOST_TOKENS["bytes"]))
+    most = measured.percentile("input", _NEARLY_ALL)
+    wanted = longest if longest <= _MUCH_LONGER * most else most
+    limit = min(_rounded(wanted), _MOST_TOKENS.get(kind, _MOST_TOKENS["bytes"]))
     cut = sum(count for length, count in measured.lengths["input"].items() if length > limit)
     comment = (
         f"In {unit}, with the prefix: 95% of the inputs have at most {usual:,}, the longest has "
         f"{longest:,}"
     )
     if cut:
-        comment += f"; {cut:,} inputs are cut"
+        comment += f"; {share(cut, measured.rows, 'input')} {are(cut)} cut"
     characters = _ANSWER_TOKENS * _CHARACTERS_PER_TOKEN
     answer = characters if kind == "bytes" else round(1.25 * _ANSWER_TOKENS)
     found = {name: measured.longest(name) for name in ("label", "rationale")}
@@ -68,14 +88,18 @@ def lengths_of(measured: Measured, vocabulary: Vocabulary, kind: str) -> Lengths
     return Lengths(limit, target, comment, f"In {unit}: {', '.join(texts)}", cut)
 
 
-def schedule(measured: Measured, lengths: Lengths, vocabulary: Vocabulary) -> tuple[int, int]:
-    """TRAIN_STEPS and BATCH_SIZE with which a run takes about a minute on two cores."""
+def schedule(measured: Measured, lengths: Lengths, vocabulary: Vocabulary) -> Schedule:
+    """Steps that take about a minute on two cores, or longer if the texts are long."""
     rationale = measured.mean("rationale") or len(vocabulary.encode(RATIONALE)) + 1
     inputs = min(measured.mean("input"), lengths.input)
     row = 2 * inputs + measured.mean("label") + rationale
     batch_size = _BATCH_SIZE if row < _LONG_ROW else _LONG_BATCH_SIZE
     low, high = _STEPS
-    return min(high, max(low, round(_TOKENS / (batch_size * row) / 50) * 50)), batch_size
+    # Each token attends to more others, and sequences are padded to more, if inputs may be longer.
+    step = batch_size * row * max(1.0, 1 + (lengths.input - _SHORT) / (_SHORT + _DOUBLE))
+    steps = min(high, max(low, round(_TOKENS / step / 50) * 50))
+    minutes = round(steps * step / _TOKENS)
+    return Schedule(steps, batch_size, f"{minutes} minutes" if minutes > 1 else "a minute")
 
 
 def vocabulary_lines(kind: str, path: str, vocabulary: Vocabulary) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from distill.common.overlap import overlap, plain_text
+from distill.common.phrases import have, number_of, share
 from distill.config.data import DataSpec
 from distill.config.resolve import absolute_path
 from distill.data.examples import Example, to_line
@@ -20,7 +21,7 @@ from distill.data.vocabularies import Vocabulary
 from distill.errors import UserError
 from distill.new import settings
 from distill.new.describe import describe_found, describe_rows
-from distill.new.measure import Measured, exemplars, key_of, measure, threshold
+from distill.new.measure import Measured, exemplars, key_of, measure, shared_inputs, threshold
 from distill.new.render import make_variable, one_line, render
 from distill.new.shape import Shape
 
@@ -99,7 +100,6 @@ class Task:
         mapping: RowMapping,
         kind: str,
         vocabulary: Vocabulary,
-        labels: tuple[str, ...],
     ) -> None:
         """Reads nothing.
 
@@ -110,11 +110,13 @@ class Task:
           mapping: the same, as the readers take them.
           kind: of the vocabulary, "bytes" or "sentencepiece".
           vocabulary: of the student.
-          labels: the closed set, if it is given.
         """
         self._request, self._name, self._shape = request, name, shape
         self._kind, self._vocabulary = kind, vocabulary
-        self._rows = functools.partial(stream_table, labels=labels or None, mapping=mapping)
+        labels = request.labels or (mapping.names.names if mapping.names else ())
+        self._rows = functools.partial(
+            stream_table, labels=labels, mapping=mapping, labels_name="--labels"
+        )
         self._measured, self._test = Measured(), Measured()
         self._below = 0  # rows with a smaller key are the test
 
@@ -128,8 +130,8 @@ class Task:
         measure(self._rows(request.input, "train"), self._vocabulary, _PREFIX, measured)
         if measured.rows < _FEWEST:
             raise UserError(
-                f"{request.input} has {measured.rows} rows, expected at least {_FEWEST}: some are "
-                "held out for validation and for the test"
+                f"{request.input} has {number_of(measured.rows, 'row')}, expected at least "
+                f"{_FEWEST}: some are held out for validation and for the test"
             )
         if request.test_input:
             rows = self._rows(request.test_input, "test")
@@ -158,13 +160,13 @@ class Task:
         counts, shown = self._write_rows(scratch)
         measured = self._measured
         lengths = settings.lengths_of(measured, self._vocabulary, self._kind)
-        source_name = one_line(os.path.basename(self._request.input.rstrip("/")))
-        shared: dict[str, object] = {"name": self._name, "source_name": source_name}
+        shared: dict[str, object] = {"name": self._name, "source_name": self._source_name}
         experiment = "experiment_init_from.gin" if self._request.init_from else "experiment.gin"
         prompt = settings.prompt_values(self._name, self.labels, measured, shown)
-        gin = {**shared, **self._gin_values(counts, lengths)}
+        schedule = settings.schedule(measured, lengths, self._vocabulary)
+        gin = {**shared, **self._gin_values(counts, lengths, schedule)}
         for name, template, values in (
-            ("README.md", "README.md", {**shared, **self._readme_values(counts, source_name)}),
+            ("README.md", "README.md", {**shared, **self._readme_values(counts, schedule)}),
             ("Makefile", "Makefile", {**shared, **self._make_values(counts)}),
             ("data.gin", "data.gin", gin),
             ("experiment.gin", experiment, gin),
@@ -172,6 +174,11 @@ class Task:
         ):
             (scratch / name).write_text(render(template, values), encoding="utf-8")
         notes = describe_rows(measured, self.labels, lengths, self._kind, self._shape.label_names)
+        if seen := shared_inputs(self._test, measured):
+            notes.append(
+                f"{share(seen, self._test.labeled, 'test row')} {have(seen)} the input of a row "
+                "that the student trains on"
+            )
         commands = ["check", "annotate", "train", "evaluate", "predict"]
         return {
             "folder": str(folder),
@@ -231,10 +238,11 @@ class Task:
         choices = () if self.labels and {*row.choices} <= {*self.labels} else row.choices
         return dataclasses.replace(row, choices=choices, split=split)
 
-    def _gin_values(self, counts: dict[str, int], lengths: settings.Lengths) -> dict[str, object]:
+    def _gin_values(
+        self, counts: dict[str, int], lengths: settings.Lengths, schedule: settings.Schedule
+    ) -> dict[str, object]:
         """The values of data.gin and experiment.gin."""
         request, has_gold = self._request, counts["labeled"] > 0
-        steps, batch_size = settings.schedule(self._measured, lengths, self._vocabulary)
         num_labels, num_labels_comment = settings.num_labels(counts["labeled"])
         return {
             "labels": repr(self.labels),
@@ -251,9 +259,10 @@ class Task:
             "label_source_comment": "'gold', or 'teacher' for the labels of the teacher"
             if has_gold
             else "No training row has a gold label",
-            "train_steps": steps,
-            "warmup_steps": steps // 4,
-            "batch_size": batch_size,
+            "time": schedule.time,
+            "train_steps": schedule.steps,
+            "warmup_steps": schedule.steps // 4,
+            "batch_size": schedule.batch_size,
             "init_from": repr(absolute_path(request.init_from)) if request.init_from else "",
         }
 
@@ -270,21 +279,30 @@ class Task:
             lines.append("VOCABULARY = %gin.REQUIRED")
         return "\n".join(lines)
 
-    def _readme_values(self, counts: dict[str, int], source_name: str) -> dict[str, object]:
+    @property
+    def _source_name(self) -> str:
+        return one_line(os.path.basename(self._request.input.rstrip("/")))
+
+    def _readme_values(
+        self, counts: dict[str, int], schedule: settings.Schedule
+    ) -> dict[str, object]:
         """The values of README.md alone."""
         has_test = counts["test"] > 0
         start = "It also says how to start from Flan-T5."
+        trained = f"it is small and\ntrains for about {schedule.time}"
         if self._request.init_from:
             start = "The student starts from INIT_FROM."
+            trained = f"it\ntrains for {schedule.steps} steps"
         return {
             "command": one_line(self._request.command),
             "start": start,
+            "trained": trained,
             "found": describe_found(
                 self._shape.fields,
                 self._shape.label_names,
                 self.labels,
                 self._measured,
-                source_name,
+                self._source_name,
             ),
             "train_rows": f"{counts['train']:,}",
             "evaluate_rows": " on `test.jsonl`" if has_test else f"; {_NO_TEST}",

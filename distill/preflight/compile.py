@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
 import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from distill.common.devices import NO_TPU_HOST
+from distill.common.devices import NO_TPU_HOST, variables
 from distill.common.progress import Stage
 from distill.config.run import RunConfig
 from distill.errors import UserError
@@ -28,15 +27,11 @@ if TYPE_CHECKING:
     from distill.training.program import Program
     from distill.training.step import TrainState
 
-# Before libtpu is loaded: no questions to a metadata server, no lock on a TPU, no complaint that
+# Before jax starts: the programs for TPUs are compiled here, and none runs.
+OF_JAX = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+# While libtpu is loaded: no questions to a metadata server, no lock on a TPU, no complaint that
 # this machine is no TPU host.
-ENVIRONMENT = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    **NO_TPU_HOST,
-    "JAX_PLATFORMS": "cpu",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
+_OF_LIBTPU = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", **NO_TPU_HOST}
 INSTALL = 'pip install -e ".[tpu]"'
 # Two ways of libtpu: everything together, or temporaries alone that are too large already.
 _ALL_TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", re.IGNORECASE)
@@ -89,16 +84,15 @@ def topology_devices(topology: Topology) -> list[jax.Device]:
     """
     if not has_libtpu():
         raise UserError(f"compiling for a TPU needs libtpu: {INSTALL}")
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     from jax.experimental import topologies
 
     chip = topology.chip
     options = {"chip_config_name": chip.config_name} if chip.config_name else {}
     try:
-        description = topologies.get_topology_desc(
-            platform="tpu", topology_name=topology.platform_name, **options
-        )
+        with variables(_OF_LIBTPU):
+            description = topologies.get_topology_desc(
+                platform="tpu", topology_name=topology.platform_name, **options
+            )
     except Exception as error:  # jax's own class for all that libtpu refuses
         raise UserError(
             f"got --topology={topology.name}, which libtpu rejects: {str(error).splitlines()[0]}"
@@ -115,16 +109,16 @@ def topology_devices(topology: Topology) -> list[jax.Device]:
 def batch_shapes(config: RunConfig, data_devices: int, rows: int | None = None) -> Shapes:
     """The shape of a batch, of the macros alone: no data is read.
 
-    A batch has BATCH_SIZE sequences of each task. Unpacked each is a row, which is the most that
-    packing can need, so that is the bound; it is rounded up to a multiple of data-parallel devices
-    times MICROBATCHES, as training does.
+    A batch has BATCH_SIZE sequences of each task, or of both tasks joined. Unpacked each is a row,
+    which is the most that packing can need, so that is the bound; it is rounded up to a multiple of
+    data-parallel devices times MICROBATCHES, as training does.
 
     Args:
       config: the run.
       data_devices: that split the batch.
       rows: of a packed batch, where they are known.
     """
-    rows = rows or config.train.batch_size * len(config.data.tasks)
+    rows = rows or config.train.batch_size * config.data.sequences_per_row
     multiple = data_devices * config.train.microbatches
     lengths = config.data.input_length, config.data.target_length
     return Shapes(-(-rows // multiple) * multiple, *lengths)

@@ -17,8 +17,9 @@ _HEADER = """\
 `distill COMMAND --help` prints the same texts. Commands with `--gin_file` also take any macro as
 `--gin.NAME=value` ([macros.md](macros.md)).
 
-Exit codes: 0 success; 2 bad input, explained on stderr; 70 an error in distill itself; 130 Ctrl-C;
-143 SIGTERM; 129 SIGHUP; 141 the reader of stdout is gone.
+Exit codes: 0 success; 2 bad input, explained on stderr; 70 an error in distill itself; 75 a host of
+the run is missing, has died or hangs; 130 Ctrl-C; 143 SIGTERM; 129 SIGHUP; 141 the reader of stdout
+is gone. [Whether to repeat the command](../troubleshooting.md#exit-codes).
 """
 
 

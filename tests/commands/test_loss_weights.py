@@ -53,10 +53,18 @@ def test_text_and_lambda(capsys, overrides):
     )
 
 
+def test_the_number_of_pairs_is_the_one_that_was_used(capsys, overrides):
+    assert cli.main(["loss-weights", TICKETS, *overrides, "--pairs=100000000"]) == 0
+    captured = capsys.readouterr()
+    assert "(54 pairs, " in captured.out  # NUM_LABELS less VALIDATION_FRACTION
+    assert "of 54 pairs" in captured.err or "pairs" not in captured.err
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["--gin_file=tickets_finetune"], "trains one task and has no loss weights"),
+        (["--gin_file=tickets_answer_first"], "has label and rationale in one target and needs no"),
         ([TICKETS, "--pairs=1"], "expected 0 or at least 2"),
         ([TICKETS, "--lambda=-2", "--pairs=0"], "got lambda = -2.0"),
         ([TICKETS, "--gin.LABEL_WEIGHT=0.5"], "set both macros"),

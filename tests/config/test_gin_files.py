@@ -175,6 +175,7 @@ def test_parameters_are_float32():
     assert all(leaf.dtype == jax.numpy.float32 for leaf in leaves)
 
 
+@pytest.mark.slow
 def test_small_sizes_take_a_step(micro):
     """tiny and mini, at full width, on a small vocabulary."""
     import numpy as np
@@ -193,3 +194,22 @@ def test_small_sizes_take_a_step(micro):
         state, metrics = trainer.train_step(trainer.init(), trainer.stream.batch(0))
         assert int(state.step) == 1
         assert np.all(np.isfinite(metrics["losses"])) and float(metrics["grad_norm"]) > 0
+
+
+def test_a_folder_of_gin_files_is_named_with_its_files(tmp_path):
+    for name in ("data.gin", "experiment.gin"):
+        (tmp_path / name).write_text("SEED = 1\n")
+    expected = f"it is a folder; give one of its files: {tmp_path}/data.gin, {tmp_path}/experiment"
+    with pytest.raises(UserError, match=expected):
+        files.resolve_path(str(tmp_path))
+
+
+def test_an_include_beside_the_including_file_names_the_folder_to_run_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "task"
+    folder.mkdir()
+    (folder / "rows_of_task.gin").write_text("SEED = 1\n")
+    (folder / "experiment.gin").write_text("include 'rows_of_task.gin'\n")
+    expected = r"task/rows_of_task.gin exists, so run the command in task$"
+    with pytest.raises(UserError, match=expected):
+        resolve.resolve(["task/experiment.gin"])

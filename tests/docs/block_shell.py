@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -80,15 +81,20 @@ def run_bash(script: str, folder: pathlib.Path, answer: Answer, dry: bool) -> li
         command = ["/bin/bash", "-e", "-o", "pipefail", "-c", f"{prelude}{script}\nwait\n"]
         with open(place / "out", "w+") as out:
             process = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out)
-            answered = _serve(server, process, answer)
+            answered, failed = _serve(server, process, answer)
             out.seek(0)
             said = out.read()
     assert process.returncode == 0, f"exit code {process.returncode} of\n{script}\n\n{said}"
+    # bash does not tell of commands that fail in the background.
+    assert not (dry and failed), f"failed: {failed}\n\n{said}"
     return answered
 
 
-def _serve(server: socket.socket, process: subprocess.Popen, answer: Answer) -> list[str]:
-    answered = []
+def _serve(
+    server: socket.socket, process: subprocess.Popen, answer: Answer
+) -> tuple[list[str], list[str]]:
+    """The commands that were answered, and those of them that failed."""
+    answered, failed = [], []
     while process.poll() is None:
         try:
             connection, _ = server.accept()
@@ -97,8 +103,11 @@ def _serve(server: socket.socket, process: subprocess.Popen, answer: Answer) -> 
         with connection:
             words, folder, stdin = json.loads(connection.makefile("rb").read())
             answered.append(shlex.join(words))
-            connection.sendall(json.dumps(_captured(answer, words, folder, stdin)).encode())
-    return answered
+            reply = _captured(answer, words, folder, stdin)
+            if reply[0]:
+                failed.append(answered[-1])
+            connection.sendall(json.dumps(reply).encode())
+    return answered, failed
 
 
 def _captured(
@@ -142,11 +151,14 @@ def check_command(words: Sequence[str]) -> int:
     """Checks a command without running it.
 
     `distill`: its arguments are parsed, and its gin files and overrides resolved. T5X's own
-    scripts: their gin files and macros. `make`: the target. `python`: the file or module.
+    scripts: their gin files and macros. `make`: the target. `python`: the file or module. Of
+    `srun`, `bash -c` and `gcloud compute ssh`: the command that they start.
     """
     name, *argv = words
     if name == "distill":
         options, overrides = _options(argv)
+        if str(getattr(options, "run_dir", None)).startswith("gs://"):
+            options.run_dir = None  # a bucket is not asked whether the run exists
         if getattr(options, "gin_file", None) and hasattr(options, "engine"):
             with mock.patch.object(sizes, "adopt_sizes", _adopt):
                 overrides += arguments.shorthands(options, overrides)
@@ -159,7 +171,24 @@ def check_command(words: Sequence[str]) -> int:
         _check_module(argv[1], argv[2:])
     elif name in ("python", "python3", "bash") and argv and not argv[0].startswith("-"):
         assert (ROOT / argv[0]).is_file(), f"no file {argv[0]}"
+    else:
+        for inner in _commands_within(name, argv):
+            check_command(inner)
     return 0
+
+
+def _commands_within(name: str, argv: Sequence[str]) -> list[list[str]]:
+    """The commands that srun, `bash -c` and `gcloud compute ssh` start."""
+    if name == "srun":
+        return [list(itertools.dropwhile(lambda word: word.startswith("-"), argv))]
+    if name == "bash" and argv[:1] == ["-c"]:
+        return [shlex.split(re.sub(r"\$\w+", "1", argv[1]).replace("\\\n", ""))]
+    if name == "gcloud":
+        if "list-instances" in argv:
+            print("HOST")  # a name for loops over hosts
+        texts = [word.partition("=")[2] for word in argv if word.startswith("--command=")]
+        return [shlex.split(text.rpartition("train.sh start ")[2]) for text in texts]
+    return []
 
 
 def _adopt(read: macros.Macros) -> adopted.Adopted | None:

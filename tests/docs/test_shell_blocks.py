@@ -191,6 +191,13 @@ def test_blocks_are_found():
         ("python -m distill.nothing", "no module distill.nothing"),
         ("python -m t5x.train --gin_file=gin/engines/t5x.gin --gin.PAK=1", "closest: PACK"),
         ("distill predict --run_dir=RUN 'x", "unexpected EOF"),
+        ("distill predict --rundir=RUN x & wait", "failed: .*--rundir"),
+        ("srun --nodes=2 distill train --gin_file=nowhere", "not found"),
+        ("srun bash -c 'distill predict --rundir=$RUN x'", "does not take: .*--rundir"),
+        (
+            "gcloud compute ssh HOST --command='sudo /x/train.sh start distill predict --rundir=x'",
+            "does not take: .*--rundir",
+        ),
     ],
 )
 def test_a_wrong_block_is_caught(script, message, tmp_path):

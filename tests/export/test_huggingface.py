@@ -132,6 +132,16 @@ def test_texts_of_the_run_are_quoted_in_the_card(run, tmp_path):
     assert r"``` a`b``c | d\n# title ```" in card and "\n# title" not in card
 
 
+def test_the_card_says_that_decoding_stops_after_the_label(run, tmp_path):
+    data = dataclasses.replace(run.config.data, method="answer_first")
+    config = dataclasses.replace(run.config, data=data)
+    write_huggingface(dataclasses.replace(run, config=config), tmp_path / "out")
+    card = " ".join((tmp_path / "out" / "README.md").read_text().split())
+    assert "trained to write the label, and after it a language model's rationale" in card
+    assert "Decoding stops at the end-of-sequence token after the label." in card
+    assert "[rationale]" not in card
+
+
 def test_a_decoder_deeper_than_the_encoder_decodes_without_cache(family, tmp_path):
     write_huggingface(family("deep_decoder"), tmp_path / "out")
     assert not json.loads((tmp_path / "out/generation_config.json").read_text())["use_cache"]

@@ -128,7 +128,7 @@ def test_the_command_tells_of_int8(run_dir, tmp_path, capsys):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"input": "my fan seems burnt ."}\n')
     assert cli.main([*argv[:-1], f"--output={tmp_path}/two", f"--input={rows}"]) == 0
-    assert "1 rows" in capsys.readouterr().out
+    assert "of 1 row (" in capsys.readouterr().out
     assert cli.main([*argv, f"--output={tmp_path}/x", f"--input={tmp_path}/none.jsonl"]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()

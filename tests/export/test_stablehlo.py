@@ -113,6 +113,6 @@ def test_a_full_disk_leaves_nothing(run, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device", "x")
 
     monkeypatch.setattr(stablehlo, "_write_parameters", full)
-    with pytest.raises(UserError, match=r"No space left on device; then export again"):
+    with pytest.raises(UserError, match=r"No space left on device; free some space.*export again"):
         write_stablehlo(run, tmp_path / "out")
     assert not list(tmp_path.iterdir())

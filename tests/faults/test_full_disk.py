@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import pytest
 from injection import content
 
+pytestmark = pytest.mark.slow
 ROOM = "64m"
-SIZES = [pytest.param(size, marks=pytest.mark.slow) for size in (4, 16, 40, 100, 200, 400)]
+SIZES = [4, 16, 40, 100, 200, 400]
 
 
 @contextlib.contextmanager

@@ -81,6 +81,17 @@ def test_rows_settings_and_prompt_fit_the_file(files, new, name, fields, labels)
     assert lint_prompt(prompt, test)["problems"] == []
 
 
+def test_labels_that_differ_by_a_space_are_noted(new, tmp_path):
+    rows = [{"input": f"text {i}", "label": ("a b", "a b ", "c")[i % 3]} for i in range(60)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "rows.jsonl").write_text(text)
+    created, _ = new(tmp_path / "rows.jsonl")
+    assert created["notes"] == [
+        "labels that differ only in case, spaces or punctuation count as different: 'a b', 'a b '; "
+        "write each label in one way"
+    ]
+
+
 def test_names_of_labels_take_the_place_of_numbers(files, new):
     created, folder = new(files / "tickets.csv", label_names="billing,shipping,repair")
     assert created["labels"] == ["billing", "shipping", "repair"]
@@ -94,6 +105,34 @@ def test_numbers_without_names_are_noted(files, new):
     assert "the labels are numbers (0, 1, 2)" in new(files / "tickets.csv")[0]["notes"][0]
 
 
+def test_rationales_of_the_file_can_be_trained_on(new, tmp_path, commands):
+    write_jsonl(tmp_path / "rows.jsonl", rows_of(20, rationale="it says so", teacher_label="no"))
+    created, folder = new(tmp_path / "rows.jsonl")
+    assert "`make train ROWS=train` trains on them" in created["notes"][0]
+    assert "- 20 rationales; `make train ROWS=train`" in (folder / "README.md").read_text()
+    row = json.loads((folder / "train.jsonl").read_text().splitlines()[0])
+    assert (row["rationale"], row["teacher_label"]) == ("it says so", "no")
+    (train,) = commands(folder, "train", "ROWS=train")
+    assert "--gin.TRAIN_FILE=train.jsonl" in train and "--run_dir=runs/train" in train
+    assert not any("LABEL_WEIGHT" in each for each in train)
+
+
+def test_a_rehearsal_gives_the_weight_to_the_labels(files, new, commands):
+    _, folder = new(files / "tickets.csv")
+    (train,) = commands(folder, "train")
+    assert "--gin.LABEL_WEIGHT=0.8" in train and "--gin.RATIONALE_WEIGHT=0.2" in train
+    (folder / "annotated.jsonl").write_text("")
+    (train,) = commands(folder, "train")
+    assert not any("LABEL_WEIGHT" in each for each in train)
+
+
+def test_truth_values_without_names_are_noted(new, tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", rows_of(20, labels=["True", "False"]))
+    assert (
+        "the labels are truth values (False, True)" in new(tmp_path / "rows.jsonl")[0]["notes"][0]
+    )
+
+
 def test_what_exists_is_left_alone(files, tmp_path):
     folder = tmp_path / "task"
     folder.mkdir()
@@ -104,9 +143,15 @@ def test_what_exists_is_left_alone(files, tmp_path):
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+def test_a_file_in_the_way_is_not_called_a_folder_to_remove(files):
+    rows = files / "tickets.csv"
+    with pytest.raises(UserError, match=r"exists; .*: choose another name$"):
+        create(Request(str(rows), str(rows)))
+
+
 def test_bad_rows_leave_no_folder(tmp_path):
     (tmp_path / "rows.csv").write_text("text,label\n" + "some long text here,a\n" * 20 + "x\n")
-    with pytest.raises(UserError, match=r"rows.csv:22: got 1 cells"):
+    with pytest.raises(UserError, match=r"rows.csv:22: got 1 cell,"):
         create(Request(str(tmp_path / "task"), str(tmp_path / "rows.csv")))
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
@@ -116,9 +161,9 @@ def test_bad_rows_leave_no_folder(tmp_path):
     [
         (rows_of(9), {}, "has 9 rows, expected at least 10"),
         ([Example(f"r{n}", "same", "yes") for n in range(20)], {}, "all labeled rows have the sam"),
-        (rows_of(20), {"labels": ("yes",)}, "gold label 'no' is not one of LABELS"),
+        (rows_of(20), {"labels": ("yes",)}, "gold label 'no' is not one of --labels"),
+        (rows_of(20), {"field": ("label=lable",)}, "no row has the field 'lable'; closest: label"),
         (rows_of(20), {"field": ("input={input}\n",)}, "has a line break; a Makefile cannot"),
-        (rows_of(20), {"field": ("label=label",)}, "the mapping also needs --field for `input`"),
     ],
 )
 def test_bad_input_is_named(tmp_path, rows, flags, message):
@@ -184,6 +229,23 @@ def test_a_test_file_is_taken_as_it_is(new, tmp_path):
     assert created["labels"] == ["no", "yes", "perhaps"]
 
 
+def test_test_rows_that_are_training_rows_are_counted(new, tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", rows_of(30))
+    others = [Example(f"t{n}", f"test {n}", "yes") for n in range(6)]
+    write_jsonl(tmp_path / "test.jsonl", [*rows_of(30)[:2], *others])
+    created, _ = new(tmp_path / "rows.jsonl", test_input=str(tmp_path / "test.jsonl"))
+    told = "2 of 8 test rows (25.0%) have the input of a row that the student trains on"
+    assert told in created["notes"]
+
+
+def test_the_rows_are_not_their_own_test_rows(new, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "rows.jsonl", rows_of(30))
+    with pytest.raises(UserError, match="--test_input and --input are the same file"):
+        new("rows.jsonl", test_input=str(tmp_path / "rows.jsonl"))
+    assert not (tmp_path / "task").exists()
+
+
 def test_long_inputs_are_cut_and_it_is_said(new, tmp_path):
     rows = [Example(f"r{n}", f"{n} " + "long " * 100 * (n % 5), "ab"[n % 2]) for n in range(50)]
     rows.append(Example("last", "word " * 1000, "a"))
@@ -192,9 +254,33 @@ def test_long_inputs_are_cut_and_it_is_said(new, tmp_path):
     cut = sum(len(row.input.encode()) + len("[rationale] ") + 1 > 1024 for row in rows)
     assert created["input_length"] == 1024
     assert created["notes"] == [
-        f"{cut} of 51 inputs are longer than INPUT_LENGTH = 1024 bytes and are cut; raise it in "
-        "data.gin; --vocabulary_path makes sequences shorter"
+        f"{cut} of 51 inputs ({cut / 51:.1%}) are longer than INPUT_LENGTH = 1024 bytes and are "
+        "cut; raise it in data.gin, which makes training slower; --vocabulary_path makes sequences "
+        "shorter"
     ]
+
+
+def test_a_few_long_inputs_do_not_set_the_length_of_all(new, tmp_path):
+    rows = rows_of(300)
+    for n in (0, 100, 200):
+        rows[n] = Example(f"long{n}", f"{n} " + "long " * 300, "yes")
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    created, folder = new(tmp_path / "rows.jsonl")
+    # The others have "text number 299", the prefix "[rationale] " and the end of the text.
+    assert created["input_length"] == 32
+    (note,) = created["notes"]
+    assert note.startswith("3 of 300 inputs (1.0%) are longer than INPUT_LENGTH = 32 bytes and are")
+    assert "; 3 of 300 inputs (1.0%) are cut\n" in (folder / "data.gin").read_text()
+
+
+@pytest.mark.parametrize(("words", "time"), [(10, "a minute"), (180, "6 minutes")])
+def test_the_time_of_training_follows_the_length(new, tmp_path, words, time):
+    """The times were measured on two cores, relative to each other."""
+    rows = [Example(f"r{n}", f"{n} " + "words " * words, "ab"[n % 2]) for n in range(30)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    _, folder = new(tmp_path / "rows.jsonl")
+    assert f"trains in about {time} on two cores" in (folder / "experiment.gin").read_text()
+    assert f"trains for about {time}, with" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("flag", ["init_from", "vocabulary_path"])

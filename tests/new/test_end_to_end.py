@@ -23,6 +23,7 @@ TINY = (
 TARGETS = ("check", "annotate", "train", "evaluate", "predict")
 
 
+@pytest.mark.slow
 def test_the_five_commands_run_on_questions(files, new, commands, capsys):
     """Within this process, with two steps of training."""
     _, folder = new(files / "questions.parquet")

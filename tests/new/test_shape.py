@@ -6,15 +6,16 @@ import json
 
 import pytest
 
-from distill.data.formats.record_files import open_records
 from distill.errors import UserError
-from distill.new.shape import Shape, find_shape
+from distill.new.create import shape_of_request
+from distill.new.shape import Shape
+from distill.new.task import Request
 
 
-def shape_of(tmp_path, records: list[dict], **names: str) -> Shape:
+def shape_of(tmp_path, records: list[dict], *field: str, **flags: str) -> Shape:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return find_shape(open_records(path, "train"), **names)
+    return shape_of_request(Request(str(tmp_path / "task"), str(path), field=field, **flags))
 
 
 def repeated(**fields) -> list[dict]:
@@ -85,11 +86,69 @@ def test_given_names_are_kept(tmp_path):
         ),
         ({"text": TEXTS, "f": ["a", "b"], "g": ["c", "d"]}, "may be the label: f, g; say which wi"),
         ({"f": [1, 2], "label": ["a", "b"]}, "no field looks like a text to label, among f"),
+        (
+            {"title": TEXTS, "text": TEXTS, "topic": ["a"], "queue": ["b"]},
+            "--field label=topic, or --field label= for none of them$",
+        ),
+        ({"Wort": TEXTS, "Grund": TEXTS, "Fach": ["a", "b"]}, "say which with --field input=Wort$"),
     ],
 )
 def test_what_is_not_clear_is_asked_for_by_name(tmp_path, fields, message):
     with pytest.raises(UserError, match=message):
         shape_of(tmp_path, repeated(**fields))
+
+
+TICKETS = {"title": TEXTS, "text": TEXTS, "topic": ["a", "b"], "queue": ["x", "y"]}
+QUESTIONS = {"question": TEXTS, "note": TEXTS, "options": [["red", "blue"]], "place": ["A", "B"]}
+LISTED = "{question} Choices: (a) {options/0} (b) {options/1}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "given", "expected", "label_names"),
+    [
+        (TICKETS, ["label=topic"], {"label": "topic", "input": "{title}: {text}"}, ""),
+        (TICKETS, ["label="], {"input": "{title}: {text}"}, ""),
+        (TICKETS, ["input={text}!", "label=queue"], {"input": "{text}!", "label": "queue"}, ""),
+        # The label is not looked for among the fields of the input.
+        (
+            {"text": TEXTS, "topic": ["a", "b"], "queue": ["x", "y"]},
+            ["input={topic}: {text}"],
+            {"input": "{topic}: {text}", "label": "queue"},
+            "",
+        ),
+        (
+            QUESTIONS,
+            ["label=place"],
+            {"label": "place", "input": LISTED, "choices": "options"},
+            "choices",
+        ),
+        (QUESTIONS, ["choices="], {"input": "question", "label": "place"}, ""),
+        ({"text": TEXTS, "label": ["a", "b"], "id": ["same"]}, ["label="], {"input": "text"}, ""),
+    ],
+)
+def test_fields_that_are_not_given_are_found(tmp_path, fields, given, expected, label_names):
+    found = shape_of(tmp_path, repeated(**fields), *given)
+    assert (found.fields, found.label_names) == (expected, label_names)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["lable=topic"], "unknown field 'lable' .*closest: label"),
+        (["input="], "got 'input=', expected e.g. label=label"),
+        (["label"], "got 'label', expected e.g. label=label"),
+        (["label=topic", "label="], "got two templates for `label`, expected one"),
+    ],
+)
+def test_bad_templates_are_named(tmp_path, given, message):
+    with pytest.raises(UserError, match=message):
+        shape_of(tmp_path, repeated(**TICKETS), *given)
+
+
+def test_a_field_of_some_records_can_be_given(tmp_path):
+    records = repeated(text=TEXTS, tag=["a", "b"])
+    del records[0]["tag"]
+    assert shape_of(tmp_path, records, "label=tag").fields["label"] == "tag"
 
 
 def test_an_unique_id_is_kept(tmp_path):
@@ -104,3 +163,11 @@ def test_rows_that_a_teacher_has_annotated_are_not_taken_for_others(tmp_path):
         shape_of(tmp_path, records)
     labeled = [{**record, "label": "z"} for record in records]
     assert shape_of(tmp_path, labeled).fields.get("label", "label") == "label"
+
+
+def test_rationales_of_the_file_are_kept(tmp_path):
+    records = repeated(text=TEXTS, label=["a", "b"], rationale=TEXTS, teacher_label=["a", "b"])
+    found = shape_of(tmp_path, records).fields
+    assert found == {name: name for name in ("label", "rationale", "teacher_label")} | {
+        "input": "text"
+    }

@@ -26,6 +26,9 @@ MICRO = (
 SPLIT = ("replicated", "zero", "zero and tensor")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def measured():
     script = pathlib.Path(__file__).with_name("on_devices.py")

@@ -146,10 +146,10 @@ def test_slots_and_templates_are_drawn_evenly():
     assert all(abs(hard[label] / 20_000 - 0.25) < 0.015 for label in generator.LABELS)
 
 
-def test_ten_thousand_rows_take_less_than_two_seconds():
-    start = time.process_time()
-    generator.generate("hard", 10_000, 12345, "train")
-    assert time.process_time() - start < 2
+def test_its_time_is_linear_in_the_rows():
+    start = time.thread_time()
+    generator.generate("hard", 40_000, 12345, "train")
+    assert time.thread_time() - start < 20  # 0.5 s alone; pairs of rows would take minutes
 
 
 @pytest.mark.parametrize(
