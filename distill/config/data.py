@@ -13,6 +13,7 @@ from distill.errors import NotSet, UserError, check_types, unknown
 
 METHODS = tuple(methods.METHODS)
 LABEL_SOURCES = ("gold", "teacher")
+RATIONALE_SOURCES = ("teacher", "shuffled", "random", "input")
 VOCABULARIES = ("sentencepiece", "bytes", "words")
 T5_VOCAB_SIZE = 32_128  # VOCAB_SIZE for T5's 32,100 pieces (`vocabularies.padded_size`)
 MOST_TOKENS = 65_536  # of a row
@@ -26,6 +27,8 @@ class DataSpec:
       dataset: name of a registered dataset: tickets, jsonl, esnli, anli1, cqa, svamp, or your own.
       method: training method (one of METHODS). See docs/methods.md.
       label_source: labels to train and validate on, gold or the teacher's (one of LABEL_SOURCES).
+      rationale_source: rationales to train on: the teacher's, or a control
+        (one of RATIONALE_SOURCES). See docs/methods.md.
       num_labels: label budget: training and validation rows together; 0 takes all rows.
       validation_fraction: share of the budget that is held out for validation.
       data_seed: seed of the choice of NUM_LABELS rows and of validation rows, and of generated
@@ -45,6 +48,7 @@ class DataSpec:
     dataset: str
     method: str
     label_source: str = "gold"
+    rationale_source: str = "teacher"
     num_labels: int = 0
     validation_fraction: float = 0.1
     data_seed: int = 0
@@ -64,6 +68,7 @@ class DataSpec:
         for value, names, kind in (
             (self.method, METHODS, "method"),
             (self.label_source, LABEL_SOURCES, "label source"),
+            (self.rationale_source, RATIONALE_SOURCES, "rationale source"),
             (self.vocabulary, VOCABULARIES, "vocabulary"),
         ):
             if value not in names:
@@ -160,5 +165,7 @@ class DataSpec:
         """
         fields = dataclasses.asdict(self) | {"dataset_options": dict(self.dataset_options)}
         del fields["vocabulary_path"]
+        if self.rationale_source == "teacher":
+            del fields["rationale_source"]  # a default that older caches do not have
         text = json.dumps(fields, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -59,6 +59,12 @@ class RunConfig:
                 f"got LABEL_SOURCE = {self.data.label_source!r} with METHOD = 'distill_labels', "
                 "expected 'teacher'; the method is defined by training on the teacher's labels"
             )
+        source = self.data.rationale_source
+        if source != "teacher" and not self.data.about_method.reads_rationales:
+            raise UserError(
+                f"got RATIONALE_SOURCE = {source!r} with METHOD = {self.data.method!r}, expected "
+                "'teacher': the method reads no rationales"
+            )
         if self.data.method == "finetune" and self.data.label_source != "gold":
             raise UserError(
                 f"got LABEL_SOURCE = {self.data.label_source!r} with METHOD = 'finetune', expected "

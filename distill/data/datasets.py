@@ -18,7 +18,7 @@ from distill.common.accuracy import matches_exactly
 from distill.common.digests import sha256, sha256_text
 from distill.common.text_files import check_file
 from distill.config.data import DataSpec
-from distill.data import budget
+from distill.data import budget, controls
 from distill.data.examples import Example
 from distill.data.mapping.input_forms import PLAIN
 from distill.data.row_file import one_rationale_each, take
@@ -124,7 +124,7 @@ def load_splits(spec: DataSpec) -> Splits:
     Test rows keep their gold labels whatever the label source is; a test row
     without one cannot be scored and is left out. A training row of several rationales becomes as
     many rows, which count as one label. With the teacher's labels a run may do
-    without a test.
+    without a test. RATIONALE_SOURCE replaces the rationales of the training rows alone.
 
     Raises:
       UserError: see the dataset's reader and `budget.split_budget`; a gold label
@@ -161,6 +161,8 @@ def load_splits(spec: DataSpec) -> Splits:
     )
     if several:
         train = one_rationale_each(train)
+    mark = dataset.eos_mark(spec)
+    train = controls.replace_rationales(train, spec.rationale_source, spec.data_seed, mark)
     return Splits(train, validation, test, counts, given - len(test))
 
 

@@ -161,6 +161,9 @@ def _training(run: LoadedRun, described: Mapping[str, Any]) -> str:
         ("made with", f"{tools}; exported with distill {distill.__version__}"),
         ("config.gin", f"sha256 `{sha256(run.folder / run_folder.CONFIG)}`"),
     ]
+    if config.data.rationale_source != "teacher":
+        told = f"a control: RATIONALE_SOURCE = '{config.data.rationale_source}'"
+        facts.insert(4, ("rationales", told))
     if start := config.init_from or config.continue_from:
         name = os.path.basename(start.rstrip("/"))
         initial = described.get("initial")

@@ -125,6 +125,7 @@ def _check(spec: DataSpec, weighting: Weighting) -> None:
     settings = {
         "NORMALIZATION": (weighting.normalization, ("per_sequence",)),
         "WEIGHTING": (weighting.scheme, ("mixture_rates",)),
+        "RATIONALE_SOURCE": (spec.rationale_source, ("teacher",)),
         "METHOD": (spec.method, ("finetune", "distill_labels", "step_by_step")),
     }
     for macro, (value, possible) in settings.items():
