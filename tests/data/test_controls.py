@@ -87,7 +87,7 @@ def test_slices_and_negative_numbers_are_those_of_a_list():
 def test_one_rationale_cannot_be_shuffled():
     with pytest.raises(UserError, match="only 1 training row has a rationale"):
         replace_rationales([Example(id="1", input="x", rationale="r")], "shuffled", 0)
-    with pytest.raises(UserError, match="rationale source 'shufled'.*closest: shuffled"):
+    with pytest.raises(UserError, match=r"rationale source 'shufled'.*closest: shuffled"):
         replace_rationales(rows(3), "shufled", 0)
 
 
@@ -105,7 +105,7 @@ def test_only_the_training_rows_of_a_run_change():
 
 
 def test_a_method_without_rationales_refuses_a_control():
-    with pytest.raises(UserError, match="RATIONALE_SOURCE = 'random'.*the method reads no rat"):
+    with pytest.raises(UserError, match=r"RATIONALE_SOURCE = 'random'.*the method reads no rat"):
         resolve(["tickets_finetune"], ["RATIONALE_SOURCE=random"])
 
 
