@@ -133,14 +133,14 @@ def token_weight(length: int, normalization: str, mean_target_tokens: float) -> 
     return 1.0 / (length if normalization == "per_sequence" else mean_target_tokens)
 
 
-def batch_token_weight(rows: int, target_tokens: int) -> float:
+def batch_token_weight(rows: int, target_tokens: float) -> float:
     """per_token_batch's weight of a target token, to be divided by the rows like the others.
 
     Args:
       rows: rows of the batch, the constant divisor.
-      target_tokens: target tokens of the task in the batch.
+      target_tokens: target tokens of the task in the batch, each times the factor of its row.
     """
-    return rows / max(target_tokens, 1)
+    return rows / target_tokens
 
 
 def mixture_rates(

@@ -10,6 +10,7 @@ reader could mistake for a cache. Of large data it leaves the parts that it has 
       words.txt                 the vocabulary, for VOCABULARY = 'words'
       <split>.jsonl             the rows, in the order of the indices, and `.offsets`
       <split>.<task>.<side>     tokens of all rows (inputs or targets), and `.offsets`
+      train.rationales          of the row that each training row is of, if their numbers differ
 
 Making it takes memory for some offsets and indices a row, not for rows. Opening it takes
 no time: arrays are raw numbers that are mapped into memory (read whole from gs://), and a
@@ -27,6 +28,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 from etils import epath
 
 from distill.common.atomic import atomic_directory, is_local
@@ -44,12 +46,13 @@ from distill.data.counts.survey import RowSurvey
 from distill.data.examples import Example
 from distill.data.ragged import FEATURES, Ragged, offsets_path
 from distill.data.row_file import open_array, open_row_file, write_row_file
+from distill.data.several import describe, differ, row_factors
 from distill.data.vocabularies import Vocabulary, WordVocabulary, make_vocabulary
 
 FORMAT = 9
 _OWN_DIGEST = "digest"  # of the rest of meta.json
 _FIX = "check its permissions and free space, or choose another folder with --cache_dir"
-_META, _WORDS = "meta.json", "words.txt"
+_META, _WORDS, _RATIONALES = "meta.json", "words.txt", "train.rationales"
 _COMPARED: set[tuple[str, int]] = set()  # caches whose digests this process has compared
 
 
@@ -62,12 +65,15 @@ class TokenCache:
       tokens: by (split, task, side); a row without a rationale has no tokens there.
       rows: the examples of each split, aligned with the tokens.
       folder: where it is.
+      rationales: how many rationales the row has that a training row is of [N]; None if all rows
+        have as many.
     """
 
     folder: epath.Path
     meta: CacheMeta
     tokens: Mapping[tuple[str, str, str], Ragged]
     rows: Mapping[str, Sequence[Example]]
+    rationales: np.ndarray | None = None
 
     @property
     def words(self) -> list[str]:
@@ -78,6 +84,10 @@ class TokenCache:
     def mean_target_tokens(self, task: str) -> float:
         """T_task: mean target length of the task's training rows, EOS included."""
         return self.meta["tasks"][task]["mean_target_tokens"]
+
+    def row_factors(self, is_drawn_N: np.ndarray) -> np.ndarray | None:
+        """`several.row_factors` of the training rows; None if all of them count the same."""
+        return None if self.rationales is None else row_factors(self.rationales, is_drawn_N)
 
     def longest(self, feature: str) -> int:
         """Tokens of the longest sequence of any split and task on this side."""
@@ -192,6 +202,8 @@ def _damage(folder: epath.Path) -> str | None:
         own = meta.pop(_OWN_DIGEST)
         if own != _digest_of(meta):
             return f"the content of file {_META} has changed"
+        if meta["rows"]["train"] > meta["counts"]["train"] and "rationales" not in meta:
+            return "an earlier version wrote it, without the number of rationales of each row"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"file {_META} cannot be parsed"
     sizes = find_damage(folder, meta["contents"], contents=False)
@@ -236,7 +248,9 @@ def _read(folder: epath.Path, spec: DataSpec) -> TokenCache:
                 path = folder / f"{split}.{task}.{feature}"
                 arrays = open_array(path, "<i4"), open_array(offsets_path(path), "<i8")
                 tokens[split, task, feature] = Ragged(*arrays)
-    return TokenCache(folder, meta, tokens, rows)
+    is_weighted = differ(meta.get("rationales"))
+    rationales = open_array(folder / _RATIONALES, "<i4") if is_weighted else None
+    return TokenCache(folder, meta, tokens, rows, rationales)
 
 
 def _write(
@@ -279,6 +293,9 @@ def _fill(
             write_row_file(scratch / f"{split}.jsonl", rows_of(split))
             row_digests[split] = sha256(scratch / f"{split}.jsonl")
     statistics = token_parts.tokenize(spec, rows, scratch, parts)
+    several = None if splits.rationales is None else describe(splits.rationales)
+    if splits.rationales is not None and differ(several):
+        (scratch / _RATIONALES).write_bytes(splits.rationales.astype("<i4").tobytes())
     if isinstance(rows.vocabulary, WordVocabulary):
         (scratch / _WORDS).write_text("\n".join(rows.vocabulary.words))
     meta: CacheMeta = {
@@ -295,6 +312,8 @@ def _fill(
         "tasks": statistics,
         "contents": describe_files(scratch, sorted(path.name for path in scratch.iterdir())),
     }
+    if several is not None:
+        meta["rationales"] = several
     content = {**meta, _OWN_DIGEST: _digest_of(meta)}
     (scratch / _META).write_text(json.dumps(content, indent=1))
 

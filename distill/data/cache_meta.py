@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
+from distill.data.several import Several
+
 
 class TaskTokens(TypedDict):
     """Token statistics of a task.
 
     Attributes:
       rows: training rows that have a target.
-      mean_target_tokens: of their targets, as trained.
+      mean_target_tokens: of their targets, as trained; each training row counts 1/m
+        (`distill.data.several`).
       max_target_tokens: of their targets, as trained.
       inputs: `SequenceCounts` of all splits, before sequences are cut.
       targets: the same for the targets.
@@ -49,6 +52,7 @@ class CacheMeta(TypedDict):
     """The whole file; `files` and `rows` are keyed by path and split.
 
     Attributes:
+      rationales: of the training rows, if any row has several.
       warnings: lines of `distill.data.check.training`.
       unknown_characters: some that the vocabulary does not have, by field.
     """
@@ -60,6 +64,7 @@ class CacheMeta(TypedDict):
     row_digests: dict[str, str]
     counts: Counts
     unscored: int
+    rationales: NotRequired[Several]
     survey: Survey
     warnings: list[str]
     unknown_characters: dict[str, list[str]]

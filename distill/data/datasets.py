@@ -22,6 +22,7 @@ from distill.data import budget, controls
 from distill.data.examples import Example
 from distill.data.mapping.input_forms import PLAIN
 from distill.data.row_file import one_rationale_each, take
+from distill.data.several import count_rationales
 from distill.errors import UserError, check_all, unknown
 
 
@@ -101,7 +102,8 @@ def check_settings(spec: DataSpec) -> None:
 class Splits:
     """Rows of a run: `train` and `validation` make up the label budget.
 
-    Test rows without a gold label are left out; `unscored` says how many.
+    Test rows without a gold label are left out; `unscored` says how many. `rationales` [N] is how
+    many rationales the row has that a training row is of; None if no row has several.
     """
 
     train: Sequence[Example]
@@ -109,6 +111,7 @@ class Splits:
     test: Sequence[Example]
     counts: budget.BudgetCounts
     unscored: int = 0
+    rationales: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     def __getitem__(self, split: str) -> Sequence[Example]:
         """Rows of "train", "validation" or "test"."""
@@ -122,9 +125,9 @@ def load_splits(spec: DataSpec) -> Splits:
     """Loads a dataset and cuts the run's budget from its training rows.
 
     Test rows keep their gold labels whatever the label source is; a test row
-    without one cannot be scored and is left out. A training row of several rationales becomes as
-    many rows, which count as one label. With the teacher's labels a run may do
-    without a test. RATIONALE_SOURCE replaces the rationales of the training rows alone.
+    without one cannot be scored and is left out. If the method trains on rationales, a training row
+    of several becomes as many rows, which count as one label. With the teacher's labels a run may
+    do without a test. RATIONALE_SOURCE replaces the rationales of the training rows alone.
 
     Raises:
       UserError: see the dataset's reader and `budget.split_budget`; a gold label
@@ -159,11 +162,14 @@ def load_splits(spec: DataSpec) -> Splits:
         spec.label_source,
         dataset.group,
     )
-    if several:
-        train = one_rationale_each(train)
+    rationales = None
+    if several and spec.about_method.reads_rationales:
+        each = count_rationales(train)
+        if each.max() > 1:
+            train, rationales = one_rationale_each(train, each), np.repeat(each, each)
     mark = dataset.eos_mark(spec)
     train = controls.replace_rationales(train, spec.rationale_source, spec.data_seed, mark)
-    return Splits(train, validation, test, counts, given - len(test))
+    return Splits(train, validation, test, counts, given - len(test), rationales)
 
 
 def without_mark(text: str, mark: str) -> str:
@@ -182,7 +188,10 @@ def vocabulary_words(spec: DataSpec) -> list[str]:
         texts = (
             text
             for row in rows
-            for text in (without_mark(row.input, mark), row.label, row.teacher_label, row.rationale)
+            for text in (
+                *(without_mark(row.input, mark), row.label, row.teacher_label, row.rationale),
+                *row.more_rationales,
+            )
         )
         words = {word for text in texts if text for word in text.split()}
     return sorted(words | {*spec.label_prefix.split(), *spec.rationale_prefix.split()})

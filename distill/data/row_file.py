@@ -84,10 +84,9 @@ class RowFile(Sequence[Example]):
         rationales = None if self._rationales is None else self._rationales[indices]
         return RowFile(self._path, self._offsets, self._parse, chosen, rationales)
 
-    def one_rationale_each(self) -> RowFile:
-        """The rows, one for each rationale of a row."""
-        counts = np.fromiter((1 + len(row.more_rationales) for row in self), np.int64, len(self))
-        ends = np.cumsum(counts)
+    def one_rationale_each(self, counts: np.ndarray) -> RowFile:
+        """The rows, one for each rationale of a row; `counts` has their numbers."""
+        ends = np.cumsum(counts, dtype=np.int64)
         numbers = np.arange(counts.sum()) - np.repeat(ends - counts, counts)
         repeated = self.take(np.repeat(np.arange(len(self)), counts))
         return RowFile(self._path, self._offsets, self._parse, repeated._indices, numbers)
@@ -116,14 +115,19 @@ def take(rows: Sequence[Example], indices: np.ndarray) -> Sequence[Example]:
     return rows.take(indices) if isinstance(rows, RowFile) else [rows[index] for index in indices]
 
 
-def one_rationale_each(rows: Sequence[Example]) -> Sequence[Example]:
-    """The rows, one for each rationale of a row; those of a file stay on disk."""
+def one_rationale_each(rows: Sequence[Example], counts: np.ndarray) -> Sequence[Example]:
+    """The rows, one for each rationale of a row; those of a file stay on disk.
+
+    Args:
+      rows: S rows.
+      counts: of `distill.data.several.count_rationales` [S].
+    """
     if isinstance(rows, RowFile):
-        return rows.one_rationale_each()
+        return rows.one_rationale_each(counts)
     return [
         with_rationale(row, number)
-        for row in rows
-        for number in range(1 + len(row.more_rationales))
+        for row, count in zip(rows, counts, strict=True)
+        for number in range(count)
     ]
 
 

@@ -36,6 +36,7 @@ from distill.data.checked_rows import CheckedRows
 from distill.data.counts.sequence_counts import SequenceCounts
 from distill.data.ragged import FEATURES, offsets_path
 from distill.data.row_file import open_array
+from distill.data.several import describe, differ
 from distill.data.vocabularies import WordVocabulary
 from distill.errors import UserError
 
@@ -93,7 +94,10 @@ def tokenize(
         counts = tokenization.write_tokens(spec, checked.splits, checked.vocabulary, folder)
     else:
         counts = _in_parts(spec, checked, rows, folder, parts_folder)
-    statistics = {task: _statistics(folder, task, counts[task]) for task in spec.tasks}
+    rationales_N = checked.splits.rationales
+    statistics = {
+        task: _statistics(folder, task, counts[task], rationales_N) for task in spec.tasks
+    }
     statistics["label"]["labels_not_covered"] = checked.uncovered_labels
     return statistics
 
@@ -169,18 +173,27 @@ def _join(path: epath.Path, folders: Sequence[epath.Path]) -> None:
             file.write(each.astype("<i8").tobytes())
 
 
-def _statistics(folder: epath.Path, task: str, counts: Mapping[str, SequenceCounts]) -> TaskTokens:
+def _statistics(
+    folder: epath.Path,
+    task: str,
+    counts: Mapping[str, SequenceCounts],
+    rationales_N: np.ndarray | None,
+) -> TaskTokens:
     offsets = open_array(offsets_path(folder / f"train.{task}.targets"), "<i8")
     lengths = np.diff(offsets)
-    lengths = lengths[lengths > 0]
+    has_target = lengths > 0
+    lengths = lengths[has_target]
     if not len(lengths):
         raise UserError(
             "no training row has a target for this task (rationales all missing?); "
             "choose another method or another source of rows"
         )
+    mean = float(lengths.mean())
+    if rationales_N is not None and differ(describe(rationales_N)):
+        mean = float(np.average(lengths, weights=1.0 / rationales_N[has_target]))
     return {
         "rows": len(lengths),
-        "mean_target_tokens": float(lengths.mean()),
+        "mean_target_tokens": mean,
         "max_target_tokens": int(lengths.max()),
         "inputs": dataclasses.asdict(counts["inputs"]),
         "targets": dataclasses.asdict(counts["targets"]),

@@ -177,9 +177,11 @@ def _teacher_accuracy(config: RunConfig, cache: TokenCache | None) -> float | No
     if cache is None:
         return None
     correct = datasets.get(config.data.dataset).correct
-    labels = {}  # by id: a row of several rationales stands there several times
+    labels: dict[str, bool] = {}
     for split in ("train", "validation"):
         for row in cache.rows[split]:
+            if row.id.rpartition("#")[0] in labels:
+                continue  # a further rationale of the row before it (`examples.with_rationale`)
             if row.label is not None and row.teacher_label is not None:
                 labels[row.id] = correct(row.teacher_label, row.label)
     return sum(labels.values()) / len(labels) if labels else None

@@ -145,6 +145,7 @@ def _pairs(
     complete = _complete(cache, spec)
     generator = np.random.Generator(np.random.Philox(key=[seed, 0]))
     rows = generator.choice(complete, min(pairs, len(complete)), replace=False)
+    factors_N = cache.row_factors(np.asarray(tokens[1][1].lengths) > 0)
     longest = [max(int(t[s].lengths[rows].max()) for t in tokens) for s in (0, 1)]
     batches = []
     for row in rows:
@@ -152,6 +153,7 @@ def _pairs(
         for task, (inputs, targets) in enumerate(tokens):
             mean = cache.mean_target_tokens(spec.tasks[task])
             weight = token_weight(len(targets[row]), normalization, mean)
+            weight *= 1.0 if factors_N is None else float(factors_N[row])
             sequences.append(packing.TrainSequence(inputs[row], targets[row], task, weight))
         batches.append(packing.pack(sequences, [[0], [1]], 2, *longest))
     return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}

@@ -22,6 +22,7 @@ from distill.data.cache import TokenCache
 from distill.data.cache_meta import CacheMeta
 from distill.data.counts.data_line import summarize_data
 from distill.data.datasets import SPLITS
+from distill.data.several import differ
 from distill.errors import UserError
 from distill.training.records import InitialCheckpoint, Results, RunDescription
 from distill.training.run_folder import CARD, METRICS, RUN
@@ -188,7 +189,9 @@ def check_files(folder: epath.PathLike, digests: Mapping[str, str]) -> None:
 
 
 def check_rows(folder: epath.PathLike, meta: CacheMeta) -> None:
-    """Refuses rows that are not those a run was trained on, as after a change of their reader.
+    """Refuses rows that are not those a run was trained on, or that counted differently.
+
+    Rows differ after a change of their reader.
 
     Args:
       folder: a run folder; nothing is compared in one without run.json.
@@ -198,6 +201,11 @@ def check_rows(folder: epath.PathLike, meta: CacheMeta) -> None:
       UserError: names the split.
     """
     old = read_run(folder)
+    if old and differ(meta.get("rationales")) and "several" not in old.get("data", {}):
+        raise UserError(
+            f"{folder} was trained by an earlier version, with which a row counted once for each "
+            "of its rationales, and now all rows count the same: choose another --run_dir"
+        )
     for split, digest in old.get("row_digests", {}).items():
         before, now = old["rows"][split], meta["rows"][split]
         if (before, digest) != (now, meta["row_digests"][split]):
@@ -291,7 +299,7 @@ def write_card(folder: epath.Path, described: RunDescription, results: Results) 
 | test accuracy | {accuracy} |
 | parameters | {results["parameters"]:,}, T5 v1.1 |
 | started from | {_describe_initial(described)} |
-| trained on | {rows["train"]:,} rows (LABEL_SOURCE = {results["label_source"]!r}); \
+| trained on | {described["counts"]["train"]:,} rows (LABEL_SOURCE = {results["label_source"]!r}); \
 {rows["validation"]:,} more for validation |
 | objective | LABEL_WEIGHT = {results["label_weight"]}, NORMALIZATION = \
 {results["normalization"]!r} |

@@ -14,16 +14,21 @@ from distill.data.ragged import FEATURES
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-    """Tokens of a side of a task, EOS included, after truncation: mean, variance, maximum."""
+    """Tokens of a side of a task, EOS included, after truncation: mean, variance, maximum.
+
+    The training rows of a row with several rationales count as much as one row.
+    """
 
     mean: float
     variance: float
     maximum: int
 
     @classmethod
-    def of(cls, lengths: np.ndarray) -> Lengths:
-        """Of N lengths, N > 0."""
-        return cls(float(lengths.mean()), float(lengths.var()), int(lengths.max()))
+    def of(cls, lengths: np.ndarray, factors: np.ndarray | None = None) -> Lengths:
+        """Of N lengths, N > 0, and how much each counts; None: the same."""
+        mean = float(np.average(lengths, weights=factors))
+        variance = float(np.average(np.square(lengths - mean), weights=factors))
+        return cls(mean, variance, int(lengths.max()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +36,8 @@ class TaskStatistics:
     """One task's training rows.
 
     Attributes:
-      rows: rows that have a target for the task.
-      share: of all training rows; under 1 where rationales are missing.
+      rows: training rows that have a target for the task.
+      share: of all rows; under 1 where rationales are missing.
       inputs, targets: lengths over those rows.
     """
 
@@ -55,10 +60,12 @@ def task_statistics(cache: TokenCache, spec: DataSpec) -> Mapping[str, TaskStati
             for feature in FEATURES
         }
         has_target = lengths["targets"] > 0
+        factors_N = cache.row_factors(np.ones(len(has_target), bool))
+        of_task = None if factors_N is None else factors_N[has_target]
         by_task[task] = TaskStatistics(
             rows=int(has_target.sum()),
-            share=float(has_target.mean()),
-            inputs=Lengths.of(lengths["inputs"][has_target]),
-            targets=Lengths.of(lengths["targets"][has_target]),
+            share=float(np.average(has_target, weights=factors_N)),
+            inputs=Lengths.of(lengths["inputs"][has_target], of_task),
+            targets=Lengths.of(lengths["targets"][has_target], of_task),
         )
     return by_task

@@ -4,7 +4,8 @@ What step s, slot i trains on depends on (seed, s, i) alone. Resuming therefore 
 step and nothing else, and neither packing nor the number of devices changes what is
 trained on. With WEIGHTING = 'paired_batches' a slot is a row, and each epoch a permutation of all
 rows; with 'mixture_rates' a slot is one sequence of one task (`TaskOrder`). A method that joins the
-tasks has one sequence a row, so that slots are rows in either scheme.
+tasks has one sequence a row, so that slots are rows in either scheme. A row here is a training row:
+one of several rationales is as many of them, which count accordingly less.
 """
 
 from __future__ import annotations
@@ -86,6 +87,9 @@ class BatchStream:
                 [np.flatnonzero(lengths) for lengths in self._targets],
                 seed,
             )
+        # Pairs stand for rows with and without a rationale, draws for those that have a target.
+        is_drawn = [lengths > 0 if self._order else lengths >= 0 for lengths in self._targets]
+        self._factors = [cache.row_factors(is_drawn_N) for is_drawn_N in is_drawn]
         self._shapes: tuple[flat.FlatShape, ...] = ()
         if layout == FLAT:
             # The steps of one seed, so that runs of all seeds share their compiled programs.
@@ -192,13 +196,15 @@ class BatchStream:
 
     def _sequences(self, step: int) -> list[packing.TrainSequence]:
         drawn = self.sequences(step)
-        tokens = np.zeros(len(self._tokens), int)
-        for task, row in drawn:
-            tokens[task] += self._targets[task][row]
+        factors = [self._factor(task, row) for task, row in drawn]
+        tokens = np.zeros(len(self._tokens))
+        for (task, row), factor in zip(drawn, factors, strict=True):
+            tokens[task] += factor * self._targets[task][row]
         sequences = []
-        for task, row in drawn:
+        for (task, row), factor in zip(drawn, factors, strict=True):
             inputs, targets = self._tokens[task]
-            weight = self._token_weight(task, int(self._targets[task][row]), int(tokens[task]))
+            length = int(self._targets[task][row])
+            weight = factor * self._token_weight(task, length, float(tokens[task]))
             sequences.append(packing.TrainSequence(inputs[row], targets[row], task, weight))
         return _joined(sequences) if self._spec.is_joined else sequences
 
@@ -207,7 +213,12 @@ class BatchStream:
         lengths = self._spec.input_length, self._spec.target_length
         return packing.assign_rows(sequences, *lengths)
 
-    def _token_weight(self, task: int, length: int, batch_tokens: int) -> float:
+    def _factor(self, task: int, row: int) -> float:
+        """How much a row counts: more than others if it has fewer rationales."""
+        factors_N = self._factors[task]
+        return 1.0 if factors_N is None else float(factors_N[row])
+
+    def _token_weight(self, task: int, length: int, batch_tokens: float) -> float:
         """Weight of each target token; sums over BATCH_SIZE then estimate L_task."""
         if self._normalization == "per_token_batch":
             return batch_token_weight(self._batch_size, batch_tokens)

@@ -9,6 +9,7 @@ from distill.common.phrases import WARN_FROM, are, have, number_of, share
 from distill.config.data import MOST_TOKENS, DataSpec
 from distill.data.cache_meta import CacheMeta, Survey
 from distill.data.counts.sequence_counts import SequenceCounts
+from distill.data.several import Several
 
 _MOST_SHOWN = 5  # labels
 _LONGEST = 40  # characters of a label that is shown
@@ -32,6 +33,7 @@ class DataSummary(Survey):
     outside_labels: NotRequired[dict[str, int]]
     outside_budget: int
     unscored: int
+    several: NotRequired[Several]
     sequences: dict[str, dict[str, int]]
     warnings: list[str]
     unknown_characters: dict[str, list[str]]
@@ -48,7 +50,7 @@ def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
       rows (by split), pool (rows before any were dropped), dropped (training rows, by reason),
       outside_labels (the most frequent labels of dropped rows that are none of the choices, if
       there are any), outside_budget (training rows that NUM_LABELS leaves out), unscored (test
-      rows without a gold label), sequences (`SequenceCounts` of inputs and of each kind of target,
+      rows without a gold label), several (rationales of a row, if any has several), sequences (`SequenceCounts` of inputs and of each kind of target,
       before they were cut), warnings and unknown_characters (`distill.data.check.training`), and
       those of `RowSurvey.counts`.
     """
@@ -70,6 +72,8 @@ def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
         "unknown_characters": dict(meta["unknown_characters"]),
         **meta["survey"],
     }
+    if several := meta.get("rationales"):
+        summary["several"] = several
     if outside := counts.get("outside"):
         summary["outside_labels"] = dict(outside)
     return summary
@@ -164,6 +168,12 @@ def _row_facts(spec: DataSpec, summary: DataSummary) -> Iterator[_Fact]:
     fact = f"{told} left out {reasons}" if dropped else "no row left out"
     warning = f"{told} {have(dropped)} no label for LABEL_SOURCE = {spec.label_source!r} and "
     yield _fact(dropped, pool, fact, f"{warning}{are(dropped)} left out {reasons}")
+    if several := summary.get("several"):
+        fewest, most = several["fewest"], several["most"]
+        span = f"{most}" if fewest == most else f"{fewest} to {most}"
+        told = f"{share(several['several'], several['rows'], 'row')} {have(several['several'])} "
+        told += f"several rationales (m = {span}), each a training row that counts 1/m"
+        yield False, told
     unscored = summary["unscored"]
     told = share(unscored, rows["test"] + unscored, "test row")
     fact = f"{told} without a gold label, left out" if unscored else ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from distill.config.data import DataSpec
 from distill.config.run import RunConfig
+from distill.data.cache import TokenCache
 from distill.errors import UserError, unknown
 
 _OWN_FACTOR = "keep LOSS_NORMALIZING_FACTOR = None, the constant that the weighting needs"
@@ -59,6 +61,22 @@ def check_t5x_run(config: RunConfig, macros: Mapping[str, object]) -> list[str]:
             "longer to compile"
         )
     return lines
+
+
+def check_rationales(spec: DataSpec, cache: TokenCache) -> None:
+    """Refuses rows with different numbers of rationales, whose training rows need weights.
+
+    Raises:
+      UserError: names the settings that can train on them.
+    """
+    if cache.rationales is not None:
+        most = int(cache.rationales.max())
+        raise UserError(
+            f"got rows with {int(cache.rationales.min())} to {most} rationales for METHOD = "
+            f"{spec.method!r} with the t5x engine, expected the same number for all rows: T5X "
+            "would count a row once for each of its rationales. Use --engine=native, which counts "
+            f"all rows the same, or give every row {most}"
+        )
 
 
 def _check_factor(config: RunConfig, factor: object, pack: bool) -> list[str]:

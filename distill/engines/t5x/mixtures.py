@@ -23,7 +23,7 @@ from distill.config.data import DataSpec
 from distill.config.weighting import Weighting
 from distill.data import cache, datasets, ragged
 from distill.data.budget import BudgetCounts
-from distill.engines.t5x import packing
+from distill.engines.t5x import check, packing
 
 if TYPE_CHECKING:
     import seqio
@@ -257,7 +257,9 @@ def checkpoint_steps(
 def _open(spec: DataSpec) -> cache.TokenCache:
     key = f"{spec.digest()}-{datasets.content_digest(spec)}"
     if key not in _OPEN:
-        _OPEN[key] = cache.load_cache(spec)
+        opened = cache.load_cache(spec)
+        check.check_rationales(spec, opened)
+        _OPEN[key] = opened
     return _OPEN[key]
 
 

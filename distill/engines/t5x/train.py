@@ -38,7 +38,7 @@ from distill.convert import t5x_files
 from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.counts.data_line import data_lines
-from distill.engines.t5x.check import check_t5x_run
+from distill.engines.t5x.check import check_rationales, check_t5x_run
 from distill.engines.t5x.errors import check_steps, explain
 from distill.errors import UserError
 from distill.inference import t5x_run
@@ -128,6 +128,7 @@ def _train(
         progress(line)
     # Complaints of the data and the vocabulary come here, not out of T5X's traceback.
     cache, assets = native.load_data(config, folder, progress, prepared)
+    check_rationales(config.data, cache)
     provenance.check_bindings(folder, resolved)
     make_evaluator(config, assets)
     if config.train.checkpoint == "best" and not cache.rows["validation"]:

@@ -12,6 +12,7 @@ from distill.common.digests import sha256_files
 from distill.data.examples import Example
 from distill.data.released import licenses
 from distill.data.row_file import one_rationale_each
+from distill.data.several import count_rationales
 from distill.data.tables import read_table
 from distill.errors import UserError, alike
 from distill.tfds.builders import citations
@@ -60,9 +61,24 @@ class DistillJsonl(RecordBuilder):
 
 
 def _read(path: epath.Path, split: str) -> Sequence[Example]:
-    """The rows of a split; a training row with several rationales becomes as many rows."""
+    """The rows of a split; a training row with several rationales becomes as many rows.
+
+    Raises:
+      UserError: training rows of which some have more rationales: records have no weights.
+    """
     rows = read_table(path, split)
-    return one_rationale_each(rows) if split == "train" else rows
+    if split != "train":
+        return rows
+    each = count_rationales(rows)
+    most = int(each.max())
+    if each.min() < most:
+        where = f"{path}: row {rows[int(each.argmax())].id}"
+        raise UserError(
+            f"{where} has {most} rationales, but row {rows[int(each.argmin())].id} has fewer: built "
+            "data have no weights, so that a row would count once for each of its rationales. Give "
+            f"every row {most}, or train on the file itself (DATASET = 'jsonl', --engine=native)"
+        )
+    return one_rationale_each(rows, each)
 
 
 def _files(folder: epath.Path) -> dict[str, epath.Path]:
