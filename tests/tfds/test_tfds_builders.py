@@ -114,6 +114,9 @@ def test_each_rationale_of_a_training_row_is_a_record(tmp_path):
     found = built(builder, tmp_path / "tfds", tmp_path)
     assert [(row.id, row.rationale) for row in found["train"]] == [("q", "one"), ("q#1", "two")]
     assert [(row.id, row.rationale) for row in found["test"]] == [("q", "one")]
+    (tmp_path / "train.jsonl").write_text(row + '{"input": "b", "id": "r", "rationale": "one"}\n')
+    with pytest.raises(UserError, match=r"row q has 2 rationales, but row r has fewer: built data"):
+        DistillJsonl(data_dir=tmp_path / "more").source_rows(tmp_path)["train"]()
 
 
 def test_a_record_holds_all_of_an_example():

@@ -50,9 +50,9 @@ def summarize_data(spec: DataSpec, meta: CacheMeta) -> DataSummary:
       rows (by split), pool (rows before any were dropped), dropped (training rows, by reason),
       outside_labels (the most frequent labels of dropped rows that are none of the choices, if
       there are any), outside_budget (training rows that NUM_LABELS leaves out), unscored (test
-      rows without a gold label), several (rationales of a row, if any has several), sequences (`SequenceCounts` of inputs and of each kind of target,
-      before they were cut), warnings and unknown_characters (`distill.data.check.training`), and
-      those of `RowSurvey.counts`.
+      rows without a gold label), several (rationales of a row, if any has several), sequences
+      (`SequenceCounts` of inputs and of each kind of target, before they were cut), warnings and
+      unknown_characters (`distill.data.check.training`), and those of `RowSurvey.counts`.
     """
     counts, tasks = meta["counts"], meta["tasks"]
     used = counts["dropped"] + counts["train"] + counts["validation"]

@@ -74,9 +74,10 @@ def _read(path: epath.Path, split: str) -> Sequence[Example]:
     if each.min() < most:
         where = f"{path}: row {rows[int(each.argmax())].id}"
         raise UserError(
-            f"{where} has {most} rationales, but row {rows[int(each.argmin())].id} has fewer: built "
-            "data have no weights, so that a row would count once for each of its rationales. Give "
-            f"every row {most}, or train on the file itself (DATASET = 'jsonl', --engine=native)"
+            f"{where} has {most} rationales, but row {rows[int(each.argmin())].id} has fewer: "
+            "built data have no weights, so that a row would count once for each of its "
+            f"rationales. Give every row {most}, or train on the file itself (DATASET = 'jsonl', "
+            "--engine=native)"
         )
     return one_rationale_each(rows, each)
 
