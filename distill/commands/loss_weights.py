@@ -233,7 +233,7 @@ def _warnings(result: LossWeights, share: float) -> list[str]:
         )
     if share < 0.95 and result["weighting"] == "paired_batches":
         warnings.append(
-            f"{1 - share:.1%} of the training rows have no rationale; their rationale term is "
+            f"{1 - share:.1%} of the rows have no rationale; their rationale term is "
             f"dropped, so the label's effective weight is {result['effective_label_weight']:.3f}"
         )
     few = {task: n for task, n in result["epochs"].items() if 0 < n < 1}

@@ -316,7 +316,8 @@ def test_the_data_line_and_the_record_of_a_run(resolve_rows, tmp_path):
     cache = caches.load_cache(resolved.run.data)
     described = provenance.describe_run(resolved, cache, steps_per_epoch=1.0)
     assert described["data"]["several"] == {"rows": S, "several": 3, "fewest": 1, "most": 5}
-    (line, *_) = data_lines(resolved.run.data, described["data"])
+    line, *warnings = data_lines(resolved.run.data, described["data"])
+    assert any("1 of 6 labeled rows (16.7%) has no rationale" in text for text in warnings)
     assert f"data: {N} training rows" in line
     told = "3 of 6 rows (50.0%) have several rationales (m = 1 to 5), each a training row that"
     assert f"{told} counts 1/m" in line

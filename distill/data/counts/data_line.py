@@ -181,11 +181,12 @@ def _row_facts(spec: DataSpec, summary: DataSummary) -> Iterator[_Fact]:
     yield _fact(unscored, rows["test"] + unscored, fact, warning)
     if spec.about_method.reads_rationales:
         missing = summary["without_rationale"]
-        told = share(missing, chosen, "labeled row")
+        labeled = several["rows"] + rows["validation"] if several else chosen
+        told = share(missing, labeled, "labeled row")
         fact = f"{told} without a rationale" if missing else "no row without a rationale"
         warning = f"{told} {have(missing)} no rationale: METHOD = {spec.method!r} trains on "
         warning += f"only {'its' if missing == 1 else 'their'} label"
-        yield _fact(missing, chosen, fact, warning)
+        yield _fact(missing, labeled, fact, warning)
     seen = summary["test_inputs_in_training"]
     warning = (
         f"{share(seen, rows['test'], 'test input')} also {'appears' if seen == 1 else 'appear'} "
