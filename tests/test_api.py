@@ -86,6 +86,11 @@ def test_probabilities_are_those_of_the_closed_set(student, tested):
     assert tuple(whole.probabilities) == student.labels and len(student.labels) > 3
     assert sum(whole.probabilities.values()) == pytest.approx(1, abs=1e-9)
     assert max(whole.probabilities, key=whole.probabilities.get) == tested[0]["ranked_label"]
+    highest = [
+        max(answer.probabilities.values())
+        for answer in student.predict([row["input"] for row in tested])
+    ]
+    assert [row["probability"] for row in tested] == pytest.approx(highest, abs=1e-5)
     subset = student.labels[2:0:-1]
     (part,) = student.predict([{"input": text, "choices": subset}])
     assert tuple(part.probabilities) == subset

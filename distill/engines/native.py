@@ -135,12 +135,12 @@ def _train(
     ):
         state = fit(trainer, validate, folder, progress, measured, stop, start, step_timeout)
     with stop.released():
-        predictions = evaluator.split(state.params, cache, "test")
+        predictions = evaluator.split(state.params, cache, "test", probabilities=True)
     seconds = time.monotonic() - began
     scores = results.score(config, "native", predictions, int(state.step), seconds)
     if hosts.is_host0():
         with disk_errors(folder, run_folder.RESUMES):
-            results.write_results(folder, described, scores, predictions)
+            results.write_results(folder, described, scores, predictions, cache.rows["test"])
     return scores
 
 

@@ -10,6 +10,7 @@ from etils import epath
 from distill.common.atomic import write_json, write_json_lines
 from distill.common.phrases import number_of
 from distill.config.run import RunConfig
+from distill.data.examples import Example
 from distill.errors import UserError
 from distill.inference.evaluator import Prediction, summarize_predictions
 from distill.inference.predictions import to_prediction_record
@@ -64,9 +65,19 @@ def write_results(
     described: RunDescription,
     results: Results,
     predictions: Sequence[Prediction],
+    rows: Sequence[Example],
 ) -> None:
-    """Writes the files of a finished run; results.json, which says that it is finished, last."""
-    write_json_lines(folder / run_folder.PREDICTIONS, map(to_prediction_record, predictions))
+    """Writes the files of a finished run; results.json, which says that it is finished, last.
+
+    Args:
+      folder: the run folder.
+      described: of run.json.
+      results: of `score`.
+      predictions: of all test rows.
+      rows: the test rows.
+    """
+    records = (to_prediction_record(*pair) for pair in zip(predictions, rows, strict=True))
+    write_json_lines(folder / run_folder.PREDICTIONS, records)
     provenance.write_card(folder, described, results)
     write_json(folder / run_folder.RESULTS, results)
 

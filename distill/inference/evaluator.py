@@ -45,7 +45,7 @@ class Prediction:
       score: of the decoded label, by `beam_search`; None for greedy answers.
       rationale: the decoded rationale, where it was asked for.
       probabilities: of each label of the closed set, where they were asked for
-        (`closed_set_probabilities`); files of predictions do not hold them.
+        (`closed_set_probabilities`); `predictions_test.jsonl` holds the highest.
       extra: of the row: its fields that are not ours.
     """
 
@@ -134,14 +134,24 @@ class Evaluator:
         self.labels, self._correct = assets.labels, assets.correct(spec.dataset)
 
     def split(
-        self, params: dict, cache: TokenCache, split: str, chosen: slice = slice(None)
+        self,
+        params: dict,
+        cache: TokenCache,
+        split: str,
+        chosen: slice = slice(None),
+        probabilities: bool = False,
     ) -> list[Prediction]:
-        """Predictions for the rows of a split, or some of them, in the rows' order."""
+        """Predictions for the rows of a split, or some of them, in the rows' order.
+
+        `probabilities` is as of `texts`.
+        """
         source = "gold" if split == "test" else self._spec.label_source
         inputs, rows = cache.tokens[split, "label", "inputs"], cache.rows[split][chosen]
         if chosen != slice(None):
             inputs = Ragged.of(inputs[i] for i in range(*chosen.indices(len(inputs))))
-        return self.rows(params, rows, inputs, source, f"scoring {split}")
+        return self.rows(
+            params, rows, inputs, source, f"scoring {split}", probabilities=probabilities
+        )
 
     def texts(
         self,

@@ -10,7 +10,6 @@ ends with the same bytes as one that was not.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import itertools
 import json
@@ -54,14 +53,26 @@ class Written(TypedDict):
 Answer = Callable[[Sequence[Example]], list[Prediction]]
 
 
-def to_prediction_record(prediction: Prediction) -> Mapping[str, object]:
+def to_prediction_record(
+    prediction: Prediction, row: Example | None = None
+) -> Mapping[str, object]:
     """A prediction as a JSON object, without fields that do not apply.
 
     The row's extra fields follow; one that is named like a field of predictions has `row_` before
     its name.
+
+    Args:
+      prediction: the answer; with its probabilities, `probability` is that of the ranked label.
+      row: the row that it answers, whose teacher label and rationale are added; None adds nothing.
     """
-    fields = dataclasses.asdict(prediction)
-    extra, _ = fields.pop("extra"), fields.pop("probabilities")
+    fields = dict(vars(prediction))
+    extra, probabilities = fields.pop("extra"), fields.pop("probabilities")
+    by_label = probabilities or {}
+    fields["probability"] = (
+        round(by_label[prediction.ranked_label], 6) if prediction.ranked_label in by_label else None
+    )
+    fields["teacher_label"] = row.teacher_label if row else None
+    fields["teacher_rationale"] = row.rationale if row else None
     record = {name: value for name, value in fields.items() if value is not None}
     for name, value in extra.items():
         while name in fields or (name.startswith("row_") and name in record):

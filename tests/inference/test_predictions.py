@@ -42,6 +42,18 @@ def _write(path, rows=ROWS, answers=None, made_by=MADE_BY, block_rows=5, say=lam
     )
 
 
+def test_a_record_has_the_teachers_words_beside_the_students():
+    row = Example("a", "x", "no", "yes", "because", extra={"probability": 2, "page": 3})
+    shares = {"yes": 1 / 3, "no": 2 / 3}
+    answer = Prediction("a", "x", "no", "yes", False, "no", extra=row.extra, probabilities=shares)
+    common = {"id": "a", "input": "x", "gold": "no", "prediction": "yes", "correct": False}
+    common |= {"ranked_label": "no", "probability": 0.666667}
+    of_row = {"row_probability": 2, "page": 3}
+    assert predictions.to_prediction_record(answer) == common | of_row
+    teacher = {"teacher_label": "yes", "teacher_rationale": "because"}
+    assert predictions.to_prediction_record(answer, row) == common | teacher | of_row
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole") / "deep" / "out.jsonl"

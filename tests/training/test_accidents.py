@@ -83,11 +83,11 @@ def _hang_up_at(call: int, monkeypatch) -> None:
     """SIGHUP while a split is decoded for the `call`-th time: validation at 6 and 12, the test."""
     split, calls = Evaluator.split, itertools.count(1)
 
-    def decode(*arguments):
+    def decode(*arguments, **settings):
         if next(calls) == call:
             signal.raise_signal(signal.SIGHUP)
             time.sleep(30)  # the handler interrupts it
-        return split(*arguments)
+        return split(*arguments, **settings)
 
     monkeypatch.setattr(Evaluator, "split", decode)
 

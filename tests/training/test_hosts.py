@@ -78,6 +78,11 @@ def _metrics(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def _answers(folder):
+    lines = (folder / "predictions_test.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
 @pytest.fixture(scope="module")
 def settings(micro):
     return (*micro, "CHECKPOINT=best", "PARAMETER_SHARDING=zero", "EVAL_PERIOD=4")
@@ -104,9 +109,11 @@ def test_two_hosts_train_as_one(alone, joined):
     assert [list(record) for record in ours] == [list(record) for record in theirs]
     for record, expected in zip(ours, theirs, strict=True):
         assert record == pytest.approx(expected, rel=SLACK)
-    names = ("predictions_test.jsonl", "config.gin", "run.json")
-    for name in names:
+    for name in ("config.gin", "run.json"):
         assert (folder / name).read_text() == (alone / name).read_text()
+    for answer, expected in zip(_answers(folder), _answers(alone), strict=True):
+        probability = pytest.approx(expected.pop("probability"), abs=1e-4)
+        assert answer == {**expected, "probability": probability}
 
 
 def test_the_first_host_alone_speaks(joined):

@@ -35,7 +35,8 @@ def test_the_run_folder_says_what_happened(run_dir):
     assert 0 <= low <= results["accuracy"] <= high <= 1
     rows = [json.loads(line) for line in (run_dir / "predictions_test.jsonl").open()]
     assert sum(row["correct"] for row in rows) / 24 == pytest.approx(results["accuracy"])
-    assert {"id", "input", "gold", "prediction", "correct", "ranked_label"} == set(rows[0])
+    names = {"id", "input", "gold", "prediction", "correct", "ranked_label", "probability"}
+    assert names == set(rows[0])
     metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").open()]
     assert [m["step"] for m in metrics if "loss" in m] == [2, 4, 6, 8, 10, 12]
     assert [m["step"] for m in metrics if "validation_accuracy" in m] == [6, 12]

@@ -230,6 +230,14 @@ def test_bindings_past_the_macros_are_compared_by_digest(micro, copy, tmp_path):
         provenance.check_bindings(copy / "run", other)
 
 
+def test_predictions_have_what_the_teacher_says_of_their_rows(copy):
+    tested = [json.loads(line) for line in (copy / "run" / "predictions_test.jsonl").open()]
+    assert len(tested) == 10
+    for row in tested:
+        assert row["teacher_rationale"] == f"because it is a {row['gold']}"
+        assert "teacher_label" not in row and "probability" not in row  # an open set of labels
+
+
 def test_a_finished_run_does_not_speak_for_changed_data(micro, copy):
     run, resolved = copy / "run", _resolve(micro, "words", f"{copy}/data/")
     assert _train(resolved, run)["n_test"] == 10

@@ -166,7 +166,7 @@ def _train(
     correct = datasets.get(config.data.dataset).correct
     predictions = t5x_run.read_predictions(output, step, cache.rows["test"], correct)
     scores = results.score(config, "t5x", predictions, step, time.monotonic() - began)
-    results.write_results(folder, described, scores, predictions)
+    results.write_results(folder, described, scores, predictions, cache.rows["test"])
     return scores
 
 
