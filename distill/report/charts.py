@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from distill.report.calibration import reliability_bins, risk_coverage
 from distill.report.groups import Cell, Groups, Setting, show
 from distill.report.plots import Plot, Series
-from distill.results.record import Record, Value
+from distill.results.record import Value
 
 MOST = 12  # plots of a kind
 _POINTS = 200  # of a line
@@ -214,25 +214,20 @@ def _number(value: object) -> float | None:
 
 
 def costs(groups: Groups) -> Charts:
-    """Accuracy against operations of training and against latency, where records have them."""
-    kinds: list[tuple[str, str, Callable[[Record], float | None]]] = [
-        ("training FLOPs", "floating-point operations of training", lambda r: r.train_flops),
-        ("latency", "milliseconds a row", lambda r: r.latency_ms),
-    ]
-    found = []
-    for title, label, of in kinds:
-        series = []
-        for index, method in enumerate(groups.methods):
-            cells = [cell for cell in groups.cells if cell.method == method]
-            points = [(cell.average(of), cell.mean) for cell in cells]
-            known = [(x, mean.mean) for x, mean in points if x and x > 0 and mean is not None]
-            if known:
-                series.append(Series(method, index, *map(list, zip(*known, strict=True))))
-        if series:
-            found.append(
-                Plot(f"Accuracy by {title}", label, "test accuracy", series, log=True, style="dots")
-            )
-    return Charts(tuple(found), 0)
+    """Accuracy against the operations of training, where records have them."""
+    series = []
+    for index, method in enumerate(groups.methods):
+        cells = [cell for cell in groups.cells if cell.method == method]
+        points = [(cell.average(lambda r: r.train_flops), cell.mean) for cell in cells]
+        known = [(x, mean.mean) for x, mean in points if x and x > 0 and mean is not None]
+        if known:
+            series.append(Series(method, index, *map(list, zip(*known, strict=True))))
+    if not series:
+        return Charts((), 0)
+    title, label = "Accuracy by training FLOPs", "floating-point operations of training"
+    limits = _limits(series, [])
+    plot = Plot(title, label, "test accuracy", series, log=True, style="dots", limits=limits)
+    return Charts((plot,), 0)
 
 
 def pooled(cell: Cell) -> tuple[np.ndarray, np.ndarray] | None:

@@ -15,6 +15,7 @@ from distill.errors import UserError, hint
 FORMAT = 1
 DONE, FAILED = "done", "failed"
 Value = str | int | float | bool  # of an axis
+_FORMER = ("latency_ms",)  # fields of older records that were always null
 _NAMES = {
     str: "a string",
     int: "an integer",
@@ -55,7 +56,6 @@ class Record:
         label whose teacher label is that; None if it is unknown.
       train_flops: floating-point operations of the matrix products of all training steps, without
         padding and recomputation; None if unknown.
-      latency_ms: time in which the student labels one row; None unless it was measured.
       seconds: time of the attempt.
       started, ended: ISO 8601, UTC.
       host: machine.
@@ -93,7 +93,6 @@ class Record:
     checkpoint_step: int | None = None
     teacher_accuracy: float | None = None
     train_flops: float | None = None
-    latency_ms: float | None = None
     seconds: float
     started: str
     ended: str
@@ -150,6 +149,7 @@ def from_json(content: Mapping[str, Any], where: str) -> Record:
             f"{where}: got a record of format {content.get('format')!r}, expected {FORMAT}: read "
             "the file with the version of distill that wrote it"
         )
+    content = {k: v for k, v in content.items() if k not in _FORMER or v is not None}
     for name in content:
         if name not in FIELDS:
             raise UserError(f"{where}: unknown field {name!r}; {hint(name, FIELDS)}")

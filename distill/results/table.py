@@ -64,7 +64,7 @@ def cell(record: Record, name: str) -> str:
         return f"{value:.3f}"
     if name == "interval":
         return f"[{value[0]:.3f}, {value[1]:.3f}]"
-    if name in ("seconds", "latency_ms"):
+    if name == "seconds":
         return f"{value:,.1f}"
     if name == "train_flops":
         return f"{value:.3g}"

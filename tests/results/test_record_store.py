@@ -105,6 +105,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, make_record, monkeypatch):
     [
         ({"format": 2}, "records.jsonl:1: got a record of format 2, expected 1: read the file"),
         ({"acuracy": 0.5}, "unknown field 'acuracy'; closest: accuracy"),
+        ({"latency_ms": 2.0}, "unknown field 'latency_ms'"),
         ({"run": None}, "got None for the field 'run', expected a string"),
         ({"accuracy": "0.5"}, "got '0.5' for the field 'accuracy', expected a number or null"),
         ({"accuracy": float("nan")}, "got nan for the field 'accuracy'"),
@@ -122,6 +123,11 @@ def test_a_bad_record_has_a_message(changes, message, tmp_path, make_record):
     (tmp_path / "records.jsonl").write_text(json.dumps(make_record().to_json() | changes) + "\n")
     with pytest.raises(UserError, match=re.escape(message)):
         store.read(tmp_path)
+
+
+def test_a_field_that_was_always_null_may_stand_in_old_records(make_record):
+    record = make_record()
+    assert from_json(record.to_json() | {"latency_ms": None}, "x") == record
 
 
 def test_a_missing_field_and_a_missing_file_have_messages(tmp_path, make_record):
