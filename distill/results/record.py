@@ -53,7 +53,8 @@ class Record:
       validation_accuracy: of the checkpoint that was scored; None if it was not evaluated.
       checkpoint_step: step of that checkpoint.
       teacher_accuracy: share of the rows of the label budget (training and validation) with a gold
-        label whose teacher label is that; None if it is unknown.
+        label whose teacher label is correct, a missing one being wrong; None if the data are not
+        there, or no such row has a teacher label.
       train_flops: floating-point operations of the matrix products of all training steps, without
         padding and recomputation; None if unknown.
       seconds: time of the attempt.

@@ -20,6 +20,7 @@ from distill.training.records import Results
 
 if TYPE_CHECKING:
     from distill.data.cache import TokenCache
+    from distill.data.examples import Example
 
 _COUNTED_STEPS = 50  # of a run, whose operations are counted
 
@@ -171,20 +172,21 @@ def _open_cache(config: RunConfig) -> TokenCache | None:
 
 
 def _teacher_accuracy(config: RunConfig, cache: TokenCache | None) -> float | None:
-    """How often the teacher's labels of the budget's rows are the gold ones."""
+    """That of the budget's rows with a gold label; None if none of them has a teacher label."""
     from distill.data import datasets
+    from distill.data.examples import teacher_accuracy
 
     if cache is None:
         return None
-    correct = datasets.get(config.data.dataset).correct
-    labels: dict[str, bool] = {}
+    rows: dict[str, Example] = {}
     for split in ("train", "validation"):
         for row in cache.rows[split]:
-            if row.id.rpartition("#")[0] in labels:
-                continue  # a further rationale of the row before it (`examples.with_rationale`)
-            if row.label is not None and row.teacher_label is not None:
-                labels[row.id] = correct(row.teacher_label, row.label)
-    return sum(labels.values()) / len(labels) if labels else None
+            if row.label is None or row.id.rpartition("#")[0] in rows:
+                continue  # not measured; a further rationale (`examples.with_rationale`)
+            rows[row.id] = row
+    if all(row.teacher_label is None for row in rows.values()):
+        return None
+    return teacher_accuracy([*rows.values()], datasets.get(config.data.dataset).correct)
 
 
 def _train_flops(config: RunConfig, cache: TokenCache | None) -> float | None:

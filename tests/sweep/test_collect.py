@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from distill.common.text_files import read_json
+from distill.data.examples import Example
 from distill.engines.results import check_results
 from distill.results.record import from_json
 from distill.sweep import collect
@@ -60,6 +62,16 @@ def test_operations_are_those_of_all_steps(job, resolved):
     )
     assert collect._train_flops(config, cache) == pytest.approx(expected)
     assert collect._train_flops(config, None) is collect._teacher_accuracy(config, None) is None
+
+
+def test_the_teacher_is_wrong_where_it_has_no_label(resolved):
+    def accuracy(*labels):
+        rows = [Example(str(i), "x", gold, teacher) for i, (gold, teacher) in enumerate(labels)]
+        cache = SimpleNamespace(rows={"train": [*rows, *rows], "validation": []})
+        return collect._teacher_accuracy(resolved.run, cache)
+
+    assert accuracy(("a", "a"), ("a", "b"), ("a", None), ("b", "b"), (None, "b")) == 0.5
+    assert accuracy(("a", None), (None, "b")) is None
 
 
 def test_a_failed_run_has_its_settings(job, resolved):

@@ -224,8 +224,8 @@ class LabelCheck:
         if not self._both:
             return
         accuracy = self._right / self._both
-        text = f"the teacher's label is right in {share(self._right, self._both, 'row')} with a "
-        text += "gold label"
+        text = f"the teacher's label is right in {share(self._right, self._both, 'row')} that "
+        text += "have both labels"
         level = NOTE
         if self._source == "gold" and self.classes and self.train:
             most = self.train.most_common(1)[0][1] / self._labeled
