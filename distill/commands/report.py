@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 from distill.commands import arguments
 from distill.common.paths import check_path
 from distill.common.phrases import number_of
-from distill.errors import UserError
 
 if TYPE_CHECKING:
     from distill.report.build import Built
-    from distill.report.groups import Planned
 
 EPILOG = """\
   distill report runs/sweep --output=report.html --markdown=report.md
@@ -49,6 +47,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> Built:
     """Builds the report."""
     from distill.report.build import build, check_outputs
+    from distill.sweep.planned import planned_runs
 
     check_path(options.folder, "folder")
     check_outputs(options.output, options.markdown)
@@ -63,37 +62,6 @@ def run(options: argparse.Namespace) -> Built:
         options.title,
         not_planned=reason,
     )
-
-
-def planned_runs(place: str) -> tuple[list[Planned] | None, str]:
-    """The runs of the sweep files in a results folder.
-
-    Args:
-      place: the folder, or its file of records.
-
-    Returns:
-      The runs; or None, and why they are not known.
-    """
-    from distill.report.groups import Planned
-    from distill.results import store
-    from distill.sweep.file import read_sweep
-    from distill.sweep.folder import COPIES, COPY
-    from distill.sweep.plan import make_plan
-
-    folder = store.records_path(place).parent
-    paths = [each for each in (folder / COPY,) if each.exists()]
-    if (folder / COPIES).is_dir():
-        paths += sorted((folder / COPIES).glob("*.toml"))
-    if not paths:
-        return None, "the folder has no sweep file"
-    planned = []
-    try:
-        for path in paths:
-            sweep = read_sweep(path)
-            planned += [Planned(r.id, sweep.name, r.axes, r.seed) for r in make_plan(sweep)]
-    except UserError as error:
-        return None, str(error)
-    return planned, ""
 
 
 def show(built: Built) -> None:

@@ -13,6 +13,7 @@ from distill.common.own_files import check_content
 from distill.common.progress import Stage
 from distill.errors import UserError
 from distill.report import browser, charts, markdown, page, plots
+from distill.report.blocks import Section
 from distill.report.comparisons import compare_all
 from distill.report.groups import METHOD, Planned, make_groups
 from distill.report.runs import read_runs
@@ -59,6 +60,7 @@ def build(
     title: str | None = None,
     most_bytes: int = page.MOST_BYTES,
     not_planned: str = "the folder has no sweep file",
+    first: Sequence[Section] = (),
 ) -> Built:
     """Writes the report.
 
@@ -71,6 +73,7 @@ def build(
       title: heading; None names the sweeps.
       most_bytes: of the HTML file.
       not_planned: why `planned` is None.
+      first: further sections, which stand before the others.
 
     Returns:
       The files, and counts of what is in them.
@@ -92,7 +95,7 @@ def build(
     heading = title or _title(records)
     content = Content(heading, records, runs, planned, not_planned, groups, comparisons)
     with Stage("drawing plots"):
-        sections = make_sections(content)
+        sections = [*first, *make_sections(content)]
         text, shown = page.render(
             content.title,
             sections,
@@ -115,12 +118,15 @@ def build(
     }
 
 
-def write_figure(folder: epath.PathLike, path: epath.PathLike) -> None:
-    """Writes the curves of accuracy of a results folder as one SVG file.
+def write_figure(
+    folder: epath.PathLike, path: epath.PathLike, planned: Sequence[Planned] | None = None
+) -> None:
+    """Writes the plots of accuracy of a results folder as one SVG file.
 
     Args:
       folder: a results folder, or its file of records.
       path: the file; it is replaced.
+      planned: runs of the sweep files, which give the order of methods.
 
     Raises:
       UserError: matplotlib is not installed; no finished run.
@@ -129,10 +135,7 @@ def write_figure(folder: epath.PathLike, path: epath.PathLike) -> None:
     runs = read_runs(store.records_path(folder).parent, records)
     if not runs:
         raise UserError(f"{store.records_path(folder)} has no finished run to plot")
-    groups = make_groups(runs)
-    found = charts.curves(groups)
-    if not found.plots:
-        found = charts.overview(groups)
+    found = charts.accuracy(make_groups(runs, planned=planned or ()))
     if not found.plots:
         raise UserError(f"{store.records_path(folder)} has no test accuracy to plot")
     described = "; ".join(plot.title for plot in found.plots)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Iterator, Sequence
@@ -37,15 +38,20 @@ def _limited(plots: Iterator[Plot]) -> Charts:
     return Charts(found[:MOST], max(0, len(found) - MOST))
 
 
-def curves(groups: Groups) -> Charts:
+def accuracy(groups: Groups) -> Charts:
     """Accuracy over each axis of numbers, a plot for each setting of the other axes.
 
     An axis of names, each of which goes with one number of parameters, is drawn over these.
+    Settings of which no curve can be drawn stand side by side in one more plot.
     """
-    return _limited(_curves(groups))
+    found = list(_curves(groups))
+    drawn = {setting for _, settings in found for setting in settings}
+    others = _side_by_side(groups, [each for each in groups.settings if each not in drawn])
+    return _limited(itertools.chain((plot for plot, _ in found), others))
 
 
-def _curves(groups: Groups) -> Iterator[Plot]:
+def _curves(groups: Groups) -> Iterator[tuple[Plot, set[Setting]]]:
+    """Plots, and the settings in each."""
     for place, axis in enumerate(groups.axes):
         numbers = _numbers(groups, place)
         if numbers is None:
@@ -70,7 +76,7 @@ def _curves(groups: Groups) -> Iterator[Plot]:
             ]
             where = ", ".join(f"{n} {show(v)}" for n, v in zip(names, rest, strict=True))
             xs = sorted({x for each in series for x in each.x})
-            yield Plot(
+            plot = Plot(
                 f"Accuracy by {label}" + (f": {where}" if where else ""),
                 label,
                 "test accuracy",
@@ -80,12 +86,12 @@ def _curves(groups: Groups) -> Iterator[Plot]:
                 ticks=xs if len(xs) <= 6 else (),
                 limits=_limits(series, _teacher(cells)),
             )
+            yield plot, {cell.setting for cell in cells}
 
 
-def overview(groups: Groups) -> Charts:
-    """Accuracy of each method in each setting side by side: of the first settings, if many."""
-    settings = groups.settings[:MOST]
-    series = []
+def _side_by_side(groups: Groups, settings: Sequence[Setting]) -> Iterator[Plot]:
+    """Accuracy of each method in some settings: in the first ones, if many."""
+    settings, series = settings[:MOST], []
     for index, method in enumerate(groups.methods):
         shift = (index - (len(groups.methods) - 1) / 2) * 0.6 / len(groups.methods)
         cells = [(x, groups.by_place.get((method, s))) for x, s in enumerate(settings)]
@@ -96,10 +102,11 @@ def overview(groups: Groups) -> Charts:
             xs, ys = [x for x, _, _ in known], [y for _, y, _ in known]
             series.append(Series(method, index, xs, ys, lows, highs))
     if not series:
-        return Charts((), 0)
+        return
     levels = _teacher([cell for s in settings for cell in groups.cells_of(s)])
-    plot = Plot(
-        "Accuracy by setting",
+    single = f"Accuracy: {groups.name(settings[0])}"
+    yield Plot(
+        "Accuracy by setting" if len(settings) > 1 else single,
         ", ".join(groups.axes),
         "test accuracy",
         series,
@@ -109,7 +116,6 @@ def overview(groups: Groups) -> Charts:
         names=[", ".join(map(show, setting)) or "all runs" for setting in settings],
         limits=_limits(series, levels),
     )
-    return Charts((plot,), 0)
 
 
 def _numbers(groups: Groups, place: int) -> dict[Value | None, float] | None:

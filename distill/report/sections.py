@@ -64,10 +64,7 @@ def make_sections(content: Content) -> list[Section]:
         sections.append(printed)
     if comparisons.against_first:
         sections.append(_comparisons(groups, comparisons))
-    curves = charts.curves(groups)
-    if not curves.plots:
-        curves = charts.overview(groups)
-    sections.append(_plotted("curves", "Accuracy", curves, _CURVES))
+    sections.append(_plotted("curves", "Accuracy", charts.accuracy(groups), _CURVES))
     sections.append(_plotted("training", "Training", charts.training(groups), _TRAINING))
     sections.append(_plotted("cost", "Accuracy and cost", charts.costs(groups), _COST))
     if (table := calibration_table(groups)) is not None:

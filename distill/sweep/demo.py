@@ -3,8 +3,9 @@
   distill sweep gin/sweeps/demo.toml --out=DIR
   python -m distill.sweep.demo DIR
 
-Reads the records of gin/sweeps/smoke.toml, demo.toml or demo_full.toml and prints a table, what it
-says, and a student's answer to a ticket; report.html and figure.svg in DIR show the same.
+Reads the records of gin/sweeps/smoke.toml, demo.toml or demo_full.toml and prints what they say
+and a student's answer to a ticket. DIR/report.html is their `distill report` with both;
+DIR/figure.svg has its curves.
 """
 
 from __future__ import annotations
@@ -15,102 +16,73 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill.common.progress import PERIOD, Stage, to_stderr
 from distill.errors import UserError
+from distill.report.blocks import Section, Table, Text
+from distill.report.build import build, write_figure
+from distill.report.groups import Cell, Groups, Planned, make_groups
+from distill.report.runs import read_runs
 from distill.results import store
-from distill.results.record import Record
-from distill.sweep import charts, report
-from distill.sweep.findings import findings
-from distill.sweep.results import Group, group, results_table
+from distill.sweep.findings import STEP_BY_STEP, findings, has_noisy_teacher
+from distill.sweep.planned import planned_runs
+
+if TYPE_CHECKING:
+    from distill.inference.evaluator import Prediction
 
 TICKET = "my fan seems burnt . i bought it in march ."
-NOISY = ", noisy teacher"
-_METHODS = tuple(charts.COLORS)  # in the order of the table
-_POLICIES = ("natural", "hard")
 
 
-def name_of(record: Record) -> str:
-    """What the table calls the students of a record: the method, and whether the teacher errs.
-
-    Raises:
-      UserError: a record of another sweep.
-    """
-    if "method" not in record.axes:
-        raise UserError(
-            f"the record of {record.run} has no axis `method`: expected the results of "
-            "gin/sweeps/smoke.toml, demo.toml or demo_full.toml"
-        )
-    noisy = record.axes.get("teacher") == "noisy"
-    return f"{record.axes['method']}{NOISY if noisy else ''}"
-
-
-def policy_of(record: Record, out: Path) -> str:
-    """The returns policy of the tickets of a run."""
-    from distill.training.run_folder import read_config
-
-    return str(read_config(out / record.folder).data.option("policy"))
-
-
-def read_groups(out: Path) -> list[tuple[Group, list[Record]]]:
-    """The rows of the table, each with its records by seed.
+def read_groups(out: Path, planned: Sequence[Planned] | None = None) -> Groups:
+    """The runs of a sweep of the demo, by method and setting.
 
     Args:
       out: the results folder.
+      planned: the runs of its sweep file.
 
     Raises:
-      UserError: no records; a run that failed.
+      UserError: no records; a run that failed; the records of another sweep.
     """
-    found: dict[tuple[str, str, int], list[Record]] = {}
-    for record in store.read(out):
+    records = store.read(out)
+    if not records:
+        raise UserError(f"{store.records_path(out)} has no records: no run has ended yet")
+    for record in records:
         if not record.is_done:
             raise UserError(f"{record.run} failed: {record.error}; run the sweep again")
-        key = policy_of(record, out), name_of(record), int(record.labels or 0)
-        found.setdefault(key, []).append(record)
-
-    def rank(key: tuple[str, str, int]) -> tuple[bool, int, int, int]:
-        policy, name, labels = key
-        method = name.removesuffix(NOISY)
-        place = _METHODS.index(method) if method in _METHODS else len(_METHODS)
-        if name.endswith(NOISY):
-            place = ("distill_labels", "step_by_step").index(method)
-        return name.endswith(NOISY), _POLICIES.index(policy), labels, place
-
-    rows = []
-    for key in sorted(found, key=rank):
-        records = sorted(found[key], key=lambda record: record.seed)
-        rows.append((group(key[1], key[0], records), records))
-    return rows
+        if "method" not in record.axes:
+            raise UserError(
+                f"the record of {record.run} has no axis `method`: expected the results of "
+                "gin/sweeps/smoke.toml, demo.toml or demo_full.toml"
+            )
+    return make_groups(read_runs(out, records), planned=planned or ())
 
 
-def teacher_accuracy(rows: Sequence[tuple[Group, list[Record]]]) -> float | None:
-    """Mean accuracy of the noisy teacher over the seeds; None where no student learns from it."""
-    for row, records in rows:
-        if row.name == f"step_by_step{NOISY}":
-            known = [r.teacher_accuracy for r in records if r.teacher_accuracy is not None]
-            return sum(known) / len(known) if known else None
-    return None
+def shown_student(groups: Groups) -> Cell:
+    """The students that answer the ticket: of step_by_step and a teacher without errors."""
+    clean = [cell for cell in groups.cells if not has_noisy_teacher(cell)]
+    ours = [cell for cell in clean if cell.method == STEP_BY_STEP]
+    return (ours or clean or list(groups.cells))[-1]
 
 
-def answer_ticket(row: Group, run_dir: Path) -> report.Worked:
+def ticket_section(student: str, answer: Prediction, gold: str) -> Section:
     """The student's rationale and answer for TICKET.
 
     Args:
-      row: of the table, whose policy gives the right answer.
-      run_dir: the student's run folder.
+      student: what the page calls it.
+      answer: with its rationale, if the student writes any.
+      gold: the right answer.
     """
-    from distill.data.examples import Example
-    from distill.inference.predictor import Predictor
-    from distill.tickets import generator
-
-    (answer,) = Predictor(run_dir, rationale=True)([Example(id="ticket", input=TICKET)])
-    return report.Worked(
-        TICKET,
-        f"{row.name} trained on {row.labels:,} labels",
-        str(answer.rationale),
-        answer.prediction,
-        generator.policy(row.policy)[generator.parse_ticket(TICKET)],
-    )
+    verdict = "correct" if answer.prediction == gold else f"wrong: the gold label is {gold}"
+    rows = [
+        ["a new ticket", TICKET],
+        ["[label] the answer; prediction decodes only this", f"{answer.prediction} ({verdict})"],
+    ]
+    if answer.rationale is not None:
+        name = "[rationale] the reason, which the student was also trained to write"
+        rows.insert(1, [name, answer.rationale])
+    table = Table(f"Answered by {student}", ["what", "text"], rows)
+    return Section("ticket", "One ticket", [table])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,26 +102,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(out: Path) -> int:
-    rows = read_groups(out)
-    groups = [row for row, _ in rows]
-    teacher = teacher_accuracy(rows)
-    student, records = next((r for r in reversed(rows) if r[0].name == "step_by_step"), rows[-1])
-    student_dir = out / records[0].folder
+    from distill.data.examples import Example
+    from distill.inference.load import label_latency_ms
+    from distill.inference.predictor import Predictor
+    from distill.tickets import generator
+    from distill.training.run_folder import read_config
 
-    from distill.inference import load
-
+    planned, reason = planned_runs(out)
+    groups = read_groups(out, planned)
+    student = shown_student(groups)
+    run_dir = out / student.runs[0].record.folder
+    data = read_config(run_dir).data
     with Stage("timing the student's answers"):
-        latency_ms = load.label_latency_ms(student_dir, TICKET)
-    sentences = findings(groups, teacher, latency_ms)
-    worked = answer_ticket(student, student_dir)
-    page = report.page("Distilling step-by-step on tickets", groups, sentences, worked, teacher)
-    (out / "report.html").write_text(page)
-    (out / "figure.svg").write_text(charts.figure(charts.make_charts(groups, teacher)))
-    print(f"\n{results_table(groups)}\n")
-    print("\n".join(sentences))
-    print(f"\nResults: {out / store.RECORDS}   Report: {out / 'report.html'}")
-    print(f'\n$ distill predict --run_dir={student_dir} "{TICKET}"', flush=True)
-    command = [sys.executable, "-m", "distill.cli", "predict", f"--run_dir={student_dir}", TICKET]
+        latency_ms = label_latency_ms(run_dir, TICKET)
+    predictor = Predictor(run_dir, rationale="rationale" in data.tasks)
+    (answer,) = predictor([Example(id="ticket", input=TICKET)])
+    gold = generator.policy(str(data.option("policy")))[generator.parse_ticket(TICKET)]
+    sentences = findings(groups, latency_ms)
+    name = f"{student.method}, {data.num_labels:,} labels"
+    first = [
+        ticket_section(name, answer, gold),
+        Section("findings", "Findings", [Text(sentence) for sentence in sentences]),
+    ]
+    page, title = out / "report.html", "Distilling step-by-step on tickets"
+    build(out, str(page), None, planned, title=title, not_planned=reason, first=first)
+    write_figure(out, out / "figure.svg", planned)
+    print("\n".join(["", *sentences]))
+    print(f"\nResults: {out / store.RECORDS}   Report: {page}")
+    print(f'\n$ distill predict --run_dir={run_dir} "{TICKET}"', flush=True)
+    command = [sys.executable, "-m", "distill.cli", "predict", f"--run_dir={run_dir}", TICKET]
     return subprocess.run(command).returncode
 
 

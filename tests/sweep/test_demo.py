@@ -1,112 +1,120 @@
-"""The demo's table, findings and page, from invented results."""
+"""The demo's findings, page and figure, from invented results."""
 
-import dataclasses
-import html.parser
-import itertools
-import xml.etree.ElementTree
+import html
+import importlib.util
+import xml.etree.ElementTree as ET
 
 import pytest
 
 from benchmarks import report_scale
 from distill.config import resolve
 from distill.errors import UserError
+from distill.inference.evaluator import Prediction
+from distill.report.build import build, write_figure
 from distill.results import store
-from distill.sweep import charts, demo, file, plan, report, results
+from distill.sweep import demo, file, plan
 from distill.sweep.findings import findings
 
-
-def _record(accuracy, seed, **changes):
-    fixed = {
-        "run": f"r{accuracy}-{seed}",
-        "axes": {"method": "finetune"},
-        "interval": (max(0.0, accuracy - 0.1), min(1.0, accuracy + 0.1)),
-    }
-    return report_scale.record(**(fixed | {"accuracy": accuracy, "seed": seed} | changes))
-
-
-def test_groups_have_mean_and_sample_spread():
-    g = results.group("a", "natural", [_record(0.5, 1), _record(0.7, 2), _record(0.9, 3)])
-    assert g.mean == pytest.approx(0.7) and g.spread == pytest.approx(0.2)
-    assert "0.700 +- 0.200" in results.results_table([g])
-
-
-def test_runs_of_different_settings_are_no_group():
-    with pytest.raises(ValueError, match="differ only in their seed"):
-        results.group("a", "natural", [_record(0.5, 1), _record(0.5, 2, labels=250)])
+RIGHT = {  # of 100 test rows, by policy, labels, teacher, method
+    ("natural", 250, "perfect", "finetune"): 50,
+    ("natural", 250, "perfect", "finetune, stronger"): 60,
+    ("natural", 250, "perfect", "step_by_step"): 70,
+    ("natural", 500, "perfect", "finetune"): 60,
+    ("natural", 500, "perfect", "finetune, stronger"): 55,
+    ("natural", 500, "perfect", "step_by_step"): 98,
+    ("hard", 2000, "noisy", "distill_labels"): 30,
+    ("hard", 2000, "noisy", "step_by_step"): 96,
+}
+needs_matplotlib = pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed"
+)
+NAMES = ("policy", "labels", "teacher", "method")
 
 
-def _groups():
-    return [
-        results.group("finetune", "natural", [_record(0.6, 1)]),
-        results.group("finetune", "natural", [_record(0.5, 1, labels=250)]),
-        results.group("step_by_step", "natural", [_record(0.7, 1)]),
-        results.group("step_by_step, noisy teacher", "hard", [_record(0.8, 1)]),
-    ]
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """Records of the demo's settings and two seeds, the last of which is written first."""
+    folder = tmp_path_factory.mktemp("demo")
+    for key, right in RIGHT.items():
+        for seed in (12, 11):
+            axes = dict(zip(NAMES, key, strict=True))
+            rows = [i < right for i in range(100)]
+            teacher = {11: 0.8, 12: 0.9}[seed] if axes["teacher"] == "noisy" else 1.0
+            fields = {"axes": axes, "labels": axes["labels"], "teacher_accuracy": teacher}
+            report_scale.write_run(
+                folder, f"{'-'.join(map(str, key))}-{seed}", rows, seed=seed, **fields
+            )
+    return folder
 
 
-def test_findings_say_which_way_the_numbers_fall():
-    said = findings(_groups(), teacher=0.75, latency_ms=2.0)
-    assert "+10.0 points" in said[0]
-    assert "0.700; not every seed is above the teacher" in said[1]
-    assert "every seed is above the teacher" in findings(_groups(), 0.65, 2.0)[1]
-
-
-def test_the_page_is_well_formed_and_loads_nothing():
-    page = report.page("a < b", _groups(), ["c & d"])
-    assert "a &lt; b" in page and "c &amp; d" in page and "http" not in page
-    assert "<script" not in page and "0.600" in page and "<polyline" in page
-    html.parser.HTMLParser().feed(page)
-
-
-def test_a_page_of_one_budget_has_a_picture_and_a_worked_ticket():
-    groups = [
-        results.group(n, "natural", [_record(a, 1)]) for n, a in (("finetune", 0.6), ("b", 0.7))
-    ]
-    worked = report.Worked("my fan < x", "b", "appliance & damage", "repair", "refund")
-    page = report.page("smoke", groups, [], worked)
-    assert page.count("<svg") == 1 and page.count("<rect") == 2
-    for text in (
-        "my fan &lt; x",
-        "appliance &amp; damage",
-        "repair (wrong: the gold label is refund)",
-    ):
-        assert text in page
-
-
-def test_the_noisy_teacher_is_a_line_across_its_students():
-    (lines, bars) = (
-        charts.make_charts(_groups(), 0.75)[:1] + charts.make_charts(_groups(), 0.75)[2:]
+def test_findings_say_which_way_the_numbers_fall(out):
+    few, many, noisy, speed, _ = findings(demo.read_groups(out), latency_ms=2.0)
+    assert "labels 250" in few and few.endswith(
+        "best fine-tuning (finetune, stronger) 0.600: +10.0 points."
     )
-    assert "the teacher: 0.750" in bars.body and "dashes" in bars.body
-    assert "polyline" in lines.body and "dashes" not in lines.body
+    assert "labels 500" in many and many.endswith(
+        "best fine-tuning (finetune) 0.600: +38.0 points."
+    )
+    assert "correct on 85.0% of its tickets" in noisy and "2.0 ms" in speed
+    assert noisy.endswith("0.902, 0.902; every seed is above the teacher.")
 
 
-def test_the_figure_is_xml_whose_labels_keep_their_colors():
-    """Fills are classes alone: a rule for dark pages that colors all text cannot replace them."""
-    figure = charts.figure(charts.make_charts(_groups(), 0.75))
-    root = xml.etree.ElementTree.fromstring(figure)
-    assert not [e for e in root.iter() if "fill" in e.attrib or "stroke" in e.attrib]
-    named = [e.get("class") for e in root.iter() if "mark" in (e.get("class") or "")]
-    assert {"mark c0", "mark c2"} <= set(named)
-    style = root.find("{*}style").text
-    light, dark = style.split("@media(prefers-color-scheme:dark)")
-    for name in ("c0", "c1", "c2", "c3", "c4"):
-        assert f".{name}{{--c:" in light and f".{name}{{--c:" in dark
+def test_findings_admit_what_is_lost(tmp_path):
+    for method, right in (("finetune", 70), ("step_by_step", 60)):
+        axes = {"method": method, "teacher": "noisy"}
+        rows = [i < right for i in range(100)]
+        report_scale.write_run(tmp_path, method, rows, axes=axes, labels=500, teacher_accuracy=0.6)
+    ours, noisy, *_ = findings(demo.read_groups(tmp_path), latency_ms=2.0)
+    assert (
+        ours == "labels 500: step_by_step 0.600, best fine-tuning (finetune) 0.700: -10.0 points."
+    )
+    assert "; not every seed is above the teacher." in noisy
 
 
-@pytest.mark.parametrize("wanted", [(50, 50, 50), (0, 2, 300), (298, 299, 300), (10, 200, 205)])
-def test_labels_of_lines_do_not_touch(wanted):
-    places = charts.spread_labels(dict(zip("abc", wanted, strict=True)), 0, 300)
-    heights = sorted(places.values())
-    assert all(b - a >= 20 for a, b in itertools.pairwise(heights))
-    assert heights[0] >= 0 and heights[-1] <= 300
-    assert [places[name] for name in "abc"] == heights
+def test_the_ticket_is_answered_by_a_student_of_the_perfect_teacher(out):
+    cell = demo.shown_student(demo.read_groups(out))
+    assert (cell.method, cell.runs[0].record.labels, cell.runs[0].record.seed) == (
+        "step_by_step",
+        500,
+        11,
+    )
+    assert cell.runs[0].record.axes["teacher"] == "perfect"
 
 
-def test_only_the_table_scrolls_sideways():
-    page = report.page("a", _groups(), ["b"])
-    assert "<div class=scroll><table>" in page and ".scroll { overflow-x: auto; }" in page
-    assert ".chart{" in page and "max-width:100%" in page
+@needs_matplotlib
+def test_the_page_has_the_ticket_the_findings_and_the_noisy_teacher(out):
+    answer = Prediction(
+        "t", demo.TICKET, None, "repair", None, None, rationale="appliance & damage"
+    )
+    ticket = demo.ticket_section("b", answer, "refund")
+    build(out, str(out / "r.html"), first=[ticket])
+    page = (out / "r.html").read_text()
+    first = html.unescape(page[page.index("<main") : page.index('id="missing"')])
+    for text in (demo.TICKET, "appliance & damage", "repair (wrong: the gold label is refund)"):
+        assert text in first
+    assert "appliance &amp; damage" in page
+    assert "repair (correct)" in str(demo.ticket_section("b", answer, "repair"))
+    figures = page[page.index('id="curves"') : page.index('id="training"')]
+    assert figures.count("<svg") == 2 and "teacher 0.850" in figures and "teacher 1.000" in figures
+
+
+@needs_matplotlib
+def test_the_figure_has_the_curves_and_the_students_of_the_noisy_teacher(out):
+    write_figure(out, out / "f.svg")
+    words = " ".join(ET.parse(out / "f.svg").getroot().itertext())
+    assert "Accuracy by labels: policy natural, teacher perfect" in words
+    assert "policy hard, labels 2,000, teacher noisy" in words and "teacher 0.850" in words
+
+
+def test_a_failed_run_and_another_sweep_are_named(tmp_path):
+    failed = {"axes": {"method": "a"}, "status": "failed", "error": "no rows"}
+    store.append(tmp_path, report_scale.record("x", **failed))
+    with pytest.raises(UserError, match="x failed: no rows; run the sweep again"):
+        demo.read_groups(tmp_path)
+    other = tmp_path / "other"
+    report_scale.write_run(other, "y", [True], axes={"size": 1})
+    with pytest.raises(UserError, match="y has no axis `method`: expected the results of gin/sw"):
+        demo.read_groups(other)
 
 
 @pytest.mark.parametrize(("name", "runs"), [("smoke", 2), ("demo", 24), ("demo_full", 60)])
@@ -141,40 +149,3 @@ def test_the_noisy_teacher_errs_as_often_as_readme_says():
             splits = load_splits(run.resolved.run.data)
             accuracies.append(teacher_accuracy([*splits.train, *splits.validation]))
     assert [round(a, 3) for a in accuracies] == [0.861, 0.870, 0.864]
-
-
-def test_rows_come_from_records_in_the_order_of_the_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "policy_of", lambda record, out: record.axes["policy"])
-    axes = [
-        ("hard", "noisy", "step_by_step", 2000),
-        ("natural", "perfect", "step_by_step", 500),
-        ("natural", "perfect", "finetune", 500),
-        ("hard", "perfect", "finetune", 500),
-        ("hard", "noisy", "distill_labels", 2000),
-        ("natural", "perfect", "step_by_step", 250),
-    ]
-    for number, (policy, teacher, method, labels) in enumerate(axes):
-        for seed in (12, 11):
-            named = {"policy": policy, "teacher": teacher, "method": method}
-            right = {11: 0.8, 12: 0.9}[seed] if teacher == "noisy" else 1.0
-            record = _record(
-                0.5, seed, run=f"{number}-{seed}", axes=named, labels=labels, teacher_accuracy=right
-            )
-            store.append(tmp_path, record)
-    rows = demo.read_groups(tmp_path)
-    assert [(g.name, g.policy, g.labels) for g, _ in rows] == [
-        ("step_by_step", "natural", 250),
-        ("finetune", "natural", 500),
-        ("step_by_step", "natural", 500),
-        ("finetune", "hard", 500),
-        ("distill_labels, noisy teacher", "hard", 2000),
-        ("step_by_step, noisy teacher", "hard", 2000),
-    ]
-    assert all(g.seeds == (11, 12) for g, _ in rows)
-    assert demo.teacher_accuracy(rows) == pytest.approx(0.85)
-    failed = dataclasses.replace(
-        _record(0.5, 1), run="x", status="failed", accuracy=None, error="no rows"
-    )
-    store.append(tmp_path, failed)
-    with pytest.raises(UserError, match="x failed: no rows"):
-        demo.read_groups(tmp_path)
