@@ -111,14 +111,15 @@ def run(options: argparse.Namespace) -> SweepResult | None:
 
     check_path(options.file, "FILE")
     _check_options(options)
+    shard = work_list.parse_shard(options.shard) if options.shard else None
     sweep = read_sweep(options.file)
     runs = plan.make_plan(sweep)
     for group in plan.equal_runs(runs):
         same = "; ".join(each.title for each in group[1:])
         to_stderr(f"{group[0].title} has the configuration of: {same}; it is trained once for all")
-    if options.shard:
+    if shard is not None:
         planned = len(runs)
-        runs = work_list.take_shard(runs, *work_list.parse_shard(options.shard))
+        runs = work_list.take_shard(runs, *shard)
         if not runs:
             raise UserError(
                 f"got --shard={options.shard}, which has no run: {sweep.path} declares "

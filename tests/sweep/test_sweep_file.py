@@ -8,7 +8,7 @@ import pytest
 
 from distill import cli
 from distill.errors import UserError
-from distill.sweep import file
+from distill.sweep import file, plan
 
 BASE = 'gin_files = ["tickets_finetune"]\n'
 LABELS = '[axes.labels]\nmacro = "NUM_LABELS"\nvalues = [40, 60]\n'
@@ -165,6 +165,12 @@ def test_bad_flags_have_messages(flags, message, write_sweep, tmp_path, monkeypa
     told = capsys.readouterr().err
     assert "t.toml does not exist; closest in its folder: s.toml" in told
     assert "Sweeps of the project: demo, demo_full" in told
+
+
+def test_a_malformed_shard_is_refused_before_the_runs_are_planned(write_sweep, monkeypatch, capsys):
+    monkeypatch.setattr(plan, "make_plan", lambda sweep: pytest.fail("planned"))
+    assert cli.main(["sweep", str(write_sweep(BASE + LABELS)), "--out=out", "--shard=x/2"]) == 2
+    assert "got --shard='x/2', expected I/N" in capsys.readouterr().err
 
 
 def test_sweeps_of_the_project_are_found_from_everywhere(tmp_path, monkeypatch):
