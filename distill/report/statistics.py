@@ -70,9 +70,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
       only_second: rows that only the second one does.
     """
     rows = only_first + only_second
-    if not rows:
-        return 1.0
-    return float(min(1.0, 2 * stats.binom.cdf(min(only_first, only_second), rows, 0.5)))
+    return float(stats.binomtest(only_first, rows).pvalue) if rows else 1.0
 
 
 @dataclasses.dataclass(frozen=True)
