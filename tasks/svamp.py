@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from distill.config.data import DataSpec
-from distill.data import datasets
+from distill.data import budget, datasets
 from distill.data.examples import Example
 from distill.data.released import equations, source
+from distill.errors import UserError
+
+
+def _asdiv(spec: DataSpec) -> float:
+    """The share of ASDiv's rows that are training rows too: WITH_ASDIV; True is 1 and False 0."""
+    share = spec.option("with_asdiv", False)
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise UserError(
+            f"got WITH_ASDIV = {share!r}, expected True, False, or a share from 0 to 1"
+        )
+    return float(share)
 
 
 def _train(spec: DataSpec) -> list[tuple[str, str]]:
-    extra = [("asdiv", "train")] if spec.option("with_asdiv", False) else []
-    return [("svamp", "train"), *extra]
+    return [("svamp", "train"), *([("asdiv", "train")] if _asdiv(spec) else [])]
 
 
-def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
-    """The released training and test rows; with WITH_ASDIV, ASDiv's for training too."""
-    train = [row for part in _train(spec) for row in source.read_split(spec, *part)]
+def _check(spec: DataSpec) -> None:
+    _asdiv(spec)
+    source.raw_dir(spec)
+
+
+def load(spec: DataSpec) -> tuple[Sequence[Example], Sequence[Example]]:
+    """The released training and test rows; with WITH_ASDIV, rows of ASDiv for training too.
+
+    Of a share, the rows of a smaller one are among those of a larger one, as for NUM_LABELS.
+    """
+    train = source.read_split(spec, "svamp", "train")
+    if share := _asdiv(spec):
+        more = source.read_split(spec, "asdiv", "train")
+        chosen = budget.order(more, spec.data_seed)[: int(share * len(more))]
+        train += [more[index] for index in sorted(chosen)]
     return train, source.read_split(spec, "svamp", "test")
 
 
@@ -25,6 +49,6 @@ DATASET = datasets.register(
         load=load,
         files=lambda spec: source.files(spec, *_train(spec), ("svamp", "test")),
         correct=equations.same_value,
-        check=source.raw_dir,
+        check=_check,
     )
 )

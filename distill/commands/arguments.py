@@ -13,19 +13,8 @@ from distill.errors import UserError, alike
 # Flags of all commands that take a path.
 _PATHS = (
     *("gin_file", "run_dir", "cache_dir", "raw_dir", "vocabulary_path", "tfds_data_dir", "input"),
-    *("test_input", "markdown"),
-    *("init_from", "continue_from"),
-    *(
-        "output",
-        "output_dir",
-        "checkpoint",
-        "prompt",
-        "check",
-        "store",
-        "released_dir",
-        "teacher_row",
-        "prices",
-    ),
+    *("test_input", "markdown", "init_from", "continue_from", "output", "output_dir", "checkpoint"),
+    *("prompt", "check", "store", "released_dir", "teacher_row", "prices"),
     *("batch_write", "batch_read"),
 )
 # Those of them that a command writes.
@@ -81,19 +70,7 @@ def add(
         is_refused = name == "convert"
         engine = argparse.SUPPRESS if is_refused else "native or t5x; default: the macro ENGINE"
         command.add_argument("--engine", help=engine)
-        command.add_argument(
-            "--raw_dir", help="folder of the paper's released data; sets the macro RAW_DIR"
-        )
-        command.add_argument(
-            "--vocabulary_path",
-            help="a SentencePiece model file; sets VOCABULARY_PATH; also sets VOCABULARY "
-            "and VOCAB_SIZE, unless you set them",
-        )
-        command.add_argument(
-            "--init_from",
-            help="a new run starts with the parameters of this checkpoint: a Hugging Face folder, "
-            "a T5X checkpoint or a run folder; sets INIT_FROM",
-        )
+        add_data_paths(command, "; also sets VOCABULARY and VOCAB_SIZE, unless you set them")
         command.add_argument(
             "--continue_from",
             help="a new run starts with the parameters, optimizer state and step of this "
@@ -114,6 +91,27 @@ def add(
             "most 16",
         )
     return command
+
+
+def add_data_paths(command: argparse.ArgumentParser, vocabulary: str = "") -> None:
+    """Adds the flags that say where data, vocabulary and first checkpoint of a run lie.
+
+    Args:
+      command: that takes them.
+      vocabulary: what else its `--vocabulary_path` does, for the help.
+    """
+    command.add_argument(
+        "--raw_dir", help="folder of the paper's released data; sets the macro RAW_DIR"
+    )
+    command.add_argument(
+        "--vocabulary_path",
+        help=f"a SentencePiece model file; sets VOCABULARY_PATH{vocabulary}",
+    )
+    command.add_argument(
+        "--init_from",
+        help="a new run starts with the parameters of this checkpoint: a Hugging Face folder, "
+        "a T5X checkpoint or a run folder; sets INIT_FROM",
+    )
 
 
 def check_paths(options: argparse.Namespace) -> None:

@@ -65,6 +65,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--out", required=True, metavar="FOLDER", help="the results folder; it may be shared"
     )
+    arguments.add_data_paths(command)
     command.add_argument(
         "--workers",
         type=int,
@@ -113,7 +114,7 @@ def run(options: argparse.Namespace) -> SweepResult | None:
     _check_options(options)
     shard = work_list.parse_shard(options.shard) if options.shard else None
     sweep = read_sweep(options.file)
-    runs = plan.make_plan(sweep)
+    runs = plan.make_plan(sweep, options.overrides)
     for group in plan.equal_runs(runs):
         same = "; ".join(each.title for each in group[1:])
         to_stderr(f"{group[0].title} has the configuration of: {same}; it is trained once for all")
@@ -182,8 +183,10 @@ def _dry_run(
     options: argparse.Namespace, sweep: Sweep, runs: Sequence[Run], folder: ResultsFolder
 ) -> SweepResult:
     from distill.sweep.cost import estimate_seconds
+    from distill.sweep.plan import check_data
 
     newest = _newest(folder)
+    check_data(sweep.path, [r for r in runs if r.id not in newest or not newest[r.id].is_done])
     planned: list[Planned] = []
     for each in runs:
         record = newest.get(each.id)

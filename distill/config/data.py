@@ -30,6 +30,8 @@ class DataSpec:
       rationale_source: rationales to train on: the teacher's, or a control
         (one of RATIONALE_SOURCES). See docs/methods.md.
       num_labels: label budget: training and validation rows together; 0 takes all rows.
+      label_fraction: instead of NUM_LABELS, the share of the rows with a label that makes up the
+        budget; 1.0 takes all rows.
       validation_fraction: share of the budget that is held out for validation.
       data_seed: seed of the choice of NUM_LABELS rows and of validation rows, and of generated
         data.
@@ -50,6 +52,7 @@ class DataSpec:
     label_source: str = "gold"
     rationale_source: str = "teacher"
     num_labels: int = 0
+    label_fraction: float = 1.0
     validation_fraction: float = 0.1
     data_seed: int = 0
     vocabulary: str = "words"
@@ -75,6 +78,15 @@ class DataSpec:
                 raise unknown(kind, value, names, f"macro {kind.upper().replace(' ', '_')}")
         if self.num_labels < 0:
             raise UserError(f"got NUM_LABELS = {self.num_labels}, expected 0 (all rows) or more")
+        if not 0 < self.label_fraction <= 1:
+            raise UserError(
+                f"got LABEL_FRACTION = {self.label_fraction}, expected a number > 0 and <= 1"
+            )
+        if self.num_labels and self.label_fraction < 1:
+            raise UserError(
+                f"got both NUM_LABELS = {self.num_labels} and LABEL_FRACTION = "
+                f"{self.label_fraction}, expected one of them: NUM_LABELS = 0 takes the share"
+            )
         if self.data_seed < 0:
             raise UserError(f"got DATA_SEED = {self.data_seed}, expected an integer >= 0")
         if not 0 <= self.validation_fraction < 1:
@@ -165,7 +177,9 @@ class DataSpec:
         """
         fields = dataclasses.asdict(self) | {"dataset_options": dict(self.dataset_options)}
         del fields["vocabulary_path"]
-        if self.rationale_source == "teacher":
-            del fields["rationale_source"]  # a default that older caches do not have
+        # Defaults that were added later leave the digest as it was.
+        for name, default in (("rationale_source", "teacher"), ("label_fraction", 1.0)):
+            if fields[name] == default:
+                del fields[name]
         text = json.dumps(fields, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

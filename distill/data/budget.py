@@ -106,6 +106,7 @@ def split_budget(
     seed: int,
     label_source: str,
     group: Callable[[Example], str] | None = None,
+    label_fraction: float = 1.0,
 ) -> tuple[Sequence[Example], Sequence[Example], BudgetCounts]:
     """Chooses `num_labels` rows and holds a part of them out for validation.
 
@@ -120,6 +121,8 @@ def split_budget(
       label_source: "gold" or "teacher".
       group: names what must not be on both sides, such as the premise of an inference row;
         the share of validation rows is then near the fraction and not exactly it.
+      label_fraction: without `num_labels`, the budget as a share of the rows that have a label,
+        in (0, 1], rounded down.
 
     Returns:
       Training rows, validation rows (none if the fraction is 0), and the counts. Rows of a
@@ -141,13 +144,7 @@ def split_budget(
     usable = order(examples, seed, _label_counter(label_source, reasons, outside))
     dropped = len(examples) - len(usable)
     without = f" ({dropped} of {len(examples)} have no {label_source} label)" if dropped else ""
-    if num_labels > len(usable):
-        raise UserError(
-            f"got NUM_LABELS = {num_labels}, but there {are(len(usable))} only "
-            f"{number_of(len(usable), 'row')}{without}; set NUM_LABELS to at most "
-            f"{len(usable)}, or to 0 to use all of them"
-        )
-    chosen = usable[: num_labels or None]
+    chosen = usable[: _size(num_labels, label_fraction, len(usable), without)]
     if group:
         held_out = (
             uniform("validation", seed, group(row)) < validation_fraction
@@ -157,7 +154,8 @@ def split_budget(
         held_out = (is_validation(rank, validation_fraction) for rank in range(len(chosen)))
     is_held = np.fromiter(held_out, bool, len(chosen))
     train, validation = take(examples, chosen[~is_held]), take(examples, chosen[is_held])
-    more = "raise NUM_LABELS" if num_labels else "give more rows"
+    limit = "NUM_LABELS" if num_labels else "LABEL_FRACTION"
+    more = f"raise {limit}" if len(chosen) < len(usable) else "give more rows"
     if not train:
         raise UserError(
             f"no training rows: {number_of(len(chosen), 'label')}{without}, VALIDATION_FRACTION = "
@@ -177,6 +175,17 @@ def split_budget(
         dict(outside.most_common(_MOST_NAMED)),
     )
     return train, validation, counts
+
+
+def _size(num_labels: int, label_fraction: float, usable: int, without: str) -> int:
+    """Rows of the budget, of `usable` rows that have a label."""
+    if num_labels > usable:
+        raise UserError(
+            f"got NUM_LABELS = {num_labels}, but there {are(usable)} only "
+            f"{number_of(usable, 'row')}{without}; set NUM_LABELS to at most "
+            f"{usable}, or to 0 to use all of them"
+        )
+    return num_labels or int(Fraction(str(label_fraction)) * usable)
 
 
 def hold_out(

@@ -161,6 +161,7 @@ def load_splits(spec: DataSpec) -> Splits:
         spec.data_seed,
         spec.label_source,
         dataset.group,
+        spec.label_fraction,
     )
     rationales = None
     if several and spec.about_method.reads_rationales:

@@ -104,19 +104,22 @@ def _matches(rule: Mapping[str, tuple[Value, ...]], combination: Combination, se
     )
 
 
-def make_plan(sweep: Sweep) -> list[Run]:
+def make_plan(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Run]:
     """Resolves and checks all runs.
 
     Args:
       sweep: the file.
+      overrides: `NAME=value` texts of the command line, which override the file's [macros].
 
     Returns:
       The runs, in the order of `combinations`.
 
     Raises:
       UserError: a gin file or macro that does not exist, by table and key; what is wrong with the
-        configuration of some runs, once for each different error; two runs of one id.
+        configuration of some runs, once for each different error; two runs of one id; an override
+        of a macro that an axis sets.
     """
+    _check_overrides(sweep, overrides)
     found = combinations(sweep)
     _check_gin_files(sweep)
     _check_macros(sweep)
@@ -126,7 +129,7 @@ def make_plan(sweep: Sweep) -> list[Run]:
     for combination, seed in found:
         axes = {name: choice.value for name, choice in combination.items()}
         try:
-            runs.append(_resolve(sweep, combination, seed))
+            runs.append(_resolve(sweep, combination, seed, overrides))
         except UserError as error:
             errors.setdefault(str(error), []).append(describe(axes, seed))
     if errors:
@@ -143,12 +146,16 @@ def equal_runs(runs: Sequence[Run]) -> list[list[Run]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _resolve(sweep: Sweep, combination: Combination, seed: int) -> Run:
+def _resolve(
+    sweep: Sweep, combination: Combination, seed: int, given: Sequence[str] = ()
+) -> Run:
     gin_files = (*sweep.gin_files, *(n for c in combination.values() for n in c.gin_files))
-    macros = dict(sweep.macros)
+    given_names = {text.partition("=")[0] for text in given}
+    macros = {name: value for name, value in sweep.macros.items() if name not in given_names}
     for choice in combination.values():
         macros |= choice.macros
     overrides = tuple(f"{name}={value!r}" for name, value in (macros | {"SEED": seed}).items())
+    overrides += tuple(given)
     resolved = resolve(gin_files, overrides, None, adopt_sizes)
     datasets.check_settings(resolved.run.data)
     axes = {name: choice.value for name, choice in combination.items()}
@@ -185,6 +192,18 @@ def run_id(combination: Combination, seed: int, digest: str) -> str:
     texts = [re.sub(r"[^A-Za-z0-9_.=+]+", "-", part).strip("-.")[:40] for part in parts]
     readable = "-".join(text for text in texts if text)[:_LONGEST].strip("-")
     return "-".join(filter(None, (readable, f"seed{seed}", digest[:_DIGITS])))
+
+
+def _check_overrides(sweep: Sweep, overrides: Sequence[str]) -> None:
+    for text in overrides:
+        name = text.partition("=")[0]
+        for axis in sweep.axes:
+            if any(name in choice.macros for choice in axis.choices):
+                raise UserError(
+                    f"{sweep.path}: [axes.{axis.name}] sets {name}, and so does "
+                    f"--{name.lower()}; expected only one of them: edit the file, or leave out the "
+                    "flag"
+                )
 
 
 def _check_gin_files(sweep: Sweep) -> None:
@@ -227,11 +246,11 @@ def check_data(path: str, runs: Sequence[Run]) -> None:
       UserError: names all of them.
     """
     needed: dict[str, None] = {}
-    for spec in (run.resolved.run.data for run in runs):
-        names = [*datasets.get(spec.dataset).files(spec)]
-        names += [spec.vocabulary_path] if spec.vocabulary == "sentencepiece" else []
-        needed |= dict.fromkeys(map(str, names))
     try:
+        for spec in (run.resolved.run.data for run in runs):
+            names = [*datasets.get(spec.dataset).files(spec)]
+            names += [spec.vocabulary_path] if spec.vocabulary == "sentencepiece" else []
+            needed |= dict.fromkeys(map(str, names))
         check_all(functools.partial(check_file, epath.Path(name)) for name in needed)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

@@ -94,7 +94,10 @@ def data_lines(spec: DataSpec, summary: DataSummary) -> list[str]:
         f"validation, {_some(rows['test'])} for the test"
     ]
     if left := summary["outside_budget"]:
-        parts.append(f"{number_of(left, 'row')} not used (NUM_LABELS = {spec.num_labels})")
+        limit = f"NUM_LABELS = {spec.num_labels}"
+        if not spec.num_labels:
+            limit = f"LABEL_FRACTION = {spec.label_fraction}"
+        parts.append(f"{number_of(left, 'row')} not used ({limit})")
     sequences = {name: SequenceCounts(**c) for name, c in summary["sequences"].items()}
     unknown = summary["unknown_characters"]
     facts = [*_row_facts(spec, summary), *_sequence_facts(spec, sequences, characters=unknown)]
