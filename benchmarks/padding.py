@@ -98,7 +98,7 @@ def measure(run: object, counts: Sequence[int], most_steps: int) -> dict[str, Sh
     """
     cache = caches.load_cache(run.data)
     limits = run.data.input_length, run.data.target_length
-    stream = BatchStream(cache, run.data, run.weighting, run.train.batch_size, run.train.seed)
+    stream = _stream(run, cache)
     lengths_PxKxS = lengths_of(cache, run.data.tasks)
     every = lengths_PxKxS.reshape(-1, 2)
     found = {"one a row": one_a_row(every[every[:, 1] > 0], limits)}
@@ -108,6 +108,10 @@ def measure(run: object, counts: Sequence[int], most_steps: int) -> dict[str, Sh
     steps = min(most_steps, max(1, int(stream.steps_per_epoch)))
     found["packed"], found["packed, no spare"] = packed(stream, steps, limits)
     return found
+
+
+def _stream(run: object, cache: TokenCache) -> BatchStream:
+    return BatchStream(cache, run.data, run.weighting, run.train.batch_size, run.train.seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run = resolve.resolve(options.gin_file, (*overrides, *options.macros)).run
         found = measure(run, options.buckets, options.steps)
+        rows_of_batch = _stream(run, caches.load_cache(run.data))._packed_rows
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -142,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (layout, f"{encoder:.1%}", f"{decoder:.1%}") for layout, (encoder, decoder) in found.items()
     ]
     print(table.render_columns(("padding of", "encoder", "decoder"), rows, "<>>"))
+    print(f"\npacked rows of a batch: {rows_of_batch}")
     return 0
 
 

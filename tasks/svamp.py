@@ -15,9 +15,7 @@ def _asdiv(spec: DataSpec) -> float:
     """The share of ASDiv's rows that are training rows too: WITH_ASDIV; True is 1 and False 0."""
     share = spec.option("with_asdiv", False)
     if not isinstance(share, int | float) or not 0 <= share <= 1:
-        raise UserError(
-            f"got WITH_ASDIV = {share!r}, expected True, False, or a share from 0 to 1"
-        )
+        raise UserError(f"got WITH_ASDIV = {share!r}, expected True, False, or a share from 0 to 1")
     return float(share)
 
 

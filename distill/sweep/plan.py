@@ -146,9 +146,7 @@ def equal_runs(runs: Sequence[Run]) -> list[list[Run]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _resolve(
-    sweep: Sweep, combination: Combination, seed: int, given: Sequence[str] = ()
-) -> Run:
+def _resolve(sweep: Sweep, combination: Combination, seed: int, given: Sequence[str] = ()) -> Run:
     gin_files = (*sweep.gin_files, *(n for c in combination.values() for n in c.gin_files))
     given_names = {text.partition("=")[0] for text in given}
     macros = {name: value for name, value in sweep.macros.items() if name not in given_names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from fractions import Fraction
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.config.data import DataSpec
 from distill.data.budget import order, split_budget
 from distill.data.examples import Example
 from distill.data.row_file import take
@@ -62,6 +64,32 @@ def test_rows_without_the_label_are_dropped_before_the_budget():
 def test_zero_takes_all_rows():
     train, held, counts = split_budget(ROWS, 0, 0, 0, "gold")
     assert (len(train), held, counts.dropped) == (1000, [], 0)
+
+
+def test_a_fraction_is_a_share_of_the_rows_with_the_label():
+    for share, count in ((0.125, 112), (0.29, 261), (1.0, 900)):  # of 900, rounded down
+        train, held, counts = split_budget(ROWS, 0, 0.1, 0, "teacher", label_fraction=share)
+        assert (counts.dropped, len(train) + len(held)) == (100, count)
+        same = split_budget(ROWS, count, 0.1, 0, "teacher")
+        assert (train, held, counts) == same
+
+
+def test_one_limit_at_a_time_and_one_that_can_be():
+    settings = {"dataset": "any", "method": "finetune"}
+    for share in (0.0, -0.1, 1.5):
+        with pytest.raises(UserError, match=f"got LABEL_FRACTION = {share}, expected"):
+            DataSpec(**settings, label_fraction=share)
+    with pytest.raises(UserError, match="got both NUM_LABELS = 9 and LABEL_FRACTION"):
+        DataSpec(**settings, label_fraction=0.5, num_labels=9)
+    with pytest.raises(UserError, match=r"no training rows: 0 labels.*raise LABEL_FRACTION"):
+        split_budget(ROWS, 0, 0.1, 0, "gold", label_fraction=0.0001)
+
+
+def test_caches_from_before_the_fraction_are_still_found():
+    whole = DataSpec(dataset="any", method="finetune")
+    # The digest of version 0.1.0, which had no LABEL_FRACTION.
+    assert whole.digest() == "10e75bc98fc5009b"
+    assert dataclasses.replace(whole, label_fraction=0.5).digest() != whole.digest()
 
 
 @pytest.mark.parametrize(

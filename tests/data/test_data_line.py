@@ -81,6 +81,14 @@ def test_every_fault_is_told_with_its_numbers(tmp_path):
     assert held["sequences"]["input"]["cut"] == 0 < summary["sequences"]["input"]["cut"]
 
 
+def test_rows_that_a_limit_leaves_out_are_counted_with_the_limit(tmp_path):
+    rows = [{"input": f"row {i:02}", "label": "ab"[i % 2], "rationale": "so"} for i in range(40)]
+    for settings in ({"num_labels": 10}, {"label_fraction": 0.25}):
+        _, (line, *_) = _told(_spec(tmp_path, rows, rows[:1], **settings))
+        (name, value), *_ = settings.items()
+        assert f"30 rows not used ({name.upper()} = {value})" in line
+
+
 def test_an_input_that_is_cut_for_one_task_only_is_counted(tmp_path):
     """It fits with the prefix `[label] `, not with `[rationale] `, which is longer."""
     text = "x" * (64 - len("[label] ") - 1)

@@ -133,7 +133,7 @@ def test_the_small_twins_choose_by_validation(name, planned):
 @pytest.mark.parametrize("name", RUNS)
 def test_headers_say_what_is_needed(name):
     lines = (SWEEPS / f"{name}.toml").read_text().splitlines()
-    header = [x for x in itertools.takewhile(lambda line: line.startswith("#"), lines)]
+    header = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
     text = "\n".join(header)
     assert f"distill sweep {name} --out=" in text and f"{RUNS[name]} runs" in text
     for word in ("Not run yet", "Data:", "Expected time:"):

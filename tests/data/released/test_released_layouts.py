@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 
@@ -145,6 +146,27 @@ def test_tasks_read_train_and_test_and_count_by_their_own_rule(tmp_path):
         svamp.DATASET.load(more)
     write(tmp_path, "asdiv", "train")
     assert {row.id for row in svamp.DATASET.load(more)[0]} >= {"svamp/train/0", "asdiv/train/1"}
+
+
+def test_shares_of_asdiv_are_nested_and_follow_the_seed(tmp_path):
+    for dataset, split in (("svamp", "train"), ("svamp", "test"), ("asdiv", "train")):
+        write(tmp_path, dataset, split, rows=40)
+        (tmp_path / dataset / "llm" / f"{split}_CoT_0.json").write_text(
+            json.dumps([SAID[dataset]] * 40)
+        )
+
+    def rows(share, seed=0):
+        options = spec("svamp", raw_dir=tmp_path, with_asdiv=share)
+        loaded = svamp.DATASET.load(dataclasses.replace(options, data_seed=seed))[0]
+        return [row.id for row in loaded if row.id.startswith("asdiv")]
+
+    assert rows(False) == rows(0.0) == []
+    assert rows(True) == rows(1.0) == [f"asdiv/train/{row}" for row in range(40)]
+    assert len(rows(0.25)) == 10 and set(rows(0.25)) < set(rows(0.5)) and len(rows(0.5)) == 20
+    assert rows(0.25, seed=1) != rows(0.25)
+    for share in (1.5, -1, "all"):
+        with pytest.raises(UserError, match=f"got WITH_ASDIV = {share!r}, expected True, False"):
+            svamp.DATASET.check(spec("svamp", raw_dir=tmp_path, with_asdiv=share))
     with pytest.raises(UserError, match="RAW_DIR is not set"):
         cqa.DATASET.load(spec("cqa"))
 
