@@ -6,21 +6,17 @@ import dataclasses
 import json
 import re
 
-import numpy as np
 import pytest
 
 import tasks  # registers the datasets  # noqa: F401
 from distill.common.safe_points import registered
 from distill.config.data import DataSpec
 from distill.data import cache as caches
-from distill.data import datasets
-from distill.data.budget import hold_out
 from distill.data.counts.data_line import _sequence_facts as sequence_facts
 from distill.data.counts.data_line import data_lines, input_lines, summarize_data
 from distill.data.counts.sequence_counts import SequenceCounts
 from distill.data.counts.survey import RowSurvey
 from distill.data.examples import Example
-from distill.errors import UserError
 from distill.inference.evaluator import Evaluator
 from distill.training import assets as run_assets
 
@@ -273,58 +269,6 @@ def test_few_faults_are_told_in_the_line_and_not_twice(tmp_path):
         "(no gold label: 1); 1 of 199 labeled rows (0.5%) without a rationale; no label or "
         "rationale cut; 1 of 200 inputs (0.5%) cut, INPUT_LENGTH = 113 would fit all"
     ]
-
-
-def test_held_out_rows_are_a_function_of_their_input(tmp_path):
-    rows = [Example(id=str(i), input=f"row {i % 100}", label="a") for i in range(200)]
-    train, test = hold_out(rows, 0.2, 0)
-    assert not {row.input for row in train} & {row.input for row in test}
-    assert len(train) + len(test) == 200 and 20 <= len(test) <= 60
-    again = hold_out(rows[::-1], 0.2, 0)[1]
-    assert {row.id for row in again} == {row.id for row in test}
-    assert {row.id for row in hold_out(rows, 0.2, 1)[1]} != {row.id for row in test}
-    options = {"test_fraction": 0.2}
-    spec = _spec(tmp_path, [row.to_dict() for row in rows], options=options, data_seed=3)
-    splits = datasets.load_splits(spec)
-    assert [row.id for row in splits.test] == [row.id for row in test]
-
-
-@pytest.mark.parametrize(
-    ("options", "source", "message"),
-    [
-        ({}, "gold", r"TEST_FILE is not set.*--gin.TEST_FRACTION=0.2.*LABEL_SOURCE = 'teacher'"),
-        ({"test_fraction": 0.2, "test_file": "x"}, "gold", "expected only one of them"),
-        ({"test_fraction": 1}, "gold", "got TEST_FRACTION = 1.0, expected a number > 0 and < 1"),
-        ({"test_fraction": "few"}, "gold", "got TEST_FRACTION = 'few', expected a number"),
-        ({"test_fraction": 1e-9}, "gold", "gave 0 test rows"),
-        ({"test_fraction": 2}, "teacher", "got TEST_FRACTION = 2.0, expected a number > 0 and < 1"),
-        (
-            {"test_fraction": 1e-9},
-            "teacher",
-            r"needs rows with a gold label .* none of the 20 rows has one\. To train on",
-        ),
-        (
-            {"test_fraction": 0.5},
-            "teacher",
-            r"none of them has a gold label .*without a test, set --gin.TEST_FRACTION=0\. To get",
-        ),
-    ],
-)
-def test_a_test_that_cannot_be_made_is_refused(options, source, message, tmp_path):
-    label = "label" if source == "gold" else "teacher_label"
-    rows = [{"input": f"row {i}", label: "a"} for i in range(20)]
-    with pytest.raises(UserError, match=message):
-        datasets.load_splits(_spec(tmp_path, rows, options=options, label_source=source))
-
-
-def test_no_test_is_needed_to_train_on_the_teacher(tmp_path):
-    rows = [{"input": f"row {i}", "teacher_label": "ab"[i % 2]} for i in range(20)]
-    spec = _spec(tmp_path, rows, label_source="teacher", method="distill_labels")
-    splits = datasets.load_splits(spec)
-    assert (len(splits.train), len(splits.validation), len(splits.test)) == (18, 2, 0)
-    tokens = caches.load_cache(spec)
-    assert len(tokens.tokens["test", "label", "inputs"]) == 0
-    assert np.all(tokens.tokens["train", "label", "targets"].lengths > 0)
 
 
 def test_unknown_words_of_answered_rows_are_a_warning_with_examples():
