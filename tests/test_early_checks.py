@@ -1,4 +1,4 @@
-"""Bad rows are refused before jax and TensorFlow are imported, which takes seconds."""
+"""Bad rows and a small VOCAB_SIZE are refused before jax and TensorFlow are imported."""
 
 from __future__ import annotations
 
@@ -56,4 +56,36 @@ def test_nothing_heavy_is_imported_first(rows, run_dir, tmp_path):
     places = [f"{name}:{3 if name == 'bad.csv' else 9}" for name in names]
     assert len(told) == len(commands)
     assert all(f"{rows}/{place}: " in line for place, line in zip(places, told, strict=True))
+    assert not (tmp_path / "run").exists()
+
+
+SWEEP = """
+seeds = [1]
+gin_files = ["tickets_step_by_step"]
+macros = {VOCAB_SIZE = 20}
+[axes.rate]
+macro = "LEARNING_RATE"
+values = [0.1, 0.2]
+"""
+
+
+def test_so_is_a_vocab_size_that_is_too_small(rows, tmp_path):
+    (tmp_path / "sweep.toml").write_text(SWEEP)
+    tickets = ["--gin_file=tickets_step_by_step", "--gin.VOCAB_SIZE=20"]
+    own = ["--gin.VOCABULARY='bytes'", "--gin.VOCAB_SIZE=258"]
+    commands = [
+        ["train", *tickets, f"--run_dir={tmp_path / 'run'}"],
+        ["loss-weights", *tickets],
+        ["preflight", *tickets, "--topology=v5e:2x2", "--estimate"],
+        ["sweep", f"{tmp_path}/sweep.toml", f"--out={tmp_path / 'sweep'}"],
+        _configured("train", rows, "good.jsonl", *own, f"--run_dir={tmp_path / 'run'}"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK, json.dumps(commands)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("distill: ")]
+    assert len(told) == len(commands)
+    assert all("set VOCAB_SIZE = 216" in line for line in told[:4])
+    assert "has 259 ids: set VOCAB_SIZE = 264" in told[4]
     assert not (tmp_path / "run").exists()

@@ -70,7 +70,7 @@ def add(commands: argparse._SubParsersAction) -> None:
             lambda_weights = weights_from_lambda(options.rationale_lambda)
         if options.pairs < 0 or options.pairs == 1:
             raise UserError(f"got --pairs {options.pairs}, expected 0 or at least 2")
-        prepared = cache.prepare(config.data)
+        prepared = cache.prepare(config.data, config.student.vocab_size)
         check_devices()
         tokens = cache.load_cache(config.data, prepared.digests, rows=prepared.rows)
         result = describe_weights(config, tokens, options.pairs)

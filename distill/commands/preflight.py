@@ -63,7 +63,7 @@ def preflight(options: argparse.Namespace, names: list[str]) -> Report:
     """Runs the command.
 
     Raises:
-      UserError: options that do not go together.
+      UserError: options that do not go together; a VOCAB_SIZE that is too small.
       CheckFailed: a run that does not fit; its result has the nearest that does.
     """
     from distill.preflight.chips import CHIPS, topology
@@ -86,6 +86,7 @@ def preflight(options: argparse.Namespace, names: list[str]) -> Report:
             raise UserError(f"got {flag} {value}, expected more than 0")
     from distill.config.resolve import resolve
     from distill.convert.sizes import adopt_sizes
+    from distill.data.vocabulary_size import check_size_before_rows
 
     resolved = resolve(names, options.overrides, options.engine, adopt_sizes)
     if resolved.engine != "native":
@@ -94,6 +95,7 @@ def preflight(options: argparse.Namespace, names: list[str]) -> Report:
             "native engine's training step"
         )
     config, compiling = resolved.run, not options.estimate
+    check_size_before_rows(config.data, config.student.vocab_size)
     if compiling and not has_libtpu():
         compiling = False
         _say(f"libtpu is not installed ({INSTALL}): the report below is an estimate from shapes")

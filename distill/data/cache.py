@@ -48,6 +48,7 @@ from distill.data.ragged import FEATURES, Ragged, offsets_path
 from distill.data.row_file import open_array, open_row_file, write_row_file
 from distill.data.several import describe, differ, row_factors
 from distill.data.vocabularies import Vocabulary, WordVocabulary, make_vocabulary
+from distill.data.vocabulary_size import check_size, check_size_before_rows
 
 FORMAT = 9
 _OWN_DIGEST = "digest"  # of the rest of meta.json
@@ -112,16 +113,25 @@ class Prepared:
     rows: CheckedRows | None = None
 
 
-def prepare(spec: DataSpec) -> Prepared:
+def prepare(spec: DataSpec, vocab_size: int) -> Prepared:
     """Reads and checks the rows of `spec`, unless they are in the cache: loads no TensorFlow.
 
+    Args:
+      spec: the data.
+      vocab_size: of the student that is trained on them.
+
     Raises:
-      UserError: missing files; see `checked_rows.read_rows`.
+      UserError: missing files; a VOCAB_SIZE that is too small; see `checked_rows.read_rows`.
     """
+    check_size_before_rows(spec, vocab_size)
     with Stage("hashing the data files"):
         digests = datasets.file_digests(spec)
     is_cached = (cache_folder(spec, digests) / _META).exists()
-    return Prepared(digests, None if is_cached else read_rows(spec))
+    if is_cached:
+        return Prepared(digests)
+    rows = read_rows(spec)
+    check_size(spec, vocab_size, rows.vocabulary)
+    return Prepared(digests, rows)
 
 
 def load_cache(

@@ -30,4 +30,4 @@ def check_rows(resolved: Resolved, run_dir: epath.PathLike) -> caches.Prepared |
         check_writable(folder, f"--run_dir={run_dir}")
     if (folder / run_folder.CONFIG).exists():
         return None
-    return caches.prepare(resolved.run.data)
+    return caches.prepare(resolved.run.data, resolved.run.student.vocab_size)

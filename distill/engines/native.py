@@ -17,6 +17,7 @@ from distill.config.run import RunConfig
 from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.counts.data_line import data_lines
+from distill.data.vocabulary_size import check_size_before_rows
 from distill.engines import profile_report, results
 from distill.engines.start import find_start
 from distill.errors import UserError
@@ -206,12 +207,14 @@ def load_data(
       prepared: what `caches.prepare` gave, if it was called.
 
     Raises:
-      UserError: data or vocabulary that the folder's run was not trained on; see `caches.load`.
+      UserError: data or vocabulary that the folder's run was not trained on; a VOCAB_SIZE that is
+        too small; see `caches.load_cache`.
     """
     if prepared is None:
         with Stage("hashing the data files"):
             prepared = caches.Prepared(datasets.file_digests(config.data))
     provenance.check_files(folder, prepared.digests)
+    check_size_before_rows(config.data, config.student.vocab_size)
     cache = caches.load_cache(config.data, prepared.digests, say, prepared.rows)
     provenance.check_rows(folder, cache.meta)
     assets = run_assets.of_data(config.data, cache.words)

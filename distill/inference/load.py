@@ -15,7 +15,7 @@ from distill.config.run import RunConfig
 from distill.convert import t5x_files
 from distill.data import cache as caches
 from distill.data.examples import Example
-from distill.data.vocabularies import padded_size
+from distill.data.vocabulary_size import check_size
 from distill.errors import UserError
 from distill.inference import t5x_run
 from distill.inference.evaluator import Evaluator
@@ -85,13 +85,7 @@ def make_evaluator(
     evaluator = Evaluator(
         config.data, config.student, assets, batch_size, beam, length_penalty, answer
     )
-    size = evaluator.vocabulary.vocab_size
-    if config.student.vocab_size < size:
-        raise UserError(
-            f"got VOCAB_SIZE = {config.student.vocab_size}, but the vocabulary "
-            f"(VOCABULARY = {config.data.vocabulary!r}) has {size} ids: set VOCAB_SIZE = "
-            f"{padded_size(size)}"
-        )
+    check_size(config.data, config.student.vocab_size, evaluator.vocabulary)
     return evaluator
 
 

@@ -16,8 +16,10 @@ from distill.common.phrases import number_of
 from distill.common.text_files import check_file
 from distill.config import files, stored
 from distill.config.resolve import Resolved, import_tasks, read_macros, resolve
+from distill.config.run import RunConfig
 from distill.convert.sizes import adopt_sizes
 from distill.data import datasets
+from distill.data.vocabulary_size import check_size_before_rows
 from distill.errors import UserError, alike, check_all
 from distill.results.record import Value
 from distill.sweep.axes import Choice, is_same
@@ -234,22 +236,28 @@ def _check_macros(sweep: Sweep) -> None:
 
 
 def check_data(path: str, runs: Sequence[Run]) -> None:
-    """Refuses runs whose files of data or vocabulary are not there; their rows are not read.
+    """Refuses runs whose data are not there or whose VOCAB_SIZE is too small; reads no rows.
 
     Args:
       path: of the sweep file.
       runs: those that will be trained.
 
     Raises:
-      UserError: names all of them.
+      UserError: names all missing files; see `check_size`.
     """
     needed: dict[str, None] = {}
+    different: dict[str, RunConfig] = {}  # by what a vocabulary is made from
     try:
-        for spec in (run.resolved.run.data for run in runs):
+        for config in (run.resolved.run for run in runs):
+            spec = config.data
+            same = dataclasses.replace(spec, num_labels=0, data_seed=0)
+            different[f"{same} {config.student.vocab_size}"] = config
             names = [*datasets.get(spec.dataset).files(spec)]
             names += [spec.vocabulary_path] if spec.vocabulary == "sentencepiece" else []
             needed |= dict.fromkeys(map(str, names))
         check_all(functools.partial(check_file, epath.Path(name)) for name in needed)
+        for config in different.values():
+            check_size_before_rows(config.data, config.student.vocab_size)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
