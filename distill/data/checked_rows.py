@@ -8,6 +8,7 @@ import itertools
 from distill.common.progress import Stage, tell
 from distill.config.data import DataSpec
 from distill.data import datasets
+from distill.data.target_checks import check_targets
 from distill.data.vocabularies import Vocabulary, make_vocabulary
 from distill.errors import UserError
 
@@ -35,13 +36,17 @@ def read_rows(spec: DataSpec) -> CheckedRows:
 
     Raises:
       UserError: what the readers or the budget complain of; a label that the vocabulary cannot
-        hold; for VOCABULARY = 'words' any unknown word in training rows.
+        hold; for VOCABULARY = 'words' any unknown word in training rows; see also
+        `check_targets`.
     """
     with Stage(f"reading the rows of {spec.dataset}"):
         splits = datasets.load_splits(spec)
     with Stage("checking that the vocabulary covers the rows"):
         vocabulary = _vocabulary(spec)
-        return CheckedRows(splits, vocabulary, _check_coverage(spec, splits, vocabulary))
+        uncovered = _check_coverage(spec, splits, vocabulary)
+    with Stage("checking the targets"):
+        check_targets(spec, splits, vocabulary)
+    return CheckedRows(splits, vocabulary, uncovered)
 
 
 def _check_coverage(spec: DataSpec, splits: datasets.Splits, words: Vocabulary) -> int:

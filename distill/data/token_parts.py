@@ -84,7 +84,7 @@ def tokenize(
       `SequenceCounts`).
 
     Raises:
-      UserError: a label that TARGET_LENGTH cannot hold, naming the row; a worker that died.
+      UserError: a worker that failed or died.
     """
     counts: Counts
     rows = {split: len(checked.splits[split]) for split in datasets.SPLITS}
@@ -183,11 +183,6 @@ def _statistics(
     lengths = np.diff(offsets)
     has_target = lengths > 0
     lengths = lengths[has_target]
-    if not len(lengths):
-        raise UserError(
-            "no training row has a target for this task (rationales all missing?); "
-            "choose another method or another source of rows"
-        )
     mean = float(lengths.mean())
     if rationales_N is not None and differ(describe(rationales_N)):
         mean = float(np.average(lengths, weights=1.0 / rationales_N[has_target]))

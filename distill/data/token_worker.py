@@ -32,8 +32,8 @@ def main() -> int:
     spec = DataSpec(**job["spec"])
     mark = job["eos_mark"]
     datasets.register(Dataset(spec.dataset, lambda spec: ([], []), eos_mark=lambda spec: mark))
-    vocabulary = make_vocabulary(spec.vocabulary, spec.vocabulary_path, job["words"])
     try:
+        vocabulary = make_vocabulary(spec.vocabulary, spec.vocabulary_path, job["words"])
         with lines_to(lambda line: None):
             for split, start, stop in job["parts"]:
                 rows = open_row_file(epath.Path(job["rows"]) / f"{split}.jsonl")[start:stop]

@@ -21,7 +21,6 @@ from distill.data.row_file import open_array
 from distill.data.seqio_tasks import forget, register_seqio_tasks
 from distill.data.seqio_vocabularies import to_seqio
 from distill.data.vocabularies import Vocabulary
-from distill.errors import UserError
 
 log = logging.getLogger(__name__)
 _BATCH = 1024  # rows that come out of TensorFlow at once
@@ -46,9 +45,6 @@ def write_tokens(
 
     Returns:
       Counts by task and side of all sequences before they were cut.
-
-    Raises:
-      UserError: a label that TARGET_LENGTH cannot hold, naming the row.
     """
     tasks = register_seqio_tasks(spec, splits, to_seqio(vocabulary))
     found = {}
@@ -95,18 +91,6 @@ def _write_split(
                 ids, limit = example[feature], limits[feature]
                 taken = int(before[done]) if before is not None and feature == "targets" else 0
                 if counts[feature].add(ids, limit, words.unk_id, taken):
-                    is_label = task == "label" and not spec.about_method.rationale_first
-                    if is_label and feature == "targets":
-                        raise UserError(
-                            f"row {rows[done].id}: label has {len(ids)} tokens, "
-                            f"expected at most TARGET_LENGTH = {limit}"
-                        )
-                    if limit - taken < 2:
-                        raise UserError(
-                            f"row {rows[done].id}: label has {taken} tokens, which leaves no room "
-                            f"for the rationale after it, expected at most TARGET_LENGTH - 2 = "
-                            f"{limit - 2} tokens"
-                        )
                     ids = np.append(ids[: limit - taken - 1], ids[-1])
                 writer.skip_to(done)
                 writer.add(ids)

@@ -18,6 +18,7 @@ from distill.config import resolve
 from distill.config.data import DataSpec
 from distill.data import cache as caches
 from distill.data import token_parts
+from distill.data.checked_rows import read_rows
 from distill.errors import UserError
 
 resolve.import_tasks()
@@ -109,12 +110,10 @@ def test_a_kill_keeps_finished_parts(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_a_worker_that_fails_or_dies_is_told(monkeypatch, tmp_path):
     spec = _spec(tmp_path)
-    with (tmp_path / "rows.jsonl").open("a") as file:
-        file.write(json.dumps({"input": "a", "label": "yes " * 60, "rationale": "b"}) + "\n")
-    with pytest.raises(
-        UserError, match=r"label has 61 tokens, expected at most TARGET_LENGTH = 32"
-    ):
-        _build(monkeypatch, tmp_path / "long", spec, 2)
+    gone = dataclasses.replace(spec, vocabulary="sentencepiece", vocabulary_path="gone.model")
+    monkeypatch.setattr(token_parts, "PART_ROWS", 20)
+    with pytest.raises(UserError, match=r"^gone.model does not exist"):
+        token_parts.tokenize(gone, read_rows(spec), tmp_path, tmp_path / "parts")
     original = subprocess.Popen
 
     def killed(*arguments, **settings):
