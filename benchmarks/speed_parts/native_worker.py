@@ -26,7 +26,8 @@ from distill.common.matmul import matmul_flops_per_second  # noqa: E402
 from distill.data import cache as caches  # noqa: E402
 from distill.data.batching.batches import BatchStream  # noqa: E402
 from distill.data.ragged import Ragged  # noqa: E402
-from distill.inference.load import load_run, share_compilations  # noqa: E402
+from distill.inference.compilations import share_compilations  # noqa: E402
+from distill.inference.load import load_run  # noqa: E402
 from distill.inference.row_batches import RowBatches  # noqa: E402
 from distill.student.decoding import greedy  # noqa: E402
 from distill.training import mesh as meshes  # noqa: E402

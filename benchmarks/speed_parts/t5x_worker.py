@@ -27,7 +27,7 @@ from benchmarks.speed_parts import t5x_step, workload  # noqa: E402
 from distill.data.batching import packing  # noqa: E402
 from distill.data.batching.batches import BatchStream  # noqa: E402
 from distill.data.cache import TokenCache  # noqa: E402
-from distill.inference.load import share_compilations  # noqa: E402
+from distill.inference.compilations import share_compilations  # noqa: E402
 
 SETTINGS = ("packed", "scanned", "padded")
 

@@ -21,8 +21,9 @@ from distill.data.vocabulary_size import check_size_before_rows
 from distill.engines import profile_report, results
 from distill.engines.start import find_start
 from distill.errors import UserError
+from distill.inference.compilations import share_compilations
 from distill.inference.evaluator import summarize_predictions
-from distill.inference.load import make_evaluator, share_compilations
+from distill.inference.load import make_evaluator
 from distill.student.params import param_count
 from distill.training import assets as run_assets
 from distill.training import hosts, provenance, run_folder
@@ -102,7 +103,7 @@ def _train(
     config = resolved.run
     began = time.monotonic()
     measured = Profile(folder / profile_report.FOLDER) if profile else None
-    share_compilations()
+    share_compilations(progress)
     with hosts.barrier("preparing the run"):
         cache, assets = load_data(config, folder, progress, prepared)
         evaluator = make_evaluator(config, assets)

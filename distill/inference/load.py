@@ -13,11 +13,11 @@ from distill.common.devices import check_devices
 from distill.common.progress import Say, Stage, to_stderr
 from distill.config.run import RunConfig
 from distill.convert import t5x_files
-from distill.data import cache as caches
 from distill.data.examples import Example
 from distill.data.vocabulary_size import check_size
 from distill.errors import UserError
 from distill.inference import t5x_run
+from distill.inference.compilations import share_compilations
 from distill.inference.evaluator import Evaluator
 from distill.student.beam import LENGTH_PENALTY
 from distill.student.params import init_params
@@ -54,12 +54,6 @@ class LoadedRun:
         train = dataclasses.replace(self.config.train, eval_batch_size=rows)
         config = dataclasses.replace(self.config, train=train)
         return make_evaluator(config, self.assets, beam, length_penalty, answer)
-
-
-def share_compilations() -> None:
-    """Keeps compiled programs in the cache folder: a second start does not compile again."""
-    jax.config.update("jax_compilation_cache_dir", str(caches.cache_dir() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def make_evaluator(
@@ -108,7 +102,7 @@ def load_run(
         the student so.
     """
     check_devices()
-    share_compilations()
+    share_compilations(say)
     config, assets = run_folder.read_config(run_dir), run_assets.read(run_dir)
     with Stage(f"loading the student of {run_dir}"):
         params, step = _read_params(epath.Path(run_dir), config, model_parallel)

@@ -39,21 +39,6 @@ def _told(spec):
     return summary, data_lines(spec, summary)
 
 
-def test_labels_that_are_too_long_are_told_with_the_length_that_holds_all(tmp_path):
-    train = [{"input": f"row {i}", "label": "x" * (1 + i % 7)} for i in range(1, 20)]
-    test = [{"input": "new", "label": "y" * 20}]
-    spec = _spec(tmp_path, train, test, target_length=6, method="finetune")
-    message = (
-        r"6 of 20 labels .*longer than TARGET_LENGTH = 6 .*has [78] tokens.*= 21 would fit all"
-    )
-    with pytest.raises(UserError, match=message):
-        caches.load_cache(spec)
-    assert caches.load_cache(dataclasses.replace(spec, target_length=21))
-    message = r"none of the 18 training rows has a rationale, .* set METHOD = 'finetune'"
-    with pytest.raises(UserError, match=message):
-        caches.load_cache(dataclasses.replace(spec, target_length=21, method="step_by_step"))
-
-
 def test_every_fault_is_told_with_its_numbers(tmp_path):
     """40 rows: 8 without teacher label, half without rationale, 4 of 32 inputs too long."""
     train = [

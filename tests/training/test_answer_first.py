@@ -197,7 +197,7 @@ def test_a_label_that_leaves_no_room_is_refused(resolve_rows):
     run = resolve_rows("answer_first", "TARGET_LENGTH=11")
     with pytest.raises(UserError, match="leave no room for a rationale in TARGET_LENGTH = 11 tok"):
         caches.load_cache(run.data)
-    with pytest.raises(UserError, match="TARGET_LENGTH = 9 .*; TARGET_LENGTH = 12 would fit all"):
+    with pytest.raises(UserError, match=r"TARGET_LENGTH = 9 .*; TARGET_LENGTH = 12 would fit all"):
         caches.load_cache(resolve_rows("answer_first", "TARGET_LENGTH=9").data)
     caches.load_cache(resolve_rows("answer_first", "TARGET_LENGTH=12").data)
 
