@@ -43,6 +43,10 @@ def show(merged: Merged) -> None:
         share = merged["correct"] / merged["labeled"]
         text += f"; {merged['correct']:,} of {merged['labeled']:,} correct ({share:.3f})"
     print(text)
+    if unchecked := merged["without_digest"]:
+        from distill.inference.part_digests import warning
+
+        print(warning(unchecked))
     if same := merged["same_ids"]:
         print(
             f"warning: {number_of(same, 'row')} {have(same)} the id of an earlier row: ids are "

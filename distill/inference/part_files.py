@@ -3,6 +3,7 @@
     <folder>/
       manifest.json               what makes the answers, the files of rows, and all parts
       part-00000-of-00012.jsonl   one prediction a line; appears when it is complete
+      digests/                    of the parts (`distill.inference.part_digests`)
 
 Part i belongs to process i mod N. A part appears whole, so a process that was killed redoes at most
 the part that it was about, with the same bytes, and N may differ from start to start.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 from array import array
@@ -22,6 +24,7 @@ import numpy as np
 from etils import epath
 
 from distill.common.atomic import atomic_file, write_bytes, write_json
+from distill.common.digests import sha256
 from distill.common.disk import disk_errors
 from distill.common.hashing import digest64
 from distill.common.own_files import check_own, writing_own
@@ -32,6 +35,7 @@ from distill.common.text_files import parse_json
 from distill.data.mapping.record_mapper import RecordMapper
 from distill.data.mapping.row_mapping import RowMapping
 from distill.errors import UserError
+from distill.inference import part_digests
 from distill.inference.predictions import PROGRESS, Answer, changes, in_blocks, to_prediction_record
 from distill.inference.shards import Part, Shards, read_part
 
@@ -64,6 +68,7 @@ class Merged(TypedDict):
     labeled: int
     correct: int
     same_ids: int
+    without_digest: int
 
 
 def write_parts(
@@ -89,14 +94,17 @@ def write_parts(
       mapping: which fields of a line fill a field of a row; None where they have these names.
 
     Raises:
-      UserError: a folder that is not ours, or of other rows or settings; a bad row.
+      UserError: a folder that is not ours, or of other rows or settings; a complete part that has
+        changed since it was written; a bad row.
     """
     folder = epath.Path(folder).expanduser()
     index, count = process
     with disk_errors(folder, "choose another --output_dir"):
         _claim(folder, {**made_by, **sizes}, shards)
         present = {path.name for path in folder.iterdir()}
-        own = [part for part in shards.parts[index::count] if part.name not in present]
+        mine = shards.parts[index::count]
+        _check_complete(folder, [part.name for part in mine if part.name in present])
+        own = [part for part in mine if part.name not in present]
         rows = sum(part.rows for part in own)
         name = f" of process {index} of {count}" if count > 1 else ""
         _check_rows(own, rows, name, mapping)
@@ -110,7 +118,9 @@ def write_parts(
                         for each in answer(block)
                     ]
                     bar.update(len(block))
-                write_bytes(folder / part.name, b"".join(lines))
+                content = b"".join(lines)
+                part_digests.write_digest(folder / part.name, content)
+                write_bytes(folder / part.name, content)
         complete = count_complete(folder, shards)
     return {
         "output_dir": str(folder),
@@ -119,6 +129,19 @@ def write_parts(
         "complete": complete,
         "written": len(own),
     }
+
+
+def _check_complete(folder: epath.Path, names: Sequence[str]) -> None:
+    """Compares complete parts with their digests."""
+    written = part_digests.written_digests(folder)
+    with Progress(len(names), "checking complete parts", leave=False, delay=1.0) as bar:
+        for name in names:
+            safe_point()
+            if name in written:
+                part_digests.check_digest(folder / name, sha256(folder / name))
+            bar.update()
+    if unchecked := len(set(names) - written):
+        to_stderr(part_digests.warning(unchecked))
 
 
 def count_complete(folder: epath.PathLike, shards: Shards) -> int:
@@ -213,7 +236,7 @@ def merge(folder: epath.PathLike, output: epath.PathLike | None = None) -> Merge
             f"{folder}: {len(missing):,} of {len(parts):,} parts are missing ({shown}); run the "
             "same `distill predict` command again to write them"
         )
-    seen = _Seen()
+    seen, written = _Seen(), part_digests.written_digests(folder)
     with contextlib.ExitStack() as stack:
         file: IO | None = None
         if output is not None:
@@ -225,10 +248,14 @@ def merge(folder: epath.PathLike, output: epath.PathLike | None = None) -> Merge
         total = sum(part["rows"] for part in parts)
         bar = stack.enter_context(Progress(total, "merging" if file else "checking", delay=1.0))
         for part in parts:
-            for line in seen.lines(folder / part["name"], part["rows"]):
+            path, digest = folder / part["name"], hashlib.sha256()
+            for line in seen.lines(path, part["rows"]):
+                digest.update(line)
                 if file is not None:
                     file.write(line)
                 bar.update()
+            if part["name"] in written:
+                part_digests.check_digest(path, digest.hexdigest())
     return {
         "output": None if output is None else str(output),
         "rows": len(seen.ids),
@@ -236,6 +263,7 @@ def merge(folder: epath.PathLike, output: epath.PathLike | None = None) -> Merge
         "labeled": seen.labeled,
         "correct": seen.correct,
         "same_ids": seen.same_ids(),
+        "without_digest": sum(part["name"] not in written for part in parts),
     }
 
 
