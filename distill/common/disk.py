@@ -85,7 +85,7 @@ def check_writable(folder: epath.PathLike, where: str) -> None:
 
     Args:
       folder: where files will be written; it may be absent.
-      where: the flag that gave it.
+      where: the flag that gave it, `--flag=value`.
 
     Raises:
       UserError: no file can be written there, or a file has the name of a folder.
@@ -105,8 +105,8 @@ def check_writable(folder: epath.PathLike, where: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise UserError(
-            f"{place} cannot be written: {error.strerror}; choose another {where}, or free some "
-            "space"
+            f"{place} cannot be written: {error.strerror}; choose another "
+            f"{where.partition('=')[0]}, or free some space"
         ) from error
     finally:
         with contextlib.suppress(OSError):

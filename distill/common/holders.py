@@ -27,9 +27,10 @@ def describe_this_process() -> dict[str, object]:
 
 def name_holder(holder: Mapping[str, object]) -> str:
     """A holder for a message."""
-    if "pid" not in holder:
+    if not holder.get("pid"):
         return "another process"
-    return f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('started')}"
+    parts = ("process", "pid"), ("on", "host"), ("since", "started")
+    return " ".join(f"{word} {holder[key]}" for word, key in parts if holder.get(key))
 
 
 def is_running(holder: Mapping[str, object]) -> bool | None:

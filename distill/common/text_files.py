@@ -8,6 +8,8 @@ import itertools
 import json
 import os
 import stat
+import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -122,6 +124,39 @@ def parse_json(
         return json.loads(text, object_pairs_hook=hook)
     except RecursionError:
         raise ValueError("lists or objects nested too deeply") from None
+    except ValueError as error:
+        raise in_our_words(error) from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The content of a TOML text.
+
+    Raises:
+      ValueError: text that is not TOML (a TOMLDecodeError), an integer of thousands of digits, or
+        lists in lists without an end.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("lists or tables nested too deeply") from None
+    except ValueError as error:
+        raise in_our_words(error) from None
+
+
+def too_many_digits(text: str) -> str | None:
+    """What is wrong with an integer that Python does not read for its length; None for others."""
+    digits = text.strip().lstrip("+-").replace("_", "")
+    most = sys.get_int_max_str_digits()
+    if not digits.isdecimal() or not 0 < most < len(digits):
+        return None
+    return f"an integer of {len(digits):,} digits, expected at most {most:,}"
+
+
+def in_our_words(error: ValueError) -> ValueError:
+    """An error of a parser; that for an integer of too many digits without Python's advice."""
+    if "set_int_max_str_digits" not in str(error):
+        return error
+    return ValueError(f"an integer of more than {sys.get_int_max_str_digits():,} digits")
 
 
 def read_text(path: epath.Path, fix: str = "") -> str:
@@ -261,10 +296,10 @@ def read_json(path: epath.PathLike) -> dict[str, Any]:
       UserError: the file is missing or does not parse.
     """
     try:
-        content = json.loads(epath.Path(path).read_bytes())
+        content = parse_json(epath.Path(path).read_bytes())
     except OSError:
         raise UserError(f"{path} does not exist: is this a run folder?") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: got a JSON {type(content).__name__}, expected an object")

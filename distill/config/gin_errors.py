@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
+from distill.common.text_files import too_many_digits
 from distill.errors import UserError
 
 _SHOWN = 300  # characters of a message of gin's
@@ -41,6 +42,8 @@ def unreadable_file(error: Exception, text: str, path: str) -> UserError:
         settings = [_SETTING.match(each) for each in text.splitlines()[:line]]
         names = [setting[1] for setting in settings if setting]
         place = f" in the value of {names[-1]}" if names else ""
+        if problem := too_many_digits(token[1]):
+            return UserError(f"{path}:{line}: got {problem}{place}")
         reason = (
             f"got {token[1]}{place}, expected a number, True, False, None or a string in quotes, "
             f"such as {token[1]!r}"

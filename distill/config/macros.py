@@ -20,7 +20,7 @@ from etils import epath
 from gin import config_parser
 
 from distill.common.digests import sha256
-from distill.common.text_files import read_text
+from distill.common.text_files import read_text, too_many_digits
 from distill.config import files, gin_errors
 from distill.errors import UserError, alike, hint
 
@@ -178,6 +178,8 @@ def parse_override(text: str) -> tuple[str, str]:
     if value.lstrip().startswith(("@", "%", "{", "[", "(")):
         return name, value.lstrip()
     try:
+        if problem := too_many_digits(value):
+            raise UserError(f"got --gin.{name} with {problem}")
         ast.literal_eval(value.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         if value != value.strip():

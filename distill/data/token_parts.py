@@ -58,7 +58,7 @@ def worker_count() -> int:
     """
     text = os.environ.get(WORKERS, "")
     if text:
-        if not text.isdecimal() or not int(text):
+        if not text.isdecimal() or not 0 < float(text) < 1e6:
             raise UserError(f"got --cache_workers={text}, expected a whole number from 1")
         return int(text)
     has_affinity = hasattr(os, "sched_getaffinity")

@@ -28,13 +28,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
-from distill.common.text_files import check_file, read_text
+from distill.common.text_files import check_file, parse_toml, read_text
 from distill.config import files
 from distill.errors import UserError, hint
 from distill.results.record import Value
@@ -121,11 +120,9 @@ def read_sweep(path: epath.PathLike) -> Sweep:
     text = read_text(found)
     where = str(path) if epath.Path(path).is_file() else str(found)
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        content = parse_toml(text)
+    except ValueError as error:
         raise _not_toml(error, where) from None
-    except RecursionError:
-        raise UserError(f"{where}: not TOML (lists nested too deeply)") from None
     check_keys(content, where, _KEYS)
     stem = found.name.removesuffix(".toml")
     name = content.get("name", stem)
@@ -154,7 +151,7 @@ def read_sweep(path: epath.PathLike) -> Sweep:
     return dataclasses.replace(sweep, exclude=_exclude(content.get("exclude", []), sweep))
 
 
-def _not_toml(error: tomllib.TOMLDecodeError, where: str) -> UserError:
+def _not_toml(error: ValueError, where: str) -> UserError:
     match = _ERROR_PLACE.fullmatch(str(error))
     if match is None:
         return UserError(f"{where}: not TOML ({error})")

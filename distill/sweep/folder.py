@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tomllib
 
 from etils import epath
 
 from distill.common.atomic import is_local, write_text
 from distill.common.disk import check_writable
 from distill.common.progress import Say
+from distill.common.text_files import parse_toml
 from distill.errors import UserError
 from distill.results import store
 from distill.results.record import Record
@@ -67,7 +67,7 @@ class ResultsFolder:
         check_writable(self.path, f"--out={self.path}")
         (self.path / RUNS).mkdir(parents=True, exist_ok=True)
         copy, text = self._copy_path(sweep.name), sweep.text
-        if "name" not in tomllib.loads(text):  # the copy has another name than the file
+        if "name" not in parse_toml(text):  # the copy has another name than the file
             text = f'name = "{sweep.name}"\n{text}'
         if copy.exists() and copy.read_text() != text:
             say(f"{sweep.path} has changed since the sweep was started: replacing {copy}")
@@ -79,8 +79,8 @@ class ResultsFolder:
         first = self.path / COPY
         if not first.exists():
             return first
-        with contextlib.suppress(tomllib.TOMLDecodeError, UnicodeDecodeError):
-            content = tomllib.loads(first.read_text())
+        with contextlib.suppress(ValueError):
+            content = parse_toml(first.read_text())
             if content.get("name") == name:
                 return first
         return self.path / COPIES / f"{name}.toml"

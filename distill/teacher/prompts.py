@@ -11,14 +11,13 @@ import dataclasses
 import functools
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from distill.common.text_files import read_bytes
+from distill.common.text_files import parse_toml, read_bytes
 from distill.data.examples import Example, Failure
 from distill.data.released import equations
 from distill.data.released.completions import Completion
@@ -268,11 +267,9 @@ def load_prompt(name: str, reading: Reading | None = None, as_json: bool = False
     else:
         path = epath.Path(name)
     try:
-        fields = tomllib.loads(read_bytes(path).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        fields = parse_toml(read_bytes(path).decode("utf-8"))
+    except ValueError as error:
         raise UserError(f"{path}: not TOML ({error})") from error
-    except RecursionError as error:
-        raise UserError(f"{path}: not TOML (lists or tables nested too deeply)") from error
     prompt = _prompt(fields, str(path))
     return dataclasses.replace(prompt, reading=reading or Reading(), as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""Hints about missing files come soon, whatever is in the folder."""
+"""Hints about missing files come soon; integers that Python refuses are told in our words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import pytest
 from etils import epath
 
 from distill.common import text_files
+from distill.common.holders import name_holder
+from distill.config import macros
+from distill.data.formats.record_files import open_records
 from distill.errors import UserError
+from distill.sweep.file import read_sweep
 from distill.training import run_folder
 
 
@@ -36,3 +40,33 @@ def test_a_hint_about_runs_looks_at_some_names(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="is not a run folder") as found:
         run_folder.read_config(tmp_path)
     assert str(found.value).count(f"{tmp_path}/") == 3  # the file, and two runs
+
+
+NINES = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: text_files.parse_json(f'{{"a": {NINES}}}'),
+        lambda path: text_files.parse_toml(f"a = {NINES}"),
+        lambda path: text_files.read_json(path),
+        lambda path: list(open_records(path, "train").read()),
+        lambda path: macros.parse_override(f"TRAIN_STEPS={NINES}"),
+        lambda path: macros.read_gin([str(path.parent / "n.gin")]),
+        lambda path: read_sweep(path.parent / "n.toml"),
+    ],
+)
+def test_an_integer_of_too_many_digits(read, tmp_path):
+    (tmp_path / "n.json").write_text(f'[{{"input": {NINES}}}]')
+    (tmp_path / "n.gin").write_text(f"TRAIN_STEPS = {NINES}")
+    (tmp_path / "n.toml").write_text(f"seeds = [{NINES}]")
+    with pytest.raises((UserError, ValueError), match=r"an integer of .*digits") as found:
+        read(epath.Path(tmp_path / "n.json"))
+    assert "set_int_max_str_digits" not in str(found.value)
+
+
+def test_a_holder_is_named_with_what_is_known():
+    assert name_holder({}) == name_holder({"host": "h"}) == "another process"
+    assert name_holder({"pid": 3, "host": "h"}) == "process 3 on h"
+    assert name_holder({"pid": 3, "host": "h", "started": "t"}) == "process 3 on h since t"

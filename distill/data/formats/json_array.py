@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from distill.common.text_files import FieldTwice, unique_fields
+from distill.common.text_files import FieldTwice, in_our_words, unique_fields
 from distill.errors import UserError
 
 _CHUNK = 1 << 16  # characters
@@ -97,7 +97,7 @@ class _Reader:
                 if isinstance(error, json.JSONDecodeError):
                     self.line += self._text.count("\n", self._place, error.pos)
                     raise self.error(f"{error.msg}, column {error.colno}") from None
-                raise self.error(str(error)) from None
+                raise self.error(str(in_our_words(error))) from None
             # A number goes on where the text that is read so far ends.
             if end == len(self._text) and self._read_on(size):
                 continue
