@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from etils import epath
 
+from distill.common.atomic import is_local
 from distill.common.devices import check_devices
 from distill.common.disk import disk_errors
 from distill.common.progress import Say, Stage, lines_to, to_stderr
@@ -113,6 +114,7 @@ def _train(
     begun_from = start.described if start else provenance.read_initial(folder)
     described = provenance.describe_run(resolved, cache, trainer.stream.steps_per_epoch, begun_from)
     described["layout"] = trainer.stream.layout
+    described["checkpoint_digests"] = is_local(folder)
     started = provenance.read_layout(folder)
     _open(folder, resolved.text, described, assets, lock)
     stop.check()

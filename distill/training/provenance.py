@@ -122,9 +122,23 @@ def describe_run(
 
 
 def write_run(folder: epath.Path, described: RunDescription) -> None:
-    """Writes run.json, once: a run that is resumed keeps what it began with."""
+    """Writes run.json, once: a run that is resumed keeps what it began with.
+
+    But a run that was copied to a bucket has checkpoints without digests from then on.
+    """
     if not (folder / RUN).exists():
         write_json(folder / RUN, described)
+    elif has_digests(folder) and not described.get("checkpoint_digests", True):
+        write_json(folder / RUN, {**read_run(folder), "checkpoint_digests": False})
+
+
+def has_digests(folder: epath.PathLike) -> bool:
+    """Whether run.json says that each checkpoint of the run was written with digests.
+
+    Raises:
+      UserError: run.json is damaged.
+    """
+    return read_run(folder).get("checkpoint_digests") is True
 
 
 def read_initial(folder: epath.PathLike) -> InitialCheckpoint | None:

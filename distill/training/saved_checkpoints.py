@@ -15,7 +15,7 @@ from distill.common.atomic import absolute, is_local
 from distill.common.paths import check_bucket_package
 from distill.common.progress import Say, to_stderr
 from distill.errors import MOST, UserError
-from distill.training import hosts
+from distill.training import hosts, provenance
 from distill.training.intact import DIGESTS, find_checkpoint_damage, has_digests
 from distill.training.quiet import quiet_checkpoint_errors
 from distill.training.shapes import check_same_shapes
@@ -201,7 +201,7 @@ class SavedCheckpoints:
         reason = find_checkpoint_damage(self._folder / str(step))
         if reason is None and self._is_unchecked(step):
             earlier = (self._folder / str(other) for other in self._steps() if other < step)
-            if any(map(has_digests, earlier)):  # this run writes digests
+            if provenance.has_digests(self._run_dir) or any(map(has_digests, earlier)):
                 return f"file {DIGESTS} is missing"
         return reason
 

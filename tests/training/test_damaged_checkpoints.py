@@ -13,11 +13,13 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 
 from distill import cli
 from distill.config import resolve
 from distill.engines import native
 from distill.errors import UserError
+from distill.training import provenance
 from distill.training.checkpoints import Checkpoints
 from distill.training.saved_checkpoints import SavedCheckpoints
 from distill.training.step import TrainState
@@ -122,6 +124,22 @@ def test_a_checkpoint_that_lost_its_digests_is_not_used_where_the_run_writes_the
     (folder / "checkpoints/1/digests.json").unlink()
     (folder / "checkpoints/2").rename(folder / "2")
     assert _restore(folder) == (1, [UNCHECKED.format(1)])
+
+
+def test_the_only_checkpoint_without_digests_is_damaged_if_its_run_writes_them(saved, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    shutil.rmtree(folder / "checkpoints/1")
+    (folder / "checkpoints/2/digests.json").unlink()
+    splits = ("train", "validation", "test")
+    run = {"files": {}, "bindings": {}, "binding_files": {}, "checkpoint_digests": True}
+    run |= {"rows": dict.fromkeys(splits, 1), "row_digests": dict.fromkeys(splits, "")}
+    (folder / "run.json").write_text(json.dumps(run))
+    expected = r"/2 is damaged \(file digests.json is missing\).*: copy the run folder again, or"
+    with pytest.raises(UserError, match=expected):
+        _restore(folder)
+    provenance.write_run(epath.Path(folder), {"checkpoint_digests": False})  # as in a bucket
+    assert _restore(folder) == (2, [UNCHECKED.format(2)])
 
 
 def test_a_run_that_came_from_a_bucket_and_goes_on_keeps_its_checkpoints(saved, tmp_path):
