@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
 from distill.common.atomic import is_local, write_json
+from distill.common.text_files import parse_json
 from distill.errors import UserError
 from distill.launch.command import Result
 from distill.launch.settings import LaunchSettings, from_json
@@ -26,6 +26,18 @@ _VERSION = 1
 def now() -> datetime.datetime:
     """The time, in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+
+
+# Types of the values in the file
+_KINDS = {
+    "settings": (dict,),
+    "phase": (str,),
+    "created": (list,),
+    "started": (str, type(None)),
+    "restarts": (int,),
+    "history": (list,),
+    "revision": (int,),
+}
 
 
 @dataclasses.dataclass
@@ -113,7 +125,10 @@ def load(path: str) -> LaunchState:
     del content["version"]
     content["settings"] = from_json(content["settings"], path)
     if content["started"]:
-        content["started"] = datetime.datetime.fromisoformat(content["started"])
+        try:
+            content["started"] = datetime.datetime.fromisoformat(content["started"])
+        except ValueError:
+            raise UserError(f"{path} is damaged: `started` is not a date and time") from None
     return LaunchState(path, **content)
 
 
@@ -126,10 +141,13 @@ def _read(path: str) -> dict[str, Any]:
             hint = f"; there are {', '.join(near)}" if near else ""
         raise UserError(f"{path} does not exist: `distill launch plan` writes it{hint}")
     try:
-        content = json.loads(file.read_text())
+        content = parse_json(file.read_bytes())
     except ValueError as error:
         raise UserError(f"{path} is not the state file of a launch: {error}") from error
     fields = {field.name for field in dataclasses.fields(LaunchState)} - {"path"} | {"version"}
     if not isinstance(content, dict) or set(content) != fields or content["version"] != _VERSION:
         raise UserError(f"{path} is not a state file of this version of distill launch")
+    for name, kinds in _KINDS.items():
+        if type(content[name]) not in kinds:
+            raise UserError(f"{path} is damaged: `{name}` has a value of another kind")
     return content
