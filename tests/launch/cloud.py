@@ -13,7 +13,8 @@ from distill.launch.settings import LaunchSettings
 from distill.launch.state import LaunchState
 from distill.launch.verbs import Launch
 
-STUBS = pathlib.Path(__file__).parent / "stubs"
+STUB = pathlib.Path(__file__).parent / "stub_tool.py"
+TOOLS = ("gcloud", "kubectl", "sky", "xpk")  # names that it answers to
 NAMES = ("xl-1", "xl-2", "xl-3", "xl-4")
 LIST = ("list-instances",)
 DESCRIBE = ("queued-resources describe",)
@@ -57,7 +58,7 @@ class Cloud:
         self.folder, self.said = folder, list[str]()
 
     def answers(self, *rules: dict[str, Any]) -> None:
-        """Sets what the stubs answer; see stubs/stub.py."""
+        """Sets what the stubs answer; see stub_tool.py."""
         (self.folder / "script.json").write_text(json.dumps(rules))
 
     @property
@@ -111,7 +112,7 @@ def result(stdout: object, exit_code: int = 0) -> Result:
 
 
 def rule(match: Sequence[str], stdout: object = "", times: int | None = None, **more: Any) -> dict:
-    """A rule of stubs/stub.py; an object as `stdout` becomes JSON."""
+    """A rule of stub_tool.py; an object as `stdout` becomes JSON."""
     text = stdout if isinstance(stdout, str) else json.dumps(stdout)
     limit = {"times": times} if times is not None else {}
     return {"match": list(match), "stdout": text, **limit, **more}
