@@ -147,20 +147,18 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError("got both --list and --dry_run, expected only one of them")
 
 
-def _newest(folder: ResultsFolder) -> dict[str, Record]:
-    """The last record of each run."""
+def _newest(folder: ResultsFolder, runs: Sequence[Run]) -> dict[str, Record]:
+    """The last record of each run that has one; those of a folder in a bucket are not known."""
     from distill.common.atomic import is_local
 
-    if not is_local(folder.path):
-        return {}
-    return {name: records[-1] for name, records in folder.records(to_stderr).items()}
+    return folder.newest(runs, to_stderr) if is_local(folder.path) else {}
 
 
 def _print_list(options: argparse.Namespace, runs: Sequence[Run], folder: ResultsFolder) -> None:
     from distill.common.terminal import json_line
     from distill.sweep import work_list
 
-    newest = _newest(folder)
+    newest = _newest(folder, runs)
     left = [run for run in runs if run.id not in newest or not newest[run.id].is_done]
     if len(left) < len(runs):
         to_stderr(f"{number_of(len(runs) - len(left), 'finished run')} left out")
@@ -185,7 +183,7 @@ def _dry_run(
     from distill.sweep.cost import estimate_seconds
     from distill.sweep.plan import check_data
 
-    newest = _newest(folder)
+    newest = _newest(folder, runs)
     check_data(sweep.path, [r for r in runs if r.id not in newest or not newest[r.id].is_done])
     planned: list[Planned] = []
     for each in runs:

@@ -39,7 +39,7 @@ class Record:
       seed: the macro SEED.
       gin_files: of the run, in order.
       overrides: `NAME=value` texts.
-      config_digest: sha256 of all macros, SEED included.
+      config_digest: sha256 of the macros that differ from their defaults, SEED included.
       method, dataset: METHOD and DATASET.
       labels: NUM_LABELS as it was used; None if the run ended before it was known.
       train_rows: training rows; None as for `labels`.

@@ -177,8 +177,15 @@ class Execution:
         return None
 
     def _done_elsewhere(self, run: Run) -> Record | None:
-        records = self._folder.records(self._say).get(run.id)
-        return records[-1] if records and records[-1].is_done else None
+        """The record of a finished run, which gets one if another sweep trained for it."""
+        record = self._folder.newest([run], self._say).get(run.id)
+        if record is None or not record.is_done:
+            return None
+        own = self._folder.records(self._say).get(run.id)
+        if own is None or not own[-1].is_done:
+            record = dataclasses.replace(record, sweep=self._sweep)
+            store.append(self._folder.path, record, self._say)
+        return record
 
     def _job(self, run: Run) -> Job:
         return Job(
@@ -228,13 +235,7 @@ class Execution:
         """Gives the runs that have the configuration of another one its results."""
         for twin in self._twins.get(run.id, ()):
             if twin.id not in self._records:
-                copied = dataclasses.replace(
-                    record,
-                    run=twin.id,
-                    axes=dict(twin.axes),
-                    gin_files=twin.gin_files,
-                    overrides=twin.overrides,
-                )
+                copied = twin.as_recorded(record)
                 store.append(self._folder.path, copied, self._say)
                 self._records[twin.id] = copied
 

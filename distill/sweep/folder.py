@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 
 from etils import epath
 
@@ -22,6 +23,7 @@ from distill.errors import UserError
 from distill.results import store
 from distill.results.record import Record
 from distill.sweep.file import Sweep
+from distill.sweep.plan import Run
 
 COPY, COPIES, RUNS = "sweep.toml", "sweeps", "runs"
 
@@ -113,6 +115,25 @@ class ResultsFolder:
             self._records = store.by_run(self.path, say)
             self._stamp = stamp
         return self._records
+
+    def newest(self, runs: Iterable[Run], say: Say) -> dict[str, Record]:
+        """The last record of each run that has one, by id.
+
+        A run without a finished record takes that of a run with the same configuration, which
+        another sweep of the folder may have trained (`Run.as_recorded`).
+        """
+        records = self.records(say)
+        finished = {
+            each[-1].config_digest: each[-1] for each in records.values() if each[-1].is_done
+        }
+        found = {}
+        for run in runs:
+            last = records[run.id][-1] if run.id in records else None
+            if (last is None or not last.is_done) and (twin := finished.get(run.digest)):
+                last = run.as_recorded(twin)
+            if last is not None:
+                found[run.id] = last
+        return found
 
     def saved_step(self, run: str) -> int | None:
         """The newest checkpoint of a run that has begun; None without one."""

@@ -14,14 +14,14 @@ from etils import epath
 from distill.common.digests import sha256_text
 from distill.common.phrases import number_of
 from distill.common.text_files import check_file
-from distill.config import files, stored
+from distill.config import fields, files, stored
 from distill.config.resolve import Resolved, import_tasks, read_macros, resolve
 from distill.config.run import RunConfig
 from distill.convert.sizes import adopt_sizes
 from distill.data import datasets
 from distill.data.vocabulary_size import check_size_before_rows
 from distill.errors import UserError, alike, check_all
-from distill.results.record import Value
+from distill.results.record import Record, Value
 from distill.sweep.axes import Choice, is_same
 from distill.sweep.file import Sweep
 from distill.training.run_folder import comparable_macros
@@ -44,7 +44,7 @@ class Run:
       gin_files: names or paths, in order.
       overrides: `NAME=value` texts.
       resolved: its configuration.
-      digest: sha256 of all macros; equal for runs that train the same student.
+      digest: sha256 of the configuration; equal for runs that train the same student.
     """
 
     id: str
@@ -59,6 +59,16 @@ class Run:
     def title(self) -> str:
         """What messages call it: "finetune, labels 250, seed 11"."""
         return describe(self.axes, self.seed)
+
+    def as_recorded(self, twin: Record) -> Record:
+        """The record of this run, from that of a run with the same configuration."""
+        return dataclasses.replace(
+            twin,
+            run=self.id,
+            axes=dict(self.axes),
+            gin_files=self.gin_files,
+            overrides=self.overrides,
+        )
 
 
 def describe(axes: Mapping[str, Value], seed: int) -> str:
@@ -166,8 +176,15 @@ def _resolve(sweep: Sweep, combination: Combination, seed: int, given: Sequence[
 
 
 def config_digest(resolved: Resolved) -> str:
-    """Hex sha256 of a configuration: all macros but where the data lie, and gin bindings."""
+    """Hex sha256 of a configuration: macros but where the data lie, and gin bindings.
+
+    Macros that have their default are left out, so that a later version, which may have further
+    ones, gives a run the same digest.
+    """
     macros = comparable_macros(stored.load_stored(resolved.text.encode(), "the configuration"))
+    for name, default in fields.defaults().items():
+        if name in macros and macros[name] == default:
+            del macros[name]
     content = [
         resolved.engine,
         macros,

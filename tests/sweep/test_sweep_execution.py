@@ -222,6 +222,9 @@ def test_one_training_serves_all_runs_of_its_configuration(trained, write_sweep,
         by_digest[record.config_digest].append((record.axes["a"], record.folder))
     for pair in by_digest.values():
         assert [name for name, _ in sorted(pair)] == ["x", "y"] and pair[0][1] == pair[1][1]
+    assert _sweep(write_sweep(TEXT.replace("axes.labels", "axes.budget"), "t"), out) == 0
+    others = [record for record in store.read(out) if "budget" in record.axes]
+    assert [record.sweep for record in others] == ["t"] * 4 and sum(trained.values()) == 4
 
 
 def _hold(path, taken, until):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shlex
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import cli
+from distill.config.resolve import resolve
 from distill.errors import UserError
 from distill.sweep import file, plan, work_list
 from distill.sweep.axes import Axis, Choice
@@ -106,6 +108,18 @@ def test_ids_do_not_depend_on_the_order_of_keys(write_sweep):
     assert all(run.endswith(digest[:8]) for run, digest in ids.items())
     changed = _ids(write_sweep, [*MACROS[:2], "TRAIN_STEPS = 130"], AXES)
     assert not ids.keys() & changed.keys()
+
+
+def test_a_digest_does_not_change_with_macros_that_have_their_default():
+    resolved = resolve(["tickets_step_by_step"])
+    lines = resolved.text.splitlines(keepends=True)
+    before = [line for line in lines if not line.startswith(("RATIONALE_SOURCE", "Z_LOSS"))]
+    assert len(before) == len(lines) - 2
+    older = dataclasses.replace(resolved, text="".join(before))
+    assert plan.config_digest(older) == plan.config_digest(resolved)
+    for change in ("Z_LOSS=0.1", "NUM_LABELS=60"):
+        changed = resolve(["tickets_step_by_step"], [change])
+        assert plan.config_digest(changed) != plan.config_digest(resolved)
 
 
 def test_equal_configurations_are_found(write_sweep):
