@@ -1,0 +1,75 @@
+"""The tables of docs/study.md are means of the accuracies in docs/figures/study.txt."""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+import re
+import statistics
+
+import pytest
+
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+CELL = r"(\d\.\d{3}) \+- (\d\.\d{3})"
+
+
+def accuracies() -> dict[tuple[str, ...], list[float]]:
+    """Those of the five seeds by labels, method, size and accuracy of the teacher."""
+    head, rule, *lines = (DOCS / "figures" / "study.txt").read_text().splitlines()
+    ends = [match.end() for match in re.finditer("-+", rule)]
+    starts = [0, *(end + 2 for end in ends[:-1])]
+    names = [head[a:b].strip() for a, b in zip(starts, ends, strict=True)]
+    found = collections.defaultdict(list)
+    for line in lines:
+        if not line.strip():
+            break
+        row = {name: line[a:b].strip() for name, a, b in zip(names, starts, ends, strict=True)}
+        key = row["labels"], row["method"], row["size"], row["accuracy of the teacher"]
+        found[key].append(float(row["accuracy"]))
+    return found
+
+
+def table(section: str) -> list[list[str]]:
+    """The cells of the table of a section, without its head."""
+    text = (DOCS / "study.md").read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
+
+
+def by_labels(*methods: str):
+    return lambda name: [(name, method, "", "") for method in methods]
+
+
+SIZES = {"38,560": "half the width", "132,160": "", "485,248": "twice the width"}
+SECTIONS = {
+    "Labels": by_labels("finetune", "finetune, longer", "finetune, stronger", "step_by_step"),
+    "Rationales": by_labels(
+        "step_by_step", "shuffled rationales", "random rationales", "inputs as rationales"
+    ),
+    "Label weight": by_labels(
+        "label weight 0.1", "step_by_step", "label weight 0.5", "label weight 0.8"
+    ),
+    "Noise of the teacher": lambda name: [
+        ("1,000", method, "", name) for method in ("distill_labels", "step_by_step")
+    ],
+    "Size of the student": lambda name: [
+        ("500", method, SIZES[name], "") for method in ("finetune", "step_by_step")
+    ],
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_tables_are_those_of_the_runs(section):
+    runs = accuracies()
+    rows = table(section)
+    assert len(rows) >= 2
+    for name, *cells in rows:
+        for key, cell in zip(SECTIONS[section](name), cells, strict=True):
+            mean, spread = map(float, re.fullmatch(CELL, cell).groups())
+            assert len(runs[key]) == 5, key
+            assert mean == pytest.approx(statistics.fmean(runs[key]), abs=6e-4), key
+            assert spread == pytest.approx(statistics.stdev(runs[key]), abs=6e-4), key
+
+
+def test_every_run_is_in_a_table_once():
+    assert sum(map(len, accuracies().values())) == 185
