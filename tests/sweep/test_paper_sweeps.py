@@ -134,7 +134,7 @@ def test_the_small_twins_choose_by_validation(name, planned):
 def test_headers_say_what_is_needed(name):
     lines = (SWEEPS / f"{name}.toml").read_text().splitlines()
     header = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
-    text = "\n".join(header)
+    text = " ".join(line.lstrip("# ") for line in header)
     assert f"distill sweep {name} --out=" in text and f"{RUNS[name]} runs" in text
     for word in ("Not run yet", "Data:", "Expected time:"):
         assert word in text, word
