@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import pathlib
 import re
+import shutil
 
 import pytest
 
@@ -35,6 +36,7 @@ RUNS = {
 }
 PAPER = sorted(name for name in RUNS if name.startswith("paper_"))
 METHODS = {"finetune", "distill_labels", "single_task", "step_by_step", "answer_first"}
+VOCABULARY = pathlib.Path(__file__).parents[1] / "golden" / "hf_loss" / "spiece.model"
 PARAMETERS = {"base": 248e6, "large": 783e6, "xxl": 11.1e9}
 SPLITS = {
     "esnli": ("train", "valid", "test"),
@@ -52,7 +54,7 @@ def _touch(path: pathlib.Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with an empty file for each file that the sweeps read."""
+    """A folder with a small vocabulary, and an empty file for each other file that sweeps read."""
     root = tmp_path_factory.mktemp("paper")
     data = root / "data" / "datasets"
     for dataset, splits in SPLITS.items():
@@ -60,7 +62,7 @@ def folder(tmp_path_factory):
             _touch(data / dataset / f"{dataset}_{split}.json")
             _touch(data / dataset / "llm" / f"{split}_CoT_0.json")
             _touch(data / "gpt-neox" / dataset / f"{split}.json")
-    _touch(root / "data" / "cc_all.32000.100extra.model")
+    shutil.copy(VOCABULARY, root / "data" / "cc_all.32000.100extra.model")
     for size in PARAMETERS:
         _touch(root / "checkpoints" / f"t5_1_1_{size}" / "checkpoint_1000000" / "checkpoint")
     return root
