@@ -267,7 +267,7 @@ def check_data(path: str, runs: Sequence[Run]) -> None:
     try:
         for config in (run.resolved.run for run in runs):
             spec = config.data
-            same = dataclasses.replace(spec, num_labels=0, data_seed=0)
+            same = dataclasses.replace(spec, num_labels=0, label_fraction=1.0, data_seed=0)
             different[f"{same} {config.student.vocab_size}"] = config
             names = [*datasets.get(spec.dataset).files(spec)]
             names += [spec.vocabulary_path] if spec.vocabulary == "sentencepiece" else []
