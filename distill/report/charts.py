@@ -92,29 +92,38 @@ def _curves(groups: Groups) -> Iterator[tuple[Plot, set[Setting]]]:
 def _side_by_side(groups: Groups, settings: Sequence[Setting]) -> Iterator[Plot]:
     """Accuracy of each method in some settings: in the first ones, if many."""
     settings, series = settings[:MOST], []
-    for index, method in enumerate(groups.methods):
-        shift = (index - (len(groups.methods) - 1) / 2) * 0.6 / len(groups.methods)
+    shown = {cell.method for setting in settings for cell in groups.cells_of(setting)}
+    methods = [method for method in groups.methods if method in shown]
+    for place, method in enumerate(methods):
+        shift = (place - (len(methods) - 1) / 2) * 0.6 / len(methods)
         cells = [(x, groups.by_place.get((method, s))) for x, s in enumerate(settings)]
         known = [(x + shift, c.mean.mean, c.interval) for x, c in cells if c is not None and c.mean]
         if known:
             lows = [ends[0] if ends else y for _, y, ends in known]
             highs = [ends[1] if ends else y for _, y, ends in known]
             xs, ys = [x for x, _, _ in known], [y for _, y, _ in known]
-            series.append(Series(method, index, xs, ys, lows, highs))
+            series.append(Series(method, groups.methods.index(method), xs, ys, lows, highs))
     if not series:
         return
+    if len(settings) == 1:
+        title, label = f"Accuracy: {groups.name(settings[0])}", groups.compared
+        ticks, names = [each.x[0] for each in series], [each.name for each in series]
+    else:
+        title, label = "Accuracy by setting", ", ".join(groups.axes)
+        ticks = [*map(float, range(len(settings)))]
+        names = [", ".join(map(show, setting)) for setting in settings]
     levels = _teacher([cell for s in settings for cell in groups.cells_of(s)])
-    single = f"Accuracy: {groups.name(settings[0])}"
+    limits = _limits(series, levels)
     yield Plot(
-        "Accuracy by setting" if len(settings) > 1 else single,
-        ", ".join(groups.axes),
+        title,
+        label,
         "test accuracy",
         series,
         levels,
         style="dots",
-        ticks=range(len(settings)),
-        names=[", ".join(map(show, setting)) or "all runs" for setting in settings],
-        limits=_limits(series, levels),
+        ticks=ticks,
+        names=names,
+        limits=limits,
     )
 
 

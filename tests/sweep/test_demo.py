@@ -104,6 +104,8 @@ def test_the_figure_has_the_curves_and_the_students_of_the_noisy_teacher(out):
     words = " ".join(ET.parse(out / "f.svg").getroot().itertext())
     assert "Accuracy by labels: policy natural, teacher perfect" in words
     assert "policy hard, labels 2,000, teacher noisy" in words and "teacher 0.850" in words
+    assert words.count("distill_labels") == 2  # below its point, and in the legend
+    assert words.count("test accuracy") == 2
 
 
 def test_a_failed_run_and_another_sweep_are_named(tmp_path):
