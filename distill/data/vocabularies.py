@@ -183,9 +183,9 @@ class PieceVocabulary(Vocabulary):
         content = read_bytes(epath.Path(path), fix)
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=content)
+            last = self.processor.IdToPiece(self.processor.GetPieceSize() - 1)  # none if empty
         except Exception as error:  # the loader's errors differ from version to version
             raise UserError(f"{path} is not a SentencePiece model. {fix}".strip()) from error
-        last = self.processor.IdToPiece(self.processor.GetPieceSize() - 1)
         is_plain = self.processor.GetPieceSize() == _PLAIN_PIECES and "<extra_id_" not in last
         self.extra_ids = _SENTINELS if is_plain else 0
         if is_plain:

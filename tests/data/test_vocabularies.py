@@ -90,11 +90,13 @@ def test_a_t5_copy_without_sentinels_gets_them(t5_path, tmp_path):
 
 def test_bad_settings_are_named(tmp_path):
     (tmp_path / "text.model").write_text("no model at all")
+    (tmp_path / "empty.model").touch()
     for kind, path, message in (
         ("word", "", r"unknown vocabulary 'word' \(set by macro VOCABULARY\); closest: words"),
         ("sentencepiece", "", "VOCABULARY_PATH"),
         ("sentencepiece", str(tmp_path / "test.model"), r"closest.*text\.model.*VOCABULARY_PATH"),
         ("sentencepiece", str(tmp_path / "text.model"), "not a SentencePiece model"),
+        ("sentencepiece", str(tmp_path / "empty.model"), "not a SentencePiece model"),
         ("words", "", "needs the words of the dataset"),
     ):
         with pytest.raises(UserError, match=message):
