@@ -9,6 +9,8 @@ import statistics
 
 import pytest
 
+from distill.sweep import file, plan
+
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 CELL = r"(\d\.\d{3}) \+- (\d\.\d{3})"
 
@@ -73,3 +75,13 @@ def test_tables_are_those_of_the_runs(section):
 
 def test_every_run_is_in_a_table_once():
     assert sum(map(len, accuracies().values())) == 185
+
+
+def test_the_files_plan_the_runs_of_the_tables():
+    planned = collections.Counter()
+    for name in ("labels", "rationales", "weights", "noise", "size"):
+        for run in plan.make_plan(file.read_sweep(f"gin/sweeps/study_{name}.toml")):
+            axes = {key: str(value) for key, value in run.axes.items()}
+            key = axes["method"], axes.get("size", ""), axes.get("accuracy of the teacher", "")
+            planned[(f"{int(axes['labels']):,}", *key)] += 1
+    assert planned == {key: len(seeds) for key, seeds in accuracies().items()}
