@@ -56,7 +56,11 @@ class _WithRationales(Sequence[Example]):
 
 
 def replace_rationales(
-    rows: Sequence[Example], source: str, seed: int, mark: str = ""
+    rows: Sequence[Example],
+    source: str,
+    seed: int,
+    mark: str = "",
+    rationales: np.ndarray | None = None,
 ) -> Sequence[Example]:
     """The rows, with rationales of another source. Rows without a rationale stay as they are.
 
@@ -67,19 +71,22 @@ def replace_rationales(
         has, each with its frequency in the rationales of all rows. "input" copies the input.
       seed: of the draws; they depend on the ids of the rows, not on their order.
       mark: the text within inputs that stands for EOS, which a copy leaves out; "" for none.
+      rationales: [N], how many rationales the row has that each training row is of. The training
+        rows of a row follow one another. None: at most one each.
 
     Returns:
       N rows in their order; a rationale is looked up when its row is read.
 
     Raises:
-      UserError: an unknown source; "shuffled" with a single rationale.
+      UserError: an unknown source; "shuffled" with a single rationale, or where one row has more
+        than half of the rationales.
     """
     if source == "teacher":
         return rows
     if source == "input":
         return _WithRationales(rows, lambda _, row: _without(row.input, mark))
     if source == "shuffled":
-        return _WithRationales(rows, _shuffled(rows, seed))
+        return _WithRationales(rows, _shuffled(rows, seed, rationales))
     if source == "random":
         return _WithRationales(rows, _random(rows, seed))
     raise unknown("rationale source", source, RATIONALE_SOURCES, "macro RATIONALE_SOURCE")
@@ -89,22 +96,38 @@ def _without(text: str, mark: str) -> str:
     return " ".join(text.replace(mark, " ").split()) if mark else text
 
 
-def _shuffled(rows: Sequence[Example], seed: int) -> Callable[[int, Example], str]:
-    """Rationales along one cycle through all rows that have one, so that none keeps its own."""
-    indices, keys = array("q"), array("Q")
+def _shuffled(
+    rows: Sequence[Example], seed: int, rationales: np.ndarray | None
+) -> Callable[[int, Example], str]:
+    """Rationales along cycles through all rows that have one, so that none keeps its own.
+
+    In the order of the cycle, the training rows of a row are together. A step as long as the most of
+    them therefore leads to another row.
+    """
+    indices, keys, pending = array("q"), array("Q"), 0
     for index, row in enumerate(rows):
         if row.rationale is not None:
+            if not pending:  # the first training row of a row
+                pending = 1 if rationales is None else int(rationales[index])
+                key = digest64("shuffled rationales", seed, row.id)
+            pending -= 1
             indices.append(index)
-            keys.append(digest64("shuffled rationales", seed, row.id))
+            keys.append(key)
     if len(indices) == 1:
         raise UserError(
             "got RATIONALE_SOURCE = 'shuffled', but only 1 training row has a rationale, expected "
             "at least 2"
         )
+    step = 1 if rationales is None else int(rationales.max())
+    if 2 * step > len(indices) > 0:
+        raise UserError(
+            f"got RATIONALE_SOURCE = 'shuffled', but one training row has {step} of the "
+            f"{len(indices)} rationales, expected at most half of them"
+        )
     ranked = np.argsort(np.frombuffer(keys, np.uint64), kind="stable")
     cycle = np.frombuffer(indices, np.int64)[ranked]
     giver = np.zeros(len(rows), np.int64)
-    giver[cycle] = np.roll(cycle, 1)
+    giver[cycle] = np.roll(cycle, step)
 
     def find(index: int, row: Example) -> str:
         text = rows[int(giver[index])].rationale

@@ -169,7 +169,9 @@ def load_splits(spec: DataSpec) -> Splits:
         if each.max() > 1:
             train, rationales = one_rationale_each(train, each), np.repeat(each, each)
     mark = dataset.eos_mark(spec)
-    train = controls.replace_rationales(train, spec.rationale_source, spec.data_seed, mark)
+    train = controls.replace_rationales(
+        train, spec.rationale_source, spec.data_seed, mark, rationales
+    )
     return Splits(train, validation, test, counts, given - len(test), rationales)
 
 

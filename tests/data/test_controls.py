@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from distill.config.resolve import resolve
 from distill.data import datasets
 from distill.data.controls import replace_rationales
 from distill.data.examples import Example, write_jsonl
-from distill.data.row_file import index_jsonl
+from distill.data.row_file import index_jsonl, one_rationale_each
+from distill.data.several import count_rationales
 from distill.errors import UserError
 
 CONTROLS = [source for source in RATIONALE_SOURCES if source != "teacher"]
@@ -44,6 +46,34 @@ def test_shuffled_is_a_permutation_and_no_row_keeps_its_own(count, seed):
     assert sorted(filter(None, after.values())) == sorted(filter(None, before.values()))
     assert all(after[key] != text for key, text in before.items() if text is not None)
     assert [key for key in after if after[key] is None] == [k for k in before if before[k] is None]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.integers(0, 5))
+def test_no_row_of_several_rationales_gets_one_of_its_own(numbers, seed):
+    given = [
+        Example(
+            id=f"r#{i}",
+            input="x",
+            rationale=f"{i}" if m else None,
+            more_rationales=tuple(f"{i}" for _ in range(m - 1)),
+        )
+        for i, m in enumerate(numbers)
+    ]
+    each = count_rationales(given)
+    train = one_rationale_each(given, each)
+    counts = np.repeat(each, each)
+    total, most = sum(numbers), max(each)
+    if total and 2 * most > total:
+        with pytest.raises(UserError, match="1 training row has|expected at most half"):
+            replace_rationales(train, "shuffled", seed, rationales=counts)
+        return
+    after = replace_rationales(train, "shuffled", seed, rationales=counts)
+    assert collections.Counter(row.rationale for row in after) == collections.Counter(
+        row.rationale for row in train
+    )
+    for before, row in zip(train, after, strict=True):
+        assert row.rationale is None or row.rationale != before.rationale
 
 
 def test_random_keeps_the_number_of_words_and_their_frequencies():
