@@ -46,3 +46,21 @@ def test_an_error_is_shown_as_ever():
     code, shown, errors = _run("raise RuntimeError('why')")
     assert code == 1 and shown[:3] == ["result", "thread", "handler"]
     assert errors.endswith("RuntimeError: why\n")
+
+
+def test_an_interrupt_while_the_command_is_loaded_gives_one_line():
+    code = """
+import sys
+sys.argv = ["distill", "--help"]
+
+class Interrupted:
+    def find_spec(self, name, path, target=None):
+        if name == "distill.commands":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+from distill.__main__ import run
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "distill: interrupted\n")
