@@ -101,8 +101,8 @@ def _shuffled(
 ) -> Callable[[int, Example], str]:
     """Rationales along cycles through all rows that have one, so that none keeps its own.
 
-    In the order of the cycle, the training rows of a row are together. A step as long as the most of
-    them therefore leads to another row.
+    In the order of the cycle, the training rows of a row are together. A step as long as the most
+    of them therefore leads to another row.
     """
     indices, keys, pending = array("q"), array("Q"), 0
     for index, row in enumerate(rows):

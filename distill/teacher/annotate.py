@@ -330,8 +330,8 @@ class Job:
             self._interrupted = True
             self._fail("interrupted")
             to_stderr(
-                f"Ctrl-C: waiting for {number_of(self._under_way, 'row')} under way; press it again "
-                "to stop at once, without these answers"
+                f"Ctrl-C: waiting for {number_of(self._under_way, 'row')} under way; press it "
+                "again to stop at once, without these answers"
             )
             loop.remove_signal_handler(signal.SIGINT)  # a second one ends the process
 

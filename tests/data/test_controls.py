@@ -65,7 +65,7 @@ def test_no_row_of_several_rationales_gets_one_of_its_own(numbers, seed):
     counts = np.repeat(each, each)
     total, most = sum(numbers), max(each)
     if total and 2 * most > total:
-        with pytest.raises(UserError, match="1 training row has|expected at most half"):
+        with pytest.raises(UserError, match=r"1 training row has|expected at most half"):
             replace_rationales(train, "shuffled", seed, rationales=counts)
         return
     after = replace_rationales(train, "shuffled", seed, rationales=counts)
