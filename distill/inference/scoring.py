@@ -76,6 +76,11 @@ def score_split(
             f"split {split!r} of {run.folder} has no rows with labels: give some with --input=FILE"
             f"{hint}"
         )
+    if split == "validation" and run.config.data.label_source == "teacher":
+        hosts.host0_only(to_stderr)(
+            "the labels of the validation rows are the teacher's (LABEL_SOURCE = 'teacher'): the "
+            "accuracy is the share of rows on which the student agrees with it"
+        )
     _check_same(run, answer, f"{split} {cache.meta['row_digests']}")
     evaluator = run.evaluator(answer=answer)
     predictions = answer_on_hosts(

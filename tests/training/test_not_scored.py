@@ -57,6 +57,7 @@ def test_a_run_without_gold_labels_is_not_scored(trained, capsys):
     said = capsys.readouterr().err
     assert "has no rows with labels: give some with --input=FILE, or score its 2 valid" in said
     assert cli.main(["evaluate", f"--run_dir={run_dir}", "--split=validation"]) == 0
+    assert "the labels of the validation rows are the teacher's" in capsys.readouterr().err
 
 
 def test_gold_labels_need_a_test(trained, capsys):
