@@ -42,9 +42,16 @@ def check_outputs(output: str, markdown_output: str | None) -> None:
     """Refuses to start where the report could not be written, or would replace another file.
 
     Raises:
-      UserError: matplotlib is not installed; a file that `distill report` did not write.
+      UserError: matplotlib is not installed; a page whose name is that of Markdown; a file that
+        `distill report` did not write.
     """
     plots.check_installed()
+    if output.endswith(".md"):
+        raise UserError(
+            f"got --output={output}, expected the name of an HTML page, such as "
+            f"{output.removesuffix('.md')}.html; --markdown={output} also writes the tables as "
+            "Markdown"
+        )
     for path, flag in ((output, "--output"), (markdown_output, "--markdown")):
         if path:
             check_content(path, flag, COMMAND, lambda text: page.MARK.encode() in text[:200])

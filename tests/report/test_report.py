@@ -40,6 +40,13 @@ def test_the_same_records_give_the_same_bytes(built):
     assert again.read_text() == text and (folder / "again.md").read_text() == twin
 
 
+def test_a_page_is_not_written_under_the_name_of_markdown(built, capsys):
+    folder, *_ = built
+    assert cli.main(["report", str(folder), f"--output={folder}/page.md"]) == 2
+    said = capsys.readouterr().err
+    assert "page.html; --markdown=" in said and not (folder / "page.md").exists()
+
+
 def test_the_page_is_complete_and_loads_nothing(built):
     _, _, text, _, _ = built
     assert not re.search(r"""(src|href)=["'](?!#)|@import|url\((?!#)""", text)
