@@ -135,6 +135,8 @@ class Macros:
         known = hint(name, self.history, "`distill config show` lists all macros")
         if name in _RENAMED:
             known = f"it is now called {_RENAMED[name]}"
+        if name == "RAW_DIR":
+            known = "only the paper's datasets read a folder of raw data: leave out --raw_dir"
         return UserError(f"no gin file declares the macro {name} (set or used by {where}); {known}")
 
     def explain(self, name: str) -> list[Setting]:
