@@ -329,10 +329,8 @@ class Job:
         def stop() -> None:
             self._interrupted = True
             self._fail("interrupted")
-            to_stderr(
-                f"Ctrl-C: waiting for {number_of(self._under_way, 'row')} under way; press it "
-                "again to stop at once, without these answers"
-            )
+            rows = number_of(self._under_way, "row")
+            to_stderr(f"Ctrl-C: waiting for {rows} under way; press it again to stop at once")
             loop.remove_signal_handler(signal.SIGINT)  # a second one ends the process
 
         loop.add_signal_handler(signal.SIGINT, stop)
