@@ -45,7 +45,7 @@ def bucket(root, monkeypatch):
     [
         ("hf", "hf"),
         ("run", "run"),
-        ("zarr", "t5x"),
+        pytest.param("zarr", "t5x", marks=pytest.mark.slow),
         pytest.param("ocdbt", "t5x", marks=pytest.mark.slow),
     ],
 )

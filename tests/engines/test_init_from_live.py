@@ -32,7 +32,12 @@ FAMILIES = {
 ROWS = [json.loads(line) for line in (GOLDEN / "rows.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture(params=FAMILIES)
+_SLOW = ("mt5", "byt5")  # as flan, with other tokens
+
+
+@pytest.fixture(
+    params=[pytest.param(n, marks=pytest.mark.slow) if n in _SLOW else n for n in FAMILIES]
+)
 def family(request):
     return request.param
 

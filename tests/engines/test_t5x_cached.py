@@ -56,6 +56,7 @@ def test_a_cached_run_reads_the_same_rows_in_the_same_order(scheme, monkeypatch)
     assert len(set(seqio.get_global_cache_dirs())) == len(seqio.get_global_cache_dirs())
 
 
+@pytest.mark.slow
 def test_a_place_in_cached_rows_can_be_stored(tmp_path):
     """As T5X does in every checkpoint."""
     config = run("NUM_ROWS=1500", "NUM_LABELS=1400").run

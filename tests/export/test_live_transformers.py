@@ -70,7 +70,9 @@ def test_same_logits_and_ids(family, name, shard_bytes, tmp_path):
     assert not expected[:, answers.shape[1] :].any()
 
 
-@pytest.mark.parametrize("kind", ["words", "bytes", "sentencepiece"])
+@pytest.mark.parametrize(
+    "kind", ["words", pytest.param("bytes", marks=pytest.mark.slow), "sentencepiece"]
+)
 def test_same_ids_and_labels_of_texts(
     with_vocabulary, texts_of, answers_of, kind, tmp_path, labels_of_card
 ):

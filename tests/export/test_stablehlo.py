@@ -63,6 +63,7 @@ def test_the_script_answers_without_this_package(run, texts, answers_of, script,
     assert answer(script, tmp_path / "out", texts) == expected
 
 
+@pytest.mark.slow
 def test_one_program_for_every_batch(run, random_params):
     """Also of stacked layers, of which the tree of parameters is another."""
     config = dataclasses.replace(run.config.student, scan_layers=True, num_decoder_layers=2)

@@ -87,7 +87,12 @@ def plain_beam_search(student, params, row, length, beam, looked_at, cut_ends):
     return np.pad(np.array(tokens, np.int32), (0, length - len(tokens)))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+_SLOW = ("byt5", "ul2", "shared_not_scaled")  # whose settings other families have too
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in _SLOW else n for n in FAMILIES]
+)
 def test_logits_greedy_and_beam(name, tmp_path):
     """On inputs longer than any distance that has a bucket of its own.
 

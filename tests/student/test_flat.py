@@ -190,6 +190,7 @@ def test_300_steps_end_at_the_same_parameters():
     assert worst(params[1], params[0]) <= 1e-8
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing():
     """A larger shape, and other ids on its padding, give the same loss and gradients."""
     config = dataclasses.replace(CONFIG, dropout_rate=0.0)

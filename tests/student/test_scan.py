@@ -91,7 +91,7 @@ def compute(config: T5Config, params: dict, batch: dict, seed: int = 0) -> tuple
     return logits[batch["decoder_target_tokens"] > 0], *others
 
 
-@pytest.mark.parametrize("remat", ["none", "minimal", "full"])
+@pytest.mark.parametrize("remat", ["none", pytest.param("minimal", marks=pytest.mark.slow), "full"])
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "unpacked"])
 def test_scanned_is_unscanned(deep, params, packed, remat):
     batch = make_batch(packed)
@@ -103,6 +103,7 @@ def test_scanned_is_unscanned(deep, params, packed, remat):
     assert max(jax.tree.leaves(errors)) <= 1e-6, errors
 
 
+@pytest.mark.slow
 def test_dropout_draws_the_same_zeros_in_each_layer(deep, params):
     batch = make_batch(True)
     config = dataclasses.replace(deep, dropout_rate=0.3)
@@ -129,6 +130,7 @@ def test_dropout_differs_by_layer(deep, params):
     assert (abs(dropped_LxF.mean(axis=1) - 0.3) < 0.28).all()  # 3 standard errors of 24 units
 
 
+@pytest.mark.slow
 def test_decoding_gives_the_same_tokens_and_scores(deep, params):
     tokens = np.random.default_rng(4).integers(2, 40, (6, 9)).astype(np.int32)
     tokens[:3, 6:] = 0

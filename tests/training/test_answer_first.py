@@ -202,6 +202,7 @@ def test_a_label_that_leaves_no_room_is_refused(resolve_rows):
     caches.load_cache(resolve_rows("answer_first", "TARGET_LENGTH=12").data)
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_and_its_folder_answers_alike(micro, tmp_path, capsys):
     few = "TRAIN_STEPS=2", "WARMUP_STEPS=1", "EVAL_PERIOD=0"
     names = ["tickets_step_by_step", "gin/methods/answer_first.gin"]

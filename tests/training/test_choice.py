@@ -106,7 +106,7 @@ def test_without_best_accuracies_do_not_count(tmp_path):
     assert list(_kept(tmp_path)) == ["4"]
 
 
-@pytest.mark.parametrize("keep", [1, 2])
+@pytest.mark.parametrize("keep", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_resumed_run_chooses_like_the_undisturbed_one(tmp_path, keep):
     accuracies = {1: 0.3, 2: 0.1, 3: 0.6, 5: 0.6, 6: 0.2, 7: 0.5}
     _train(tmp_path / "whole", accuracies, last=8, keep=keep)

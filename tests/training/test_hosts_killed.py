@@ -47,6 +47,7 @@ def _assert_same_curve(folder, expected):
         assert record == pytest.approx(other, rel=LOSS, abs=LOSS)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_ended_three_times_becomes_the_undisturbed_one(
     undisturbed, settings, tmp_path
 ):

@@ -63,6 +63,7 @@ def test_a_run_names_its_layout(run_dir):
     assert "flat batches (LAYOUT = 'auto')" in (run_dir / "lines.txt").read_text()
 
 
+@pytest.mark.slow
 def test_layouts_train_alike(micro, tmp_path):
     """The same rows in the same order: without dropout the same metrics, but for rounding."""
     losses = []

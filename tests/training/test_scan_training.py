@@ -48,7 +48,7 @@ def three_steps(config: OptimizerConfig, params: dict, gradients: list[dict]) ->
     return jax.device_get(params), state
 
 
-@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+@pytest.mark.parametrize("name", [pytest.param("adafactor", marks=pytest.mark.slow), "adamw"])
 def test_three_steps_scanned_are_those_unscanned(name):
     config = OptimizerConfig(
         0.05, 9, warmup_steps=1, schedule="linear", name=name, weight_decay=0.1, clip_norm=1.0

@@ -184,7 +184,7 @@ FACTORED = ("OPTIMIZER=adafactor", "EMBED_DIM=128", "MLP_DIM=128", "CLIP_NORM=0.
     [
         ((), 2 * 22),
         pytest.param(("MICROBATCHES=2",), 2 * 22, marks=pytest.mark.slow),
-        (FACTORED, 14),
+        pytest.param(FACTORED, 14, marks=pytest.mark.slow),
     ],
     ids=["adamw", "microbatches", "adafactor"],
 )

@@ -108,6 +108,7 @@ def test_a_repeated_id_is_named_as_by_reading_all_rows(tmp_path):
     assert outcomes == {True, "60"}
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(findings, "MOST_DISTINCT", 50)
 
