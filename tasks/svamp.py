@@ -31,7 +31,7 @@ def _check(spec: DataSpec) -> None:
 def load(spec: DataSpec) -> tuple[Sequence[Example], Sequence[Example]]:
     """The released training and test rows; with WITH_ASDIV, rows of ASDiv for training too.
 
-    Of a share, the rows of a smaller one are among those of a larger one, as for NUM_LABELS.
+    A smaller share of ASDiv is a part of a larger one, as with NUM_LABELS.
     """
     train = source.read_split(spec, "svamp", "train")
     if share := _asdiv(spec):

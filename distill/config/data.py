@@ -17,6 +17,8 @@ RATIONALE_SOURCES = ("teacher", "shuffled", "random", "input")
 VOCABULARIES = ("sentencepiece", "bytes", "words")
 T5_VOCAB_SIZE = 32_128  # VOCAB_SIZE for T5's 32,100 pieces (`vocabularies.padded_size`)
 MOST_TOKENS = 65_536  # of a row
+# Settings whose defaults do not change the digests of earlier versions
+_ADDED_LATER = ("rationale_source", "label_fraction")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,9 +179,8 @@ class DataSpec:
         """
         fields = dataclasses.asdict(self) | {"dataset_options": dict(self.dataset_options)}
         del fields["vocabulary_path"]
-        # Defaults that were added later leave the digest as it was.
-        for name, default in (("rationale_source", "teacher"), ("label_fraction", 1.0)):
-            if fields[name] == default:
+        for name in _ADDED_LATER:
+            if fields[name] == getattr(DataSpec, name):  # the default
                 del fields[name]
         text = json.dumps(fields, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -40,6 +40,7 @@ class ResultsFolder:
         self.path = epath.Path(out).expanduser()
         self._stamp: tuple[int, int] | None = None
         self._records: dict[str, list[Record]] = {}
+        self._finished: dict[str, Record] = {}  # by digest of the configuration
 
     def open(self, sweep: Sweep, say: Say) -> None:
         """Makes the folder, and copies the sweep file to it.
@@ -109,10 +110,13 @@ class ResultsFolder:
         try:
             status = os.stat(self.records_path)
         except FileNotFoundError:
-            return {}
+            self._stamp, self._records, self._finished = None, {}, {}
+            return self._records
         stamp = status.st_size, status.st_mtime_ns
         if stamp != self._stamp:
             self._records = store.by_run(self.path, say)
+            newest = (each[-1] for each in self._records.values())
+            self._finished = {each.config_digest: each for each in newest if each.is_done}
             self._stamp = stamp
         return self._records
 
@@ -123,13 +127,10 @@ class ResultsFolder:
         another sweep of the folder may have trained (`Run.as_recorded`).
         """
         records = self.records(say)
-        finished = {
-            each[-1].config_digest: each[-1] for each in records.values() if each[-1].is_done
-        }
         found = {}
         for run in runs:
             last = records[run.id][-1] if run.id in records else None
-            if (last is None or not last.is_done) and (twin := finished.get(run.digest)):
+            if (last is None or not last.is_done) and (twin := self._finished.get(run.digest)):
                 last = run.as_recorded(twin)
             if last is not None:
                 found[run.id] = last

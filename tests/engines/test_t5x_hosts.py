@@ -1,4 +1,4 @@
-"""Stock T5X on two processes, from the gin files of a run on one."""
+"""Stock T5X on two processes, with the gin files of a run on one process."""
 
 from __future__ import annotations
 

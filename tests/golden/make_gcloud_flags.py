@@ -4,8 +4,8 @@ Run it where gcloud is installed; it needs no network and no account:
 
     python tests/golden/make_gcloud_flags.py
 
-The file names the version. NEWER are flags that this version documents only in its alpha commands
-and newer ones document in general, with the page that says so.
+The file names the version. NEWER lists flags that this version has only in its alpha commands.
+Newer versions have them in all commands; the page that documents this stands beside each flag.
 """
 
 from __future__ import annotations
