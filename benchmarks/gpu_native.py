@@ -95,7 +95,10 @@ def _positions(batch: dict[str, np.ndarray]) -> dict[str, object]:
 
 
 def infer(options: argparse.Namespace, config: T5Config, params: dict, cache: TokenCache) -> dict:
-    """Times greedy decoding of labels, as the evaluator calls it."""
+    """Times greedy decoding of MAX_NEW_TOKENS tokens a row, as the evaluator calls it."""
+    output = params["decoder"]["logits_dense"]["kernel"]
+    output = output.at[:, workload.ENDS].set(0.0)
+    params = params | {"decoder": params["decoder"] | {"logits_dense": {"kernel": output}}}
     batches = workload.inference_batches(cache, options.infer_rows, options.batch)
 
     def decode() -> list[np.ndarray]:

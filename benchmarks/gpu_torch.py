@@ -160,11 +160,13 @@ def train(
 
 
 def infer(options: argparse.Namespace, cache: TokenCache, model: torch.nn.Module) -> dict:
-    """Times `generate`, greedy, with parameters in the type that it computes in."""
+    """Times `generate`, greedy, MAX_NEW_TOKENS tokens a row, parameters in `--dtype`."""
     import torch
 
     device = torch.device(options.device)
     model.to(getattr(torch, options.dtype)).eval()
+    with torch.no_grad():
+        model.lm_head.weight[workload.ENDS] = 0.0
     batches = [
         torch.from_numpy(tokens_BxI).long()
         for tokens_BxI in workload.inference_batches(cache, options.infer_rows, options.batch)

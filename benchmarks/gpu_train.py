@@ -31,9 +31,10 @@ from pathlib import Path
 from benchmarks import gpu_workload as workload
 from benchmarks.gpu_torch import SETTINGS
 from distill.common.table import render_columns
+from distill.data.batching.batches import FLAT, PACKED
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYOUTS = ("320x112", "128x64")
+LAYOUTS = (FLAT, "128x64")
 INFER_ROWS = 512
 # On a CPU the script is only tried out.
 SMALL = {"batch": 8, "infer-rows": 16, "matmul": 256, "warmup": 1, "passes": 2, "group": 1}
@@ -42,7 +43,7 @@ SMALL = {"batch": 8, "infer-rows": 16, "matmul": 256, "warmup": 1, "passes": 2, 
 def variants(options: argparse.Namespace) -> dict[str, list[str]]:
     """The arguments of each process of a round, in their order; native and PyTorch alternate."""
     native = [
-        (f"native {layout}", ["gpu_native.py", "--layout", layout, "--remat", options.remat])
+        (f"native {layout}", ["gpu_native.py", *_layout(layout), "--remat", options.remat])
         for layout in options.layouts
     ]
     if options.scan_layers:
@@ -58,6 +59,13 @@ def variants(options: argparse.Namespace) -> dict[str, list[str]]:
     for index in range(max(len(native), len(torch))):
         order += native[index : index + 1] + torch[index : index + 1]
     return dict(order)
+
+
+def _layout(name: str) -> list[str]:
+    """The flags of gpu_native.py for a name of `--layouts`; raises as `workload.layout` does."""
+    if name == FLAT:
+        return [f"--batches={FLAT}"]
+    return [f"--batches={PACKED}", "--layout={}x{}".format(*workload.layout(name))]
 
 
 def run(arguments: Sequence[str], options: argparse.Namespace, seconds: float) -> dict:
@@ -105,7 +113,7 @@ def rounds(options: argparse.Namespace, result: dict) -> None:
     Attention is timed once, after the second round: what is compared comes first.
     """
     deadline = time.monotonic() + options.budget
-    attention = ["gpu_native.py", "--attention", "--layout", options.layouts[0]]
+    attention = ["gpu_native.py", "--attention"]
     for number in range(options.rounds):
         order = variants(options)
         if options.attention and number == min(1, options.rounds - 1):
@@ -249,7 +257,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument(
-        "--layouts", nargs="+", default=LAYOUTS, help="native's INPUT_LENGTHxTARGET_LENGTH"
+        "--layouts",
+        nargs="+",
+        default=LAYOUTS,
+        help="of native's batches: flat, or packed to INPUT_LENGTHxTARGET_LENGTH",
     )
     parser.add_argument("--remat", default="none", help="native's macro REMAT")
     parser.add_argument("--scan-layers", action="store_true", help="native's SCAN_LAYERS = True")
@@ -271,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     for text in options.layouts:
         try:
-            workload.layout(text)
+            _layout(text)
         except argparse.ArgumentTypeError as error:
             parser.error(f"argument --layouts: {error}")
     full = {"batch": 64, "infer-rows": INFER_ROWS, "matmul": 8192, "warmup": 10, "passes": 5}

@@ -41,6 +41,9 @@ INPUT_TOKENS = (20, 44, 80)
 TARGET_TOKENS = {"label": (2, 3, 5), "rationale": (15, 30, 60)}
 BATCHES = 64  # distinct batches, as many as the stream looks at to choose its number of rows
 MAX_NEW_TOKENS = 8
+# The students are random. Padding and EOS get a logit of 0, which is never the largest of 32,128:
+# so that every row is decoded to MAX_NEW_TOKENS tokens on both sides.
+ENDS = np.array([0, 1])
 
 
 def student(size: str, dtype: str, remat: str = "none", scan_layers: bool = False) -> T5Config:

@@ -47,9 +47,9 @@ def test_a_variant_that_fails_is_named_and_the_others_go_on(tmp_path, monkeypatc
     assert gpu_train.main(["--out", str(out), "--rounds", "3"]) == 0
     result = json.loads(out.read_text())
     counts = {name: len(runs) for name, runs in result["runs"].items()}
-    assert counts == {"native 320x112": 3, "torch sdpa": 3, "native 128x64": 3, "torch eager": 1}
+    assert counts == {"native flat": 3, "torch sdpa": 3, "native 128x64": 3, "torch eager": 1}
     assert result["summary"]["ratios"]["pairs_per_second"] == pytest.approx(2.0)
-    best = result["summary"]["variants"]["native 320x112"]
+    best = result["summary"]["variants"]["native flat"]
     assert best["pairs_per_second"]["median"] == pytest.approx(64 / 0.05)
     assert best["mfu"]["median"] == pytest.approx(1e12 / 0.05 / 1e14)
     assert best["padding"] == [0.5, 0.75]
