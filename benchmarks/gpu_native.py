@@ -198,7 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     elif jax.default_backend() != "gpu":
-        sys.exit(f"jax sees no GPU but {jax.devices()}; expected jax[cuda13], or --device cpu")
+        sys.exit(
+            f"jax sees no GPU but {jax.devices()}; install the extra cuda, or give --device cpu"
+        )
     config = workload.student(options.size, options.dtype, options.remat, options.scan_layers)
     report: dict = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
     if options.attention:

@@ -31,6 +31,7 @@ from distill.commands.arguments import check_paths, command_of, shorthands, unkn
 from distill.commands.parser import Parser
 from distill.common import internal_errors, terminal
 from distill.common.huge_pages import restart_with_huge_pages
+from distill.common.paths import is_bucket, nearest_folder
 from distill.common.process_exit import run_and_exit
 from distill.common.progress import PERIOD, Stage
 from distill.errors import TRY_AGAIN, CheckFailed, HostMissing, Stopped, UserError
@@ -96,6 +97,8 @@ def _run(given: Sequence[str]) -> int:
     try:
         check_paths(options)
         if getattr(options, "cache_dir", None):
+            if not is_bucket(options.cache_dir):
+                nearest_folder(options.cache_dir, f"--cache_dir={options.cache_dir}")
             os.environ["DISTILL_CACHE_DIR"] = options.cache_dir
         if getattr(options, "cache_workers", None) is not None:
             os.environ["DISTILL_CACHE_WORKERS"] = str(options.cache_workers)

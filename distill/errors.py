@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -97,6 +98,19 @@ def describe_saved(step: int | None) -> str:
     if step is None:
         return "nothing is saved yet; the same command starts again"
     return f"step {step} is saved; the same command resumes there"
+
+
+@contextlib.contextmanager
+def tells_on_interrupt(kept: str) -> Iterator[None]:
+    """Within its block, Ctrl-C ends with a message that says what is kept.
+
+    Args:
+      kept: the message, after "interrupted: ".
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"interrupted: {kept}") from interrupt
 
 
 def closest(name: str, names: Iterable[str], count: int = 3) -> list[str]:

@@ -89,6 +89,20 @@ def test_a_file_url_is_answered_with_its_path(capsys):
     assert said.endswith("; did you mean /tmp/run?")
 
 
+@pytest.mark.parametrize("below", ["", "/a/b"])
+def test_a_cache_folder_that_is_a_file_is_refused(below, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    flag = f"--cache_dir={file}{below}"
+    for command in (["train", TICKETS], ["predict", "--run_dir=x", "hello"], ["sweep", "x.toml"]):
+        out = ["--out=x"] if command[0] == "sweep" else []
+        told = f"distill: got {flag}, but {file} is a file; expected a folder"
+        assert _refused([*command, *out, flag], capsys) == told
+    monkeypatch.setenv("DISTILL_CACHE_DIR", f"{file}{below}")
+    told = f"distill: got DISTILL_CACHE_DIR={file}{below}, but {file} is a file; expected a folder"
+    assert _refused(["train", TICKETS, f"--run_dir={tmp_path}/run"], capsys) == told
+
+
 def test_macros_with_paths_are_checked_too(capsys):
     settings = ["--gin_file=gin/data/jsonl.gin", f"--gin.TRAIN_FILE='{URL}'"]
     argv = ["train", "--gin_file=tickets_finetune", *settings, "--gin.LABELS=('x','y')"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from distill.commands import arguments, data_check, data_merge
 from distill.common import flags
 from distill.common.phrases import number_of
-from distill.errors import UserError
+from distill.errors import UserError, tells_on_interrupt
 from distill.tickets.flags import BuildFlags
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def _add_fetch(actions: argparse._SubParsersAction) -> None:
             if not equals:
                 raise UserError(f"--sha256: got {text!r}, expected FILE=DIGEST")
             digests[name] = digest
-        return fetch(options.output, options.source, digests, options.only)
+        kept = f"complete files are kept in {options.output}; the same command fetches the others"
+        with tells_on_interrupt(kept):
+            return fetch(options.output, options.source, digests, options.only)
 
     def show(result: Fetched) -> None:
         for file in result["files"]:

@@ -10,7 +10,7 @@ from distill.commands import arguments, several_hosts
 from distill.common.flags import check_used
 from distill.common.table import render_columns
 from distill.common.terminal import printable
-from distill.errors import UserError, check_both
+from distill.errors import UserError, check_both, tells_on_interrupt
 
 if TYPE_CHECKING:
     from distill.common.accuracy import ClassScore
@@ -61,6 +61,11 @@ def run(options: argparse.Namespace) -> Evaluation:
         mapped = [f"--{name}" for name in ("field", "label_names") if getattr(options, name)]
         check_used(mapped, "with --input")
     arguments.model_parallel(options)
+    with tells_on_interrupt("no scores are kept; the same command starts again"):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> Evaluation:
     if not several_hosts.is_given(options):
         several_hosts.check_not_alone()
         return _evaluate(options, _prepare(options))  # reads before jax is imported

@@ -13,7 +13,7 @@ from distill.commands import arguments, several_hosts
 from distill.common.flags import check_used
 from distill.common.phrases import are, number_of
 from distill.common.terminal import printable
-from distill.errors import MOST, UserError, check_both
+from distill.errors import MOST, UserError, check_both, tells_on_interrupt
 
 _SPLIT, _PENALTY, _PART_ROWS = "test", 0.6, 65_536  # defaults
 _OWN = ("id", "input", "gold", "prediction", "correct", "ranked_label", "score", "rationale")
@@ -146,15 +146,11 @@ def run(options: argparse.Namespace) -> Answers | Written | WrittenParts:
     predictor = _predictor(options)
     if options.output:
         made_by = {**predictor.made_by, "input": dict(source.described)}
-        try:
+        kept = f"{options.output} has the answers so far; the same command resumes there"
+        with tells_on_interrupt(kept):
             written = predictions.write_predictions(
                 options.output, source.rows, source.total, predictor, made_by, options.block_rows
             )
-        except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(
-                f"interrupted: {options.output} has the answers so far; the same command resumes "
-                "there"
-            ) from interrupt
         new = written["rows"] - written["resumed_at"]
         for line in predictor.data_lines(source.name, len(source.blank_lines), new):
             to_stderr(line)
@@ -215,15 +211,11 @@ def _run_parts(options: argparse.Namespace) -> WrittenParts:
         made_by = predictor.made_by | ({"fields": mapping.described} if mapping else {})
         sizes = {"part_rows": part_rows, "block_rows": options.block_rows}
         folder = options.output_dir
-        try:
-            with wait("answering the rows"):
-                written = part_files.write_parts(
-                    folder, cut, predictor, made_by, sizes, process, mapping or None
-                )
-        except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(
-                f"interrupted: {folder} has the complete parts; the same command writes the others"
-            ) from interrupt
+        kept = f"{folder} has the complete parts; the same command writes the others"
+        with tells_on_interrupt(kept), wait("answering the rows"):
+            written = part_files.write_parts(
+                folder, cut, predictor, made_by, sizes, process, mapping or None
+            )
         if is_joined:  # the others have written theirs meanwhile
             written["complete"] = part_files.count_complete(written["output_dir"], cut)
     if written["written"]:

@@ -32,7 +32,8 @@ def check_devices() -> None:
         wanted = os.environ.get("JAX_PLATFORMS")
         fix = (
             f"the environment variable JAX_PLATFORMS is {wanted!r}: unset it to use the devices of "
-            "this machine, or install the jax build and the driver for that device"
+            "this machine, or install the driver and the jax build for that device (extra `cuda` "
+            "or `tpu`)"
             if wanted
             else "set JAX_PLATFORMS=cpu to run on the CPU"
         )

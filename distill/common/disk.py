@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from etils import epath
 
-from distill.common.paths import is_bucket
+from distill.common.paths import is_bucket, nearest_folder
 from distill.errors import UserError
 
 _ERRNOS = (
@@ -92,11 +92,7 @@ def check_writable(folder: epath.PathLike, where: str) -> None:
     """
     if is_bucket(os.fspath(folder)):
         return
-    place = os.path.abspath(os.path.expanduser(os.fspath(folder)))
-    while not os.path.lexists(place):
-        place = os.path.dirname(place)
-    if not os.path.isdir(place):
-        raise UserError(f"got {where}, but {place} is a file; expected a folder")
+    place = nearest_folder(os.fspath(folder), where)
     probe = os.path.join(place, f".{uuid.uuid4().hex}.tmp")
     try:
         with open(probe, "xb") as file:

@@ -36,6 +36,24 @@ def check_path(path: str, where: str) -> None:
         raise UserError(f"got {where} {path!r}, expected {expected}{hint}")
 
 
+def nearest_folder(path: str, where: str) -> str:
+    """The folder itself, or the nearest that exists above it.
+
+    Args:
+      path: of a local folder; it may be absent.
+      where: the flag or variable that gave it, as `--flag=value`.
+
+    Raises:
+      UserError: a file has the name of the folder, or of one above it.
+    """
+    place = os.path.abspath(os.path.expanduser(path))
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise UserError(f"got {where}, but {place} is a file; expected a folder")
+    return place
+
+
 def check_output_file(path: str, where: str) -> None:
     """Refuses a folder, a pipe or a device as the file to write.
 

@@ -9,6 +9,7 @@ for validation, and do not depend on the file's order.
 from __future__ import annotations
 
 import dataclasses
+import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -185,7 +186,14 @@ def _size(num_labels: int, label_fraction: float, usable: int, without: str) -> 
             f"{number_of(usable, 'row')}{without}; set NUM_LABELS to at most "
             f"{usable}, or to 0 to use all of them"
         )
-    return num_labels or int(Fraction(str(label_fraction)) * usable)
+    size = num_labels or int(Fraction(str(label_fraction)) * usable)
+    if usable and not size:
+        least = math.ceil(1e6 / usable) / 1e6
+        raise UserError(
+            f"LABEL_FRACTION = {label_fraction} of {number_of(usable, 'row')}{without} is less "
+            f"than one row; raise LABEL_FRACTION to at least {least:g}, or set NUM_LABELS"
+        )
+    return size
 
 
 def hold_out(

@@ -34,6 +34,7 @@ from etils import epath
 from distill.common.atomic import atomic_directory, is_local
 from distill.common.digests import describe_files, find_damage, sha256, sha256_text
 from distill.common.disk import disk_errors
+from distill.common.paths import is_bucket, nearest_folder
 from distill.common.progress import Say, Stage, to_stderr
 from distill.common.safe_points import safe_point
 from distill.config.data import DataSpec
@@ -96,8 +97,15 @@ class TokenCache:
 
 
 def cache_dir() -> epath.Path:
-    """$DISTILL_CACHE_DIR, or ~/.cache/distill where that is not set or empty."""
-    return epath.Path(os.environ.get("DISTILL_CACHE_DIR") or "~/.cache/distill").expanduser()
+    """$DISTILL_CACHE_DIR, or ~/.cache/distill where that is not set or empty.
+
+    Raises:
+      UserError: a file has the name of the folder, or of one above it.
+    """
+    path = os.environ.get("DISTILL_CACHE_DIR") or "~/.cache/distill"
+    if not is_bucket(path):
+        nearest_folder(path, f"DISTILL_CACHE_DIR={path}")
+    return epath.Path(path).expanduser()
 
 
 @dataclasses.dataclass(frozen=True)

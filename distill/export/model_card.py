@@ -119,7 +119,7 @@ def _output(run: LoadedRun) -> str:
 def _accuracy(run: LoadedRun) -> str:
     path = run.folder / run_folder.RESULTS
     if not path.exists():
-        return "Not measured: the run has not ended."
+        return "Not measured: the run folder has no results, as its training has not ended."
     results = read_json(path)
     try:
         step, count = int(results["checkpoint_step"]), int(results["n_test"])

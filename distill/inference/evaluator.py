@@ -224,7 +224,7 @@ class Evaluator:
             for indices, tokens_BxI in self._batches(inputs, description, sets.shape):
                 found = sets(params, tokens_BxI, [choices[index] for index in indices])
                 rankings |= zip(indices.tolist(), found, strict=True)
-            description = "decoding other answers"
+            description = "decoding labels (second pass)"
         for index, ranking in rankings.items():
             if self._answer == "rank" and choices[index]:
                 decoded[index] = (), None

@@ -8,6 +8,7 @@ The digest is written before its part, so a part of this version has one.
 from __future__ import annotations
 
 import hashlib
+import re
 
 from etils import epath
 
@@ -40,7 +41,14 @@ def check_digest(part: epath.Path, digest: str) -> None:
       UserError: they differ; says how to write the part again, and how to keep it.
     """
     path = _path(part)
-    if read_bytes(path).split()[:1] != [digest.encode()]:
+    words = read_bytes(path).split()
+    if not words or not re.fullmatch(rb"[0-9a-f]{64}", words[0]):
+        raise UserError(
+            f"{path} is damaged: it does not start with a SHA-256, so it cannot be compared with "
+            f"that of {part}. Delete it to use the part as it is; to write the part again, delete "
+            "the part and run the same `distill predict` command"
+        )
+    if words[0] != digest.encode():
         raise UserError(
             f"{part} has changed since it was written: its SHA-256 is not the one in {path}. "
             "Delete the part and run the same `distill predict` command again to write it again; "

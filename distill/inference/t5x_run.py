@@ -72,7 +72,16 @@ def load_params(run_dir: epath.PathLike, config: RunConfig) -> dict:
 
     folder = epath.Path(run_dir)
     step = chosen_step(folder, config)
-    return t5x_params(folder / MODEL_DIR / f"checkpoint_{step}", config.student)
+    try:
+        return t5x_params(folder / MODEL_DIR / f"checkpoint_{step}", config.student)
+    except UserError as error:
+        found, advice, _ = str(error).partition(": set the size macros")
+        if not advice:
+            raise
+        raise UserError(
+            f"{found}: {folder}/config.gin and the checkpoint are not of one run. Restore both "
+            "from the same copy of the run folder"
+        ) from error
 
 
 def read_predictions(

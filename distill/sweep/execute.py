@@ -263,6 +263,8 @@ class Execution:
             return f"  waiting: {held.message}" if held else ""
         job = self._running[self._turn % len(self._running)]
         line = newest_line(job.log)
+        if not self._bar.disable:  # the bar has the time that the whole sweep needs
+            line = line.partition("  ETA ")[0]
         return f"  {self._by_id[job.run].title}: {line}" if line else ""
 
 

@@ -13,6 +13,7 @@ from etils import epath
 
 from distill.common.digests import sha256_text
 from distill.common.phrases import number_of
+from distill.common.progress import Progress
 from distill.common.text_files import check_file
 from distill.config import fields, files, stored
 from distill.config.resolve import Resolved, import_tasks, read_macros, resolve
@@ -138,12 +139,14 @@ def make_plan(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Run]:
     import_tasks()
     runs: list[Run] = []
     errors: dict[str, list[str]] = {}
-    for combination, seed in found:
-        axes = {name: choice.value for name, choice in combination.items()}
-        try:
-            runs.append(_resolve(sweep, combination, seed, overrides))
-        except UserError as error:
-            errors.setdefault(str(error), []).append(describe(axes, seed))
+    with Progress(len(found), "checking the configurations", unit="runs") as bar:
+        for combination, seed in found:
+            axes = {name: choice.value for name, choice in combination.items()}
+            try:
+                runs.append(_resolve(sweep, combination, seed, overrides))
+            except UserError as error:
+                errors.setdefault(str(error), []).append(describe(axes, seed))
+            bar.update()
     if errors:
         raise UserError(_describe_errors(sweep.path, errors, len(found)))
     _check_ids(sweep.path, runs)

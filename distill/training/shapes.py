@@ -28,8 +28,8 @@ def check_same_shapes(saved: object, params: object, checkpoint: str) -> None:
             raise UserError(
                 f"checkpoint {checkpoint} has another size: {name} is "
                 f"{saved_shapes.get(name, 'absent')} there, expected "
-                f"{expected_shapes.get(name, 'absent')}; set the size macros (gin/sizes) and "
-                "SCAN_LAYERS to those of the checkpoint"
+                f"{expected_shapes.get(name, 'absent')} by the run's config.gin: the two are not "
+                "of one run. Restore both from the same copy of the run folder"
             )
 
 

@@ -81,8 +81,14 @@ def test_one_limit_at_a_time_and_one_that_can_be():
             DataSpec(**settings, label_fraction=share)
     with pytest.raises(UserError, match="got both NUM_LABELS = 9 and LABEL_FRACTION"):
         DataSpec(**settings, label_fraction=0.5, num_labels=9)
-    with pytest.raises(UserError, match=r"no training rows: 0 labels.*raise LABEL_FRACTION"):
+    with pytest.raises(
+        UserError, match=r"0.0001 of 1,000 rows is less than one row; raise .* least 0.001,"
+    ):
         split_budget(ROWS, 0, 0.1, 0, "gold", label_fraction=0.0001)
+    with pytest.raises(UserError, match=r"of 900 rows \(100 of 1000 .*to at least 0.001112,"):
+        split_budget(ROWS, 0, 0.1, 0, "teacher", label_fraction=0.001)
+    least = split_budget(ROWS, 0, 0.0, 0, "teacher", label_fraction=0.001112)
+    assert len(least[0]) == 1
 
 
 def test_caches_from_before_the_fraction_are_still_found():

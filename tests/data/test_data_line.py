@@ -207,7 +207,9 @@ def test_a_length_beyond_the_bound_is_not_advised():
 def test_rows_without_the_choices_of_training_are_warned_of():
     counts = SequenceCounts(sequences=200, cut=0, longest=9, tokens=999, unknown=0)
     spec = DataSpec("jsonl", "finetune", vocabulary="bytes")
-    assert len(input_lines(spec, counts)) == 1
+    (line,) = input_lines(spec, counts, 0)
+    assert "label, not scored" not in line
+    assert "; 3 rows without a label, not scored" in input_lines(spec, counts, 3)[0]
     _, warning = input_lines(spec, counts, missing_choices=1)
     assert warning.startswith("warning: 1 of 200 rows (0.5%) ")
     assert "`choices`" in warning

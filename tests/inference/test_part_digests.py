@@ -24,9 +24,10 @@ def test_a_part_that_was_changed_is_found_by_merge_and_by_the_next_start(tmp_pat
         t._write(folder, pattern)
     assert t._write(folder, pattern, 0, 2)["written"] == 0  # part 3 is of process 1 of 2
     written = digest.read_bytes()
-    digest.write_bytes(b"")
-    with pytest.raises(UserError, match=r"part-00003-of-00007.jsonl has changed since"):
-        part_files.merge(folder)
+    for damaged in (b"", b"\0\xff", written[:60]):
+        digest.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"/digests/part-00003-of-00007.jsonl.sha256 is damag"):
+            part_files.merge(folder)
     digest.unlink()  # the change is kept
     capsys.readouterr()
     t._write(folder, pattern)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import shlex
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill import cli
+from distill.common.progress import Progress
 from distill.config.resolve import resolve
 from distill.errors import UserError
 from distill.sweep import file, plan, work_list
@@ -19,6 +21,13 @@ from distill.sweep.axes import Axis, Choice
 from distill.sweep.file import Sweep
 
 NAMES = "abcd"
+
+
+def test_the_checks_of_many_runs_show_their_progress(monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr(plan, "Progress", functools.partial(Progress, period=0, say=lines.append))
+    assert len(plan.make_plan(file.read_sweep("smoke"))) == 2
+    assert lines[0].startswith("checking the configurations: 1/2 runs")
 
 
 @st.composite

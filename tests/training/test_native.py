@@ -96,8 +96,11 @@ def test_a_checkpoint_of_another_size_is_refused(run_dir, tmp_path):
     shutil.copytree(run_dir, other)
     text = (other / "config.gin").read_text()
     (other / "config.gin").write_text(text.replace("MLP_DIM = 16", "MLP_DIM = 24"))
-    with pytest.raises(UserError, match=r"has another size: .*wi_0/kernel is \(16, 16\) there"):
+    with pytest.raises(
+        UserError, match=r"has another size: .*wi_0/kernel is \(16, 16\) there"
+    ) as e:
         scoring.evaluate(other, "test")
+    assert "config.gin" in str(e.value) and "macro" not in str(e.value)  # cannot be set here
 
 
 def test_a_t5x_run_without_a_checkpoint_is_refused(run_dir, tmp_path):

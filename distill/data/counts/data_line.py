@@ -107,7 +107,7 @@ def data_lines(spec: DataSpec, summary: DataSummary) -> list[str]:
 def input_lines(
     spec: DataSpec,
     counts: SequenceCounts,
-    without_label: int | None = None,
+    without_label: int = 0,
     missing_choices: int = 0,
     source: str = "",
     blank_lines: int = 0,
@@ -120,7 +120,7 @@ def input_lines(
     Args:
       spec: what the student was trained with.
       counts: of the rows' inputs.
-      without_label: rows that are not scored for lack of a label; None where nothing is scored.
+      without_label: rows that are not scored for lack of a label.
       missing_choices: rows without the choices that the student's inputs list.
       source: where the rows are from and how they were read.
       blank_lines: lines without a text, which are no rows.
@@ -137,7 +137,7 @@ def input_lines(
         parts.append(f"{again:,} of them again, because {which} block was not complete")
     if blank_lines:
         parts.append(f"{number_of(blank_lines, 'blank line')} skipped")
-    if without_label is not None:
+    if without_label:
         parts.append(f"{number_of(without_label, 'row')} without a label, not scored")
     named = [f"{word!r} in row {row}" for word, row in (unknown_words or {}).items()]
     facts = [*_sequence_facts(spec, {"input": counts}, " in a new training run", ", ".join(named))]

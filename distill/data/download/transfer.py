@@ -17,7 +17,7 @@ from distill.common.progress import Progress
 from distill.common.urls import check_http_url
 from distill.errors import UserError
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 20  # a MiB, as the progress counts
 _TIMEOUT_SECONDS = 30
 _STORES = ("gs", "s3")  # that epath reads
 
@@ -85,8 +85,10 @@ def _open(url: str, fix: str) -> Iterator[tuple[BinaryIO, int | None]]:
 
 def _copy(source: BinaryIO, file: BinaryIO, name: str, size: int | None) -> int:
     """Copies block by block and shows the progress; returns the number of bytes."""
-    with Progress(size, description=name, unit="B", unit_scale=True) as bar:
+    copied, blocks = 0, None if size is None else -(-size // _BLOCK)
+    with Progress(blocks, description=name, unit="MiB") as bar:
         while block := source.read(_BLOCK):
             file.write(block)
-            bar.update(len(block))
-        return int(bar.n)
+            copied += len(block)
+            bar.update()
+    return copied
