@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from parity import needs_t5x
 
 from distill.convert.states import from_t5x, to_t5x
 from distill.errors import UserError
+from distill.inference import t5x_run
 from distill.training.optimizer import make_optimizer, make_schedule
 
 # Wide enough for factored moments.
@@ -110,3 +112,13 @@ def test_a_run_moves_engines_in_the_middle(name):
     assert_equal(native_steps(native, params, state, range(3, 6))[0], expected, rtol=1e-5)
     restored = middle.restore_state(back)
     assert_equal(t5x_steps(restored, range(3, 6)).target, expected)
+
+
+def test_a_run_that_answers_is_not_told_to_set_macros(monkeypatch, tmp_path):
+    saved = {"target": parity.random_params(WIDE)}
+    monkeypatch.setattr(t5x_run.t5x_files, "read_checkpoint", lambda *given: saved)
+    monkeypatch.setattr(t5x_run, "chosen_step", lambda *given: 1)
+    for student in (parity.CONFIG, dataclasses.replace(WIDE, num_encoder_layers=2)):
+        with pytest.raises(UserError, match="in the checkpoint.*config.gin and the check") as found:
+            t5x_run.load_params(tmp_path, types.SimpleNamespace(student=student))
+        assert "macro" not in str(found.value)
