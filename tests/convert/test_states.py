@@ -119,6 +119,8 @@ def test_a_run_that_answers_is_not_told_to_set_macros(monkeypatch, tmp_path):
     monkeypatch.setattr(t5x_run.t5x_files, "read_checkpoint", lambda *given: saved)
     monkeypatch.setattr(t5x_run, "chosen_step", lambda *given: 1)
     for student in (parity.CONFIG, dataclasses.replace(WIDE, num_encoder_layers=2)):
-        with pytest.raises(UserError, match="in the checkpoint.*config.gin and the check") as found:
+        with pytest.raises(
+            UserError, match=r"in the checkpoint.*config.gin and the check"
+        ) as found:
             t5x_run.load_params(tmp_path, types.SimpleNamespace(student=student))
         assert "macro" not in str(found.value)
