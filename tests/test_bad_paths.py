@@ -89,6 +89,15 @@ def test_a_file_url_is_answered_with_its_path(capsys):
     assert said.endswith("; did you mean /tmp/run?")
 
 
+def test_a_file_above_the_file_to_write_is_refused(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.touch()
+    for argv in (["predict", "--run_dir=x", "hello"], ["report", str(tmp_path)]):
+        flag = f"--output={file}/x.html"
+        told = f"distill: got {flag}, but {file} is a file; expected a folder"
+        assert _refused([*argv, flag], capsys) == told
+
+
 @pytest.mark.parametrize("below", ["", "/a/b"])
 def test_a_cache_folder_that_is_a_file_is_refused(below, tmp_path, monkeypatch, capsys):
     file = tmp_path / "file"

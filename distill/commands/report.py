@@ -68,6 +68,8 @@ def show(built: Built) -> None:
     """Prints what was written."""
     missing = "" if built["missing"] is None else f", {built['missing']:,} missing"
     print(f"{number_of(built['done'], 'run')} finished, {built['failed']:,} failed{missing}")
+    if count := built["runs_with_problems"]:
+        print(f"files of {number_of(count, 'run')} cannot be used: see the start of the page")
     left_out = ""
     if built["omitted_rows"]:
         left_out = f"; {number_of(built['omitted_rows'], 'test row')} left out of the predictions"

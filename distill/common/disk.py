@@ -116,7 +116,7 @@ def find_disk_error(error: BaseException | None) -> tuple[str | None, str] | Non
         seen.add(id(error))
         if isinstance(error, OSError) and error.errno in _ERRNOS:
             path = None if error.filename is None else os.fsdecode(error.filename)
-            return path, os.strerror(error.errno)
+            return path, _reason(error)
         if isinstance(error, OSError | ValueError | RuntimeError):
             for text in _TEXTS:
                 if text in str(error):
@@ -144,7 +144,7 @@ def describe_failure(error: BaseException, given: Iterable[str]) -> str | None:
                     f"{path} cannot be written: {os.strerror(error.errno)}; free some space, or "
                     "choose another place, and repeat the command"
                 )
-            return f"{path} cannot be read or written: {os.strerror(error.errno or 0)}"
+            return f"{path} cannot be read or written: {_reason(error)}"
     places = [text for text in given if is_bucket(text)]
     if not places or not _is_of_bucket(error):
         return None
@@ -153,6 +153,17 @@ def describe_failure(error: BaseException, given: Iterable[str]) -> str | None:
         f"{' or '.join(places)} cannot be read or written: {reason[:_SHOWN]}; check the name, the "
         "network and your credentials, or use a local path"
     )
+
+
+def _reason(error: OSError) -> str:
+    """The system's text; where a file has the name of a folder, which file."""
+    if error.errno in (errno.ENOTDIR, errno.EEXIST) and error.filename is not None:
+        path = place = os.fsdecode(error.filename)
+        while place and not os.path.lexists(place):
+            place = os.path.dirname(place)
+        if os.path.isfile(place):
+            return f"{'it' if place == path else place} is a file, expected a folder"
+    return os.strerror(error.errno or 0)
 
 
 def _is_of_bucket(error: BaseException) -> bool:

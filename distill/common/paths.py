@@ -62,7 +62,8 @@ def check_output_file(path: str, where: str) -> None:
       where: the flag that gave it.
 
     Raises:
-      UserError: the path is one of these, or ends like a folder.
+      UserError: the path is one of these, or ends like a folder; a file has the name of a folder
+        above it.
     """
     target = os.path.expanduser(path)
     kind = ""
@@ -72,6 +73,8 @@ def check_output_file(path: str, where: str) -> None:
         kind = "a pipe or a device"
     if kind:
         raise UserError(f"got {where} {path!r}, which is {kind}; expected the name of a file")
+    if not is_bucket(path):
+        nearest_folder(os.path.dirname(target) or ".", f"{where}={path}")
 
 
 def _is_device(path: str) -> bool:

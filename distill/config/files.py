@@ -68,6 +68,8 @@ def resolve_path(name: str, where: str = "--gin_file") -> str:
         hint = f"it is a run folder, whose settings are in {name.rstrip('/')}/config.gin"
     elif inside := _folder_files(name):
         hint = f"it is a folder; give one of its files: {', '.join(inside)}"
+    elif Path(name).is_dir():
+        hint = "it is a folder without gin files"
     elif beside := _beside_including_file(name, where):
         hint = (
             f"includes are relative to the current folder: {beside} exists, so run the command in "

@@ -164,8 +164,9 @@ def split_budget(
         )
     if validation_fraction and not validation:
         raise UserError(
-            f"no validation rows: VALIDATION_FRACTION = {validation_fraction} of {len(chosen)} "
-            f"labels is less than one row; {more}, or set VALIDATION_FRACTION to 0"
+            f"no validation rows: VALIDATION_FRACTION = {validation_fraction} of "
+            f"{number_of(len(chosen), 'label')} is less than one row; {more}, or set "
+            "VALIDATION_FRACTION to 0"
         )
     counts = BudgetCounts(
         len(examples),

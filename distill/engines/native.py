@@ -122,8 +122,10 @@ def _train(
         progress(line)
     if start is not None:
         progress(f"starting from {start.source}")
+    source = config.data.rationale_source
+    control = "" if source == "teacher" else f", a control with RATIONALE_SOURCE = {source!r}"
     progress(
-        f"{config.data.method} on {config.data.dataset}: "
+        f"{config.data.method} on {config.data.dataset}{control}: "
         f"{param_count(config.student):,} parameters, {hosts.describe_devices()}, "
         f"{trainer.stream.layout} batches (LAYOUT = {config.train.layout!r})"
     )

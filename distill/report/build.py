@@ -36,6 +36,7 @@ class Built(TypedDict):
     comparisons: int
     rows: int
     omitted_rows: int
+    runs_with_problems: int
 
 
 def check_outputs(output: str, markdown_output: str | None) -> None:
@@ -122,6 +123,7 @@ def build(
         "comparisons": comparisons.number if comparisons else 0,
         "rows": shown.rows if shown else 0,
         "omitted_rows": shown.omitted if shown else 0,
+        "runs_with_problems": sum(bool(run.problems) for run in runs),
     }
 
 

@@ -36,8 +36,13 @@ class ResultsFolder:
 
         Args:
           out: the folder, which need not be there.
+
+        Raises:
+          UserError: a file has that name.
         """
         self.path = epath.Path(out).expanduser()
+        if is_local(self.path) and self.path.exists() and not self.path.is_dir():
+            raise UserError(f"got --out={self.path}, which is a file; expected a folder")
         self._stamp: tuple[int, int] | None = None
         self._records: dict[str, list[Record]] = {}
         self._finished: dict[str, Record] = {}  # by digest of the configuration
@@ -57,8 +62,6 @@ class ResultsFolder:
                 f"got --out={self.path}, expected a local folder: a sweep appends its records, "
                 "which buckets cannot do. With --list, run folders may be in a bucket"
             )
-        if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"got --out={self.path}, which is a file; expected a folder")
         names = sorted(p.name for p in self.path.iterdir()) if self.path.exists() else []
         known = {COPY, COPIES, RUNS, store.RECORDS}
         visible = [name for name in names if not name.startswith(".")]

@@ -67,7 +67,7 @@ def parse_shard(text: str) -> tuple[int, int]:
       UserError: another form, or I is not from 1 to N.
     """
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if match is None:
+    if match is None or not int(match[2]):
         raise UserError(f"got --shard={text!r}, expected I/N, e.g. --shard=1/4")
     index, count = int(match[1]), int(match[2])
     if not 1 <= index <= count:

@@ -30,6 +30,25 @@ def test_a_full_disk_is_found_in_texts_and_causes():
         raise PermissionError(errno.EACCES, "x", "run/a")
 
 
+def test_a_file_with_the_name_of_a_folder_is_named(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for path, told in ((file, "it"), (file / "a/b", str(file))):
+        for make in (path.mkdir, lambda path=path: path.write_text("")):
+            if path == file and make != path.mkdir:
+                continue  # writes the file
+            with pytest.raises(OSError) as found:
+                make()
+            expected = f"{path} cannot be read or written: {told} is a file, expected a folder"
+            assert describe_failure(found.value, []) == expected
+    expected = r"file cannot be written: it is a file, .*; fix"
+    with pytest.raises(UserError, match=expected), disk_errors("run", "fix"):
+        file.mkdir()
+    with pytest.raises(OSError) as found:
+        tmp_path.mkdir()  # no file is in its place
+    assert describe_failure(found.value, []).endswith("File exists")
+
+
 def test_a_fault_of_the_program_is_not_one_of_the_disk():
     loop = KeyError("step")
     loop.__cause__ = loop

@@ -98,6 +98,11 @@ def test_the_closest_files_are_named_once_and_only_if_alike():
         files.resolve_path("/nowhere/qqqqqqqqqqqqqq.zzz")
 
 
+def test_a_folder_is_named_as_one(tmp_path):
+    with pytest.raises(UserError, match="it is a folder without gin files"):
+        files.resolve_path(str(tmp_path))
+
+
 def test_a_missing_file_lists_the_closest():
     with pytest.raises(UserError, match=r"tickets_step.*closest: gin/experiments/tickets_step_by"):
         files.resolve_path("tickets_step_by_stop")

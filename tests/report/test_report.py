@@ -225,7 +225,11 @@ def test_the_command_knows_the_runs_of_the_sweep_files(tmp_path, capsys):
     )
     command = ["report", str(tmp_path), f"--output={tmp_path / 'r.html'}"]
     assert cli.main(command) == 0
-    assert "12 runs finished, 0 failed, 4 missing" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "12 runs finished, 0 failed, 4 missing" in said and "cannot be used" not in said
+    next(tmp_path.glob("runs/*/predictions_test.jsonl")).write_text("[1]")
+    assert cli.main(command) == 0
+    assert "\nfiles of 1 run cannot be used: see the start of the page\n" in capsys.readouterr().out
     (tmp_path / "sweep.toml").write_text("name = ")
     assert cli.main(command) == 0
     assert "0 failed\n" in capsys.readouterr().out

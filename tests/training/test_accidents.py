@@ -249,7 +249,7 @@ def test_a_finished_run_without_checkpoints_is_refused(resolved, finished):
 
 def test_a_run_folder_that_is_a_file_is_refused(resolved, tmp_path):
     (tmp_path / "run").write_text("")
-    for folder, message in (("run", "is a file, expected a folder"), ("run/a", "Not a directory")):
+    for folder, message in (("run", "is a file, expected a folder"), ("run/a", "run is a file")):
         with pytest.raises(UserError, match=message):
             native.train(resolved, tmp_path / folder, lambda line: None)
 
