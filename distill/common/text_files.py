@@ -160,12 +160,14 @@ def in_our_words(error: ValueError) -> ValueError:
 
 
 def read_text(path: epath.Path, fix: str = "") -> str:
-    """The content of a file of text (see `check_file`).
+    """The content of a file of text (see `check_file`), without a byte order mark.
 
     Raises:
       UserError: it is not UTF-8; names the line.
     """
     content = read_bytes(path, fix)
+    check_encoding(path, content[:4])
+    content = content.removeprefix(BOM)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

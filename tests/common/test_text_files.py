@@ -70,3 +70,16 @@ def test_a_holder_is_named_with_what_is_known():
     assert name_holder({}) == name_holder({"host": "h"}) == "another process"
     assert name_holder({"pid": 3, "host": "h"}) == "process 3 on h"
     assert name_holder({"pid": 3, "host": "h", "started": "t"}) == "process 3 on h since t"
+
+
+def test_a_mark_of_windows_editors_is_no_error(tmp_path):
+    gin, toml = tmp_path / "x.gin", tmp_path / "x.toml"
+    text = "include 'gin/experiments/tickets_finetune.gin'\r\nTRAIN_STEPS = 4\r\n"
+    gin.write_bytes(text_files.BOM + text.encode())
+    assert macros.read_gin([str(gin)]).value("TRAIN_STEPS") == 4
+    text = 'title = "T"\r\nseeds = [1]\r\ngin_files = ["tickets_finetune"]\r\n'
+    toml.write_bytes(text_files.BOM + text.encode())
+    assert read_sweep(str(toml)).seeds == (1,)
+    toml.write_bytes(text.encode("utf-16"))
+    with pytest.raises(UserError, match=r"x.toml is UTF-16, expected UTF-8"):
+        read_sweep(str(toml))
