@@ -18,7 +18,6 @@ import time
 import pytest
 
 from distill import cli
-from distill.common.progress import Progress
 from distill.results import store
 from distill.sweep import claims, execute, worker
 from distill.sweep.collect import failed_record
@@ -280,25 +279,6 @@ def test_a_run_folder_that_distill_train_holds_is_left_to_it(tmp_path, monkeypat
         with pytest.raises(run_lock.InUse), run_lock.RunLock(run_dir):
             pass
     assert not execution._is_held(runs[0])
-
-
-def test_a_bar_shows_one_estimate_of_the_time_that_is_left(tmp_path, write_sweep):
-    from distill.sweep import file, plan
-    from distill.sweep.folder import ResultsFolder
-
-    runs = plan.make_plan(file.read_sweep(write_sweep(TEXT)))
-    folder = ResultsFolder(tmp_path / "out")
-    folder.open(file.read_sweep(tmp_path / "s.toml"), pytest.fail)
-    execution = execute.Execution("s", runs, folder, 1, 0, lambda line: None)
-    job = execution._job(runs[0])
-    with open(job.log, "w") as log:
-        log.write("training: 1/4 steps   1.00 steps/s, loss 5.0253  ETA 00:03\n")
-    execution._running = [job]
-    for disabled in (True, False):
-        execution._bar = Progress(1, disable=disabled, say=lambda line: None)
-        assert ("loss 5.0253  ETA 00:03" in execution._newest_line()) == disabled
-        assert "1.00 steps/s, loss 5.0253" in execution._newest_line()
-        execution._bar.close()
 
 
 def test_two_sweeps_of_one_folder_share_the_work(trained, write_sweep, tmp_path, monkeypatch):
