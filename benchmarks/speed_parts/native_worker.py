@@ -27,9 +27,9 @@ from distill.data import cache as caches  # noqa: E402
 from distill.data.batching.batches import BatchStream  # noqa: E402
 from distill.data.ragged import Ragged  # noqa: E402
 from distill.inference.compilations import share_compilations  # noqa: E402
+from distill.inference.greedy_batch import decode_greedily  # noqa: E402
 from distill.inference.load import load_run  # noqa: E402
 from distill.inference.row_batches import RowBatches  # noqa: E402
-from distill.student.decoding import greedy  # noqa: E402
 from distill.training import mesh as meshes  # noqa: E402
 from distill.training.program import make_program  # noqa: E402
 
@@ -119,7 +119,8 @@ def infer(folder: pathlib.Path, run_dir: str) -> None:
     def decode(batch: int, answers: bool) -> protocol.Fields:
         decoded = [[0]] * len(inputs)
         for indices, tokens_BxI in batches.setdefault(batch, RowBatches(batch))(inputs, "rows"):
-            found_BxT = np.asarray(greedy(loaded.params, loaded.config.student, tokens_BxI, length))
+            settings = loaded.params, loaded.config.student, tokens_BxI, length
+            found_BxT = decode_greedily(*settings)
             for index, found_T in zip(indices, found_BxT.tolist(), strict=False):
                 decoded[index] = found_T[: found_T.index(1)] if 1 in found_T else found_T
         return {"answers": decoded} if answers else {}

@@ -12,13 +12,16 @@ import numpy as np
 
 from distill.config.student import T5Config
 from distill.data.examples import Example
+from distill.inference.greedy_batch import encode_by_group, suits_groups
 from distill.inference.row_batches import power_of_two
 from distill.student import label_tree
-from distill.student.decoding import score_tree
+from distill.student.decoding import Encoded, greedy_of_encoded
+from distill.student.tree_scores import score_tree, score_tree_of_encoded
 from distill.training.mesh import data_parallel, shard_like_params, to_host
 
 # Numbers: what scoring may hold in a device's memory of the logits, or of a layer's attention.
 _AT_ONCE = 1 << 26
+_FEW = 0.25  # share of a batch whose answers are better decoded together with those of others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Ranking:
 
     Attributes:
       scores_C: log P(label | input) of each label, in nats.
-      decoded: the tokens of the greedy answer; None if it is no label of the set, nor a prefix of
-        one that ends.
+      decoded: the tokens of the greedy answer; None if it is not known, since it is no label of
+        the set, nor a prefix of one that ends.
     """
 
     scores_C: np.ndarray
@@ -69,7 +72,11 @@ class ClosedSets:
         return self._count, self._length
 
     def __call__(
-        self, params: dict, tokens_BxI: np.ndarray, choices: Sequence[tuple[str, ...]]
+        self,
+        params: dict,
+        tokens_BxI: np.ndarray,
+        choices: Sequence[tuple[str, ...]],
+        decodes: bool = False,
     ) -> list[Ranking]:
         """Ranks the labels of a batch.
 
@@ -77,19 +84,41 @@ class ClosedSets:
           params: parameters of the student.
           tokens_BxI: the rows' inputs; rows of padding may follow.
           choices: the set of each row, of those given before.
+          decodes: whether greedy answers are wanted. On one CPU, those that the tree does not have
+            are decoded where many rows of the batch need that.
         """
         if len(self._trees) == 1:
             arrays = self._shared_arrays
         else:
             trees = [self._trees[labels] for labels in choices]
             arrays = self._arrays(trees + trees[:1] * (len(tokens_BxI) - len(trees)))
-        scores_BxC, best_BxN = self._score(params, tokens_BxI, arrays)
+        encoded = None
+        if self._fits(arrays, tokens_BxI) and suits_groups(params, self._config, tokens_BxI):
+            encoded = encode_by_group(params, self._config, tokens_BxI)
+        scores_BxC, best_BxN = self._score(params, tokens_BxI, arrays, encoded)
         rankings = []
         for row, labels in enumerate(choices):
             tree = self._trees[labels]
             decoded = tree.greedy_path(best_BxN[row].tolist(), self._max_length)
             rankings.append(Ranking(scores_BxC[row, : len(labels)], decoded))
+        if encoded is not None and decodes:
+            return self._with_decoded(params, encoded, rankings)
         return rankings
+
+    def _with_decoded(
+        self, params: dict, encoded: Encoded, rankings: list[Ranking]
+    ) -> list[Ranking]:
+        """The rankings with all greedy answers, unless so few are missing that others may join."""
+        is_open_B = np.zeros(len(encoded.cross_mask), bool)
+        is_open_B[: len(rankings)] = [ranking.decoded is None for ranking in rankings]
+        if is_open_B.sum() <= _FEW * len(is_open_B):
+            return rankings
+        settings = self._config, encoded, is_open_B, self._max_length
+        decoded_BxT = np.asarray(greedy_of_encoded(params, *settings))
+        return [
+            dataclasses.replace(ranking, decoded=tokens) if ranking.decoded is None else ranking
+            for ranking, tokens in zip(rankings, decoded_BxT.tolist(), strict=False)
+        ]
 
     @functools.cached_property
     def _shared_arrays(self) -> label_tree.TreeArrays:
@@ -100,13 +129,26 @@ class ClosedSets:
         nodes = label_tree.padded_nodes(max(map(len, trees)))
         return label_tree.to_arrays(trees, nodes, self._count, self._length)
 
-    def _score(
-        self, params: dict, tokens_BxI: np.ndarray, arrays: label_tree.TreeArrays
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`score_tree`, of as many rows at once as fit into memory."""
+    def _rows_at_once(self, arrays: label_tree.TreeArrays) -> int:
+        """Rows of a device whose scoring fits into memory."""
         nodes = arrays.tokens_BxN.shape[1]
-        row_size = nodes * max(self._config.vocab_size, self._config.num_heads * nodes)
-        rows = max(1, _AT_ONCE // row_size) * data_parallel(params)
+        return _AT_ONCE // (nodes * max(self._config.vocab_size, self._config.num_heads * nodes))
+
+    def _fits(self, arrays: label_tree.TreeArrays, tokens_BxI: np.ndarray) -> bool:
+        return len(tokens_BxI) <= self._rows_at_once(arrays)
+
+    def _score(
+        self,
+        params: dict,
+        tokens_BxI: np.ndarray,
+        arrays: label_tree.TreeArrays,
+        encoded: Encoded | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`score_tree`, of as many rows at once as fit into memory, or of rows that are encoded."""
+        if encoded is not None:
+            found = score_tree_of_encoded(params, self._config, encoded, arrays, in_chunks=True)
+            return np.asarray(found[0]), np.asarray(found[1])
+        rows = max(1, self._rows_at_once(arrays)) * data_parallel(params)
         parts = []
         for start in range(0, len(tokens_BxI), rows):
             chunk = slice(start, start + rows)

@@ -19,10 +19,10 @@ from distill.data.ragged import Ragged
 from distill.data.vocabularies import encode_input
 from distill.errors import UserError
 from distill.inference.closed_set import ClosedSets, Ranking
+from distill.inference.greedy_batch import decode_greedily
 from distill.inference.rationales import decode_after_labels
 from distill.inference.row_batches import RowBatches
 from distill.student.beam import LENGTH_PENALTY, beam_search, check_beam
-from distill.student.decoding import greedy
 from distill.training.assets import Assets
 from distill.training.mesh import shard_like_params, to_host
 
@@ -221,8 +221,10 @@ class Evaluator:
         if any(choices):
             length = self._spec.target_length
             sets = ClosedSets(self._config, self._encode, choices, length)
+            decodes = self._answer == "decode" and self._beam == 1
             for indices, tokens_BxI in self._batches(inputs, description, sets.shape):
-                found = sets(params, tokens_BxI, [choices[index] for index in indices])
+                asked = [choices[index] for index in indices]
+                found = sets(params, tokens_BxI, asked, decodes)
                 rankings |= zip(indices.tolist(), found, strict=True)
             description = "decoding labels (second pass)"
         for index, ranking in rankings.items():
@@ -272,9 +274,10 @@ class Evaluator:
 
     def _decode(self, params: dict, tokens_BxI: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Target tokens [B, T]; of a beam search, their scores [B] as well."""
-        length, placed_BxI = self._spec.target_length, shard_like_params(params, tokens_BxI)
+        length = self._spec.target_length
         if self._beam == 1:
-            return to_host(greedy(params, self._config, placed_BxI, length)), None
+            return decode_greedily(params, self._config, tokens_BxI, length), None
+        placed_BxI = shard_like_params(params, tokens_BxI)
         decoded_BxT, scores_B = beam_search(
             params, self._config, placed_BxI, length, self._beam, self._length_penalty
         )

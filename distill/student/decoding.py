@@ -1,33 +1,46 @@
-"""Greedy decoding with a key/value cache, and exact scores of candidate labels."""
+"""Greedy decoding with a key/value cache."""
 
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from distill.config.student import T5Config
 from distill.errors import UserError
-from distill.student.attend import at_least_float32
-from distill.student.label_tree import EOS_ID, PAD_ID, TreeArrays
+from distill.student.label_tree import EOS_ID, PAD_ID
 from distill.student.network import Params, StackKeysValues, apply_student, empty_cache
 
 _ARGMAX_BLOCKS = (64, 128, 100, 32, 16)  # of `first_argmax`; the first that divides V
-_CHUNK = 128  # nodes whose logits are computed at once, of `score_tree` in chunks
-# Nodes that are done, logits of labels' tokens, normalizers and best tokens so far.
-_Scored = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
-# Position, token before it, ended rows, cache, tokens so far.
-_Decoded = tuple[jax.Array, jax.Array, jax.Array, StackKeysValues, jax.Array]
+_LEAST_ROWS = 8  # of a decoding step; fewer cost as much, since the embedding is read anyway
 
 
-def encode(
-    params: Params, config: T5Config, tokens_BxI: jax.Array
-) -> tuple[StackKeysValues, jax.Array]:
-    """Encodes once: what each cross-attention reads, and its mask [B, 1, 1, I]."""
-    encoded_BxIxD = apply_student(config, params, tokens_BxI, method="encode")
-    keys_values = apply_student(config, params, encoded_BxIxD, method="encoder_keys_values")
-    return keys_values, (tokens_BxI != PAD_ID)[:, None, None, :]
+class Encoded(NamedTuple):
+    """What the decoder reads of B inputs.
+
+    Attributes:
+      keys_values: of each layer's cross-attention.
+      cross_mask: bool [B, 1, 1, I], true on input tokens.
+    """
+
+    keys_values: StackKeysValues
+    cross_mask: jax.Array
+
+
+def encode(params: Params, config: T5Config, tokens_BxI: jax.Array) -> Encoded:
+    """Encodes inputs once for all that is decoded from them."""
+    states_BxIxD = apply_student(config, params, tokens_BxI, method="encode")
+    return encoded_of_states(params, config, states_BxIxD, tokens_BxI)
+
+
+def encoded_of_states(
+    params: Params, config: T5Config, states_BxIxD: jax.Array, tokens_BxI: jax.Array
+) -> Encoded:
+    """As `encode`, of states that the encoder has made; those of padding may be any numbers."""
+    keys_values = apply_student(config, params, states_BxIxD, method="encoder_keys_values")
+    return Encoded(keys_values, (tokens_BxI != PAD_ID)[:, None, None, :])
 
 
 @functools.partial(jax.jit, static_argnames=("config", "max_length"))
@@ -53,10 +66,6 @@ def greedy(
     Raises:
       UserError: max_length below 1.
     """
-    if max_length < 1:
-        raise UserError(
-            f"got {max_length} positions to decode, expected at least 1; set by macro TARGET_LENGTH"
-        )
     tokens_BxT, _ = _decode(params, config, encoder_input_tokens_BxI, max_length)
     return tokens_BxT
 
@@ -80,6 +89,87 @@ def greedy_after(
     return tokens_BxT
 
 
+@functools.partial(jax.jit, static_argnames=("config", "max_length"))
+def greedy_of_encoded(
+    params: Params, config: T5Config, encoded: Encoded, is_open_B: jax.Array, max_length: int
+) -> jax.Array:
+    """`greedy` after `encode`, for one CPU, where a step costs less with fewer rows.
+
+    Once three quarters of the rows have ended, the others go on as a batch of a quarter the size.
+
+    Args:
+      params: parameters of the student, plain arrays.
+      config: its sizes (static).
+      encoded: of B rows.
+      is_open_B: bool, whether to decode a row; the others give padding alone.
+      max_length: positions to decode at most, EOS included (static).
+
+    Returns:
+      int32 [B, max_length], as of `greedy`.
+
+    Raises:
+      UserError: max_length below 1.
+    """
+    rows = _start(config, encoded, max_length)
+    rows = rows._replace(ended=rows.ended | ~is_open_B)
+    return _decode_rows(params, config, jnp.int32(0), rows, shrinks=True)[1]
+
+
+class _Rows(NamedTuple):
+    """What rows that are decoded read and write; each array has B rows.
+
+    Attributes:
+      previous: token before the position.
+      ended: whether nothing but padding follows.
+      output: tokens so far, [B, T].
+      cache: of the decoder's self-attention.
+      encoded: what the cross-attention reads.
+      given: tokens that are not chosen, [B, T], or None.
+    """
+
+    previous: jax.Array
+    ended: jax.Array
+    output: jax.Array
+    cache: StackKeysValues
+    encoded: Encoded
+    given: jax.Array | None
+
+    def take(self, indices: jax.Array, config: T5Config) -> _Rows:
+        """Some of the rows."""
+
+        def of_layers(leaf: jax.Array) -> jax.Array:
+            return jnp.take(leaf, indices, axis=1 if config.scan_layers else 0)
+
+        return _Rows(
+            self.previous[indices],
+            self.ended[indices],
+            self.output[indices],
+            jax.tree.map(of_layers, self.cache),
+            Encoded(
+                jax.tree.map(of_layers, self.encoded.keys_values), self.encoded.cross_mask[indices]
+            ),
+            None if self.given is None else self.given[indices],
+        )
+
+
+def _start(
+    config: T5Config, encoded: Encoded, max_length: int, given_BxT: jax.Array | None = None
+) -> _Rows:
+    if max_length < 1:
+        raise UserError(
+            f"got {max_length} positions to decode, expected at least 1; set by macro TARGET_LENGTH"
+        )
+    rows = len(encoded.cross_mask)
+    return _Rows(
+        jnp.full(rows, PAD_ID, jnp.int32),
+        ~jnp.any(encoded.cross_mask, axis=(1, 2, 3)),
+        jnp.full((rows, max_length), PAD_ID, jnp.int32),
+        empty_cache(config, rows, max_length),
+        encoded,
+        given_BxT,
+    )
+
+
 def _decode(
     params: Params,
     config: T5Config,
@@ -88,149 +178,59 @@ def _decode(
     given_BxT: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """`greedy` or `greedy_after`, and the number of positions that were computed."""
-    rows = encoder_input_tokens_BxI.shape[0]
-    keys_values, cross_mask = encode(params, config, encoder_input_tokens_BxI)
-
-    def unfinished(state: _Decoded) -> jax.Array:
-        position, _, ended_B, _, _ = state
-        return (position < max_length) & ~jnp.all(ended_B)
-
-    def step(state: _Decoded) -> _Decoded:
-        position, previous_B, ended_B, cache, output_BxT = state
-        logits_BxV, cache = apply_student(
-            config,
-            params,
-            previous_B,
-            position,
-            cache,
-            keys_values,
-            cross_mask,
-            method="decode_step",
-        )
-        next_B = first_argmax(logits_BxV)
-        next_B = jnp.where(ended_B, PAD_ID, next_B)
-        ends_B = next_B == EOS_ID
-        if given_BxT is not None:
-            given_B = jax.lax.dynamic_index_in_dim(given_BxT, position, axis=1, keepdims=False)
-            next_B = jnp.where(given_B != PAD_ID, given_B, next_B)
-            ends_B = (given_B == PAD_ID) & ends_B
-        output_BxT = jax.lax.dynamic_update_index_in_dim(output_BxT, next_B, position, axis=1)
-        return position + 1, next_B, ended_B | ends_B, cache, output_BxT
-
-    start = (
-        jnp.int32(0),
-        jnp.full(rows, PAD_ID, jnp.int32),
-        ~jnp.any(cross_mask, axis=(1, 2, 3)),
-        empty_cache(config, rows, max_length),
-        jnp.full((rows, max_length), PAD_ID, jnp.int32),
-    )
-    positions, *_, output_BxT = jax.lax.while_loop(unfinished, step, start)
+    encoded = encode(params, config, encoder_input_tokens_BxI)
+    rows = _start(config, encoded, max_length, given_BxT)
+    positions, output_BxT = _decode_rows(params, config, jnp.int32(0), rows, shrinks=False)
     return output_BxT, positions
 
 
-@functools.partial(jax.jit, static_argnames=("config", "in_chunks"))
-def score_tree(
-    params: Params,
-    config: T5Config,
-    encoder_input_tokens_BxI: jax.Array,
-    tree: TreeArrays,
-    in_chunks: bool = False,
+def _decode_rows(
+    params: Params, config: T5Config, position: jax.Array, rows: _Rows, shrinks: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Log-probability of every candidate label, and the best token after each of their prefixes.
+    """Decodes rows from a position on: the first one that was not computed, and tokens [B, T].
 
-    Inputs are encoded once, and so is each prefix that labels share.
-
-    Args:
-      params: parameters of the student, plain arrays.
-      config: its sizes (static).
-      encoder_input_tokens_BxI: int inputs, one sequence a row, padded with 0.
-      tree: the labels of each row, or of 1 row if all rows share them.
-      in_chunks: whether to compute logits of a few nodes at a time, and none of padding, which
-        is faster on a CPU; all nodes must be on one device (static).
-
-    Returns:
-      float32 [B, C], the sum over the label's tokens (EOS included) of their log-probability in
-      nats; -inf for a label of padding alone, which stands for no label (so that rows may have
-      different numbers of labels). int32 [B, N], the most probable token after each node, the
-      first of equal ones, as `greedy` would choose it.
+    With `shrinks`, the rows that are left when at most a quarter are go on by themselves.
     """
-    keys_values, cross_mask = encode(params, config, encoder_input_tokens_BxI)
-    last_BxNxD = apply_student(config, params, tree, keys_values, cross_mask, method="decode_tree")
-    rows, nodes, _ = last_BxNxD.shape
-    shape = (rows, *tree.targets_BxCxT.shape[1:])
-    path_BxCxT = jnp.broadcast_to(jnp.asarray(tree.path_BxCxT), shape)
-    targets_BxCxT = jnp.broadcast_to(jnp.asarray(tree.targets_BxCxT), shape)
-    if in_chunks and rows * nodes > _CHUNK:
-        is_real_BxN = (jnp.asarray(tree.depths_BxN) > 0) | (jnp.arange(nodes) == 0)
-        chosen_BxCxT, normalizer_BxN, best_BxN = _in_chunks(
-            params,
-            config,
-            last_BxNxD,
-            jnp.broadcast_to(is_real_BxN, (rows, nodes)),
-            path_BxCxT,
-            targets_BxCxT,
-        )
-    else:
-        logits_BxNxV = apply_student(config, params, last_BxNxD, method="logits")
-        best_BxN = first_argmax(logits_BxNxV)
-        normalizer_BxN = jax.nn.logsumexp(logits_BxNxV, axis=-1)
-        flat_indices = (path_BxCxT * logits_BxNxV.shape[-1] + targets_BxCxT).reshape(rows, -1)
-        chosen = jnp.take_along_axis(logits_BxNxV.reshape(rows, -1), flat_indices, axis=1)
-        chosen_BxCxT = chosen.reshape(shape)
-    normalizers = jnp.take_along_axis(normalizer_BxN, path_BxCxT.reshape(rows, -1), axis=1)
-    log_probs_BxCxT = chosen_BxCxT - normalizers.reshape(shape)
-    real_BxCxT = targets_BxCxT != PAD_ID
-    scores_BxC = jnp.sum(jnp.where(real_BxCxT, log_probs_BxCxT, 0.0), axis=-1)
-    return jnp.where(jnp.any(real_BxCxT, axis=-1), scores_BxC, -jnp.inf), best_BxN
+    count, max_length = rows.output.shape
+    quarter = count // 4 if shrinks and count >= 4 * _LEAST_ROWS else 0
 
+    def goes_on(state: tuple[jax.Array, _Rows]) -> jax.Array:
+        return (state[0] < max_length) & (jnp.sum(~state[1].ended) > quarter)
 
-def _in_chunks(
-    params: Params,
-    config: T5Config,
-    last_BxNxD: jax.Array,
-    is_real_BxN: jax.Array,
-    path_BxCxT: jax.Array,
-    targets_BxCxT: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits of labels' tokens [B, C, T], and each node's logsumexp and first argmax [B, N].
+    def step(state: tuple[jax.Array, _Rows]) -> tuple[jax.Array, _Rows]:
+        return state[0] + 1, _step(params, config, *state)
 
-    The logits of a chunk of nodes are computed, read and forgotten; padding comes last and is left
-    out.
-    """
-    rows, nodes, width = last_BxNxD.shape
-    is_real = is_real_BxN.reshape(-1)
-    order = jnp.argsort(~is_real, stable=True)
-    place_BxN = jnp.argsort(order).reshape(rows, nodes)  # in that order
-    place_BxCxT = jnp.take_along_axis(place_BxN[:, None], path_BxCxT, axis=2)
-    order = jnp.pad(order, (0, -len(order) % _CHUNK))
-    ordered = last_BxNxD.reshape(-1, width)[order]
+    position, rows = jax.lax.while_loop(goes_on, step, (position, rows))
+    if not quarter:
+        return position, rows.output
 
-    def step(state: _Scored) -> _Scored:
-        start, chosen_BxCxT, normalizers, best = state
-        chunk = jax.lax.dynamic_slice_in_dim(ordered, start, _CHUNK)
-        logits = apply_student(config, params, chunk[None], method="logits")[0]
-        inside_BxCxT = place_BxCxT - start
-        is_inside = (inside_BxCxT >= 0) & (inside_BxCxT < _CHUNK)
-        found = logits[jnp.clip(inside_BxCxT, 0, _CHUNK - 1), targets_BxCxT]
-        write = jax.lax.dynamic_update_slice_in_dim
-        return (
-            start + _CHUNK,
-            jnp.where(is_inside, found, chosen_BxCxT),
-            write(normalizers, jax.nn.logsumexp(logits, axis=-1), start, 0),
-            write(best, first_argmax(logits), start, 0),
-        )
+    def decode_quarter() -> tuple[jax.Array, jax.Array]:
+        chosen = jnp.argsort(rows.ended, stable=True)[:quarter]
+        left = rows.take(chosen, config)
+        end, output_QxT = _decode_rows(params, config, position, left, shrinks)
+        return end, rows.output.at[chosen].set(output_QxT)
 
-    count, dtype = jnp.sum(is_real), at_least_float32(config.dtype)
-    begin = (
-        jnp.int32(0),
-        jnp.zeros(path_BxCxT.shape, dtype),
-        jnp.zeros(len(order), dtype),
-        jnp.zeros(len(order), jnp.int32),
+    is_over = (position >= max_length) | jnp.all(rows.ended)
+    found: tuple[jax.Array, jax.Array] = jax.lax.cond(
+        is_over, lambda: (position, rows.output), decode_quarter
     )
-    _, chosen_BxCxT, normalizers, best = jax.lax.while_loop(
-        lambda state: state[0] < count, step, begin
+    return found
+
+
+def _step(params: Params, config: T5Config, position: jax.Array, rows: _Rows) -> _Rows:
+    """The rows one position further."""
+    logits_BxV, cache = apply_student(
+        config, params, rows.previous, position, rows.cache, *rows.encoded, method="decode_step"
     )
-    return chosen_BxCxT, normalizers[place_BxN], best[place_BxN]
+    next_B = first_argmax(logits_BxV)
+    next_B = jnp.where(rows.ended, PAD_ID, next_B)
+    ends_B = next_B == EOS_ID
+    if rows.given is not None:
+        given_B = jax.lax.dynamic_index_in_dim(rows.given, position, axis=1, keepdims=False)
+        next_B = jnp.where(given_B != PAD_ID, given_B, next_B)
+        ends_B = (given_B == PAD_ID) & ends_B
+    output_BxT = jax.lax.dynamic_update_index_in_dim(rows.output, next_B, position, axis=1)
+    return rows._replace(previous=next_B, ended=rows.ended | ends_B, output=output_BxT, cache=cache)
 
 
 def first_argmax(logits: jax.Array) -> jax.Array:

@@ -21,10 +21,11 @@ from distill.huggingface.read import ParamReader, read_params
 from distill.huggingface.safetensors_files import TensorFolder
 from distill.huggingface.write import write_params
 from distill.student.beam import beam_search
-from distill.student.decoding import greedy, score_tree
+from distill.student.decoding import greedy
 from distill.student.label_tree import make_tree, to_arrays
 from distill.student.network import apply_student
 from distill.student.params import param_shapes
+from distill.student.tree_scores import score_tree
 
 ROOT = pathlib.Path(__file__).parents[1] / "golden" / "hf"
 FOLDERS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("*/*"))

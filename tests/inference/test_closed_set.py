@@ -78,7 +78,7 @@ def test_answers_are_those_of_decoding_whatever_the_set_is(make, params, monkeyp
         decodings.append(np.asarray(tokens_BxI).any(axis=1).sum())
         return greedy(params, config, tokens_BxI, length)
 
-    monkeypatch.setattr(evaluate, "greedy", counted)
+    monkeypatch.setattr(evaluate, "decode_greedily", counted)
     for choices, most in ((inside, 9), (outside, 9), (mixed, 9), ([()] * 9, 9)):
         decodings.clear()
         found = evaluator.rows(params, rows_of(*choices), INPUTS, "gold")
@@ -99,7 +99,7 @@ def test_an_answer_in_the_set_is_not_decoded_again(make, params, monkeypatch):
     inputs = Ragged.of(
         ids for ids in INPUTS if 1 in np.asarray(greedy(params, CONFIG, ids[None], LENGTH))
     )
-    monkeypatch.setattr(evaluate, "greedy", None)  # calling it would fail
+    monkeypatch.setattr(evaluate, "decode_greedily", None)  # calling it would fail
     found = evaluator.rows(params, rows_of(*ended), inputs, "gold")
     assert [p.prediction for p in found] == [labels[0] for labels in ended]
 
@@ -122,7 +122,7 @@ def test_ranked_answers_are_not_decoded(make, params, monkeypatch):
     labels = ("ab", "c", "def")
     rows = rows_of(*[()] * len(INPUTS))
     want = [p.ranked_label for p in make(labels=labels).rows(params, rows, INPUTS, "gold")]
-    monkeypatch.setattr(evaluate, "greedy", None)
+    monkeypatch.setattr(evaluate, "decode_greedily", None)
     found = make("rank", labels).rows(params, rows, INPUTS, "gold")
     assert [p.prediction for p in found] == [p.ranked_label for p in found] == want
 

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from distill.student.decoding import _CHUNK, greedy, score_tree
+from distill.student.decoding import greedy
 from distill.student.label_tree import LabelTree, make_tree, padded_nodes, to_arrays
+from distill.student.tree_scores import _CHUNK, score_tree
 
 # Prefixes that are shared, a label that is a prefix of another, one of EOS alone, a repeated one.
 LABELS = [(7, 1), (7, 9, 1), (12, 5, 30, 1), (12, 5, 31, 1), (1,), (7, 9, 1)]

@@ -15,7 +15,7 @@ from distill.config.student import T5Config
 from distill.data.batching.packing import TrainSequence, assign_rows, pack
 from distill.errors import UserError
 from distill.student.beam import beam_search
-from distill.student.decoding import greedy, score_tree
+from distill.student.decoding import greedy
 from distill.student.label_tree import make_tree, to_arrays
 from distill.student.network import T5
 from distill.student.params import (
@@ -26,6 +26,7 @@ from distill.student.params import (
     stack_layers,
     unstack_layers,
 )
+from distill.student.tree_scores import score_tree
 from distill.training.step import loss_fn
 
 WEIGHTS, DIVISOR = (0.3, 0.7), 4.0
