@@ -26,8 +26,8 @@ from distill.common.matmul import matmul_flops_per_second  # noqa: E402
 from distill.data import cache as caches  # noqa: E402
 from distill.data.batching.batches import BatchStream  # noqa: E402
 from distill.data.ragged import Ragged  # noqa: E402
+from distill.inference import greedy_batch  # noqa: E402
 from distill.inference.compilations import share_compilations  # noqa: E402
-from distill.inference.greedy_batch import decode_greedily  # noqa: E402
 from distill.inference.load import load_run  # noqa: E402
 from distill.inference.row_batches import RowBatches  # noqa: E402
 from distill.training import mesh as meshes  # noqa: E402
@@ -104,6 +104,7 @@ def _positions(batches: list[dict]) -> protocol.Fields:
 def infer(folder: pathlib.Path, run_dir: str) -> None:
     """Serves answers: of tokens, and of rows with and without their choices."""
     LAP.done("imports")
+    greedy_batch.LEAST_ROWS = 0  # as for many rows: what they cost each is measured
     settings = workload.read_settings(folder)
     saved = np.load(folder / workload.INPUTS)
     inputs = Ragged(saved["values"], saved["offsets"])
@@ -120,7 +121,7 @@ def infer(folder: pathlib.Path, run_dir: str) -> None:
         decoded = [[0]] * len(inputs)
         for indices, tokens_BxI in batches.setdefault(batch, RowBatches(batch))(inputs, "rows"):
             settings = loaded.params, loaded.config.student, tokens_BxI, length
-            found_BxT = decode_greedily(*settings)
+            found_BxT = greedy_batch.decode_greedily(*settings, rows=len(inputs))
             for index, found_T in zip(indices, found_BxT.tolist(), strict=False):
                 decoded[index] = found_T[: found_T.index(1)] if 1 in found_T else found_T
         return {"answers": decoded} if answers else {}

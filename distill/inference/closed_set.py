@@ -45,7 +45,7 @@ class ClosedSets:
         self,
         config: T5Config,
         encode: Callable[[str], Sequence[int]],
-        choices: Iterable[tuple[str, ...]],
+        choices: Sequence[tuple[str, ...]],
         max_length: int,
     ) -> None:
         """Makes the trees of the sets.
@@ -56,7 +56,7 @@ class ClosedSets:
           choices: the set of each row; rows with an equal set share its tree.
           max_length: tokens that greedy decoding gives at most, EOS included.
         """
-        self._config, self._max_length = config, max_length
+        self._config, self._max_length, self._rows = config, max_length, len(choices)
         encode = functools.cache(encode)
         self._trees = {
             labels: label_tree.make_tree([encode(label) for label in labels])
@@ -93,8 +93,9 @@ class ClosedSets:
             trees = [self._trees[labels] for labels in choices]
             arrays = self._arrays(trees + trees[:1] * (len(tokens_BxI) - len(trees)))
         encoded = None
-        if self._fits(arrays, tokens_BxI) and suits_groups(params, self._config, tokens_BxI):
-            encoded = encode_by_group(params, self._config, tokens_BxI)
+        settings = params, self._config, tokens_BxI
+        if self._fits(arrays, tokens_BxI) and suits_groups(*settings, self._rows):
+            encoded = encode_by_group(*settings)
         scores_BxC, best_BxN = self._score(params, tokens_BxI, arrays, encoded)
         rankings = []
         for row, labels in enumerate(choices):

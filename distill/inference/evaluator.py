@@ -186,7 +186,7 @@ class Evaluator:
             decoded = [[] for _ in examples]
             inputs = self._inputs(self._spec.rationale_prefix, examples)
             for indices, tokens_BxI in self._batches(inputs, "decoding rationales"):
-                decoded_BxT, _ = self._decode(params, tokens_BxI)
+                decoded_BxT, _ = self._decode(params, tokens_BxI, len(examples))
                 for slot, index in enumerate(indices):
                     decoded[index] = decoded_BxT[slot].tolist()
         return [
@@ -235,7 +235,7 @@ class Evaluator:
         others = [index for index in range(len(examples)) if index not in decoded]
         left = Ragged.of(inputs[index] for index in others)
         for indices, tokens_BxI in self._batches(left, description, rows=len(examples)):
-            tokens_BxT, scores_B = self._decode(params, tokens_BxI)
+            tokens_BxT, scores_B = self._decode(params, tokens_BxI, len(examples))
             for slot, index in enumerate(indices):
                 score = None if scores_B is None else round(float(scores_B[slot]), 6)
                 decoded[others[index]] = tokens_BxT[slot].tolist(), score
@@ -272,11 +272,13 @@ class Evaluator:
             return ()  # a label's score is that of the rationale before it as well
         return row.choices or self.labels
 
-    def _decode(self, params: dict, tokens_BxI: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Target tokens [B, T]; of a beam search, their scores [B] as well."""
+    def _decode(
+        self, params: dict, tokens_BxI: np.ndarray, rows: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Target tokens [B, T]; of a beam search, their scores [B]; `rows`: of all batches."""
         length = self._spec.target_length
         if self._beam == 1:
-            return decode_greedily(params, self._config, tokens_BxI, length), None
+            return decode_greedily(params, self._config, tokens_BxI, length, rows), None
         placed_BxI = shard_like_params(params, tokens_BxI)
         decoded_BxT, scores_B = beam_search(
             params, self._config, placed_BxI, length, self._beam, self._length_penalty

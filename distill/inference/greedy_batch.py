@@ -7,6 +7,8 @@ thousand numbers is as fast as a large one, so less is computed there:
            its own length; their activations also stay in the processor's cache
   decoder  goes on with a smaller batch when most rows have ended
 
+This takes about twice as long to compile, which pays off with LEAST_ROWS rows or more.
+
 Shape letters: B rows, I input length, T target length, D embed.
 """
 
@@ -22,14 +24,16 @@ from distill.student.decoding import Encoded, encoded_of_states, greedy, greedy_
 from distill.student.network import Params, apply_student
 from distill.training.mesh import shard_like_params, to_host
 
+LEAST_ROWS = 2048  # that are answered altogether
 _GROUP = 16  # rows
 _LENGTH_MULTIPLE = 8  # of a group
 
 
-def suits_groups(params: Params, config: T5Config, tokens_BxI: np.ndarray) -> bool:
-    """Whether `encode_by_group` is the fastest way to encode a batch."""
-    rows = len(tokens_BxI)
-    if rows < 2 * _GROUP or config.narrow_scores or jax.default_backend() != "cpu":
+def suits_groups(params: Params, config: T5Config, tokens_BxI: np.ndarray, rows: int) -> bool:
+    """Whether `encode_by_group` is the fastest way to encode a batch of `rows` rows altogether."""
+    if rows < LEAST_ROWS or len(tokens_BxI) < 2 * _GROUP:
+        return False
+    if config.narrow_scores or jax.default_backend() != "cpu":
         return False
     return isinstance(shard_like_params(params, tokens_BxI), np.ndarray)  # one device
 
@@ -58,7 +62,7 @@ def encode_by_group(params: Params, config: T5Config, tokens_BxI: np.ndarray) ->
 
 
 def decode_greedily(
-    params: Params, config: T5Config, tokens_BxI: np.ndarray, max_length: int
+    params: Params, config: T5Config, tokens_BxI: np.ndarray, max_length: int, rows: int
 ) -> np.ndarray:
     """`decoding.greedy` of a host batch: int32 [B, max_length], on the host.
 
@@ -67,8 +71,9 @@ def decode_greedily(
       config: its sizes.
       tokens_BxI: the rows' inputs, padded with 0, best sorted by length.
       max_length: positions to decode at most, EOS included.
+      rows: that are answered altogether, in this batch and in others.
     """
-    if suits_groups(params, config, tokens_BxI):
+    if suits_groups(params, config, tokens_BxI, rows):
         encoded = encode_by_group(params, config, tokens_BxI)
         is_open_B = np.ones(len(tokens_BxI), bool)
         return to_host(greedy_of_encoded(params, config, encoded, is_open_B, max_length))

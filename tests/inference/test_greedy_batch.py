@@ -30,6 +30,7 @@ CONFIG = T5Config(
     num_decoder_layers=1,
 )
 LENGTH = 9
+MANY = greedy_batch.LEAST_ROWS
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +80,8 @@ def test_groups_and_shrinking_batches_decode_the_same_tokens(params, ending, sca
     params = stack_layers(params) if scan_layers else params
     tokens, want = ending[0].copy(), ending[1].copy()
     tokens[100:] = want[100:] = 0
-    assert greedy_batch.suits_groups(params, config, tokens)
-    got = greedy_batch.decode_greedily(params, config, tokens, LENGTH)
+    assert greedy_batch.suits_groups(params, config, tokens, MANY)
+    got = greedy_batch.decode_greedily(params, config, tokens, LENGTH, MANY)
     np.testing.assert_array_equal(got, want)
 
 
@@ -134,11 +135,12 @@ def test_each_group_has_its_own_length(params, monkeypatch):
     assert len(shapes) == 1, "groups of padding alone are not computed"
 
 
-def test_small_batches_and_bfloat16_are_decoded_in_one_program(params):
+def test_few_rows_small_batches_and_bfloat16_are_decoded_in_one_program(params):
     narrow = dataclasses.replace(CONFIG, dtype="bfloat16")
-    assert greedy_batch.suits_groups(params, CONFIG, make_inputs(32))
-    assert not greedy_batch.suits_groups(params, CONFIG, make_inputs(16))
-    assert not greedy_batch.suits_groups(params, narrow, make_inputs(32))
+    assert greedy_batch.suits_groups(params, CONFIG, make_inputs(32), MANY)
+    assert not greedy_batch.suits_groups(params, CONFIG, make_inputs(16), MANY)
+    assert not greedy_batch.suits_groups(params, CONFIG, make_inputs(32), MANY - 1)
+    assert not greedy_batch.suits_groups(params, narrow, make_inputs(32), MANY)
 
 
 def test_answers_outside_the_set_share_the_encoder(params, monkeypatch):
@@ -153,10 +155,11 @@ def test_answers_outside_the_set_share_the_encoder(params, monkeypatch):
     texts = [evaluator._text(row.tolist()) for row in decoded]
     decodings, decode = [], greedy_batch.decode_greedily
 
-    def counted(params, config, tokens_BxI, length):
+    def counted(params, config, tokens_BxI, length, rows):
         decodings.append(np.asarray(tokens_BxI).any(axis=1).sum())
-        return decode(params, config, tokens_BxI, length)
+        return decode(params, config, tokens_BxI, length, rows)
 
+    monkeypatch.setattr(greedy_batch, "LEAST_ROWS", 64)
     monkeypatch.setattr(evaluate, "decode_greedily", counted)
     for outside, fewest, most in ((range(0, 64, 2), 0, 0), ([4, 9], 2, 16)):
         sets = [("no", "such") if i in outside else (text, "x") for i, text in enumerate(texts)]
