@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import collections
-import pathlib
 import re
 import statistics
 
 import pytest
+from results_text import DOCS, read_results, read_table
 
 from distill.sweep import file, plan
 
-DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 CELL = r"(\d\.\d{3}) \+- (\d\.\d{3})"
 
 
 def accuracies() -> dict[tuple[str, ...], list[float]]:
     """Those of the five seeds by labels, method, size and accuracy of the teacher."""
-    head, rule, *lines = (DOCS / "figures" / "study.txt").read_text().splitlines()
-    ends = [match.end() for match in re.finditer("-+", rule)]
-    starts = [0, *(end + 2 for end in ends[:-1])]
-    names = [head[a:b].strip() for a, b in zip(starts, ends, strict=True)]
     found = collections.defaultdict(list)
-    for line in lines:
-        if not line.strip():
-            break
-        row = {name: line[a:b].strip() for name, a, b in zip(names, starts, ends, strict=True)}
+    for row in read_results(DOCS / "figures" / "study.txt"):
         key = row["labels"], row["method"], row["size"], row["accuracy of the teacher"]
         found[key].append(float(row["accuracy"]))
     return found
-
-
-def table(section: str) -> list[list[str]]:
-    """The cells of the table of a section, without its head."""
-    text = (DOCS / "study.md").read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
 
 
 def by_labels(*methods: str):
@@ -63,7 +48,7 @@ SECTIONS = {
 @pytest.mark.parametrize("section", SECTIONS)
 def test_tables_are_those_of_the_runs(section):
     runs = accuracies()
-    rows = table(section)
+    rows = read_table(DOCS / "study.md", section)
     assert len(rows) >= 2
     for name, *cells in rows:
         for key, cell in zip(SECTIONS[section](name), cells, strict=True):
