@@ -159,7 +159,7 @@ def _start(
         raise UserError(
             f"got {max_length} positions to decode, expected at least 1; set by macro TARGET_LENGTH"
         )
-    rows = len(encoded.cross_mask)
+    rows = encoded.cross_mask.shape[0]  # may be a symbol, as in an exported program
     return _Rows(
         jnp.full(rows, PAD_ID, jnp.int32),
         ~jnp.any(encoded.cross_mask, axis=(1, 2, 3)),
