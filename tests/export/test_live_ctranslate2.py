@@ -100,7 +100,9 @@ def test_the_converter_alone_scales_what_is_not_to_be_scaled(family, tmp_path):
         assert abs(alone - expected).max() > 0.1
 
 
-@pytest.mark.parametrize("kind", ["words", "bytes", "sentencepiece"])
+@pytest.mark.parametrize(
+    "kind", ["words", pytest.param("bytes", marks=pytest.mark.slow), "sentencepiece"]
+)
 def test_the_cards_lines_answer_alike(
     with_vocabulary, texts_of, answers_of, kind, tmp_path, labels_of_card
 ):

@@ -135,7 +135,7 @@ _EARLY, _ALWAYS = {3: 0.9, 10: 0.1, 30: 0.2}, dict.fromkeys(range(1, 51), 0.5)
     [
         (_EARLY, True, {"3", "49", "50"}),
         (_ALWAYS, True, {"49", "50"}),
-        (_EARLY, False, {"49", "50"}),
+        pytest.param(_EARLY, False, {"49", "50"}, marks=pytest.mark.slow),
     ],
 )
 def test_the_folder_does_not_grow(tmp_path, accuracies, best, kept):

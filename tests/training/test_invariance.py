@@ -17,13 +17,15 @@ SCRIPT = pathlib.Path(__file__).with_name("invariance_matrix.py")
 TOLERANCES = {"float32": 1e-6, "float64": 1e-12}
 
 
-@pytest.fixture(scope="module")
-def report(micro) -> dict:
+@pytest.fixture(scope="module", params=["some", pytest.param("all", marks=pytest.mark.slow)])
+def report(request, micro) -> dict:
     """One process for all cases; 64 pairs, so that most devices have sequences of their own."""
     overrides = (*micro, "BATCH_SIZE=64", "DROPOUT_RATE=0.0", "WEIGHTING='paired_batches'")
-    done = subprocess.run([sys.executable, str(SCRIPT), *overrides], capture_output=True, text=True)
+    flags = ["--all"] if request.param == "all" else []
+    command = [sys.executable, str(SCRIPT), *flags, *overrides]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    return json.loads(done.stdout) | {"count": 3 * (4 + 3) + 1 if flags else 6}
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -46,7 +48,7 @@ def test_the_same_pairs_are_consumed(report, dtype):
 
 def test_the_cases_differ_in_layout(report):
     cases = report["float64"]["cases"]
-    assert len(cases) == 3 * (4 + 3) + 1
+    assert len(cases) == report["count"]
     for case in cases:
         devices, model, parts, _ = case["case"]
         assert case["pieces"] == [model, devices // model]

@@ -117,6 +117,7 @@ def _fit(trainer, folder, stop=None):
     return int(state.step), metrics, checkpoints, [x for x in lines if x.startswith("resumed")]
 
 
+@pytest.mark.slow
 def test_a_kill_between_evaluation_and_save_loses_nothing(settings, tmp_path):
     """SAVE_PERIOD is 4; 2, 6 and 10 are saved because no evaluation before was better."""
     run = resolve.resolve([EXPERIMENT], (*settings, "EVAL_PERIOD=2")).run

@@ -182,7 +182,7 @@ FACTORED = ("OPTIMIZER=adafactor", "EMBED_DIM=128", "MLP_DIM=128", "CLIP_NORM=0.
 @pytest.mark.parametrize(
     ("overrides", "split"),
     [
-        ((), 2 * 22),
+        pytest.param((), 2 * 22, marks=pytest.mark.slow),
         pytest.param(("MICROBATCHES=2",), 2 * 22, marks=pytest.mark.slow),
         pytest.param(FACTORED, 14, marks=pytest.mark.slow),
     ],
