@@ -320,7 +320,7 @@ class Task:
             shape.append(f"--label_names={names}")
         test, rows = " --input=test.jsonl --split=test", ""
         if not counts["test"]:
-            test, rows = "", f" --input=$(or $(INPUT),$(error {_NO_TEST})) $(SHAPE)"
+            test, rows = "", f" --input='$(or $(INPUT),$(error {_NO_TEST}))' $(SHAPE)"
         return {
             "shape": make_variable(shape),
             "check_prompt": f"\t$(DISTILL) annotate --check=prompt.toml{test}",

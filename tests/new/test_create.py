@@ -205,6 +205,13 @@ def test_new_rows_are_read_as_the_first_were(new, tmp_path, commands):
     ]
 
 
+def test_a_file_of_new_rows_may_have_a_space_in_its_name(files, new, commands):
+    _, folder = new(files / "tickets.csv")
+    (arguments,) = commands(folder, "predict", "INPUT=../my rows.jsonl")
+    assert "--input=../my rows.jsonl" in arguments
+    assert arguments[-1] == "--output=runs/rehearsal-predictions-my rows.jsonl"
+
+
 def test_rows_without_gold_labels(new, tmp_path, commands):
     rows = [Example(f"r{n}", f"text number {n}") for n in range(30)]
     write_jsonl(tmp_path / "rows.jsonl", rows)
@@ -214,8 +221,8 @@ def test_rows_without_gold_labels(new, tmp_path, commands):
     assert "evaluate" not in created["commands"]
     assert resolve(["experiment.gin"]).run.data.label_source == "teacher"
     assert load_prompt(str(folder / "prompt.toml")).exemplars == ()
-    assert commands(folder, "evaluate", "INPUT=more.jsonl") == [
-        ["evaluate", "--run_dir=runs/rehearsal", "--input=more.jsonl"]
+    assert commands(folder, "evaluate", "INPUT=more rows.jsonl") == [
+        ["evaluate", "--run_dir=runs/rehearsal", "--input=more rows.jsonl"]
     ]
 
 
