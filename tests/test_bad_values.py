@@ -36,6 +36,7 @@ MACROS = {
     "TRAIN_STEPS=50": "got ! = 50 with WARMUP_STEPS = 100, expected TRAIN_STEPS > WARMUP_STEPS",
     "OPTIMIZER=3": "got ! = 3, expected a string",
     "LABEL_PREFIX=5": "got ! = 5, expected a string",
+    "LABEL_PREFIX='[rationale]'": "got ! = .* and RATIONALE_PREFIX = .*, expected two different",
     "DATASET_OPTIONS=5": "got ! = 5, expected a dict",
     "INPUT_LENGTH=1e11": "got ! = 100000000000.0, expected an integer",
     "INPUT_LENGTH=100000": "got ! = 100000, expected at most 65,536",
@@ -46,6 +47,10 @@ MACROS = {
     "learning_rate=1": "closest: LEARNING_RATE",
 }
 COMMANDS = {
+    "no text between rationale and label": (
+        ["train", TICKETS, "--gin.METHOD=single_task", "--gin.LABEL_PREFIX=' '"],
+        "got LABEL_PREFIX = ' ' with METHOD = 'single_task', expected a text",
+    ),
     "labels that are one text": (
         ["train", *JSONL[:1], *GOOD, "--gin.LABELS=('shipping')"],
         r"got LABELS = 'shipping', which is one string.*\('shipping',\) with a comma",

@@ -15,9 +15,10 @@ def no_input(extra: Mapping[str, object], where: str) -> UserError:
     texts = [name for name, value in extra.items() if isinstance(value, str) and value.strip()]
     names = ", ".join(map(repr, [*extra][:_MOST_NAMED])) + (", ..." * (len(extra) > _MOST_NAMED))
     example = f"{{{texts[0]}}}" if texts else "{NAME}"
+    macro = {"input": example}
     return UserError(
         f"{where}: no field `input`, only {names}; map one with --field 'input={example}' (macro "
-        f"FIELDS = ('input={example}',))"
+        f"FIELDS = {macro})"
     )
 
 

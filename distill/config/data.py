@@ -112,6 +112,23 @@ class DataSpec:
                 "VOCABULARY = 'sentencepiece' needs VOCABULARY_PATH, the T5 model file "
                 "(cc_all.32000.100extra.model); set it with --gin.VOCABULARY_PATH=..."
             )
+        self._check_prefixes()
+
+    def _check_prefixes(self) -> None:
+        """Refuses prefixes that do not tell the label from the rationale."""
+        before_label = self.label_prefix.strip()
+        if self.about_method.rationale_first and not before_label:
+            raise UserError(
+                f"got LABEL_PREFIX = {self.label_prefix!r} with METHOD = {self.method!r}, expected "
+                "a text: it separates the rationale from the label in the target"
+            )
+        two_tasks = len(self.tasks) > 1 and not self.is_joined
+        if two_tasks and before_label == self.rationale_prefix.strip():
+            raise UserError(
+                f"got LABEL_PREFIX = {self.label_prefix!r} and RATIONALE_PREFIX = "
+                f"{self.rationale_prefix!r}, expected two different texts: they tell the student "
+                "which task to answer"
+            )
 
     @property
     def about_method(self) -> methods.Method:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import tempfile
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.data.examples import Example, Failure, read_jsonl, write_jsonl
+from distill.data.mapping.row_mapping import mapping_of_settings
 from distill.data.row_file import index_jsonl
 from distill.errors import UserError
 
@@ -102,7 +105,7 @@ def test_a_row_without_input_is_told_its_fields_and_how_to_map_them(tmp_path):
     file = tmp_path / "a.jsonl"
     expected = (
         r"a\.jsonl:1: no field `input`, only {}; map one with --field 'input=\{{{}\}}' "
-        r"\(macro FIELDS = \('input=\{{{}\}}',\)\)$"
+        r"\(macro FIELDS = (\{{'input': '\{{{}\}}'\}})\)$"
     )
     rows = [
         ({"n": 1, "text": "late", "category": "shipping"}, "'n', 'text', 'category'", "text"),
@@ -112,8 +115,10 @@ def test_a_row_without_input_is_told_its_fields_and_how_to_map_them(tmp_path):
     for row, names, slot in rows:
         file.write_text(json.dumps(row))
         for read in (read_jsonl, index_jsonl):
-            with pytest.raises(UserError, match=expected.format(names, slot, slot)):
+            with pytest.raises(UserError, match=expected.format(names, slot, slot)) as error:
                 read(file, "train")
+            macro = re.search(expected.format(names, slot, slot), str(error.value))[1]
+            assert mapping_of_settings(ast.literal_eval(macro), ()).templates.keys() == {"input"}
     file.write_text('{"n": 1, "input": null}')  # it has the field
     with pytest.raises(UserError, match="got nothing for `input`"):
         read_jsonl(file, "train")

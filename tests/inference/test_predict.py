@@ -145,7 +145,10 @@ def test_the_rationale_is_what_the_rationale_prefix_asks_for(run_dir, tested):
     run = load.load_run(run_dir)
     rows = [Example(id=row["id"], input=row["input"]) for row in tested[:4]]
     asked = run.evaluator().texts(run.params, rows, rationale=True)
-    spec = dataclasses.replace(run.config.data, label_prefix=run.config.data.rationale_prefix)
+    data = run.config.data
+    spec = dataclasses.replace(
+        data, label_prefix=data.rationale_prefix, rationale_prefix=data.label_prefix
+    )
     changed = dataclasses.replace(run, config=dataclasses.replace(run.config, data=spec))
     other = changed.evaluator().texts(run.params, rows)
     assert [row.rationale for row in asked] == [row.prediction for row in other]
