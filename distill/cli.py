@@ -118,7 +118,7 @@ def _run(given: Sequence[str]) -> int:
         return 128 + stopped.number
     except Exception as error:
         _await_lost_host()
-        told = _storage_failure(error, given)
+        told = _out_of_memory(error, options.command) or _storage_failure(error, given)
         if told is None:
             raise
         _say(told)
@@ -139,6 +139,18 @@ def _storage_failure(error: Exception, given: Sequence[str]) -> str | None:
     from distill.common.disk import describe_failure
 
     return describe_failure(error, [text.rpartition("=")[2].strip("'\"") for text in given])
+
+
+def _out_of_memory(error: Exception, command: str) -> str | None:
+    """What to tell if a device has no room for an array; None if that is not what failed."""
+    found = str(error).partition("\n")[0]
+    if type(error).__name__ != "JaxRuntimeError" or not found.startswith("RESOURCE_EXHAUSTED"):
+        return None
+    fix = "stop other programs on the device, or use one with more memory"
+    if command == "train":
+        fix = "lower BATCH_SIZE or EVAL_BATCH_SIZE, raise MICROBATCHES or MODEL_PARALLEL, set "
+        fix += "REMAT = 'full', or choose a smaller --size"
+    return f"out of memory ({found}): {fix}"
 
 
 def _await_lost_host() -> None:

@@ -180,3 +180,25 @@ def test_config_show_tells_what_is_still_to_be_set(capsys):
     assert cli.main(["config", "show", "--gin_file=tickets_step_by_step", "--gin.SEED=-1"]) == 2
     out, err = capsys.readouterr()
     assert "SEED                 -1" in out and "rejects this configuration: got SEED = -1" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "fix"),
+    [
+        (["train", "--gin_file=tickets_step_by_step"], "lower BATCH_SIZE"),
+        (["predict", "--run_dir=x", "a"], "stop other programs"),
+    ],
+)
+def test_a_device_without_room_is_no_internal_error(argv, fix, monkeypatch, capsys):
+    class JaxRuntimeError(RuntimeError):
+        pass
+
+    def full(options):
+        raise JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 2304 bytes.\nmore")
+
+    monkeypatch.setattr(cli, "check_paths", full)
+    assert cli.main(argv) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        line.startswith("distill: out of memory (RESOURCE_EXHAUSTED: Out of memory") and fix in line
+    )
