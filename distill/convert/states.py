@@ -29,6 +29,18 @@ from distill.training.optimizer import make_optimizer
 _MOMENTS = ("v", "v_row", "v_col")
 
 
+class OtherShapes(UserError):
+    """A checkpoint does not have the arrays of the configured student.
+
+    Attributes:
+      found: what differs, without the advice of the message.
+    """
+
+    def __init__(self, found: str, macros: str = "the size macros") -> None:
+        super().__init__(f"{found}: set {macros} to those of the checkpoint")
+        self.found = found
+
+
 def from_t5x(
     saved: Mapping, student: T5Config, optimizer: OptimizerConfig
 ) -> tuple[int, Params, Any]:
@@ -111,15 +123,16 @@ def _filled(template: object, stored: Mapping[str, Any], where: str) -> Any:
     leaves = {path for path, leaf in expected.items() if leaf is not traverse_util.empty_node}
     for path in sorted(leaves ^ stored.keys()):
         verb = "is" if path in stored else "is not"
-        raise UserError(
+        raise OtherShapes(
             f"{where}/{path} {verb} in the checkpoint, which does not match the configured student "
-            "and optimizer: set the size macros and OPTIMIZER to those of the checkpoint"
+            "and optimizer",
+            "the size macros and OPTIMIZER",
         )
     for path in sorted(leaves):
         if tuple(np.shape(stored[path])) != tuple(expected[path].shape):
-            raise UserError(
+            raise OtherShapes(
                 f"{where}/{path} has shape {np.shape(stored[path])} in the checkpoint, expected "
-                f"{tuple(expected[path].shape)}: set the size macros to those of the checkpoint"
+                f"{tuple(expected[path].shape)}"
             )
     filled = {
         path: leaf if path not in leaves else _host(stored[path], leaf.dtype)

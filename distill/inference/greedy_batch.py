@@ -3,11 +3,11 @@
 An accelerator decodes all rows of a batch in one program. On one CPU, a product with a few
 thousand numbers is as fast as a large one, so less is computed there:
 
-  encoder  reads a batch, whose rows are sorted by length, in groups of a few rows, each padded to
-           its own length; their activations also stay in the processor's cache
-  decoder  goes on with a smaller batch when most rows have ended
+  encoder  reads a few rows at a time. The rows of a batch are sorted by length, so that each such
+           group needs little padding. Its activations also stay in the processor's cache.
+  decoder  puts the rows that are left into a smaller batch when most rows have ended.
 
-This takes about twice as long to compile, which pays off with LEAST_ROWS rows or more.
+These programs take longer to compile, so fewer than LEAST_ROWS rows do not use them.
 
 Shape letters: B rows, I input length, T target length, D embed.
 """
@@ -30,7 +30,7 @@ _LENGTH_MULTIPLE = 8  # of a group
 
 
 def suits_groups(params: Params, config: T5Config, tokens_BxI: np.ndarray, rows: int) -> bool:
-    """Whether `encode_by_group` is the fastest way to encode a batch of `rows` rows altogether."""
+    """Whether `encode_by_group` pays off for a batch; `rows` counts those of all batches."""
     if rows < LEAST_ROWS or len(tokens_BxI) < 2 * _GROUP:
         return False
     if config.narrow_scores or jax.default_backend() != "cpu":

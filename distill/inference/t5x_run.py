@@ -69,18 +69,16 @@ def load_params(run_dir: epath.PathLike, config: RunConfig) -> dict:
       UserError: see `chosen_step` and `t5x_params`.
     """
     from distill.convert.folders import t5x_params
+    from distill.convert.states import OtherShapes
 
     folder = epath.Path(run_dir)
     step = chosen_step(folder, config)
     try:
         return t5x_params(folder / MODEL_DIR / f"checkpoint_{step}", config.student)
-    except UserError as error:
-        found, advice, _ = str(error).partition(": set the size macros")
-        if not advice:
-            raise
+    except OtherShapes as error:
         raise UserError(
-            f"{found}: {folder}/config.gin and the checkpoint are not of one run. Restore both "
-            "from the same copy of the run folder"
+            f"{error.found}: {folder}/config.gin and the checkpoint are not of one run. Restore "
+            "both from the same copy of the run folder"
         ) from error
 
 

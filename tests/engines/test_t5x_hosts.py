@@ -1,4 +1,4 @@
-"""Stock T5X on two processes, with the gin files of a run on one process."""
+"""Stock T5X trains on two processes. The gin files come from a run on one process."""
 
 from __future__ import annotations
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
+from short_answers import CONFIG, make_params
 
 from distill import cli
 from distill.config.data import DataSpec
-from distill.config.student import T5Config
 from distill.data import datasets
 from distill.data.examples import Example
 from distill.data.ragged import Ragged
@@ -19,24 +18,15 @@ from distill.errors import UserError
 from distill.inference import closed_set
 from distill.inference import evaluator as evaluate
 from distill.student.decoding import greedy
-from distill.student.params import init_params
 from distill.training.assets import of_data
 
-SIZES = {"vocab_size": 264, "embed_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 16}
-CONFIG = T5Config(num_encoder_layers=1, num_decoder_layers=1, **SIZES)
 LENGTH = 6
 INPUTS = Ragged.of([[5 + i, 90 + 3 * i, *range(2, 2 + i), 1] for i in range(9)])
 
 
 @pytest.fixture(scope="module")
 def params():
-    """A student whose greedy answers are short and differ between rows."""
-    params = init_params(CONFIG, jax.random.key(3))
-    kernel = np.array(params["decoder"]["logits_dense"]["kernel"])
-    likely = [1, *range(100, 106)]  # EOS and six letters
-    kernel[:, ~np.isin(np.arange(kernel.shape[1]), likely)] *= 0.05
-    kernel[:, 1] *= 2
-    return params | {"decoder": params["decoder"] | {"logits_dense": {"kernel": kernel}}}
+    return make_params()
 
 
 @pytest.fixture

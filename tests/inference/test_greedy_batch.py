@@ -8,40 +8,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from short_answers import CONFIG, make_params
 
 from distill.config.data import DataSpec
-from distill.config.student import T5Config
 from distill.data import datasets
 from distill.data.examples import Example
 from distill.data.ragged import Ragged
 from distill.inference import evaluator as evaluate
 from distill.inference import greedy_batch
 from distill.student import decoding
-from distill.student.params import init_params, stack_layers
+from distill.student.params import stack_layers
 from distill.training.assets import of_data
 
-CONFIG = T5Config(
-    vocab_size=264,
-    embed_dim=16,
-    num_heads=2,
-    head_dim=8,
-    mlp_dim=16,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-)
 LENGTH = 9
 MANY = greedy_batch.LEAST_ROWS
 
 
 @pytest.fixture(scope="module")
 def params():
-    """A student whose greedy answers end at different positions."""
-    params = init_params(CONFIG, jax.random.key(3))
-    kernel = np.array(params["decoder"]["logits_dense"]["kernel"])
-    likely = [1, *range(100, 106)]  # EOS and six letters
-    kernel[:, ~np.isin(np.arange(kernel.shape[1]), likely)] *= 0.05
-    kernel[:, 1] *= 2
-    return params | {"decoder": params["decoder"] | {"logits_dense": {"kernel": kernel}}}
+    return make_params()
 
 
 def make_inputs(rows: int) -> np.ndarray:
