@@ -30,8 +30,9 @@ demo-figure: demo
 	cp runs/demo/figure.svg docs/figures/demo.svg
 
 # Two processes, each with whole files: fixtures of a file are made once, and memory stays bounded.
+# tests/conftest.py puts long files first; xdist's own order would put them last.
 # If a process dies, the tests end and name what it ran; pytest-xdist would wait for ever.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 test: lint
 	$(PYTEST)

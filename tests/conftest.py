@@ -17,6 +17,23 @@ from distill.config import resolve
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
+# Files that take a minute or so. They start first, so that no process is left with one at the end.
+LONG = (
+    "tests/training/test_hosts.py",
+    "tests/training/test_invariance.py",
+    "tests/training/test_killed.py",
+    "tests/training/test_choice.py",
+    "tests/training/test_step.py",
+    "tests/engines/test_init_from_live.py",
+    "tests/faults/test_faults.py",
+    "tests/docs/test_shell_blocks.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of LONG before the others; the order is otherwise as collected."""
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in LONG)
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> pathlib.Path:
@@ -34,8 +51,15 @@ def shared_dir() -> pathlib.Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Tokenized data and compiled programs of the whole session, away from the user's."""
-    folder = tmp_path_factory.mktemp("cache")
+    """Tokenized data and compiled programs of the whole session, away from the user's.
+
+    Processes of one session share it, as processes of one user do.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = tmp_path_factory.getbasetemp().parent / "cache"
+        folder.mkdir(exist_ok=True)
+    else:
+        folder = tmp_path_factory.mktemp("cache")
     os.environ["DISTILL_CACHE_DIR"] = str(folder)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return folder
