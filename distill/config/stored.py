@@ -34,12 +34,21 @@ def dump(values: Mapping[str, object], notes: Iterable[str] = ()) -> str:
         line = f"{name} = {value!r}"
         if not _is_literal(value) or _parse(name, repr(value), name) != value:
             raise UserError(
-                f"got {line}, expected a string, a finite number, True, False, None, or a list, "
-                "tuple or dict of these"
+                f"got {_not_literal(name, value)}, expected a string, a finite number, True, "
+                "False, None, or a list, tuple or dict of these"
             )
         lines.append(line)
     lines += [f"# {note}" for text in notes for note in text.splitlines()]
     return "\n".join(lines) + "\n"
+
+
+def _not_literal(name: str, value: object) -> str:
+    """The macro as it was set, or, of a dict, the first entry that is no literal."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            if isinstance(key, str) and not _is_literal(entry):
+                return _not_literal(f"{name}[{key!r}]", entry)
+    return f"{name} = {value!r}"
 
 
 def load_stored(content: bytes, where: str) -> dict[str, object]:

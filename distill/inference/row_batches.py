@@ -54,7 +54,7 @@ class RowBatches:
                 program = (*tokens_BxI.shape, *labels)
                 with contextlib.ExitStack() as stack:
                     if program not in self._compiled:
-                        text = f"compiling the program for inputs of {length} tokens"
+                        text = f"{description}: compiling for inputs of {length} tokens"
                         stack.enter_context(Stage(text))
                     yield indices, tokens_BxI
                 self._compiled.add(program)

@@ -213,3 +213,11 @@ def test_an_include_beside_the_including_file_names_the_folder_to_run_in(tmp_pat
     expected = r"task/rows_of_task.gin exists, so run the command in task$"
     with pytest.raises(UserError, match=expected):
         resolve.resolve(["task/experiment.gin"])
+
+
+def test_what_is_no_literal_is_named_alone():
+    options = {"train_file": b"x", "fields": {}}
+    with pytest.raises(UserError, match=r"got DATASET_OPTIONS\['train_file'\] = b'x', expected"):
+        stored.dump({"DATASET_OPTIONS": options})
+    with pytest.raises(UserError, match=r"got SEED = inf, expected"):
+        stored.dump({"SEED": float("inf")})

@@ -322,7 +322,7 @@ def test_what_compiles_says_so(run_dir, monkeypatch):
     lines: list[str] = []
     with lines_to(lines.append):
         predictor([Example(id="a", input="my fan seems burnt .")])
-        assert lines[0].startswith("compiling the program for inputs of 16 tokens ... 1 s")
+        assert lines[0].endswith(": compiling for inputs of 16 tokens ... 1 s")
         assert not [line for line in lines if "0/1 rows" in line]
         lines.clear()
         predictor([Example(id="b", input="my fan seems burnt .")])
