@@ -40,14 +40,18 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="value of that axis that the others are compared with; default: finetune, or the "
         "first one of the sweep",
     )
-    command.add_argument("--title", help="heading of the page; default: the names of the sweeps")
+    command.add_argument(
+        "--title",
+        help="heading of the page; default: the title of "
+        "the sweep file; of several sweeps, their names",
+    )
     command.set_defaults(run=run, show=show, output_files=("output", "markdown"))
 
 
 def run(options: argparse.Namespace) -> Built:
     """Builds the report."""
     from distill.report.build import build, check_outputs
-    from distill.sweep.planned import planned_runs
+    from distill.sweep.planned import planned_runs, title_of
 
     check_path(options.folder, "folder")
     check_outputs(options.output, options.markdown)
@@ -59,7 +63,7 @@ def run(options: argparse.Namespace) -> Built:
         planned,
         options.compare,
         options.baseline,
-        options.title,
+        options.title or title_of(options.folder),
         not_planned=reason,
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from distill.commands import arguments
 from distill.common.paths import check_path
+from distill.common.progress import to_stderr
 from distill.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def run(options: argparse.Namespace) -> Listed:
     for name in columns:
         query.check_name(name, names, "--columns")
     found = query.sort(query.select(records, conditions), options.sort, names)
+    if not found and (reason := query.unmet(records, conditions)):
+        to_stderr(reason)
     return {
         "folder": options.folder,
         "columns": columns,

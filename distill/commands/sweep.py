@@ -36,6 +36,7 @@ class Planned(TypedDict):
     axes: dict[str, object]
     seed: int
     steps: int
+    steps_left: int
     state: str
 
 
@@ -199,6 +200,7 @@ def _dry_run(
                 "axes": dict(each.axes),
                 "seed": each.seed,
                 "steps": steps,
+                "steps_left": 0 if state == "done" else max(0, steps - (step or 0)),
                 "state": state,
             }
         )
@@ -276,7 +278,7 @@ def show(result: SweepResult) -> None:
         render_columns([*axes, "seed", "steps", "state"], rows, "<" * len(axes) + ">>", rule=True)
     )
     seconds, left = result["estimated_seconds"], result["runs"] - result["done"]
-    steps = sum(each["steps"] for each in planned if each["state"] != "done")
+    steps = sum(each["steps_left"] for each in planned)
     told = "no estimate of the time before a run is finished"
     if seconds is not None:
         told = f"about {format_duration(seconds)}, from the finished runs"

@@ -30,6 +30,8 @@ _TEST_FRACTION, _MOST_TEST = 0.2, 1_000
 _MOST_EXEMPLARS, _WITHOUT_LABELS = 8, 4
 _PREFIX = max(DataSpec.label_prefix, DataSpec.rationale_prefix, key=len)
 _SHAPED = ("id", "input", "choices")  # what the Makefile maps of new rows, which have no label
+_PREDICT_TEST = "`make predict` | labels `test.jsonl`; "
+_NO_NEW_ROWS = "there are no test rows, so give new rows with INPUT=FILE"
 _NO_TEST = "no row had a gold label, so give labeled rows with INPUT=FILE"
 
 
@@ -179,7 +181,9 @@ class Task:
                 f"{share(seen, self._test.labeled, 'test row')} {have(seen)} the input of a row "
                 "that the student trains on"
             )
-        commands = ["check", "annotate", "train", "evaluate", "predict"]
+        commands = ["check", "annotate", "train"]
+        if counts["test"]:
+            commands += ["evaluate", "predict"]
         return {
             "folder": str(folder),
             "fields": dict(self._shape.fields),
@@ -189,7 +193,7 @@ class Task:
             "input_length": lengths.input,
             "target_length": lengths.target,
             "notes": notes,
-            "commands": [name for name in commands if counts["test"] or name != "evaluate"],
+            "commands": commands,
         }
 
     def _write_rows(self, scratch: Path) -> tuple[dict[str, int], list[Example]]:
@@ -306,7 +310,9 @@ class Task:
             ),
             "train_rows": f"{counts['train']:,}",
             "evaluate_rows": " on `test.jsonl`" if has_test else f"; {_NO_TEST}",
-            "predict_rows": "`test.jsonl`" if has_test else "`train.jsonl`",
+            "predict_line": f"| {_PREDICT_TEST}`make predict INPUT=FILE` labels new rows |"
+            if has_test
+            else "| `make predict INPUT=FILE` | labels new rows |",
             "test_row_line": f"\n| `test.jsonl` | {counts['test']:,} test rows |"
             if has_test
             else "",
@@ -319,11 +325,16 @@ class Task:
         if not fields and names:
             shape.append(f"--label_names={names}")
         test, rows = " --input=test.jsonl --split=test", ""
+        predict = (
+            "\t$(DISTILL) predict --run_dir=$(RUN) --input=test.jsonl "
+            "--output=$(RUN)-predictions.jsonl"
+        )
         if not counts["test"]:
             test, rows = "", f" --input='$(or $(INPUT),$(error {_NO_TEST}))' $(SHAPE)"
+            predict = f"\t$(error {_NO_NEW_ROWS})"
         return {
             "shape": make_variable(shape),
             "check_prompt": f"\t$(DISTILL) annotate --check=prompt.toml{test}",
             "evaluate": f"\t$(DISTILL) evaluate --run_dir=$(RUN){rows}",
-            "predict_file": "test.jsonl" if counts["test"] else "train.jsonl",
+            "predict": predict,
         }

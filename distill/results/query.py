@@ -98,9 +98,48 @@ def value_of(record: Record, name: str) -> Any:
     return getattr(record, name, None)
 
 
-def select(records: Iterable[Record], conditions: Sequence[Condition]) -> list[Record]:
-    """The records that fulfill all conditions."""
+def select(records: Sequence[Record], conditions: Sequence[Condition]) -> list[Record]:
+    """The records that fulfill all conditions.
+
+    Raises:
+      UserError: a condition on numbers with a value that is none.
+    """
+    for condition in conditions:
+        _check_value(condition, records)
     return [each for each in records if all(condition.holds(each) for condition in conditions)]
+
+
+def unmet(records: Sequence[Record], conditions: Sequence[Condition]) -> str | None:
+    """The first condition NAME=VALUE whose value no record has, with the closest; None if none."""
+    for condition in conditions:
+        values = _values(records, condition.name)
+        if condition.sign != "=" or any(condition.holds(record) for record in records):
+            continue
+        known = [str(value) for value in values]
+        shown = f"the values are {', '.join(known)}" if known else "no run has a value"
+        wanted = hint(condition.value, known, shown)
+        return f"no run has {condition.name} = {condition.value!r}; {wanted}"
+    return None
+
+
+def _values(records: Iterable[Record], name: str) -> list[Any]:
+    """The different values of an axis or a field, without None."""
+    found: list[Any] = []
+    for value in (value_of(record, name) for record in records):
+        if value is not None and value not in found:
+            found.append(value)
+    return found
+
+
+def _check_value(condition: Condition, records: Sequence[Record]) -> None:
+    values = _values(records, condition.name)
+    numbers = [isinstance(value, int | float) and value is not True for value in values]
+    wanted = _like(condition.value, 0.0)
+    if numbers and all(numbers) and isinstance(wanted, str) and wanted.casefold() not in _WORDS:
+        raise UserError(
+            f"got --where={condition.name}{condition.sign}{condition.value}, expected a number, "
+            f"e.g. {values[0]}"
+        )
 
 
 def sort(records: Iterable[Record], keys: Sequence[str], names: Sequence[str]) -> list[Record]:

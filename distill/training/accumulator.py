@@ -127,9 +127,14 @@ class MetricAccumulator:
             write_json(self._folder / NOT_FINITE, content)
         raise UserError(
             f"the loss is {metrics['loss']} at step {step}: {self._folder / NOT_FINITE} has the "
-            "task losses and the rows of the batch; lower LEARNING_RATE or CLIP_NORM, then train "
-            "again in a new --run_dir"
+            f"task losses and the rows of the batch; {self._advice()}, then train again in a new "
+            "--run_dir"
         )
+
+    def _advice(self) -> str:
+        """What makes steps smaller: CLIP_NORM = 0 turns clipping off."""
+        clip_norm = self._trainer.config.optimizer.clip_norm
+        return "lower LEARNING_RATE or " + ("CLIP_NORM" if clip_norm else "set CLIP_NORM, e.g. 1.0")
 
 
 def _is_ready(array: jax.Array) -> bool:

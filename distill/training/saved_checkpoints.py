@@ -243,5 +243,5 @@ class SavedCheckpoints:
         )
         return UserError(
             f"{found}, and there is no other checkpoint: copy the run folder again, or delete "
-            f"{self._folder} to train from the start"
+            f"{self._folder.parent} and train again"
         )

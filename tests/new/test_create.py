@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import subprocess
 import tomllib
 
 import pytest
@@ -218,12 +219,17 @@ def test_rows_without_gold_labels(new, tmp_path, commands):
     created, folder = new(tmp_path / "rows.jsonl", labels=("yes", "no"))
     assert created["rows"] == {"train": 30, "test": 0}
     assert created["labels"] == ["yes", "no"]
-    assert "evaluate" not in created["commands"]
+    assert created["commands"] == ["check", "annotate", "train"]
     assert resolve(["experiment.gin"]).run.data.label_source == "teacher"
     assert load_prompt(str(folder / "prompt.toml")).exemplars == ()
     assert commands(folder, "evaluate", "INPUT=more rows.jsonl") == [
         ["evaluate", "--run_dir=runs/rehearsal", "--input=more rows.jsonl"]
     ]
+    (arguments,) = commands(folder, "predict", "INPUT=more rows.jsonl")
+    assert arguments[:3] == ["predict", "--run_dir=runs/rehearsal", "--input=more rows.jsonl"]
+    done = subprocess.run(["make", "predict"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 2 and "give new rows with INPUT=FILE" in done.stderr
+    assert "| `make predict INPUT=FILE` | labels new rows |" in (folder / "README.md").read_text()
 
 
 def test_a_test_file_is_taken_as_it_is(new, tmp_path):

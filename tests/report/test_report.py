@@ -227,6 +227,12 @@ def test_the_command_knows_the_runs_of_the_sweep_files(tmp_path, capsys):
     assert cli.main(command) == 0
     said = capsys.readouterr().out
     assert "12 runs finished, 0 failed, 4 missing" in said and "cannot be used" not in said
+    page = tmp_path / "r.html"
+    assert "<title>Results of " in page.read_text()
+    with (tmp_path / "sweep.toml").open("r+") as file:
+        file.write('title = "Few & many"\n' + (tmp_path / "sweep.toml").read_text())
+    assert cli.main(command) == 0
+    assert "<title>Few &amp; many</title>" in page.read_text() and capsys.readouterr()
     next(tmp_path.glob("runs/*/predictions_test.jsonl")).write_text("[1]")
     assert cli.main(command) == 0
     assert "\nfiles of 1 run cannot be used: see the start of the page\n" in capsys.readouterr().out

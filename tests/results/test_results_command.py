@@ -66,6 +66,10 @@ def test_the_table_shows_axes_results_and_failures(folder, capsys):
     assert capsys.readouterr().out.splitlines()[2].split() == ["a", "runs/a"]
     assert cli.main(["results", str(folder), "--where=run=z"]) == 0
     assert capsys.readouterr().out == "no run fulfills all conditions\n"
+    assert cli.main(["results", str(folder), "--where=method=finetun"]) == 0
+    assert capsys.readouterr().err == "no run has method = 'finetun'; closest: finetune\n"
+    assert cli.main(["results", str(folder), "--where=method=finetune", "--where=seed=2"]) == 0
+    assert capsys.readouterr().err == "no run has seed = '2'; expected one of 1\n"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +78,7 @@ def test_the_table_shows_axes_results_and_failures(folder, capsys):
         ("--where=acuracy=1", "unknown name 'acuracy', .*closest: .*accuracy"),
         ("--where=methd=1", "unknown name 'methd', .*closest: method"),
         ("--where=method", "expected NAME=VALUE"),
+        ("--where=accuracy>=high", "got --where=accuracy>=high, expected a number, e.g. 0.25"),
         ("--sort=-acuracy", "got --sort with the unknown name"),
         ("--sort=axes", "got --sort=axes, which has no order"),
         ("--columns=run,sed", "got --columns with the unknown name 'sed'.*closest: seed"),

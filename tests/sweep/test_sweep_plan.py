@@ -172,6 +172,11 @@ def test_a_dry_run_says_what_is_left(write_sweep, tmp_path, capsys):
     assert lines[2].split() == ["40", "1", "120", "new"]
     assert lines[-1].startswith("4 runs: 0 done, 4 left with 480 steps, 3 at once; no estimate")
     assert not out.exists()
+    runs = plan.make_plan(file.read_sweep(path))
+    for run, step in zip(runs, (120, 40), strict=False):
+        (out / "runs" / run.id / "checkpoints" / str(step)).mkdir(parents=True)
+    assert cli.main(["sweep", str(path), f"--out={out}", "--dry_run", "--workers=3"]) == 0
+    assert "4 runs: 0 done, 4 left with 320 steps" in capsys.readouterr().out
 
 
 def test_memory_bounds_the_workers(write_sweep, monkeypatch):

@@ -190,7 +190,9 @@ def test_a_choice_that_cannot_be_made_is_refused(micro, tmp_path, overrides, mes
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_rows(micro, tmp_path):
     overrides = (*micro, "LEARNING_RATE=1e30", "CLIP_NORM=0.0")
     resolved = resolve.resolve([EXPERIMENT], overrides)
-    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+: .*not_finite.json"):
+    with pytest.raises(
+        UserError, match=r"the loss is (nan|inf) at step \d+: .*not_finite.json .*set CLIP_NORM"
+    ):
         native.train(resolved, tmp_path / "run", lambda line: None)
     told = json.loads((tmp_path / "run" / "not_finite.json").read_text())
     assert 1 < told["step"] <= 12 and {"loss_label", "loss_rationale", "grad_norm"} <= told.keys()

@@ -99,7 +99,7 @@ def test_without_an_intact_checkpoint_the_message_says_what_to_delete(saved, tmp
     shutil.rmtree(folder / "checkpoints/1")
     _flip(next((folder / "checkpoints/2/default/d").iterdir()))
     expected = r"checkpoint .*/2 is damaged \(the content of file .* has changed\), and there is "
-    expected += r"no other checkpoint: copy the run folder again, or delete .*/checkpoints to train"
+    expected += r"no other checkpoint: copy the run folder again, or delete .*/run and train again"
     with pytest.raises(UserError, match=expected):
         _restore(folder)
     with pytest.raises(UserError, match=expected), Checkpoints(folder, keep=1):
