@@ -8,7 +8,7 @@ from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.budget import label_of
 from distill.data.counts.data_line import fitting
-from distill.data.vocabularies import Vocabulary
+from distill.data.vocabularies import Vocabulary, encode_input
 from distill.errors import UserError
 
 _RATIONALE = 2  # tokens that a rationale has at least, EOS included
@@ -24,19 +24,34 @@ def check_targets(spec: DataSpec, splits: datasets.Splits, vocabulary: Vocabular
       vocabulary: of the targets.
 
     Raises:
-      UserError: no training row has a rationale, and the method has a task of them; labels that
-        TARGET_LENGTH would cut, or after which no rationale has room, with the length that holds
-        all.
+      UserError: no training row has a rationale, and the method has a task of them; an
+        INPUT_LENGTH without room for more than a prefix; labels that TARGET_LENGTH would cut, or
+        after which no rationale has room, with the length that holds all.
     """
     if "rationale" in spec.tasks and not any(row.rationale for row in splits.train):
         other = "finetune" if spec.label_source == "gold" else "distill_labels"
+        how = "add `rationale` to the rows"
+        if spec.dataset_options.get("fields"):
+            how = "map `rationale` in FIELDS"
         raise UserError(
             f"none of the {number_of(len(splits.train), 'training row')} has a rationale, which "
-            f"METHOD = {spec.method!r} trains on: add `rationale` to the rows, or set METHOD = "
-            f"{other!r}"
+            f"METHOD = {spec.method!r} trains on: {how}, or train without them, with "
+            f"--gin_file=gin/methods/{other}.gin"
         )
+    _check_input_length(spec, vocabulary)
     if not spec.about_method.rationale_first:  # else the label ends a text that may be cut
         _check_label_lengths(spec, splits, vocabulary)
+
+
+def _check_input_length(spec: DataSpec, vocabulary: Vocabulary) -> None:
+    """Refuses an INPUT_LENGTH that the prefix of a task fills: all inputs would be equal."""
+    longest = max((spec.prefix(task) for task in spec.tasks), key=len)
+    tokens = len(encode_input(vocabulary, longest))
+    if tokens >= spec.input_length:
+        raise UserError(
+            f"got INPUT_LENGTH = {spec.input_length}, expected more than {tokens}: the prefix "
+            f"{longest!r} alone has {number_of(tokens, 'token')}"
+        )
 
 
 def _check_label_lengths(spec: DataSpec, splits: datasets.Splits, vocabulary: Vocabulary) -> None:

@@ -310,6 +310,9 @@ class Task:
             ),
             "train_rows": f"{counts['train']:,}",
             "evaluate_rows": " on `test.jsonl`" if has_test else f"; {_NO_TEST}",
+            "rehearsed": "the labels are copies of the gold\nlabels"
+            if counts["labeled"]
+            else "the label is made up,\nas no row has a gold label",
             "predict_line": f"| {_PREDICT_TEST}`make predict INPUT=FILE` labels new rows |"
             if has_test
             else "| `make predict INPUT=FILE` | labels new rows |",
@@ -330,7 +333,8 @@ class Task:
             "--output=$(RUN)-predictions.jsonl"
         )
         if not counts["test"]:
-            test, rows = "", f" --input='$(or $(INPUT),$(error {_NO_TEST}))' $(SHAPE)"
+            label = " --field=label='$(LABEL_FIELD)'" if fields and "label" not in fields else ""
+            test, rows = "", f" --input='$(or $(INPUT),$(error {_NO_TEST}))' $(SHAPE){label}"
             predict = f"\t$(error {_NO_NEW_ROWS})"
         return {
             "shape": make_variable(shape),

@@ -27,6 +27,12 @@ def test_labels_that_are_too_long_are_told_with_the_length_that_holds_all(tmp_pa
     with pytest.raises(UserError, match=message):
         read_rows(spec)
     assert read_rows(dataclasses.replace(spec, target_length=21))
-    message = r"none of the 18 training rows has a rationale, .* set METHOD = 'finetune'"
+    message = r"INPUT_LENGTH = 9, expected more than 9: the prefix '\[label\] ' alone has 9 tokens"
+    with pytest.raises(UserError, match=message):
+        read_rows(dataclasses.replace(spec, target_length=21, input_length=9))
+    assert read_rows(dataclasses.replace(spec, target_length=21, input_length=10))
+    message = (
+        r"none of the 18 training rows has a rationale, .* with --gin_file=gin/methods/finetune.gin"
+    )
     with pytest.raises(UserError, match=message):
         read_rows(dataclasses.replace(spec, target_length=21, method="step_by_step"))

@@ -225,11 +225,26 @@ def test_rows_without_gold_labels(new, tmp_path, commands):
     assert commands(folder, "evaluate", "INPUT=more rows.jsonl") == [
         ["evaluate", "--run_dir=runs/rehearsal", "--input=more rows.jsonl"]
     ]
+    assert "the label is made up,\nas no row" in (folder / "README.md").read_text()
     (arguments,) = commands(folder, "predict", "INPUT=more rows.jsonl")
     assert arguments[:3] == ["predict", "--run_dir=runs/rehearsal", "--input=more rows.jsonl"]
     done = subprocess.run(["make", "predict"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 2 and "give new rows with INPUT=FILE" in done.stderr
     assert "| `make predict INPUT=FILE` | labels new rows |" in (folder / "README.md").read_text()
+
+
+def test_the_label_of_new_rows_is_mapped_where_the_rows_have_none(new, tmp_path, commands):
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"text": "t {n}"}}\n' for n in range(20)))
+    _, folder = new(tmp_path / "rows.jsonl", field=("input=text",))
+    for given, field in (((), "label"), (("LABEL_FIELD=gold answer",), "gold answer")):
+        (arguments,) = commands(folder, "evaluate", "INPUT=new.jsonl", *given)
+        assert arguments[2:] == [
+            "--input=new.jsonl",
+            "--field=input=text",
+            f"--field=label={field}",
+        ]
+    (arguments,) = commands(folder, "predict", "INPUT=new.jsonl")
+    assert "--field=label=label" not in arguments
 
 
 def test_a_test_file_is_taken_as_it_is(new, tmp_path):
