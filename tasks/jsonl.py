@@ -64,8 +64,8 @@ def _labels(spec: DataSpec) -> tuple[str, ...]:
         or len(set(labels)) < len(labels)
     ):
         raise UserError(
-            f"got LABELS = {labels!r}, expected a tuple of distinct strings such as "
-            "('yes', 'no'), or () for free text"
+            f"got LABELS = {labels!r}, expected a tuple of distinct strings that are not blank, "
+            "such as ('yes', 'no'), or () for free text"
         )
     return tuple(labels)
 

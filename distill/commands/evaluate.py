@@ -181,7 +181,7 @@ def _other_line(other: int, total: int, answers: Mapping[str, int]) -> str:
     """What the answers are that are none of the classes."""
     texts = (f"{text[:_LONGEST]}..." if len(text) > _LONGEST else text for text in answers)
     counts = [*answers.values()][:_MOST_SHOWN]
-    shown = [f"{printable(t, keep='')!r} {n:,}" for t, n in zip(texts, counts, strict=False)]
+    shown = [f"'{printable(t, keep='')}' {n:,}" for t, n in zip(texts, counts, strict=False)]
     verb, times = ("matches", "counts") if other == 1 else ("match", "count")
     more = ", ..." if sum(counts) < other else ""
     return (

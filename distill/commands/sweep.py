@@ -149,10 +149,17 @@ def _check_options(options: argparse.Namespace) -> None:
 
 
 def _newest(folder: ResultsFolder, runs: Sequence[Run]) -> dict[str, Record]:
-    """The last record of each run that has one; those of a folder in a bucket are not known."""
+    """The last record of each run that has one; those of a folder in a bucket are not known.
+
+    Raises:
+      UserError: a local folder that holds something else.
+    """
     from distill.common.atomic import is_local
 
-    return folder.newest(runs, to_stderr) if is_local(folder.path) else {}
+    if not is_local(folder.path):
+        return {}
+    folder.check()
+    return folder.newest(runs, to_stderr)
 
 
 def _print_list(options: argparse.Namespace, runs: Sequence[Run], folder: ResultsFolder) -> None:

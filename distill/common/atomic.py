@@ -71,7 +71,8 @@ def atomic_path(path: epath.PathLike) -> Iterator[epath.Path]:
             scratch.replace(path)
         sync_directory(path.parent)
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            scratch.unlink(missing_ok=True)
 
 
 def _check_target(path: epath.Path) -> None:

@@ -65,7 +65,7 @@ def disk_errors(place: epath.PathLike, fix: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def naming(path: epath.PathLike) -> Iterator[None]:
-    """Gives a file's name to a "disk full" that leaves its block without one; it goes on as it is.
+    """Gives a file's name to errors of its temporary file, and to a "disk full" without a name.
 
     Args:
       path: the file that the block writes, by the name that a user knows it by.
@@ -73,7 +73,10 @@ def naming(path: epath.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno in _FULL:
+        found, name = error.filename, os.path.basename(os.fspath(path))
+        scratch = os.path.basename(found) if isinstance(found, str) else ""
+        is_scratch = scratch.startswith(f".{name}.") and scratch.endswith(".tmp")
+        if is_scratch or (found is None and error.errno in _FULL):
             error.filename = os.fspath(path)
         raise
 

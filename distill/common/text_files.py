@@ -62,19 +62,25 @@ def check_file(path: epath.Path, fix: str = "") -> None:
         _check_file(path, fix)
     except (OSError, ValueError) as error:  # no permission, a name too long, a zero byte in it
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{str(path)[:200]!r} cannot be read: {reason}. {fix}".strip()) from error
+        what = f"{str(path)[:200]!r} cannot be read: {reason}"
+        raise UserError(_with_fix(what, fix)) from error
+
+
+def _with_fix(what: str, fix: str) -> str:
+    return f"{what}. {fix}" if fix else what
 
 
 def _check_file(path: epath.Path, fix: str) -> None:
     if path.is_dir():
-        raise UserError(f"{path} is a folder, expected a file. {fix}".strip())
+        raise UserError(_with_fix(f"{path} is a folder, expected a file", fix))
     if not path.exists():
-        raise UserError(f"{path} does not exist; {_what_is_there(path)}. {fix}".strip())
+        raise UserError(_with_fix(f"{path} does not exist; {_what_is_there(path)}", fix))
     if is_local(path) and not stat.S_ISREG(os.stat(path).st_mode):
-        raise UserError(
+        what = (
             f"{path} is a pipe or a device, expected a regular file, because it is read more than "
-            f"once: save its content to a file first. {fix}".strip()
+            "once: save its content to a file first"
         )
+        raise UserError(_with_fix(what, fix))
     with path.open("rb") as file:
         file.read(1)
 
@@ -248,7 +254,7 @@ def json_object(line: bytes, where: str, unique: bool = True) -> dict[str, Any]:
         has a field twice.
     """
     try:
-        fields = parse_json(line, unique_fields if unique else None)
+        fields = parse_json(line.rstrip(b"\r\n"), unique_fields if unique else None)
     except FieldTwice as error:
         raise UserError(f"{where}: {error}") from None
     except UnicodeDecodeError as error:

@@ -74,7 +74,8 @@ def adopt(read: Macros, adopted: Adopted) -> None:
         ours = {n: Setting(read.value(n), _file(read.history[n][-1].where)) for n in theirs}
         raise UserError(
             f"{'; '.join((*describe(ours), *describe(theirs)))}: the sizes of a run with {macro} "
-            f"= {path!r} are those of the checkpoint. Leave out --size, the files of gin/sizes and "
+            f"= {path!r} are those of the checkpoint. Leave out --size, "
+            f"{'--vocabulary_path, ' if 'VOCAB_SIZE' in theirs else ''}the files of gin/sizes and "
             "gin/models, or the override that sets others (gin/experiments/jsonl_pretrained.gin "
             "sets none), or choose a checkpoint of these sizes"
         )

@@ -62,7 +62,10 @@ def resolve_path(name: str, where: str = "--gin_file") -> str:
             reason = error.strerror or error
             raise UserError(f"gin file {name[:200]!r} (from {where}): {reason}") from error
     in_project = suffixed if "/" in name else f"gin/experiments/{suffixed}"
-    near = dict.fromkeys([*_near_files(suffixed), *alike(in_project, list_gin_files())])
+    known = list_gin_files()
+    like = difflib.get_close_matches(Path(name).stem, {Path(each).stem for each in known}, 2, 0.8)
+    same = [each for stem in like for each in known if Path(each).stem == stem]
+    near = dict.fromkeys([*_near_files(suffixed), *same, *alike(in_project, known)])
     hint = f"closest: {', '.join(near)}" if near else "no gin file has a similar name"
     if (epath.Path(name) / "config.gin").is_file():
         hint = f"it is a run folder, whose settings are in {name.rstrip('/')}/config.gin"

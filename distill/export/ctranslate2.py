@@ -55,8 +55,9 @@ inputs = [tokenizer.convert_ids_to_tokens(row) for row in ids]
 results = translator.translate_batch(
     inputs, beam_size=1, max_decoding_length={length}, min_decoding_length=0, max_input_length=0
 )
-answers = [tokenizer.convert_tokens_to_ids(result.hypotheses[0]) for result in results]
-labels = tokenizer.batch_decode(answers, skip_special_tokens=True)
+tokens = [tokenizer.convert_tokens_to_ids(result.hypotheses[0]) for result in results]
+answers = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+labels = [answer.strip() for answer in answers]
 ```
 
 Weights: {quantization}. {comparison}

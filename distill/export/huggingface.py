@@ -38,7 +38,8 @@ model = AutoModelForSeq2SeqLM.from_pretrained("FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 texts = [{prefix} + text for text in ["..."]]
 inputs = tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
-labels = tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)
+answers = tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)
+labels = [answer.strip() for answer in answers]
 ```
 """
 

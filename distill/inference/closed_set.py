@@ -167,18 +167,23 @@ class ClosedSets:
 
 
 def labels_outside(
-    rows: Iterable[Example], labels: Sequence[str], correct: Callable[[str, str], bool]
+    rows: Iterable[Example],
+    labels: Sequence[str],
+    correct: Callable[[str, str], bool],
+    own_choices: bool,
 ) -> dict[str, int]:
     """Gold labels that no answer of a closed set can match, with their counts.
 
     Args:
       rows: with or without a label.
-      labels: the student's closed set, which a row's own choices replace; () for free text.
+      labels: the student's closed set; () for free text.
+      own_choices: whether a row's choices replace them: the student reads the choices, or ranks
+        them. A student that does neither gives the labels that it was trained on.
       correct: (answer, gold label) -> whether it counts as correct.
     """
     outside: collections.Counter[str] = collections.Counter()
     for row in rows:
-        closed = row.choices or labels
+        closed = (own_choices and row.choices) or labels or row.choices
         if closed and row.label is not None and not any(correct(c, row.label) for c in closed):
             outside[row.label] += 1
     return dict(outside.most_common())

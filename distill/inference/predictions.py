@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, TypedDict, final
 
@@ -29,6 +30,7 @@ from distill.inference.evaluator import Prediction
 
 SETTINGS = ".settings.json"
 PROGRESS = "answering the rows"  # what bars say
+_DIGEST = re.compile("[0-9a-f]{64}")
 _TAIL = 1 << 16  # bytes that are searched at once for the last line break
 
 
@@ -229,10 +231,19 @@ def changes(old: Mapping[str, object], made_by: Mapping[str, object]) -> str:
     """How settings differ from older ones that were read from JSON; "" if they do not."""
     new = json.loads(json.dumps(made_by))
     return "; ".join(
-        f"{name}: was {old.get(name)!r}, now {new.get(name)!r}"
+        f"{name}: was {_shown(old.get(name))}, now {_shown(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     )
+
+
+def _shown(setting: object) -> str:
+    """A setting in words; digests are shortened."""
+    if isinstance(setting, dict):
+        return ", ".join(f"{name} {_shown(value)}" for name, value in setting.items())
+    if isinstance(setting, str) and _DIGEST.fullmatch(setting):
+        return setting[:12]
+    return repr(setting)
 
 
 def _lock(file: BinaryIO, path: str) -> None:

@@ -78,6 +78,7 @@ class Predictor:
         self._outside: collections.Counter[str] = collections.Counter()
         self._correct = run.assets.correct(self._config.data.dataset)
         self._evaluator = run.evaluator(beam, length_penalty, answer)
+        self._own_choices = answer == "rank" or run.assets.input_form != PLAIN
         self._settings: dict[str, object] = {
             "beam": beam,
             "length_penalty": length_penalty if beam > 1 else None,
@@ -111,7 +112,8 @@ class Predictor:
             if word is not None:
                 self._unknown.setdefault(word, row.id)
         if self._correct is not None:
-            self._outside.update(labels_outside(rows, self._evaluator.labels, self._correct))
+            known = self._evaluator.labels, self._correct, self._own_choices
+            self._outside.update(labels_outside(rows, *known))
         return self._evaluator.texts(self._params, rows, self._rationale, self._probabilities)
 
     def data_lines(

@@ -14,6 +14,7 @@ from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.counts.data_line import input_lines
 from distill.data.examples import Example
+from distill.data.mapping.input_forms import PLAIN
 from distill.errors import UserError
 from distill.inference.closed_set import labels_outside
 from distill.inference.evaluator import Prediction, Scores, summarize_predictions
@@ -190,7 +191,9 @@ def score_rows(
         evaluator.missing_choices,
         source.name if source else "",
         len(source.blank_lines) if source else 0,
-        labels_outside=labels_outside(labeled, run.assets.labels, correct),
+        labels_outside=labels_outside(
+            labeled, run.assets.labels, correct, answer == "rank" or run.assets.input_form != PLAIN
+        ),
     ):
         progress(line)
     scores: Evaluation = {"input": name, **summarize_predictions(predictions)}

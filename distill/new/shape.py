@@ -117,7 +117,8 @@ def _annotated(name: str) -> UserError:
     return UserError(
         f"{name} has the field `teacher_label`, so its rows are annotated already: train on "
         "them with distill train --gin_file=jsonl_step_by_step --gin.LABEL_SOURCE=teacher "
-        f"--gin.TRAIN_FILE={name}; if they are not, give --field label=FIELD"
+        f"--gin.TRAIN_FILE={name} and --gin.LABELS=\"('A', 'B')\" with your labels, or "
+        '--gin.LABELS="()" for free text; if they are not, give --field label=FIELD'
     )
 
 

@@ -62,14 +62,7 @@ class ResultsFolder:
                 f"got --out={self.path}, expected a local folder: a sweep appends its records, "
                 "which buckets cannot do. With --list, run folders may be in a bucket"
             )
-        names = sorted(p.name for p in self.path.iterdir()) if self.path.exists() else []
-        known = {COPY, COPIES, RUNS, store.RECORDS}
-        visible = [name for name in names if not name.startswith(".")]
-        if visible and not known & set(visible):
-            raise UserError(
-                f"--out={self.path} is not empty (it contains {visible[0]}) and has no results of "
-                "a sweep: choose another folder"
-            )
+        self.check()
         check_writable(self.path, f"--out={self.path}")
         (self.path / RUNS).mkdir(parents=True, exist_ok=True)
         copy, text = self._copy_path(sweep.name), sweep.text
@@ -79,6 +72,21 @@ class ResultsFolder:
             say(f"{sweep.path} has changed since the sweep was started: replacing {copy}")
         copy.parent.mkdir(parents=True, exist_ok=True)
         write_text(copy, text)
+
+    def check(self) -> None:
+        """Reads what a local folder holds.
+
+        Raises:
+          UserError: it holds something else than results of sweeps.
+        """
+        names = sorted(p.name for p in self.path.iterdir()) if self.path.exists() else []
+        known = {COPY, COPIES, RUNS, store.RECORDS}
+        visible = [name for name in names if not name.startswith(".")]
+        if visible and not known & set(visible):
+            raise UserError(
+                f"--out={self.path} is not empty (it contains {visible[0]}) and has no results of "
+                "a sweep: choose another folder"
+            )
 
     def _copy_path(self, name: str) -> epath.Path:
         """Where the copy of a sweep file goes: the first sweep of a folder has the short name."""

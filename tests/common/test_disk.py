@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from distill.common.atomic import write_text
 from distill.common.disk import describe_failure, disk_errors
 from distill.errors import UserError
 
@@ -66,3 +67,9 @@ def test_only_errors_of_a_bucket_name_the_bucket():
     assert describe_failure(OSError(errno.ENOENT, "x"), bucket) is None
     assert "gcsfs" in describe_failure(ImportError("install gcsfs"), bucket)
     assert len(describe_failure(OSError("x" * 9999), bucket)) < 400
+
+
+def test_an_error_of_a_temporary_file_names_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError) as found:
+        write_text(tmp_path / "absent" / "a.txt", "x")
+    assert found.value.filename == str(tmp_path / "absent" / "a.txt")

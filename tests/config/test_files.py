@@ -106,3 +106,5 @@ def test_a_folder_is_named_as_one(tmp_path):
 def test_a_missing_file_lists_the_closest():
     with pytest.raises(UserError, match=r"tickets_step.*closest: gin/experiments/tickets_step_by"):
         files.resolve_path("tickets_step_by_stop")
+    with pytest.raises(UserError, match=r"'finetun' .*closest: gin/methods/finetune.gin"):
+        files.resolve_path("finetun")

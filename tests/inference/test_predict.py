@@ -82,7 +82,7 @@ def test_a_file_is_answered_in_blocks_and_gone_on_with(predict, refusal, rows_fi
     assert "beam: was 1, now 2" in refusal(*arguments, "--beam=2")
     with rows_file.open("a") as file:
         file.write('{"id": "more", "input": "x"}\n')
-    assert "input: was {'sha256'" in refusal(*arguments)
+    assert "input: was sha256 " in refusal(*arguments)
 
 
 def test_parts_of_two_processes_are_the_bytes_of_one_file(predict, rows_file, capsys):
@@ -292,6 +292,13 @@ def test_labels_that_the_student_cannot_give_are_said(predict, tmp_path):
     expected = r"warning: \d of 4 rows .* not one of the labels of this student, .*'x' \(1\)"
     assert re.search(expected, said)
     assert "'refund' (" not in said
+    rows = [{"input": "my fan", "label": "x", "choices": ["x", "refund"]}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows[0]))
+    assert re.search(
+        expected.replace("4 rows", "1 row"), predict(f"--input={tmp_path}/rows.jsonl")[1]
+    )
+    _, said = predict(f"--input={tmp_path}/rows.jsonl", "--answer=rank")
+    assert "not one of the labels" not in said
 
 
 def test_words_without_quotes_are_refused(refusal, tmp_path):

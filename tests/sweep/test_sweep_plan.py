@@ -172,6 +172,11 @@ def test_a_dry_run_says_what_is_left(write_sweep, tmp_path, capsys):
     assert lines[2].split() == ["40", "1", "120", "new"]
     assert lines[-1].startswith("4 runs: 0 done, 4 left with 480 steps, 3 at once; no estimate")
     assert not out.exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    for flag in ("--dry_run", "--list"):
+        assert cli.main(["sweep", str(path), f"--out={tmp_path / 'other'}", flag]) == 2
+        assert "(it contains notes.txt) and has no results of a sweep" in capsys.readouterr().err
     runs = plan.make_plan(file.read_sweep(path))
     for run, step in zip(runs, (120, 40), strict=False):
         (out / "runs" / run.id / "checkpoints" / str(step)).mkdir(parents=True)
