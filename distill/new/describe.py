@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from distill.common.phrases import are, have, number_of, share
@@ -10,6 +11,17 @@ from distill.new.measure import Measured
 from distill.new.render import one_line
 from distill.new.settings import Lengths
 
+# Texts of README.md and the Makefile.
+FILL_IN = """\
+In `prompt.toml`, write the rationale of each exemplar where it says `FILL IN`, and read the
+   instructions."""
+NO_EXEMPLARS = """\
+In `prompt.toml`, read the instructions. There are no exemplars, as no row has a gold label; answers
+   are better with a few rows of yours that have a label and a rationale."""
+PREDICT_TEST = "`make predict` | labels `test.jsonl`; "
+PREDICT = "$(DISTILL) predict --run_dir=$(RUN) --input=test.jsonl --output=$(RUN)-predictions.jsonl"
+NO_NEW_ROWS = "there are no test rows, so give new rows with INPUT=FILE"
+NO_TEST = "no row had a gold label, so give labeled rows with INPUT=FILE"
 MOST_SHOWN = 10  # labels
 _TRAIN_ON_THEM = (
     "`make train ROWS=train` trains on them, and `make annotate` writes others in their place"
@@ -56,7 +68,12 @@ def describe_found(
 
 
 def describe_rows(
-    measured: Measured, labels: Sequence[str], lengths: Lengths, kind: str, label_names: str
+    measured: Measured,
+    labels: Sequence[str],
+    lengths: Lengths,
+    kind: str,
+    label_names: str,
+    maybe_label: Sequence[str] = (),
 ) -> list[str]:
     """Notes on what the user should know or change, each a sentence.
 
@@ -66,6 +83,7 @@ def describe_rows(
       lengths: the limits of tokens.
       kind: of the vocabulary.
       label_names: as of `--label_names`.
+      maybe_label: fields that may be the label, where none was found.
     """
     notes: list[str] = []
     if not measured.labeled:
@@ -73,6 +91,9 @@ def describe_rows(
             "no row has a gold label: the student trains on the teacher's labels, is not scored, "
             "and the rehearsal knows one label only"
         )
+        if maybe_label:
+            flags = " or ".join(f"--field {shlex.quote(f'label={path}')}" for path in maybe_label)
+            notes.append(f"if the file has gold labels, name their field: {flags}")
         if not labels and not measured.most_choices:
             notes.append("answers are open; give a closed set with --labels=A,B")
     elif measured.labeled < measured.rows:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from distill.data.formats.record_files import RecordFile
@@ -51,10 +52,12 @@ class Shape:
     Attributes:
       fields: field of a row -> template, as of `--field`; empty where the names are ours already.
       label_names: as of `--label_names`.
+      maybe_label: fields that may be the label, where none was found; some records lack them.
     """
 
     fields: Mapping[str, str]
     label_names: str = ""
+    maybe_label: tuple[str, ...] = ()
 
 
 def find_shape(
@@ -102,15 +105,18 @@ def find_shape(
         found["choices"] = choices.path
         if label is not None and not label_names and _are_places(label, choices):
             label_names = "choices"
+    maybe_label: tuple[str, ...] = ()
+    if label is None and "label" not in given:
+        maybe_label = tuple(seen.path for seen in _of_few_values(unused(choices), count))
     found |= {path: path for path in _WRITTEN if path in fields and fields[path].texts}
     if "id" in fields and _is_unique(fields["id"], count):
         found["id"] = "id"
     is_text = label is None or records.columns is not None or label.texts == label.count
     if not given and all(field == path for field, path in found.items()) and is_text:
-        return Shape({}, label_names)
+        return Shape({}, label_names, maybe_label)
     texts = {field: template.text if template else "" for field, template in given.items()}
     shown = {**texts, **found, **texts}  # in the order in which they were given
-    return Shape({field: text for field, text in shown.items() if text}, label_names)
+    return Shape({field: text for field, text in shown.items() if text}, label_names, maybe_label)
 
 
 def _annotated(name: str) -> UserError:
@@ -152,18 +158,23 @@ def _find_label(name: str, fields: Sequence[Seen], count: int) -> Seen | None:
             raise _ambiguous(name, "label", named)
         if named:
             return named[0]
-    few = [
+    few = [seen for seen in _of_few_values(fields, count) if seen.count == count]
+    if len(few) > 1:
+        raise _ambiguous(name, "label", few)
+    return few[0] if few else None
+
+
+def _of_few_values(fields: Iterable[Seen], count: int) -> list[Seen]:
+    """Fields of most records with few and short values, as labels are."""
+    return [
         seen
         for seen in fields
         if 2 <= len(seen.values) <= count / 5
         and len(seen.values) < MOST_VALUES
         and seen.longest <= _LONGEST_LABEL
         and seen.words < _WORDS * count
-        and seen.count == count
+        and 2 * seen.count > count
     ]
-    if len(few) > 1:
-        raise _ambiguous(name, "label", few)
-    return few[0] if few else None
 
 
 def _find_input(name: str, fields: Sequence[Seen], count: int) -> str:
@@ -232,5 +243,5 @@ def _ambiguous(name: str, field: str, several: Sequence[Seen]) -> UserError:
     none = f", or --field {field}= for none of them" if field != "input" else ""
     return UserError(
         f"{name}: {len(paths)} fields may be the {field}: {', '.join(paths)}; say which with "
-        f"--field {field}={paths[0]}{none}"
+        f"--field {shlex.quote(f'{field}={paths[0]}')}{none}"
     )

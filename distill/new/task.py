@@ -19,8 +19,7 @@ from distill.data.mapping.row_mapping import RowMapping
 from distill.data.tables import stream_table
 from distill.data.vocabularies import Vocabulary
 from distill.errors import UserError
-from distill.new import settings
-from distill.new.describe import describe_found, describe_rows
+from distill.new import describe, settings
 from distill.new.measure import Measured, exemplars, key_of, measure, shared_inputs, threshold
 from distill.new.render import make_variable, one_line, render
 from distill.new.shape import Shape
@@ -30,9 +29,6 @@ _TEST_FRACTION, _MOST_TEST = 0.2, 1_000
 _MOST_EXEMPLARS, _WITHOUT_LABELS = 8, 4
 _PREFIX = max(DataSpec.label_prefix, DataSpec.rationale_prefix, key=len)
 _SHAPED = ("id", "input", "choices")  # what the Makefile maps of new rows, which have no label
-_PREDICT_TEST = "`make predict` | labels `test.jsonl`; "
-_NO_NEW_ROWS = "there are no test rows, so give new rows with INPUT=FILE"
-_NO_TEST = "no row had a gold label, so give labeled rows with INPUT=FILE"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,14 +164,21 @@ class Task:
         schedule = settings.schedule(measured, lengths, self._vocabulary)
         gin = {**shared, **self._gin_values(counts, lengths, schedule)}
         for name, template, values in (
-            ("README.md", "README.md", {**shared, **self._readme_values(counts, schedule)}),
+            (
+                "README.md",
+                "README.md",
+                {**shared, **self._readme_values(counts, schedule, bool(shown))},
+            ),
             ("Makefile", "Makefile", {**shared, **self._make_values(counts)}),
             ("data.gin", "data.gin", gin),
             ("experiment.gin", experiment, gin),
             ("prompt.toml", "prompt.toml", prompt),
         ):
             (scratch / name).write_text(render(template, values), encoding="utf-8")
-        notes = describe_rows(measured, self.labels, lengths, self._kind, self._shape.label_names)
+        shape = self._shape
+        notes = describe.describe_rows(
+            measured, self.labels, lengths, self._kind, shape.label_names, shape.maybe_label
+        )
         if seen := shared_inputs(self._test, measured):
             notes.append(
                 f"{share(seen, self._test.labeled, 'test row')} {have(seen)} the input of a row "
@@ -250,7 +253,7 @@ class Task:
         num_labels, num_labels_comment = settings.num_labels(counts["labeled"])
         return {
             "labels": repr(self.labels),
-            "test_file": "TEST_FILE = 'test.jsonl'" if counts["test"] else f"# {_NO_TEST}",
+            "test_file": "TEST_FILE = 'test.jsonl'" if counts["test"] else f"# {describe.NO_TEST}",
             "vocabulary": self._vocabulary_lines(),
             "input_length": lengths.input,
             "input_comment": lengths.input_comment,
@@ -288,9 +291,9 @@ class Task:
         return one_line(os.path.basename(self._request.input.rstrip("/")))
 
     def _readme_values(
-        self, counts: dict[str, int], schedule: settings.Schedule
+        self, counts: dict[str, int], schedule: settings.Schedule, shown: bool
     ) -> dict[str, object]:
-        """The values of README.md alone."""
+        """The values of README.md alone; `shown` is whether the prompt has exemplars."""
         has_test = counts["test"] > 0
         start = "It also says how to start from Flan-T5."
         trained = f"it is small and\ntrains for about {schedule.time}"
@@ -301,7 +304,7 @@ class Task:
             "command": one_line(self._request.command),
             "start": start,
             "trained": trained,
-            "found": describe_found(
+            "found": describe.describe_found(
                 self._shape.fields,
                 self._shape.label_names,
                 self.labels,
@@ -309,11 +312,12 @@ class Task:
                 self._source_name,
             ),
             "train_rows": f"{counts['train']:,}",
-            "evaluate_rows": " on `test.jsonl`" if has_test else f"; {_NO_TEST}",
+            "evaluate_rows": " on `test.jsonl`" if has_test else f"; {describe.NO_TEST}",
+            "prompt_step": describe.FILL_IN if shown else describe.NO_EXEMPLARS,
             "rehearsed": "the labels are copies of the gold\nlabels"
             if counts["labeled"]
             else "the label is made up,\nas no row has a gold label",
-            "predict_line": f"| {_PREDICT_TEST}`make predict INPUT=FILE` labels new rows |"
+            "predict_line": f"| {describe.PREDICT_TEST}`make predict INPUT=FILE` labels new rows |"
             if has_test
             else "| `make predict INPUT=FILE` | labels new rows |",
             "test_row_line": f"\n| `test.jsonl` | {counts['test']:,} test rows |"
@@ -328,14 +332,14 @@ class Task:
         if not fields and names:
             shape.append(f"--label_names={names}")
         test, rows = " --input=test.jsonl --split=test", ""
-        predict = (
-            "\t$(DISTILL) predict --run_dir=$(RUN) --input=test.jsonl "
-            "--output=$(RUN)-predictions.jsonl"
-        )
+        predict = f"\t{describe.PREDICT}"
         if not counts["test"]:
             label = " --field=label='$(LABEL_FIELD)'" if fields and "label" not in fields else ""
-            test, rows = "", f" --input='$(or $(INPUT),$(error {_NO_TEST}))' $(SHAPE){label}"
-            predict = f"\t$(error {_NO_NEW_ROWS})"
+            test, rows = (
+                "",
+                f" --input='$(or $(INPUT),$(error {describe.NO_TEST}))' $(SHAPE){label}",
+            )
+            predict = f"\t$(error {describe.NO_NEW_ROWS})"
         return {
             "shape": make_variable(shape),
             "check_prompt": f"\t$(DISTILL) annotate --check=prompt.toml{test}",

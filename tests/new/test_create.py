@@ -247,6 +247,16 @@ def test_the_label_of_new_rows_is_mapped_where_the_rows_have_none(new, tmp_path,
     assert "--field=label=label" not in arguments
 
 
+def test_fields_that_may_be_the_label_are_named(new, tmp_path):
+    lines = (f"my item number {n} is late,{n % 3 if n % 9 else ''}" for n in range(60))
+    (tmp_path / "rows.csv").write_text("\n".join(["text,Category Code", *lines]))
+    created, folder = new(tmp_path / "rows.csv")
+    told = "if the file has gold labels, name their field: --field 'label=Category Code'"
+    assert told in created["notes"]
+    readme = (folder / "README.md").read_text()
+    assert "There are no exemplars" in readme and "FILL IN" not in readme
+
+
 def test_a_test_file_is_taken_as_it_is(new, tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", rows_of(30))
     others = [Example(f"t{n}", f"test {n}", ("yes", "perhaps")[n % 2]) for n in range(6)]
