@@ -101,7 +101,7 @@ def test_a_table_is_refused_because_its_items_are_its_columns():
         ({"input": "a", 1: 2}, "row 0: got the field 1"),
         ({"input": "a", None: 2}, "row 0: got the field None"),
         ({"input": "a", "choices": ["b", SURROGATE]}, "row 0: `choices` .*surrogate"),
-        (Example(id=None, input="a"), "row 0: got nothing for `id`"),
+        (Example(id=None, input="a"), "row 0: `id` is missing or empty"),
         (Example(id="a", input=3), "row 0: got 3 for `input`"),
         (Example(id="a", input=" "), "row 0: `input` is blank"),
         (Example(id="a", input="b", label=3), "row 0: got 3 for `label`"),

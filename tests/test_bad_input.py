@@ -110,7 +110,7 @@ ROWS = {
     "broken.jsonl": "broken.jsonl:2: not JSON",
     "outside.jsonl": "outside.jsonl:4.*maybe",
     "unlabeled.jsonl": "2 of 2 have no gold label",
-    "no_input.jsonl": "no_input.jsonl:2.*nothing for `input`",
+    "no_input.jsonl": "no_input.jsonl:2.*`input` is missing or empty",
     "twice.jsonl": "twice.jsonl:3: duplicate id '7', already used in line 1",
     "number.jsonl": "number.jsonl:2: got 3 for `label`, expected a string",
     "nan.jsonl": "nan.jsonl:2: got nan for `label`",

@@ -35,14 +35,15 @@ def text_field(
 def required_text(fields: Mapping[str, object], name: str, where: str) -> str:
     """A text field that a row must have."""
     value = fields.get(name)
+    if value is None:
+        raise UserError(f"{where}: `{name}` is missing or empty, expected text")
     if not isinstance(value, str):
-        got = "nothing" if value is None else f"{value!r}"
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         kind = f'"{value}"' if is_number else "a JSON string"
         fix = ""
         if name == "label" and isinstance(value, int):
             fix = "; label_names (macro LABEL_NAMES) gives names to numbers and truth values"
-        raise UserError(f"{where}: got {got} for `{name}`, expected a string ({kind}){fix}")
+        raise UserError(f"{where}: got {value!r} for `{name}`, expected a string ({kind}){fix}")
     if not value.strip():
         raise UserError(f"{where}: `{name}` is blank, expected text")
     _check_encodes(value, name, where)

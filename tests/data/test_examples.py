@@ -120,7 +120,7 @@ def test_a_row_without_input_is_told_its_fields_and_how_to_map_them(tmp_path):
             macro = re.search(expected.format(names, slot, slot), str(error.value))[1]
             assert mapping_of_settings(ast.literal_eval(macro), ()).templates.keys() == {"input"}
     file.write_text('{"n": 1, "input": null}')  # it has the field
-    with pytest.raises(UserError, match="got nothing for `input`"):
+    with pytest.raises(UserError, match="`input` is missing or empty, expected text"):
         read_jsonl(file, "train")
 
 
@@ -160,7 +160,7 @@ BAD_LINES = {
         "integer",
     ),
     "a truth value as id": ('{"id": true, "input": "a"}', "got True for `id`", "integer"),
-    "no input": ('{"id": "a"}', "nothing for `input`", "expected a string"),
+    "no input": ('{"id": "a"}', "`input` is missing or empty", "expected text"),
     "blank input": ('{"input": " "}', "`input` is blank", "expected text"),
     "number as label": (
         '{"input": "a", "label": 1}',

@@ -222,3 +222,11 @@ def test_other_mappings_are_other_rows(tmp_path):
     path = str(_file(tmp_path, [{"a": "x", "b": "y"}]))
     one, two = (inputs.of_file(path, mapping=mapping_of([f"input={n}"])).described for n in "ab")
     assert one != two
+
+
+def test_an_empty_input_names_the_field_that_was_mapped(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('Complaint Text,Category\n"my fan is late",a\n" ",b\n')
+    message = r"rows\.csv:3: 'Complaint Text' for --field input=Complaint Text is empty"
+    with pytest.raises(UserError, match=message):
+        list(inputs.of_file(str(path), mapping=mapping_of(["input=Complaint Text"])).rows)

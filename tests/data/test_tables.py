@@ -83,8 +83,8 @@ BAD = {
     'input,label\n"a" b,c\n': r"rows\.csv:2: not CSV",
     "input,choices\na,yes|no\n": r"rows\.csv:2: got 'yes\|no' for `choices`, expected a JSON",
     'input,choices\na,"[1]"\n': r"rows\.csv:2: got \[1\] for `choices`",
-    "input,label\n,b\n": r"rows\.csv:2: got nothing for `input`",
-    "input,other\n,b\n": r"rows\.csv:2: got nothing for `input`",
+    "input,label\n,b\n": r"rows\.csv:2: `input` is missing or empty",
+    "input,other\n,b\n": r"rows\.csv:2: `input` is missing or empty",
     "id,input\n1,a\n1,b\n": r"rows\.csv:3: duplicate id '1', already used in line 2",
     "input\na\n\xff\n": r"rows\.csv:3: not UTF-8",
 }

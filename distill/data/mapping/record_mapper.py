@@ -93,8 +93,8 @@ class RecordMapper:
           where: what error messages call it.
 
         Raises:
-          UserError: a field that is missing, or that does not fit its template; a label without a
-            name.
+          UserError: a field that is missing, or that does not fit its template; an empty input; a
+            label without a name.
         """
         mapping = self._mapping
         if not mapping.templates:
@@ -109,6 +109,11 @@ class RecordMapper:
             return str(self._value(record, template, slot, where) or "")
 
         values = fill_fields(mapping, value_of, text_of, self._names, where)
+        for template in mapping.templates.get("input", ()):
+            if template.single is not None and not str(values.get("input") or "").strip():
+                raise UserError(
+                    f"{where}: {template.single!r} for {template.where} is empty, expected text"
+                )
         values = {
             name: value
             for name, value in values.items()
