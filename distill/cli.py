@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       130 on Ctrl-C, 143 and 129 on SIGTERM and SIGHUP, 141 if nobody reads stdout.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    terminal.escape_unencodable()
     given = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(given)
@@ -65,9 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(str(interrupt) or "interrupted")
         return 130
     except BrokenPipeError:
-        # So that Python does not complain once more when it flushes stdout at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.discard_stdout()
         return 141
+    except terminal.OutputFailed as failure:
+        terminal.discard_stdout()
+        _say(str(failure))
+        return 2
     except Exception as error:
         _say(f"internal error in distill: {internal_errors.write(error, given)}")
         return internal_errors.EXIT_CODE
@@ -118,17 +123,19 @@ def _run(given: Sequence[str]) -> int:
         return 128 + stopped.number
     except Exception as error:
         _await_lost_host()
-        told = _out_of_memory(error, options.command) or _storage_failure(error, given)
+        told = _out_of_memory(error, options.command) or _bad_variable(error)
+        told = told or _storage_failure(error, given)
         if told is None:
             raise
         _say(told)
         return 2
-    if options.json:
-        print(terminal.json_line(result))
-    elif options.show is not None:
-        with contextlib.redirect_stdout(terminal.PrintableStream(sys.stdout)):
-            options.show(result)
-    sys.stdout.flush()
+    with terminal.naming_stdout():
+        if options.json:
+            print(terminal.json_line(result))
+        elif options.show is not None:
+            with contextlib.redirect_stdout(terminal.PrintableStream(sys.stdout)):
+                options.show(result)
+        sys.stdout.flush()
     if refusal:
         _say(refusal)  # below the result, where it is seen
     return 2 if refusal else 0
@@ -151,6 +158,16 @@ def _out_of_memory(error: Exception, command: str) -> str | None:
         fix = "lower BATCH_SIZE or EVAL_BATCH_SIZE, raise MICROBATCHES or MODEL_PARALLEL, set "
         fix += "REMAT = 'full', or choose a smaller --size"
     return f"out of memory ({found}): {fix}"
+
+
+def _bad_variable(error: Exception) -> str | None:
+    """What to tell if jax refuses a variable of the environment; None for other failures."""
+    text = str(error).partition("\n")[0]
+    for found in re.findall(r"\bJAX_\w+", text, re.IGNORECASE):
+        value = os.environ.get(found.upper())
+        if value is not None and isinstance(error, ValueError):
+            return f"got {found.upper()}={value} in the environment: {text}; correct or unset it"
+    return None
 
 
 def _await_lost_host() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import re
+import sys
 import unicodedata
+from collections.abc import Iterator
 from typing import TextIO
 
 
@@ -49,13 +53,49 @@ class PrintableStream(io.TextIOBase):
         return self._stream.isatty()
 
 
+class OutputFailed(Exception):
+    """Standard output takes no more, though somebody reads it: a file on a full disk."""
+
+
+@contextlib.contextmanager
+def naming_stdout() -> Iterator[None]:
+    """Tells a failure to write the result from that of a file.
+
+    Raises:
+      OutputFailed: with the system's reason.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        reason = error.strerror or error
+        raise OutputFailed(f"the output cannot be written: {reason}") from error
+
+
+def discard_stdout() -> None:
+    """Keeps Python from failing once more when it flushes stdout at its end."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def escape_unencodable() -> None:
+    """Lets stdout and stderr escape characters that their encoding lacks, e.g. as `\\xe9`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def json_line(content: object) -> str:
     """A JSON text of one line that may go to a terminal: nothing hidden is in it as it is.
 
     What a reader of JSON gets is the same: hidden characters stand only within texts, and there as
     `\\u001b`, those beyond the first 65,536 as their pair of surrogates.
     """
-    text = json.dumps(content, ensure_ascii=False)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    text = json.dumps(content, ensure_ascii=not encoding.casefold().startswith("utf"))
     return "".join(
         c if unicodedata.category(c) not in _HIDDEN else json.dumps(c)[1:-1] for c in text
     )

@@ -178,10 +178,10 @@ class _Lines:
             except (ValueError, KeyError, TypeError):
                 raise UserError(f"{where}: not a prediction record; {_FIX}") from None
             if not same:
-                raise UserError(
-                    f"{where} answers row {record['id']!r}, but the input has row {row.id!r} there "
-                    f"(or the text of the row has changed); {_FIX}"
-                )
+                found = f"the input has row {row.id!r} there"
+                if record["id"] == row.id:
+                    found = "the text of this row is another one now"
+                raise UserError(f"{where} answers row {record['id']!r}, but {found}; {_FIX}")
             self.count([record])
         return len(block)
 

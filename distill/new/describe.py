@@ -10,6 +10,7 @@ from distill.data.check.labels import ALIKE, alike
 from distill.new.measure import Measured
 from distill.new.render import one_line
 from distill.new.settings import Lengths
+from distill.new.shape import Shape
 
 # Texts of README.md and the Makefile.
 FILL_IN = """\
@@ -68,12 +69,7 @@ def describe_found(
 
 
 def describe_rows(
-    measured: Measured,
-    labels: Sequence[str],
-    lengths: Lengths,
-    kind: str,
-    label_names: str,
-    maybe_label: Sequence[str] = (),
+    measured: Measured, labels: Sequence[str], lengths: Lengths, kind: str, shape: Shape
 ) -> list[str]:
     """Notes on what the user should know or change, each a sentence.
 
@@ -82,8 +78,7 @@ def describe_rows(
       labels: the closed set.
       lengths: the limits of tokens.
       kind: of the vocabulary.
-      label_names: as of `--label_names`.
-      maybe_label: fields that may be the label, where none was found.
+      shape: how the rows were read.
     """
     notes: list[str] = []
     if not measured.labeled:
@@ -91,8 +86,8 @@ def describe_rows(
             "no row has a gold label: the student trains on the teacher's labels, is not scored, "
             "and the rehearsal knows one label only"
         )
-        if maybe_label:
-            flags = " or ".join(f"--field {shlex.quote(f'label={path}')}" for path in maybe_label)
+        if maybe := shape.maybe_label:
+            flags = " or ".join(f"--field {shlex.quote(f'label={path}')}" for path in maybe)
             notes.append(f"if the file has gold labels, name their field: {flags}")
         if not labels and not measured.most_choices:
             notes.append("answers are open; give a closed set with --labels=A,B")
@@ -100,7 +95,7 @@ def describe_rows(
         missing = measured.rows - measured.labeled
         notes.append(f"{number_of(missing, 'row')} {have(missing)} no gold label")
     numbers = [label for label in labels if _is_number(label)]
-    if labels and len(numbers) == len(labels) and not label_names:
+    if labels and len(numbers) == len(labels) and not shape.label_names:
         notes.append(
             f"the labels are {_kind_of(labels)} ({', '.join(labels[:MOST_SHOWN])}), whose meaning "
             "a teacher cannot know: give names with --label_names=NAME,NAME, or explain them in "

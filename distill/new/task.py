@@ -175,16 +175,15 @@ class Task:
             ("prompt.toml", "prompt.toml", prompt),
         ):
             (scratch / name).write_text(render(template, values), encoding="utf-8")
-        shape = self._shape
-        notes = describe.describe_rows(
-            measured, self.labels, lengths, self._kind, shape.label_names, shape.maybe_label
-        )
+        notes = describe.describe_rows(measured, self.labels, lengths, self._kind, self._shape)
         if seen := shared_inputs(self._test, measured):
             notes.append(
                 f"{share(seen, self._test.labeled, 'test row')} {have(seen)} the input of a row "
                 "that the student trains on"
             )
-        commands = ["check", "annotate", "train"]
+        commands = ["annotate", "train"]  # without labels, there is nothing to check before
+        if counts["labeled"]:
+            commands = ["check", *commands]
         if counts["test"]:
             commands += ["evaluate", "predict"]
         return {
@@ -313,6 +312,7 @@ class Task:
             ),
             "train_rows": f"{counts['train']:,}",
             "evaluate_rows": " on `test.jsonl`" if has_test else f"; {describe.NO_TEST}",
+            "check_when": "" if counts["labeled"] else "; of use after `make annotate MODEL=NAME`",
             "prompt_step": describe.FILL_IN if shown else describe.NO_EXEMPLARS,
             "rehearsed": "the labels are copies of the gold\nlabels"
             if counts["labeled"]

@@ -118,6 +118,10 @@ class Checkpoints(SavedCheckpoints):
         if self.is_best(accuracy):
             self._best = accuracy
 
+    def check(self) -> None:
+        """Raises the error of a checkpoint that could not be written in the background."""
+        self._manager.check_for_errors()
+
     def save_now(self, state: TrainState, accuracy: float | None = None) -> None:
         """Saves the state if that has not been done, and returns when everything is written."""
         if int(state.step) not in self.all_steps:

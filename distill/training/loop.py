@@ -88,6 +88,7 @@ def fit(
             if step % train.log_period == 0 or last:
                 clock.settle(metrics)
                 window.report(step)
+                checkpoints.check()
                 clock.lap(profiles.METRICS)
             accuracy, signal_number = evaluation.at(step, state.params, metrics)
             is_saved = step % train.save_period == 0 or last or checkpoints.is_best(accuracy)

@@ -52,7 +52,9 @@ _MARKS = (CONFIG, STUDENT, RUN, "lock", "checkpoints", "t5x")
 _FILES = (CONFIG, METRICS, RESULTS, STUDENT, RUN, CARD, NOT_FINITE, PREDICTIONS)
 _RENAMED = {"INITIAL_CHECKPOINT_PATH": "CONTINUE_FROM"}  # in folders of before
 _BUCKET_SECONDS = 10.0  # between two writes of metrics.jsonl as a whole
-RESUMES = "once that is fixed, the same command resumes the run"
+RESUMES = (
+    "once that is fixed, the same command resumes the run, from its last checkpoint if there is one"
+)
 
 
 def check_run(run_dir: epath.PathLike, config_text: str) -> None:

@@ -110,7 +110,7 @@ def test_an_interrupted_run_keeps_its_whole_blocks(whole, tmp_path):
         ({"block_rows": 6}, "block_rows: was 5, now 6"),
         (
             {"rows": [Example(id="r0", input="new")]},
-            ":1 answers row 'r0'.*text of the row has changed",
+            ":1 answers row 'r0'.*the text of this row is another one now",
         ),
         ({"rows": ROWS[1:]}, ":1 answers row 'r0', but the input has row 'r1' there"),
         ({"rows": ROWS[:20]}, "more lines than the input's 20 rows"),

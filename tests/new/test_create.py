@@ -219,7 +219,7 @@ def test_rows_without_gold_labels(new, tmp_path, commands):
     created, folder = new(tmp_path / "rows.jsonl", labels=("yes", "no"))
     assert created["rows"] == {"train": 30, "test": 0}
     assert created["labels"] == ["yes", "no"]
-    assert created["commands"] == ["check", "annotate", "train"]
+    assert created["commands"] == ["annotate", "train"]
     assert resolve(["experiment.gin"]).run.data.label_source == "teacher"
     assert load_prompt(str(folder / "prompt.toml")).exemplars == ()
     assert commands(folder, "evaluate", "INPUT=more rows.jsonl") == [

@@ -18,6 +18,7 @@ from distill.common.urls import check_http_url
 from distill.errors import UserError
 from distill.teacher.answers import messages
 from distill.teacher.endpoint import refusals, streams
+from distill.teacher.endpoint.environment import check_environment, proxy_of
 from distill.teacher.endpoint.limits import retry_after
 from distill.teacher.endpoint.model_names import same_model
 from distill.teacher.endpoint.outcomes import Answer, Permanent, Reason, Retry, is_broken_off
@@ -112,6 +113,7 @@ class Client:
                 "distill annotate needs the openai client: pip install 'distill-step-by-step"
                 "[teacher]' (or pip install openai)"
             ) from error
+        check_environment()
         self.base_url, self._timeout, self._any_model = check_url(base_url), timeout, any_model
         self._stream: dict[str, object] = {}
         if stream:
@@ -252,10 +254,12 @@ class Client:
         text = self._said(repr(cause))
         lasting = ""
         if type(cause).__name__ in ("ConnectError", "ConnectTimeout", "ProxyError"):
-            lasting = (
-                f"nobody answers at {self.base_url} ({text}); start the server, or correct "
-                "--base_url"
-            )
+            fix = "start the server, or correct --base_url"
+            place = self.base_url
+            if proxy := proxy_of(self.base_url):
+                place += f" through the proxy {proxy}"
+                fix += ", or correct or unset the proxy of the environment"
+            lasting = f"nobody answers at {place} ({text}); {fix}"
         return Retry(Reason.CONNECTION, text, lasting=lasting)
 
     def _status(self, error: openai.APIStatusError) -> Exception:
