@@ -51,15 +51,8 @@ def shared_dir() -> pathlib.Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Tokenized data and compiled programs of the whole session, away from the user's.
-
-    Processes of one session share it, as processes of one user do.
-    """
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = tmp_path_factory.getbasetemp().parent / "cache"
-        folder.mkdir(exist_ok=True)
-    else:
-        folder = tmp_path_factory.mktemp("cache")
+    """Tokenized data and compiled programs of the whole session, away from the user's."""
+    folder = tmp_path_factory.mktemp("cache")
     os.environ["DISTILL_CACHE_DIR"] = str(folder)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return folder
