@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from distill.commands import arguments
+from distill.common.paths import check_json_lines
 from distill.common.phrases import have, number_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def run(options: argparse.Namespace) -> Merged:
     """Checks the parts, and joins them into --output."""
     from distill.inference import part_files
 
+    if options.output:
+        check_json_lines(options.output, "--output")
     return part_files.merge(options.input, options.output)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from distill.commands import arguments, several_hosts
 from distill.common.flags import check_used
+from distill.common.paths import check_json_lines
 from distill.common.phrases import are, number_of
 from distill.common.terminal import printable
 from distill.errors import MOST, UserError, check_both, tells_on_interrupt
@@ -277,6 +278,8 @@ def check_flags(options: argparse.Namespace) -> None:
     if not (options.input or options.tfds):
         mapped = [f"--{name}" for name in ("field", "label_names") if getattr(options, name)]
         check_used(mapped, "with --input or --tfds")
+    if options.output:
+        check_json_lines(options.output, "--output")
     if options.output and options.output_dir:
         raise UserError("got both --output and --output_dir, expected only one of them")
     if not options.output_dir:

@@ -151,3 +151,22 @@ def is_bucket(text: str) -> bool:
     """Whether a text is a path in a bucket."""
     scheme, is_url, _ = text.partition("://")
     return bool(is_url) and scheme in _BUCKETS
+
+
+def check_json_lines(path: str, flag: str) -> None:
+    """Refuses the name of a file in another format for rows that are written as JSON lines.
+
+    Args:
+      path: the file to write.
+      flag: that gave it.
+
+    Raises:
+      UserError: a suffix that is read as another format.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in (".csv", ".tsv", ".parquet", ".arrow", ".gz"):
+        stem = path[: -len(suffix)].removesuffix(".jsonl")
+        raise UserError(
+            f"got {flag}={path}, expected a name such as {stem}.jsonl: rows are written as JSON "
+            f"lines, and {suffix} is read as another format"
+        )

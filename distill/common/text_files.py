@@ -260,9 +260,10 @@ def json_object(line: bytes, where: str, unique: bool = True) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise not_utf8(where, line) from error
     except json.JSONDecodeError as error:
+        several = "; this one goes on in the next line" if line.strip() in (b"{", b"[") else ""
         raise UserError(
             f"{where}: not JSON ({error.msg}, column {error.colno}); expected one JSON object per "
-            "line"
+            f"line{several}"
         ) from error
     except ValueError as error:
         raise UserError(

@@ -161,6 +161,7 @@ BAD_LINES = {
     ),
     "a truth value as id": ('{"id": true, "input": "a"}', "got True for `id`", "integer"),
     "no input": ('{"id": "a"}', "`input` is missing or empty", "expected text"),
+    "an object of several lines": ("{", "not JSON", "this one goes on in the next line"),
     "blank input": ('{"input": " "}', "`input` is blank", "expected text"),
     "number as label": (
         '{"input": "a", "label": 1}',

@@ -218,6 +218,8 @@ def test_an_answer_is_correct_by_the_rule_of_its_dataset(
         (["x", "--field", "input={a}"], "--field works only with --input or --tfds"),
         (["--input={file}l"], "closest in its folder: rows.jsonl"),
         (["--input={file}", "--output={folder}/taken.txt"], "did not write it"),
+        (["--input={file}", "--output=p.csv"], "expected a name such as p.jsonl: rows are written"),
+        (["--input={file}", "--output=p.jsonl.gz"], "a name such as p.jsonl: rows"),
         (["--input={file}", "--output=gs://b/o.jsonl"], "expected a local file"),
     ],
 )

@@ -10,7 +10,7 @@ from etils import epath
 from distill.common.atomic import write_json
 from distill.common.disk import check_writable
 from distill.common.own_files import check_content, check_own
-from distill.common.paths import check_distinct, check_output_file, is_bucket
+from distill.common.paths import check_distinct, check_json_lines, check_output_file, is_bucket
 from distill.common.terminal import printable
 from distill.common.text_files import parse_json
 from distill.teacher import batch_files
@@ -41,6 +41,7 @@ def check_outputs(
       UserError: a file that is in the way; names the flag.
     """
     if outputs.output:
+        check_json_lines(outputs.output, "--output")
         dropped = aggregate.dropped_path(outputs.output)
         if inputs.input:
             check_distinct([("--output", str(dropped))], [("--input", inputs.input)])
