@@ -315,9 +315,10 @@ def _exemplar(row: object, labels: tuple[str, ...], where: str) -> Example:
     if not isinstance(row, dict):
         raise UserError(f"{where}: got {row!r}, expected a table [[exemplars]]")
     fields: dict[str, object] = {"id": where, **row}
-    if labels:
-        fields.setdefault("choices", list(labels))
-    example = Example.from_dict(fields, where)
+    choices_name = "`choices`"
+    if labels and "choices" not in fields:
+        fields["choices"], choices_name = list(labels), "`labels`"
+    example = Example.from_dict(fields, where, choices_name)
     for name in ("label", "rationale"):
         if getattr(example, name) is None:
             raise UserError(
