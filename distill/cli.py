@@ -182,12 +182,14 @@ def _say(text: str) -> None:
 
 
 def _flags_of(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
-    """The flags that the command of these options takes."""
+    """The flags that the command of these options takes; without a command, those of `distill`."""
     flags: list[str] = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            return _flags_of(action.choices[getattr(options, action.dest)], options)
-        if action.help is not argparse.SUPPRESS:
+            chosen = getattr(options, action.dest)
+            if chosen is not None:
+                return _flags_of(action.choices[chosen], options)
+        elif action.help is not argparse.SUPPRESS:
             flags += action.option_strings
     return flags
 

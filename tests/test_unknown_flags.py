@@ -30,6 +30,9 @@ FLAGS = {
         ["evaluate", "--run_dir=x"],
         "does not take macros, so BATCH_SIZE cannot be set",
     ),
+    "--verison": ([], "distill has no flag --verison; closest: --version"),
+    "-v": ([], "distill has no flag -v; "),
+    "--inpt=x": (["data"], "data has no flag --inpt; "),
     "surplus": (["evaluate", "--run_dir=x"], "evaluate does not take 'surplus'"),
 }
 

@@ -229,27 +229,28 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
       options: what the parser did take.
       known: the command's flags, e.g. "--seed".
     """
-    command = command_of(options)
+    command = command_of(options) or "distill"
+    see = f"see {command if command == 'distill' else f'distill {command}'} --help"
     if not argument.startswith("-"):
         suffix = argument.rpartition(".")[2]
         if hasattr(options, "engine") and suffix in ("gin", "jsonl", "csv"):
             rows = "--input" if "--input" in known else "--gin.TRAIN_FILE"
             flag = "--gin_file" if suffix == "gin" else rows
             return f"{command} does not take {argument!r}; did you mean {flag}={argument}?"
-        return f"{command} does not take {argument!r}; see distill {command} --help"
+        return f"{command} does not take {argument!r}; {see}"
     flag, equals, value = argument.partition("=")
+    if flag in known:
+        return f"{flag} must come after the command: distill {command} {argument}"
     macro = flag.lstrip("-").upper().replace("-", "_")
     if macro in _macro_names():
         if not hasattr(options, "engine"):
-            return (
-                f"{command} has no flag {flag} and does not take macros, so {macro} cannot be set "
-                "here"
-            )
+            told = f"{command} has no flag {flag} and does not take macros"
+            return f"{told}, so {macro} cannot be set here"
         shown = value if equals else "value"
         return f"{command} has no flag {flag}; did you mean --gin.{macro}={shown}?"
     near = alike(flag.lstrip("-"), [name.lstrip("-") for name in known])
     hint = f"closest: {', '.join(f'--{name}' for name in near)}" if near else ""
-    return f"{command} has no flag {flag}; {hint or f'see distill {command} --help'}"
+    return f"{command} has no flag {flag}; {hint or see}"
 
 
 def _macro_names() -> set[str]:

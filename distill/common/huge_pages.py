@@ -11,6 +11,7 @@ kernel uses huge pages always or never, and where GLIBC_TUNABLES already says wh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -45,7 +46,8 @@ def restart_with_huge_pages() -> None:
     """Replaces this process by one with the same command that uses huge pages, if that helps."""
     more = environment(os.environ)
     if more:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | more)
+        with contextlib.suppress(OSError):  # goes on without them
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | more)
 
 
 def _glibc() -> tuple[int, ...]:

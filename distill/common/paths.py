@@ -161,8 +161,10 @@ def check_json_lines(path: str, flag: str) -> None:
       flag: that gave it.
 
     Raises:
-      UserError: a suffix that is read as another format.
+      UserError: a suffix that is read as another format; "-".
     """
+    if path == "-":
+        raise UserError(f"got {flag}=-, expected the name of a file")
     suffix = os.path.splitext(path)[1].lower()
     if suffix in (".csv", ".tsv", ".parquet", ".arrow", ".gz"):
         stem = path[: -len(suffix)].removesuffix(".jsonl")

@@ -139,7 +139,10 @@ class SavedCheckpoints:
         steps = self._steps()
         damaged: dict[int, str] = {}
         if not steps:
-            raise UserError(f"no checkpoint in {self._folder}: train this run first")
+            raise UserError(
+                f"no checkpoint in {self._folder}: train this run first; if it is being trained, "
+                "the first one comes at step SAVE_PERIOD"
+            )
         while steps:
             step = self._best_of(steps) if best else None
             step = max(steps) if step is None else step
