@@ -42,8 +42,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--title",
-        help="heading of the page; default: the title of "
-        "the sweep file; of several sweeps, their names",
+        help="heading of the page; default: the title of the sweep file, or the names of several "
+        "sweeps",
     )
     command.set_defaults(run=run, show=show, output_files=("output", "markdown"))
 

@@ -312,7 +312,7 @@ class Task:
             ),
             "train_rows": f"{counts['train']:,}",
             "evaluate_rows": " on `test.jsonl`" if has_test else f"; {describe.NO_TEST}",
-            "check_when": "" if counts["labeled"] else "; of use after `make annotate MODEL=NAME`",
+            "check_when": "" if counts["labeled"] else "; run it after `make annotate MODEL=NAME`",
             "prompt_step": describe.FILL_IN if shown else describe.NO_EXEMPLARS,
             "rehearsed": "the labels are copies of the gold\nlabels"
             if counts["labeled"]
