@@ -28,7 +28,7 @@ from distill.commands import (
     sweep,
     train,
 )
-from distill.commands.arguments import check_paths, command_of, shorthands, unknown_flag
+from distill.commands.arguments import check_paths, command_of, shorthands
 from distill.commands.parser import Parser
 from distill.common import internal_errors, terminal
 from distill.common.huge_pages import restart_with_huge_pages
@@ -92,6 +92,8 @@ def _run(given: Sequence[str]) -> int:
         _say(str(error))
         return 2
     if rest:
+        from distill.commands.unknown_flags import unknown_flag
+
         _say(unknown_flag(rest[0], options, _flags_of(parser, options)))
         return 2
     if overrides and not hasattr(options, "engine"):

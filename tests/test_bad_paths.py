@@ -167,7 +167,7 @@ def test_toml_that_is_nested_too_deeply(content, tmp_path, capsys):
 def test_a_run_folder_that_cannot_be_written_is_refused_before_rows_are_read(capsys):
     said = _refused(["train", TICKETS, "--run_dir=/proc/none/x"], capsys)
     assert said.startswith("distill: /proc cannot be written: ")
-    assert said.endswith("; choose another --run_dir, or free some space")
+    assert said.endswith("; choose another --run_dir")
 
 
 ROWS = ["annotate", "--prompt=tickets", "--model=m", "--dry_run"]

@@ -20,6 +20,7 @@ FLAGS = {
     "--learning_rate=1e-3": (["train", TICKETS], r"did you mean --gin.LEARNING_RATE=1e-3\?"),
     "rows.jsonl": (["train", TICKETS], r"did you mean --gin.TRAIN_FILE=rows.jsonl\?"),
     "mine.gin": (["train", TICKETS], r"did you mean --gin_file=mine.gin\?"),
+    "tickets_finetune": (["train"], r"did you mean --gin_file=tickets_finetune\?"),
     "--train-steps": (["config", "show", TICKETS], r"did you mean --gin.TRAIN_STEPS=value\?"),
     "--labels=x": (["train", JSONL], r"did you mean --gin.LABELS=x\?"),
     "--sed=1": (["train", TICKETS], "train has no flag --sed; closest: --seed"),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 
 from distill.common.paths import check_distinct, check_output_file, check_path, path_exists
 from distill.data.mapping.help_text import FIELD_HELP, LABEL_NAMES_HELP
-from distill.errors import UserError, alike
+from distill.errors import UserError
 
 # Flags of all commands that take a path.
 _PATHS = (
@@ -219,50 +218,6 @@ def _vocabulary_settings(options: argparse.Namespace, overrides: Sequence[str]) 
 def command_of(options: argparse.Namespace) -> str:
     """What the parser took as the command: "train", or "data check"."""
     return " ".join(filter(None, (options.command, getattr(options, "action", None))))
-
-
-def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str]) -> str:
-    """What to tell about an argument that a command does not take.
-
-    Args:
-      argument: the first such argument, e.g. "--learning_rate=1e-3".
-      options: what the parser did take.
-      known: the command's flags, e.g. "--seed".
-    """
-    command = command_of(options) or "distill"
-    see = f"see {command if command == 'distill' else f'distill {command}'} --help"
-    if not argument.startswith("-"):
-        suffix = argument.rpartition(".")[2]
-        if hasattr(options, "engine") and suffix in ("gin", "jsonl", "csv"):
-            rows = "--input" if "--input" in known else "--gin.TRAIN_FILE"
-            flag = "--gin_file" if suffix == "gin" else rows
-            return f"{command} does not take {argument!r}; did you mean {flag}={argument}?"
-        return f"{command} does not take {argument!r}; {see}"
-    flag, equals, value = argument.partition("=")
-    if flag in known:
-        return f"{flag} must come after the command: distill {command} {argument}"
-    macro = flag.lstrip("-").upper().replace("-", "_")
-    if macro in _macro_names():
-        if not hasattr(options, "engine"):
-            told = f"{command} has no flag {flag} and does not take macros"
-            return f"{told}, so {macro} cannot be set here"
-        shown = value if equals else "value"
-        return f"{command} has no flag {flag}; did you mean --gin.{macro}={shown}?"
-    near = alike(flag.lstrip("-"), [name.lstrip("-") for name in known])
-    hint = f"closest: {', '.join(f'--{name}' for name in near)}" if near else ""
-    return f"{command} has no flag {flag}; {hint or see}"
-
-
-def _macro_names() -> set[str]:
-    """Every macro that a gin file of the project declares."""
-    from distill.config import files
-
-    root = files.gin_root()
-    return {
-        name
-        for path in files.list_gin_files()
-        for name in re.findall(r"^([A-Z][A-Z0-9_]*) *=", (root / path).read_text(), re.MULTILINE)
-    }
 
 
 def add_answer(command: argparse.ArgumentParser) -> None:

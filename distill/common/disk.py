@@ -103,9 +103,10 @@ def check_writable(folder: epath.PathLike, where: str) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
+        room = ", or free some space" if error.errno in _FULL else ""
         raise UserError(
             f"{place} cannot be written: {error.strerror}; choose another "
-            f"{where.partition('=')[0]}, or free some space"
+            f"{where.partition('=')[0]}{room}"
         ) from error
     finally:
         with contextlib.suppress(OSError):
