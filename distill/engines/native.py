@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import jax
 from etils import epath
 
 from distill.common.atomic import is_local
@@ -25,6 +26,7 @@ from distill.errors import UserError
 from distill.inference.compilations import share_compilations
 from distill.inference.evaluator import summarize_predictions
 from distill.inference.load import make_evaluator
+from distill.preflight import host_memory
 from distill.student.params import param_count
 from distill.training import assets as run_assets
 from distill.training import hosts, provenance, run_folder
@@ -81,6 +83,10 @@ def train(
         return finished or results.check_results(read_json(path), str(path))
     hosts.check_connected()
     progress = hosts.host0_only(progress)
+    if jax.default_backend() == "cpu" and jax.process_count() == 1:
+        shortage = host_memory.describe_shortage(config, host_memory.available_bytes())
+        if shortage is not None:
+            progress(shortage)
     with (
         saying_what_is_saved(lambda: SavedCheckpoints(folder).latest_step),
         stop_on_signals() as stop,

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 
 from distill.common.progress import PERIOD, Progress, Say, to_stderr
 from distill.errors import Stopped
+from distill.preflight.host_memory import available_bytes
 from distill.results import store
 from distill.results.record import Record
 from distill.sweep import claims
 from distill.sweep.collect import Job, failed_record, now
 from distill.sweep.cost import longest_first
 from distill.sweep.folder import ResultsFolder
-from distill.sweep.memory import available_bytes
 from distill.sweep.plan import Run
 from distill.sweep.table import GrowingTable
 from distill.sweep.worker import Outcome

@@ -12,9 +12,9 @@ import pytest
 
 from distill import cli
 from distill.config import files
+from distill.preflight.host_memory import parameter_count
 from distill.sweep import plan
 from distill.sweep.file import read_sweep
-from distill.sweep.memory import parameter_count
 
 SWEEPS = pathlib.Path(files.gin_root()) / "gin" / "sweeps"
 # Number of runs of each file.

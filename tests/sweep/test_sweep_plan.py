@@ -216,7 +216,7 @@ def test_memory_bounds_the_workers(write_sweep, monkeypatch):
     ],
 )
 def test_free_memory_is_within_the_limit_of_the_container(files, expected, tmp_path):
-    from distill.sweep.memory import available_bytes
+    from distill.preflight.host_memory import available_bytes
 
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
