@@ -18,6 +18,7 @@ from distill.errors import MOST, UserError
 from distill.training import hosts, provenance
 from distill.training.intact import DIGESTS, find_checkpoint_damage, has_digests
 from distill.training.quiet import quiet_checkpoint_errors
+from distill.training.run_folder import RESULTS
 from distill.training.shapes import check_same_shapes
 
 if TYPE_CHECKING:
@@ -139,6 +140,12 @@ class SavedCheckpoints:
         steps = self._steps()
         damaged: dict[int, str] = {}
         if not steps:
+            results = self._run_dir / RESULTS
+            if results.exists():
+                raise UserError(
+                    f"no checkpoint in {self._folder}, although the run is finished: copy the run "
+                    f"folder again with its checkpoints, or delete {results} and train it again"
+                )
             raise UserError(
                 f"no checkpoint in {self._folder}: train this run first; if it is being trained, "
                 "the first one comes at step SAVE_PERIOD"

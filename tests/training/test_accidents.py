@@ -23,6 +23,7 @@ from distill.training import loop
 from distill.training.events import EventWriter
 from distill.training.run_folder import MetricsLog
 from distill.training.run_lock import RunLock
+from distill.training.saved_checkpoints import SavedCheckpoints
 
 EXPERIMENT = "tickets_step_by_step"
 
@@ -245,6 +246,8 @@ def test_a_finished_run_without_checkpoints_is_refused(resolved, finished):
     shutil.rmtree(finished / "checkpoints")
     with pytest.raises(UserError, match=r"checkpoints are missing: delete .*results.json to train"):
         native.train(resolved, finished, lambda line: None)
+    with pytest.raises(UserError, match=r"is finished: copy .* or delete .*results.json and train"):
+        SavedCheckpoints(finished).restore_params({})
 
 
 def test_a_run_folder_that_is_a_file_is_refused(resolved, tmp_path):
