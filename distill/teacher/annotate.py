@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from distill.common.phrases import are, number_of
-from distill.common.progress import Progress, to_stderr
+from distill.common.progress import to_stderr
 from distill.common.terminal import printable
 from distill.data.examples import Example
 from distill.errors import UserError
@@ -23,6 +23,7 @@ from distill.teacher.early_stop import AT_ONCE, PROBED, Readings, read_stored
 from distill.teacher.endpoint.client import Client
 from distill.teacher.endpoint.outcomes import Answer, Doubtful, Permanent, Reason
 from distill.teacher.endpoint.requests import Requests, RowFailed, Unaffordable
+from distill.teacher.job_progress import JobProgress
 from distill.teacher.job_stats import JobStats
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt
@@ -82,14 +83,7 @@ class Job:
         self._readings = Readings(prompt, settings.min_parsed)
         thoughts = read_stored(self._readings, rows, digests, store, settings.retry_failed)
         self._requests.reasons = thoughts and sampling.reasoning == "auto"
-        self._progress = Progress(
-            len(rows),
-            "annotate",
-            period=settings.progress_seconds,
-            note=self.stats.note,
-            smoothing=0,  # answers come in bursts: the mean rate says more than that of the last
-            disable=settings.progress_seconds <= 0,
-        )
+        self._progress = JobProgress(len(rows), settings, self.stats.note)
         self._under_way = self._failed_in_turn = 0
         self._undecided: list[tuple[PendingRow, Sequence[int], Doubtful]] = []
         self._halted, self._interrupted = asyncio.Event(), False

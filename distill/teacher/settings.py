@@ -98,7 +98,7 @@ class Settings:
         least=0,
         most=1,
     )
-    max_rows: int | None = flag(None, "send requests for at most this many rows", least=0)
+    max_rows: int | None = flag(None, "send requests for at most this many rows", least=1)
     max_cost: float | None = flag(
         None, "stop before the cost of this command exceeds this amount", metavar="USD", least=0
     )

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from distill.common.phrases import number_of
-from distill.common.progress import Progress, to_stderr
+from distill.common.progress import to_stderr
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.teacher.batch_files import MAX_BYTES, request_line, runs_of
@@ -26,6 +26,7 @@ from distill.teacher.budget import Budget, check_price
 from distill.teacher.early_stop import PROBED, Readings, read_stored
 from distill.teacher.endpoint.client import Client
 from distill.teacher.endpoint.outcomes import Reason, Retry
+from distill.teacher.job_progress import JobProgress
 from distill.teacher.job_stats import JobStats
 from distill.teacher.prices import Price
 from distill.teacher.prompts import Prompt
@@ -73,13 +74,10 @@ class BatchJob:
         self._digests = Digests(prompt, sampling)
         provider = Provider(client, settings, batching)
         self.running = Running(provider, Ledger(store.path), self._digests.head, self._say)
-        self._progress = Progress(
+        self._progress = JobProgress(
             len(rows),
-            "annotate",
-            period=settings.progress_seconds,
-            note=lambda: "; ".join(filter(None, (self.stats.note(), self.running.note()))),
-            smoothing=0,
-            disable=settings.progress_seconds <= 0,
+            settings,
+            lambda: "; ".join(filter(None, (self.stats.note(), self.running.note()))),
         )
         self._places: dict[bytes, int] = {}  # digest -> number of a row that is not stored
         for number, task in enumerate(self._missing()):
@@ -123,6 +121,7 @@ class BatchJob:
                 for asked in entry.requests.values():
                     held += self._budget.reserve(self._reader.task_of(asked))
                 self._take_up(entry, held)
+            self._progress.allow(len(self._rest.asked))
             await self._finish()
             while await self._submit_round():
                 await self._finish()
