@@ -13,6 +13,7 @@ import errno
 import fcntl
 import json
 import os
+import pathlib
 
 from etils import epath
 
@@ -111,9 +112,14 @@ def read_all(place: epath.PathLike, say: Say = to_stderr) -> list[Record]:
       say: takes a line about a last line that was cut off, which is left out.
 
     Raises:
-      UserError: no such file; a line that is no record, by file and line.
+      UserError: no such file; a folder of another kind, such as that of one run; a line that is no
+        record, by file and line.
     """
     path = records_path(place)
+    if path.parent.is_dir() and not path.exists() and path.name == RECORDS:
+        from distill.results.places import check_is_no_other
+
+        check_is_no_other(pathlib.Path(path.parent), RECORDS)
     check_file(path, "`distill sweep` writes it when a run ends")
     records = []
     with reading(path), path.open("rb") as file:

@@ -96,3 +96,29 @@ def test_an_axis_hides_the_field_of_its_name(make_record):
     assert query.names_of([record]).count("method") == 1
     with pytest.raises(UserError, match="unknown"):
         query.check_name("x", query.names_of([record]), "--where")
+
+
+def _run_folder(folder):
+    folder.mkdir(parents=True)
+    (folder / "config.gin").write_text("")
+    return folder
+
+
+@pytest.mark.parametrize("command", [["results"], ["report", "--output=x.html"]])
+def test_another_folder_is_told_what_to_give_instead(
+    command, folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    wrote = "expected the folder that `distill sweep --out` wrote"
+    alone, run = _run_folder(tmp_path / "p" / "x" / "y" / "z"), _run_folder(tmp_path / "out/runs/a")
+    (alone / "results.json").write_text("{}")
+    (folder / store.RECORDS).rename(tmp_path / "out" / store.RECORDS)
+    for given, told in (
+        (alone, f"z is the folder of one run, {wrote}; the result of this run is in {alone}/resul"),
+        (run, f"{run} is the folder of one run, {wrote}: {tmp_path / 'out'}\n"),
+        ("out/runs", f"out/runs has the folders of 1 run and no records.jsonl, {wrote}: out\n"),
+        (".", f"{store.RECORDS}; folders in it that have one: out\n"),
+    ):
+        assert cli.main([*command, str(given)]) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "x.html").exists()
