@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from distill.data.formats.record_files import RecordFile
-from distill.data.mapping.row_mapping import Template
+from distill.data.mapping.row_mapping import TRAINED, Template, templates_of
 from distill.errors import UserError
 from distill.new.fields import MOST_CHOICES, MOST_VALUES, Seen, fields_of
 
@@ -42,6 +42,7 @@ _LABELS = (
 )
 _CHOICES = ("choices", "options", "candidates", "alternatives")
 _WRITTEN = ("teacher_label", "rationale")  # by `distill annotate`
+_ANSWERS = ("choices", "label", *_WRITTEN)  # roles that share no field
 _LETTER = re.compile(r"\(?[A-Za-z][.)]?")
 
 
@@ -73,7 +74,7 @@ def find_shape(
 
     Raises:
       UserError: no record; no field, or several, that can be the input, or several that can be the
-        label; rows with a teacher's labels and no others.
+        label; one field in two roles; rows with a teacher's labels and no others.
     """
     first = [record for _, record in itertools.islice(records.read(), _LOOKED_AT)]
     if not first:
@@ -116,7 +117,38 @@ def find_shape(
         return Shape({}, label_names, maybe_label)
     texts = {field: template.text if template else "" for field, template in given.items()}
     shown = {**texts, **found, **texts}  # in the order in which they were given
-    return Shape({field: text for field, text in shown.items() if text}, label_names, maybe_label)
+    shape = Shape({field: text for field, text in shown.items() if text}, label_names, maybe_label)
+    _check_roles(name, shape, given)
+    return shape
+
+
+def _check_roles(name: str, shape: Shape, given: Iterable[str]) -> None:
+    """Refuses one field of the records in two roles, such as the label within the input.
+
+    Args:
+      name: of the file.
+      shape: what was given and found; an input may contain the choices.
+      given: the fields of a row that the user gave.
+
+    Raises:
+      UserError: names both roles.
+    """
+    texts = (f"{field}={text}" for field, text in shape.fields.items())
+    templates = {field: each for field, (each,) in templates_of(texts, TRAINED).items()}
+    roles = [field for field in _ANSWERS if field in templates and templates[field].single]
+    for role in roles:
+        path = templates[role].single
+        others = [field for field in roles if templates[field].single == path]
+        if "input" in templates and path in templates["input"].slots and role != "choices":
+            others.insert(0, "input")
+        if others != [role]:
+            first, second = others[:2]
+            found = "" if second in given else " (found by its name)"
+            raise UserError(
+                f"{name}: the field {path} is used as the {first} and as the {second}{found}, "
+                f"expected one field for each: name another with --field {second}=FIELD, or leave "
+                f"the {second} out with --field {second}="
+            )
 
 
 def _annotated(name: str) -> UserError:

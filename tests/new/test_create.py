@@ -118,6 +118,13 @@ def test_rationales_of_the_file_can_be_trained_on(new, tmp_path, commands):
     assert not any("LABEL_WEIGHT" in each for each in train)
 
 
+def test_a_field_that_is_left_out_of_its_role_may_have_another(new, tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", rows_of(20, rationale="so"))
+    field = ("label=label", "input={input} {rationale}", "rationale=")
+    created, _ = new(tmp_path / "rows.jsonl", field=field)
+    assert created["fields"] == {"label": "label", "input": "{input} {rationale}", "id": "id"}
+
+
 def test_a_rehearsal_gives_the_weight_to_the_labels(files, new, commands):
     _, folder = new(files / "tickets.csv")
     (train,) = commands(folder, "train")
@@ -165,6 +172,23 @@ def test_bad_rows_leave_no_folder(tmp_path):
         (rows_of(20), {"labels": ("yes",)}, "gold label 'no' is not one of --labels"),
         (rows_of(20), {"field": ("label=lable",)}, "no row has the field 'lable'; closest: label"),
         (rows_of(20), {"field": ("input={input}\n",)}, "has a line break; a Makefile cannot"),
+        (
+            rows_of(20, rationale="so"),
+            {"field": ("label=rationale",)},
+            r"rows.jsonl: the field rationale is used as the label and as the rationale \(found by "
+            "its name\\), expected one field for each: .* or leave the rationale out with --field "
+            "rationale=$",
+        ),
+        (
+            rows_of(20),
+            {"field": ("input={input} {label}", "label=label")},
+            "the field label is used as the input and as the label, .* --field label=$",
+        ),
+        (
+            rows_of(20),
+            {"field": ("rationale=label", "teacher_label=label")},
+            "the field label is used as the teacher_label and as the rationale, ",
+        ),
     ],
 )
 def test_bad_input_is_named(tmp_path, rows, flags, message):
