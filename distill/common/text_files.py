@@ -7,6 +7,7 @@ import difflib
 import itertools
 import json
 import os
+import re
 import stat
 import sys
 import tomllib
@@ -26,6 +27,7 @@ _OTHERS = {  # first bytes of a file -> its encoding
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
+_TOML_ERROR = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
 
 def read_bytes(path: epath.Path, fix: str = "") -> bytes:
@@ -147,6 +149,28 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ValueError("lists or tables nested too deeply") from None
     except ValueError as error:
         raise in_our_words(error) from None
+
+
+def read_toml(text: str, where: str, fix: str = "") -> dict[str, Any]:
+    """The content of a TOML text of a file.
+
+    Args:
+      text: the content of the file.
+      where: the file, as messages name it.
+      fix: a sentence for the error message: what was expected.
+
+    Raises:
+      UserError: text that `parse_toml` refuses; names the line.
+    """
+    try:
+        return parse_toml(text)
+    except ValueError as error:
+        match = _TOML_ERROR.fullmatch(str(error))
+        if match is None:
+            raise UserError(_with_fix(f"{where}: not TOML ({error})", fix)) from None
+        place = f"{where}:{match[2]}" if match[2] else where
+        column = f", column {match[3]}" if match[3] else " at the end of the file"
+        raise UserError(_with_fix(f"{place}: not TOML ({match[1]}{column})", fix)) from None
 
 
 def too_many_digits(text: str) -> str | None:

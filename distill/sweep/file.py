@@ -33,7 +33,7 @@ from typing import Any
 
 from etils import epath
 
-from distill.common.text_files import check_file, parse_toml, read_text
+from distill.common.text_files import check_file, read_text, read_toml
 from distill.config import files
 from distill.errors import UserError, hint
 from distill.results.record import Value
@@ -52,7 +52,6 @@ from distill.sweep.axes import (
 _KEYS = (*TOP_KEYS, "macros", "axes", "exclude")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _NAME_EXPECTED = "at most 60 letters, digits, points, hyphens and underscores, as of a file"
-_ERROR_PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,10 +118,7 @@ def read_sweep(path: epath.PathLike) -> Sweep:
     found = find_sweep(os.fspath(path))
     text = read_text(found)
     where = str(path) if epath.Path(path).is_file() else str(found)
-    try:
-        content = parse_toml(text)
-    except ValueError as error:
-        raise _not_toml(error, where) from None
+    content = read_toml(text, where)
     check_keys(content, where, _KEYS)
     stem = found.name.removesuffix(".toml")
     name = content.get("name", stem)
@@ -149,15 +145,6 @@ def read_sweep(path: epath.PathLike) -> Sweep:
             '["tickets_step_by_step"]'
         )
     return dataclasses.replace(sweep, exclude=_exclude(content.get("exclude", []), sweep))
-
-
-def _not_toml(error: ValueError, where: str) -> UserError:
-    match = _ERROR_PLACE.fullmatch(str(error))
-    if match is None:
-        return UserError(f"{where}: not TOML ({error})")
-    place = f"{where}:{match[2]}" if match[2] else where
-    column = f", column {match[3]}" if match[3] else " at the end of the file"
-    return UserError(f"{place}: not TOML ({match[1]}{column})")
 
 
 def _seeds(value: Any, where: str) -> tuple[int, ...]:

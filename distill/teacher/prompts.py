@@ -17,7 +17,7 @@ from typing import Any
 
 from etils import epath
 
-from distill.common.text_files import parse_toml, read_bytes
+from distill.common.text_files import check_file, read_text, read_toml
 from distill.data.examples import Example, Failure
 from distill.data.released import equations
 from distill.data.released.completions import Completion
@@ -32,6 +32,8 @@ from distill.teacher.settings import Inputs
 
 FOLDER = Path(__file__).resolve().parent / "prompts"
 _OF_A_JOB = ("reading", "as_json")  # what a prompt's file does not say
+_REQUIRED = ("name", "parser", "instructions", "exemplars", "input", "completion")
+_EXPECTED = f"A prompt is a TOML file with {', '.join(_REQUIRED)}, e.g. {FOLDER / 'tickets.toml'}"
 PARSERS = ("nli", "choice", "equation", "label", "free")
 _SLOT = re.compile(r"\{(\w+)\}")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -266,10 +268,8 @@ def load_prompt(name: str, reading: Reading | None = None, as_json: bool = False
         path = epath.Path(FOLDER / f"{name}.toml")
     else:
         path = epath.Path(name)
-    try:
-        fields = parse_toml(read_bytes(path).decode("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not TOML ({error})") from error
+    check_file(path)
+    fields = read_toml(read_text(path, _EXPECTED), str(path), _EXPECTED)
     prompt = _prompt(fields, str(path))
     return dataclasses.replace(prompt, reading=reading or Reading(), as_json=as_json)
 
@@ -283,7 +283,7 @@ def _prompt(fields: dict[str, Any], where: str) -> Prompt:
         expected: type = {"str": str, "int": int}.get(str(known[name]), list)
         if type(value) is not expected:
             raise UserError(f"{where}: got {value!r} for `{name}`, expected {expected.__name__}")
-    for name in ("name", "parser", "instructions", "exemplars", "input", "completion"):
+    for name in _REQUIRED:
         if name not in fields:
             raise UserError(
                 f"{where}: `{name}` is missing; start from a copy of one of {', '.join(names())}"

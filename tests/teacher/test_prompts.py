@@ -32,7 +32,7 @@ label = "yes"
 
 def _written(tmp_path, text):
     path = tmp_path / "mine.toml"
-    path.write_text(text)
+    path.write_text(text, errors="surrogateescape")
     return str(path)
 
 
@@ -103,7 +103,12 @@ def test_free_labels_are_what_follows_the_answer_phrase(tmp_path):
         (('"Say."', "3"), "got 3 for `instructions`"),
         (('name = "mine"', 'name = "mine"\nmax_tokens = 0'), "max_tokens = 0"),
         (('name = "mine"', 'name = "mine"\ninput_pattern = "("'), "not a valid regular expression"),
-        (('name = "mine"', "name = "), "not TOML"),
+        (
+            ('name = "mine"', "name = "),
+            r"\.toml:2: not TOML \(Invalid value, column 8\)\. A prompt is a TOML file with name, "
+            r"parser, .*, completion, e\.g\. .*/prompts/tickets\.toml$",
+        ),
+        (('name = "mine"', 'name = "\udcff"'), r"\.toml:2: not UTF-8 .*\. A prompt is a TOML file"),
     ],
 )
 def test_a_bad_file_is_refused_with_what_is_wrong(tmp_path, change, message):
