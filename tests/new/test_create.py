@@ -134,6 +134,20 @@ def test_a_rehearsal_gives_the_weight_to_the_labels(files, new, commands):
     assert not any("LABEL_WEIGHT" in each for each in train)
 
 
+def test_rows_to_check_and_to_train_on_can_be_named(files, new, commands):
+    _, folder = new(files / "tickets.csv")
+    for rows, checked, trained in (
+        ((), "train.jsonl", "rehearsal"),
+        (("ROWS=rehearsal",), "rehearsal.jsonl", "rehearsal"),
+        (("ROWS=more.jsonl",), "more.jsonl", "more"),
+    ):
+        (check, train) = commands(folder, "check", *rows)[-1], commands(folder, "train", *rows)[-1]
+        assert f"--gin.TRAIN_FILE={checked}" in check
+        assert {f"--gin.TRAIN_FILE={trained}.jsonl", f"--run_dir=runs/{trained}"} <= {*train}
+    (folder / "annotated.jsonl").write_text("")
+    assert "--gin.TRAIN_FILE=annotated.jsonl" in commands(folder, "check")[-1]
+
+
 def test_truth_values_without_names_are_noted(new, tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", rows_of(20, labels=["True", "False"]))
     assert (
