@@ -57,17 +57,22 @@ def test_an_answer_goes_before_failures_whatever_came_first(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30, 70])
-def test_a_torn_last_line_heals(tmp_path, cut):
+def test_a_torn_last_line_heals(tmp_path, cut, capsys):
     with Store(tmp_path / "s") as store:
         _fill(store, range(5))
     shard = tmp_path / "s" / "shard-00000.jsonl"
     os.truncate(shard, shard.stat().st_size - cut)
+    with Store(tmp_path / "s", read_only=True):
+        assert capsys.readouterr().err == ""
     with Store(tmp_path / "s") as store:
+        told = "the last record was cut off when its writer was killed; its row is requested again"
+        assert capsys.readouterr().err == f"{shard}: {told}\n"
         assert len([*store.records()]) == 4
         assert store.state(_record(4)["key"]) is None
         _fill(store, [4, 5])
     with Store(tmp_path / "s") as store:
         assert [r["id"] for r in store.records()] == [f"row/{n}" for n in range(6)]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_bad_line_elsewhere_is_named(tmp_path):

@@ -287,7 +287,7 @@ class Store:
                 count += 1
                 line = following
         if line is not None and not self._read_only and not self._remote:
-            os.truncate(path, offset)
+            store_lines.remove_cut_end(path, offset)
         self._size, self._in_shard = (0, 0) if self._remote else (offset, count)
 
     def _note(self, key: bytes, ok: bool, shard: int, offset: int) -> None:

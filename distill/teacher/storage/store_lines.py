@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
 from etils import epath
 
+from distill.common.progress import tell
 from distill.common.text_files import parse_json
 from distill.errors import UserError
 from distill.teacher.answers.problems import problem_of_record
@@ -65,6 +67,20 @@ def find_problem(record: object) -> str:
     ):
         return "the values of 'usage' are not numbers"
     return ""
+
+
+def remove_cut_end(path: epath.Path, offset: int) -> None:
+    """Removes a last record that was cut off, and says so.
+
+    Args:
+      path: the shard.
+      offset: bytes of its whole records.
+    """
+    os.truncate(path, offset)
+    tell(
+        f"{path}: the last record was cut off when its writer was killed; its row is requested "
+        "again"
+    )
 
 
 def content_key(line: bytes, start: int) -> bytes | None:
