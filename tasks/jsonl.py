@@ -9,7 +9,7 @@ from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.budget import check_fraction, hold_out
 from distill.data.examples import Example
-from distill.data.formats.record_files import files_of
+from distill.data.formats.record_files import files_of, most_rows
 from distill.data.mapping.row_mapping import RowMapping, mapping_of_settings
 from distill.data.tables import open_table
 from distill.errors import NotSet, UserError
@@ -113,5 +113,12 @@ def check(spec: DataSpec) -> None:
 
 
 DATASET = datasets.register(
-    datasets.Dataset(name="jsonl", load=load, labels=_closed, files=_contents, check=check)
+    datasets.Dataset(
+        name="jsonl",
+        load=load,
+        labels=_closed,
+        files=_contents,
+        check=check,
+        most_rows=lambda spec: most_rows(_files(spec)[0]),
+    )
 )

@@ -43,5 +43,6 @@ DATASET = datasets.register(
         labels=lambda spec: generator.LABELS,
         words=lambda spec: generator.words(),
         check=check,
+        most_rows=lambda spec: _count(spec, "num_rows", "train"),
     )
 )

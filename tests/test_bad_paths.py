@@ -160,7 +160,9 @@ def test_a_folder_is_no_file_to_write(argv, flag, tmp_path, capsys, monkeypatch)
 def test_toml_that_is_nested_too_deeply(content, tmp_path, capsys):
     (tmp_path / "deep.toml").write_text(content)
     said = _refused(["annotate", f"--check={tmp_path}/deep.toml"], capsys)
-    told = f"distill: {tmp_path}/deep.toml: not TOML (lists or tables nested too deeply). A prompt is"
+    told = (
+        f"distill: {tmp_path}/deep.toml: not TOML (lists or tables nested too deeply). A prompt is"
+    )
     assert said.startswith(told)
 
 

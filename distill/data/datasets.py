@@ -16,6 +16,7 @@ from etils import epath
 
 from distill.common.accuracy import matches_exactly
 from distill.common.digests import sha256, sha256_text
+from distill.common.phrases import number_of
 from distill.common.text_files import check_file
 from distill.config.data import DataSpec
 from distill.data import budget, controls
@@ -49,6 +50,7 @@ class Dataset:
       input_form: how choices become part of an input (`distill.data.mapping.input_forms`).
       eos_mark: the text within inputs that stands for the EOS token; "" where there is none.
       check: refuses settings that no data can make good; reads no file.
+      most_rows: how many training rows there are at most; None where only reading them tells.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Dataset:
     eos_mark: Callable[[DataSpec], str] = lambda spec: ""
     check: Callable[[DataSpec], object] = lambda spec: None
     input_form: str = PLAIN
+    most_rows: Callable[[DataSpec], int | None] = lambda spec: None
 
 
 _DATASETS: dict[str, Dataset] = {}
@@ -96,6 +99,26 @@ def check_settings(spec: DataSpec) -> None:
       NotSet: a macro that the dataset needs is not set.
     """
     get(spec.dataset).check(spec)
+
+
+def check_budget(spec: DataSpec) -> None:
+    """Refuses a label budget of more rows than there are, where that is known without reading them.
+
+    Args:
+      spec: its files are there.
+
+    Raises:
+      UserError: names NUM_LABELS and the number of rows.
+    """
+    dataset = get(spec.dataset)
+    most = dataset.most_rows(spec) if spec.num_labels else None
+    if most is not None and spec.num_labels > most:
+        place = next(iter(dataset.files(spec)), f"dataset {spec.dataset!r}")
+        raise UserError(
+            f"got NUM_LABELS = {spec.num_labels}, but {place} has at most "
+            f"{number_of(most, 'training row')}; set NUM_LABELS to at most {most}, or to 0 to use "
+            "all of them"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

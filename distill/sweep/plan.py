@@ -16,6 +16,7 @@ from distill.common.phrases import number_of
 from distill.common.progress import Progress
 from distill.common.text_files import check_file
 from distill.config import fields, files, stored
+from distill.config.data import DataSpec
 from distill.config.resolve import Resolved, import_tasks, read_macros, resolve
 from distill.config.run import RunConfig
 from distill.convert.sizes import adopt_sizes
@@ -256,26 +257,33 @@ def _check_macros(sweep: Sweep) -> None:
 
 
 def check_data(path: str, runs: Sequence[Run]) -> None:
-    """Refuses runs whose data are not there or whose VOCAB_SIZE is too small; reads no rows.
+    """Refuses runs whose data are not there or too few, or whose VOCAB_SIZE is too small.
+
+    It reads no rows: what only the rows tell, training refuses.
 
     Args:
       path: of the sweep file.
       runs: those that will be trained.
 
     Raises:
-      UserError: names all missing files; see `check_size`.
+      UserError: names all missing files; see `check_budget` and `check_size`.
     """
     needed: dict[str, None] = {}
     different: dict[str, RunConfig] = {}  # by what a vocabulary is made from
+    largest: dict[str, DataSpec] = {}  # the largest NUM_LABELS of each data
     try:
         for config in (run.resolved.run for run in runs):
             spec = config.data
             same = dataclasses.replace(spec, num_labels=0, label_fraction=1.0, data_seed=0)
             different[f"{same} {config.student.vocab_size}"] = config
+            most = largest.setdefault(str(same), spec)
+            largest[str(same)] = max(most, spec, key=lambda each: each.num_labels)
             names = [*datasets.get(spec.dataset).files(spec)]
             names += [spec.vocabulary_path] if spec.vocabulary == "sentencepiece" else []
             needed |= dict.fromkeys(map(str, names))
         check_all(functools.partial(check_file, epath.Path(name)) for name in needed)
+        for spec in largest.values():
+            datasets.check_budget(spec)
         for config in different.values():
             check_size_before_rows(config.data, config.student.vocab_size)
     except UserError as error:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.config.data import DataSpec
+from distill.data import datasets
 from distill.data.budget import order, split_budget
 from distill.data.examples import Example
 from distill.data.row_file import take
@@ -114,6 +115,18 @@ def test_caches_from_before_the_fraction_are_still_found():
 def test_bad_budgets_are_named(rows, num_labels, fraction, source, message):
     with pytest.raises(UserError, match=message):
         split_budget(rows, num_labels, fraction, 0, source)
+
+
+def test_more_labels_than_lines_are_refused_before_rows_are_read(tmp_path):
+    import tasks  # noqa: F401  # registers jsonl
+
+    path = tmp_path / "rows.jsonl"
+    path.write_text("not JSON\n" * 9)
+    spec = DataSpec("jsonl", "finetune", dataset_options={"train_file": path, "test_fraction": 0.2})
+    for count in (0, 9):
+        datasets.check_budget(dataclasses.replace(spec, num_labels=count))
+    with pytest.raises(UserError, match=r"10, but .*rows.jsonl has at most 9 training rows; set "):
+        datasets.check_budget(dataclasses.replace(spec, num_labels=10))
 
 
 @pytest.mark.parametrize("source", ["gold", "teacher"])

@@ -11,7 +11,7 @@ import tracemalloc
 import pytest
 
 from distill.data import tables
-from distill.data.formats import arrow_rows, json_array
+from distill.data.formats import arrow_rows, json_array, record_files
 from distill.data.mapping.row_mapping import RowMapping, mapping_of
 from distill.errors import UserError
 from distill.inference import inputs
@@ -246,3 +246,17 @@ def test_without_pyarrow_the_message_says_what_to_install(monkeypatch, tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"rows\.parquet needs the package pyarrow: install it"):
         tables.read_table(path, "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "most"),
+    [(b"", 0), (b"{}", 1), (b"{}\n{}\n", 2), (b"{}\n{}", 2), (gzip.compress(b"{}\n" * 500), 500)],
+    ids=["empty", "no_line_end", "lines", "last_without_end", "compressed"],
+)
+def test_lines_bound_the_rows_of_jsonl(content, most, tmp_path, monkeypatch):
+    for name, expected in ("r.jsonl", most), ("r", most), ("r.csv", None), ("r.parquet", None):
+        (tmp_path / name).write_bytes(content)
+        assert record_files.most_rows(tmp_path / name) == expected
+    assert record_files.most_rows(tmp_path) is None
+    monkeypatch.setattr(record_files, "_MOST_COUNTED", len(content) - 1)
+    assert record_files.most_rows(tmp_path / "r.jsonl") is None

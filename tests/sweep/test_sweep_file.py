@@ -126,6 +126,10 @@ def test_a_mistake_has_a_message(text, message, write_sweep):
             'TEST_FILE="t.jsonl"\nLABELS=["a","b"]',
             r"s.toml: .*no.jsonl does not exist.*also: .*t.jsonl does not exist",
         ),
+        (
+            BASE + LABELS + "[macros]\nNUM_ROWS = 59",
+            "s.toml: got NUM_LABELS = 60, but dataset 'tickets' has at most 59 training rows; set ",
+        ),
     ],
 )
 def test_a_mistake_in_the_runs_is_told_before_the_first_starts(

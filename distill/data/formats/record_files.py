@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from etils import epath
 
+from distill.common.atomic import is_local
 from distill.common.text_files import BOM, json_object
 from distill.data.formats import arrow_rows, csv_rows, folders, json_array
 from distill.data.formats.encodings import open_bytes, open_text
@@ -28,6 +29,7 @@ _BY_SUFFIX = {
     ".parquet": "parquet",
     ".arrow": "parquet",
 }
+_MOST_COUNTED = 256_000_000  # bytes
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 _NO_ROWS = {
     "csv": "expected a header line and one row per line",
@@ -122,6 +124,31 @@ def files_of(path: epath.PathLike, split: str) -> list[epath.Path]:
     """The files that are read for a split: the file itself, or those of a folder."""
     path = epath.Path(path)
     return folders.data_files(path, split) if path.is_dir() else [path]
+
+
+def most_rows(path: epath.PathLike) -> int | None:
+    """How many rows a file has at most: the number of lines of JSONL, without reading the rows.
+
+    Args:
+      path: a file that is there, or a folder.
+
+    Returns:
+      The number; None for other formats, and where counting could take seconds: in buckets, and in
+      files of more than 256 MB.
+
+    Raises:
+      UserError: see `open_bytes`.
+    """
+    path = epath.Path(path)
+    if not is_local(path) or path.is_dir() or kind_of(path) != "jsonl":
+        return None
+    if os.path.getsize(path) > _MOST_COUNTED:
+        return None
+    lines, last = 0, b"\n"
+    with open_bytes(path) as file:
+        while content := file.read(1 << 20):
+            lines, last = lines + content.count(b"\n"), content[-1:]
+    return lines + (last != b"\n")
 
 
 def open_records(path: epath.PathLike, split: str, kind: str | None = None) -> RecordFile:
