@@ -118,13 +118,6 @@ def test_rationales_of_the_file_can_be_trained_on(new, tmp_path, commands):
     assert not any("LABEL_WEIGHT" in each for each in train)
 
 
-def test_a_field_that_is_left_out_of_its_role_may_have_another(new, tmp_path):
-    write_jsonl(tmp_path / "rows.jsonl", rows_of(20, rationale="so"))
-    field = ("label=label", "input={input} {rationale}", "rationale=")
-    created, _ = new(tmp_path / "rows.jsonl", field=field)
-    assert created["fields"] == {"label": "label", "input": "{input} {rationale}", "id": "id"}
-
-
 def test_a_rehearsal_gives_the_weight_to_the_labels(files, new, commands):
     _, folder = new(files / "tickets.csv")
     (train,) = commands(folder, "train")
@@ -132,20 +125,6 @@ def test_a_rehearsal_gives_the_weight_to_the_labels(files, new, commands):
     (folder / "annotated.jsonl").write_text("")
     (train,) = commands(folder, "train")
     assert not any("LABEL_WEIGHT" in each for each in train)
-
-
-def test_rows_to_check_and_to_train_on_can_be_named(files, new, commands):
-    _, folder = new(files / "tickets.csv")
-    for rows, checked, trained in (
-        ((), "train.jsonl", "rehearsal"),
-        (("ROWS=rehearsal",), "rehearsal.jsonl", "rehearsal"),
-        (("ROWS=more.jsonl",), "more.jsonl", "more"),
-    ):
-        (check, train) = commands(folder, "check", *rows)[-1], commands(folder, "train", *rows)[-1]
-        assert f"--gin.TRAIN_FILE={checked}" in check
-        assert {f"--gin.TRAIN_FILE={trained}.jsonl", f"--run_dir=runs/{trained}"} <= {*train}
-    (folder / "annotated.jsonl").write_text("")
-    assert "--gin.TRAIN_FILE=annotated.jsonl" in commands(folder, "check")[-1]
 
 
 def test_truth_values_without_names_are_noted(new, tmp_path):
@@ -186,23 +165,6 @@ def test_bad_rows_leave_no_folder(tmp_path):
         (rows_of(20), {"labels": ("yes",)}, "gold label 'no' is not one of --labels"),
         (rows_of(20), {"field": ("label=lable",)}, "no row has the field 'lable'; closest: label"),
         (rows_of(20), {"field": ("input={input}\n",)}, "has a line break; a Makefile cannot"),
-        (
-            rows_of(20, rationale="so"),
-            {"field": ("label=rationale",)},
-            r"rows.jsonl: the field rationale is used as the label and as the rationale \(found by "
-            "its name\\), expected one field for each: .* or leave the rationale out with --field "
-            "rationale=$",
-        ),
-        (
-            rows_of(20),
-            {"field": ("input={input} {label}", "label=label")},
-            "the field label is used as the input and as the label, .* --field label=$",
-        ),
-        (
-            rows_of(20),
-            {"field": ("rationale=label", "teacher_label=label")},
-            "the field label is used as the teacher_label and as the rationale, ",
-        ),
     ],
 )
 def test_bad_input_is_named(tmp_path, rows, flags, message):

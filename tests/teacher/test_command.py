@@ -57,15 +57,6 @@ def test_unlabeled_rows_become_training_rows(serve, rows_file, tickets, tmp_path
     assert 0.9 < found["interval"][0] < 1 == found["interval"][1]
 
 
-def test_max_rows_is_the_total_of_the_progress(serve, rows_file, tmp_path, capsys):
-    with serve() as (_, url):
-        argv = [f"--input={rows_file}", f"--base_url={url}", f"--output={tmp_path / 'o.jsonl'}"]
-        for bound, total in ("15", 15), ("15", 30), ("15", 40):
-            more = ["--json", "--progress_seconds=30", f"--max_rows={bound}"]
-            assert cli.main([*ASK, *argv, *more]) == 0
-            assert f"annotate: {total}/{total} rows" in capsys.readouterr().err
-
-
 def test_what_is_stored_is_neither_estimated_nor_written_for_a_batch(
     serve, rows_file, tmp_path, capsys
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distill import cli
 from distill.teacher.job_progress import JobProgress
 from distill.teacher.settings import Settings
 
@@ -19,3 +20,13 @@ def test_without_max_rows_the_total_is_all_rows():
     progress = JobProgress(40, Settings(progress_seconds=0), str)
     progress.skip(3)
     assert (progress.n, progress.total) == (3, 40)
+
+
+def test_max_rows_is_the_total_of_the_progress(serve, rows_file, tmp_path, capsys):
+    with serve() as (_, url):
+        argv = ["annotate", "--prompt=tickets", "--model=simulated-returns", "--json"]
+        argv += [f"--input={rows_file}", f"--base_url={url}", f"--output={tmp_path / 'o.jsonl'}"]
+        for bound, total in ("15", 15), ("15", 30), ("15", 40):
+            more = ["--progress_seconds=30", f"--max_rows={bound}"]
+            assert cli.main([*argv, *more]) == 0
+            assert f"annotate: {total}/{total} rows" in capsys.readouterr().err
