@@ -30,7 +30,7 @@ def raw_dir(spec: DataSpec) -> str:
     if not folder:
         raise NotSet(
             "macro RAW_DIR is not set: give the folder of the paper's released data with "
-            "--raw_dir=... (docs/data.md)"
+            "--raw_dir=... (docs/paper_data.md)"
         )
     return str(folder)
 
