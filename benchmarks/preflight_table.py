@@ -1,4 +1,4 @@
-"""The standard cases of docs/preflight.md, one process each: what preflight says and costs.
+"""The typical results of docs/preflight.md, one process each: what preflight says and costs.
 
     python benchmarks/preflight_table.py --out table.jsonl [--only base] [--estimate] [--decoding]
 
