@@ -7,10 +7,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from distill.commands import arguments, launch_predict
+from distill.commands import arguments, launch_list, launch_plan, launch_predict
 from distill.common import flags
 from distill.common.progress import to_stderr
-from distill.errors import CheckFailed, UserError
 from distill.launch.settings import LaunchSettings
 
 if TYPE_CHECKING:
@@ -48,106 +47,34 @@ def _add_plan(actions: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--state", help="the state file to write, local or gs://; default <name>.launch.json"
     )
+    launch_list.add_flags(command, "plan")
+
+    def run(options: argparse.Namespace) -> Mapping[str, Any]:
+        return (launch_plan.run if options.work_list is None else launch_list.plan)(options)
 
     def show(result: Mapping[str, Any]) -> None:
         from distill.launch.plan import render
         from distill.preflight.rendering import render_report
 
-        # A run that does not fit has a report of preflight alone.
-        print(render(result) if "commands" in result else render_report(result))  # type: ignore[arg-type]
+        if "launches" in result:
+            launch_list.show(result)
+        else:  # a run that does not fit has a report of preflight alone
+            print(render(result) if "commands" in result else render_report(result))  # type: ignore[arg-type]
 
-    command.set_defaults(run=_plan, show=show)
-
-
-def _plan(options: argparse.Namespace) -> Mapping[str, Any]:
-    """Runs `plan`.
-
-    Raises:
-      UserError: settings that do not go together, or that the back end does not have; data on this
-        machine.
-      CheckFailed: a run that does not fit into memory or time.
-    """
-    from distill.config.resolve import resolve
-    from distill.convert.sizes import adopt_sizes
-    from distill.launch import backends, plan
-    from distill.launch.state import SUFFIX, LaunchState
-    from distill.launch.steps import write_files
-
-    settings = flags.from_options(LaunchSettings, options)
-    backends.get(settings)
-    for topology in settings.fallback_topology:
-        backends.get(dataclasses.replace(settings, topology=topology))
-    path = options.state or f"{settings.name}{SUFFIX}"
-    before = _earlier(path)
-    names = arguments.gin_files(options)
-    resolved = resolve(names, options.overrides, options.engine, adopt_sizes)
-    if resolved.engine == "t5x":
-        raise UserError(
-            "got the engine t5x, but distill launch works only with --engine=native; docs/hosts.md "
-            "says how to start T5X on several hosts"
-        )
-    plan.check_data_paths(resolved)
-    remote, uploads = plan.place_gin_files(names, settings.launch_dir)
-    train = [f"--gin_file={name}" for name in remote]
-    train += [f"--gin.{override}" for override in options.overrides]
-    train += [f"--engine={options.engine}"] if options.engine else []
-    settings = dataclasses.replace(settings, train_arguments=tuple(train), gin_uploads=uploads)
-    report = _preflight(options, names, settings.topology, options.estimate)
-    for topology in settings.fallback_topology:
-        _preflight(options, names, topology, estimate=True)
-    state = LaunchState(path, settings, revision=before)
-    result = plan.describe(settings, report, state.folder)
-    write_files(backends.get(settings), settings, state.folder)
-    state.note("planned")
-    to_stderr(f"wrote {path} and {state.folder}; next: distill launch up {path}")
-    return result
-
-
-def _earlier(path: str) -> int:
-    """The revision of a state file that a plan may replace.
-
-    Raises:
-      UserError: it has a slice.
-    """
-    from etils import epath
-
-    from distill.launch.state import load
-
-    if not epath.Path(path).exists():
-        return 0
-    state = load(path)
-    if state.created:
-        raise UserError(
-            f"{path} is of a launch that has created {', '.join(state.created)}: delete it first "
-            f"with `distill launch down {path}`, or give another --state"
-        )
-    return state.revision
-
-
-def _preflight(
-    options: argparse.Namespace, names: list[str], topology: str, estimate: bool
-) -> Mapping[str, Any]:
-    from distill.commands.preflight import preflight
-
-    own = argparse.Namespace(
-        **{
-            **vars(options),
-            "topology": [topology],
-            "estimate": estimate,
-            "search": False,
-            "no_decoding": not estimate,
-            "rows": None,
-        }
-    )
-    try:
-        return preflight(own, names)
-    except CheckFailed as failure:
-        raise CheckFailed(f"{topology}: {failure}; nothing was created", failure.result) from None
+    command.set_defaults(run=run, show=show)
 
 
 def _add_verb(actions: argparse._SubParsersAction, verb: str, text: str) -> None:
     command = arguments.add(actions, verb, text, configured=False)
-    command.add_argument("state", metavar="STATE", help="the state file that plan wrote")
+    takes_list = verb in launch_list.VERBS
+    command.add_argument(
+        "state",
+        metavar="STATE",
+        nargs="?" if takes_list else None,
+        help="the state file that plan wrote",
+    )
+    if takes_list:
+        launch_list.add_flags(command, verb)
     command.add_argument(
         "--dry_run", action="store_true", help="print the commands; execute none of them"
     )
@@ -170,6 +97,10 @@ def _add_verb(actions: argparse._SubParsersAction, verb: str, text: str) -> None
         from distill.launch.state import load
         from distill.launch.steps import write_files
 
+        if takes_list:
+            launch_list.check_flags(options, verb)
+            if options.work_list is not None:
+                return launch_list.run(options, verb)
         state = load(options.state)
         launch = verbs.Launch(state, to_stderr)
         if verb == "predict":
@@ -235,7 +166,9 @@ _ACTIONS: Mapping[str, Callable[[Any, argparse.Namespace], Mapping[str, Any]]] =
 
 def _show(result: Mapping[str, Any]) -> None:
     """Prints what a verb returns, for people."""
-    if "commands" in result:
+    if "work_list" in result:
+        launch_list.show(result)
+    elif "commands" in result:
         for command in result["commands"]:
             print(f"# {command['purpose']}\n{command['text']}")
     elif "logs" in result:

@@ -41,7 +41,10 @@ class Planned(TypedDict):
 
 
 class SweepResult(TypedDict, total=False):
-    """What the command gives; `planned` and `estimated_seconds` with --dry_run alone."""
+    """What the command gives.
+
+    `planned` and `estimated_seconds` are there with --dry_run, `missing` with --collect.
+    """
 
     sweep: str
     title: str
@@ -50,6 +53,7 @@ class SweepResult(TypedDict, total=False):
     done: int
     failed: int
     records: list[dict[str, Any]]
+    missing: list[str]
     planned: list[Planned]
     workers: int
     estimated_seconds: float | None
@@ -89,6 +93,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="print a `distill train` command for each run that is not finished, with --json a "
         "line of JSON each; train nothing",
+    )
+    command.add_argument(
+        "--collect",
+        metavar="FOLDER",
+        help="record the finished runs of another results folder, such as the gs://BUCKET/FOLDER "
+        "of a --list, and copy their run folders without checkpoints; train nothing",
     )
     command.add_argument(
         "--shard", default="", metavar="I/N", help="only every Nth run, from the Ith on"
@@ -133,6 +143,8 @@ def run(options: argparse.Namespace) -> SweepResult | None:
         return None
     if options.dry_run:
         return _dry_run(options, sweep, runs, folder)
+    if options.collect is not None:
+        return _collect(options, sweep, runs, folder)
     return _execute(options, sweep, runs, folder)
 
 
@@ -144,8 +156,16 @@ def _check_options(options: argparse.Namespace) -> None:
         raise UserError(f"got --workers={options.workers}, expected 1 or more")
     if options.retries < 0:
         raise UserError(f"got --retries={options.retries}, expected 0 or more")
-    if options.list and options.dry_run:
-        raise UserError("got both --list and --dry_run, expected only one of them")
+    modes = {"--list": options.list, "--dry_run": options.dry_run}
+    given = [name for name, value in (modes | {"--collect": options.collect}).items() if value]
+    if len(given) > 1:
+        raise UserError(f"got both {given[0]} and {given[1]}, expected only one of them")
+    if options.collect is not None:
+        check_path(options.collect, "--collect")
+        if not options.collect or options.collect.rstrip("/") == options.out.rstrip("/"):
+            raise UserError(
+                f"got --collect={options.collect!r}, expected the path of another folder than --out"
+            )
 
 
 def _newest(folder: ResultsFolder, runs: Sequence[Run]) -> dict[str, Record]:
@@ -167,9 +187,10 @@ def _print_list(options: argparse.Namespace, runs: Sequence[Run], folder: Result
     from distill.sweep import work_list
 
     newest = _newest(folder, runs)
-    left = [run for run in runs if run.id not in newest or not newest[run.id].is_done]
-    if len(left) < len(runs):
-        to_stderr(f"{number_of(len(runs) - len(left), 'finished run')} left out")
+    firsts = list({run.digest: run for run in reversed(runs)}.values())[::-1]
+    left = [run for run in firsts if run.id not in newest or not newest[run.id].is_done]
+    if len(left) < len(firsts):
+        to_stderr(f"{number_of(len(firsts) - len(left), 'finished run')} left out")
     for item in work_list.items(left, options.out):
         print(json_line(item) if options.json else work_list.as_shell(item))
     options.json, options.show = False, None
@@ -266,6 +287,35 @@ def _execute(
         raise CheckFailed(
             f"{len(failed)} of {number_of(len(runs), 'run')} failed, the first with: "
             f"{failed[0].error}; the same command tries again",
+            result,
+        )
+    return result
+
+
+def _collect(
+    options: argparse.Namespace, sweep: Sweep, runs: Sequence[Run], folder: ResultsFolder
+) -> SweepResult:
+    from distill.sweep import gather, table
+
+    folder.open(sweep, to_stderr)
+    found = gather.collect(options.collect, sweep.name, runs, folder, to_stderr)
+    recorded = [run for run in runs if run.id in found]
+    missing = [run.id for run in runs if run.id not in found or not found[run.id].is_done]
+    result: SweepResult = {
+        **_head(options, sweep, runs),
+        "done": len(runs) - len(missing),
+        "records": [found[run.id].to_json() for run in recorded],
+        "missing": missing,
+    }
+    if not options.json and recorded:
+        shown = table.summary(recorded, [found[run.id] for run in recorded])
+        print(f"{sweep.title}\n\n{shown}\n\nrecords: {folder.records_path}")
+    options.show = None
+    if missing:
+        more = f" and {number_of(len(missing) - 1, 'other run')}" if len(missing) > 1 else ""
+        raise CheckFailed(
+            f"{missing[0]}{more} {'are' if more else 'is'} not finished in {options.collect}: the "
+            "same command collects what is finished later",
             result,
         )
     return result

@@ -91,7 +91,8 @@ FAILURES = (
     ),
     Failure(
         "not_found",
-        r"NOT_FOUND|was not found|could not be found|\bnotfound\b|\(NotFound\)|does not exist",
+        r"NOT_FOUND|was not found|could not be found|\bnotfound\b|\(NotFound\)|does not exist|"
+        r"matched no objects",
         "the resource does not exist",
         "look at `distill launch status`; it may have been deleted, or have ended by itself",
     ),

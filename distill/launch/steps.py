@@ -46,10 +46,16 @@ class Steps:
     Args:
       state: its state, which every step saves.
       say: takes lines of progress.
+      pause: waits some seconds between two looks; what it raises ends the verb, as Ctrl-C does.
     """
 
-    def __init__(self, state: LaunchState, say: Callable[[str], None]) -> None:
-        self.state, self.say = state, say
+    def __init__(
+        self,
+        state: LaunchState,
+        say: Callable[[str], None],
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.state, self.say, self.pause = state, say, pause
 
     @property
     def settings(self) -> LaunchSettings:
@@ -124,7 +130,7 @@ class Steps:
             if line != said:
                 self.say(line)
             said = line
-            time.sleep(POLL)
+            self.pause(POLL)
 
     def ask(self) -> Status:
         """Looks at the slice; a service that does not answer is asked again for a while."""
@@ -137,7 +143,7 @@ class Steps:
                 misses += 1
                 if failed.kind != "unreachable" or misses == MISSES:
                     raise
-            time.sleep(POLL)
+            self.pause(POLL)
 
     def start(self, ready: Status) -> Status:
         """Starts the job on all hosts, once distill is installed on them.
@@ -194,7 +200,7 @@ class Steps:
                     f"the slice is ready, but {status.detail}, {MISSES} times in a row; "
                     f"{failures.of_kind(status.kind).advice}"
                 )
-            time.sleep(POLL)
+            self.pause(POLL)
 
     def deletions(self) -> list[Command]:
         """The commands that delete what the launch created."""

@@ -60,7 +60,8 @@ class ResultsFolder:
         if not is_local(self.path):
             raise UserError(
                 f"got --out={self.path}, expected a local folder: a sweep appends its records, "
-                "which buckets cannot do. With --list, run folders may be in a bucket"
+                "which buckets cannot do. With --list, run folders may be in a bucket, and with "
+                "--collect their results come to a local folder"
             )
         self.check()
         check_writable(self.path, f"--out={self.path}")
