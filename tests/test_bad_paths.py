@@ -61,6 +61,8 @@ FLAGS = {
     "prices": ["annotate"],
     "batch_write": ["annotate"],
     "batch_read": ["annotate"],
+    "work_list": ["launch", "run"],
+    "collect": ["sweep", "x.toml", "--out=y"],
 }
 
 

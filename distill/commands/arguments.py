@@ -14,7 +14,7 @@ _PATHS = (
     *("gin_file", "run_dir", "cache_dir", "raw_dir", "vocabulary_path", "tfds_data_dir", "input"),
     *("test_input", "markdown", "init_from", "continue_from", "output", "output_dir", "checkpoint"),
     *("prompt", "check", "store", "released_dir", "teacher_row", "prices"),
-    *("batch_write", "batch_read"),
+    *("batch_write", "batch_read", "work_list", "collect"),
 )
 # Those of them that a command writes.
 _WRITTEN = ("output", "markdown", "store", "released_dir", "teacher_row", "batch_write")

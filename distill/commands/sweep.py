@@ -160,12 +160,11 @@ def _check_options(options: argparse.Namespace) -> None:
     given = [name for name, value in (modes | {"--collect": options.collect}).items() if value]
     if len(given) > 1:
         raise UserError(f"got both {given[0]} and {given[1]}, expected only one of them")
-    if options.collect is not None:
-        check_path(options.collect, "--collect")
-        if not options.collect or options.collect.rstrip("/") == options.out.rstrip("/"):
-            raise UserError(
-                f"got --collect={options.collect!r}, expected the path of another folder than --out"
-            )
+    same = options.out.rstrip("/")
+    if options.collect is not None and options.collect.rstrip("/") in ("", same):
+        raise UserError(
+            f"got --collect={options.collect!r}, expected the path of another folder than --out"
+        )
 
 
 def _newest(folder: ResultsFolder, runs: Sequence[Run]) -> dict[str, Record]:

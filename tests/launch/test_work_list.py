@@ -110,10 +110,10 @@ def test_names_are_valid_distinct_and_stable():
         (line(RUNS[0], run_dir=f"out/runs/{RUNS[0]}"), "which the hosts of a slice do not see: ma"),
         (line(RUNS[0], run_dir=f"{ROOT}/{RUNS[0]}"), "expected gs://BUCKET/FOLDER/runs/finetune-s"),
         (line(RUNS[0], run_dir=f"gs://b*/x/runs/{RUNS[0]}"), "without *, ? and ["),
-        (line(RUNS[0], command=["rm", "-r"]), ":1: `command` is not that of `gin_files`, `overrid"),
+        (line(RUNS[0], command=["rm", "-r"]), ":1: `command` is not that of `gin_files`"),
         (
             [line(RUNS[0]), line(RUNS[1]), line(RUNS[0])],
-            ":3: the run finetune-seed1-aaaaaaaa is in",
+            ":3: the run finetune-seed1-aaaaaaaa is ",
         ),
         (
             [line(RUNS[0]), line(RUNS[1], run_dir=f"gs://other/runs/{RUNS[1]}")],
@@ -240,6 +240,18 @@ def test_a_slice_that_another_process_works_on_is_not_deleted(path, names, cloud
     cloud.answers(done(*RUNS[1:]), host(names[0]), *ends(names[0]))
     assert command(path, "run") == 2
     assert cloud.asked(*CREATE) and not cloud.asked(*DELETE)
+
+
+def test_a_slice_whose_training_may_still_run_stays(path, names, cloud, capsys):
+    asked = (f"compute ssh {names[0]}-1 ", *STATE)
+    idle = rule(asked, f"distill-state {names[0]}-1 idle\n", 1)
+    silent = fails(asked, "ssh: connect to host 10.0.0.2 port 22: Connection refused", 255)
+    cloud.answers(done(*RUNS[1:]), host(names[0]), idle, silent)
+    assert command(path, "run") == 2
+    out, said = capsys.readouterr()
+    assert "the slice is ready, but" in said and "may cost money: instance template" in said
+    assert "instance group" in out  # the column of what is left
+    assert not cloud.asked(*DELETE) and state_of(path, RUNS[0]).phase == "running"
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
