@@ -267,6 +267,7 @@ def test_no_more_slices_than_at_once_exist(path, cloud, monkeypatch, at_once):
             first.wait(60)
 
     def run(launch, *_):
+        threading.Event().wait(0.1)  # in which one slice too many would come
         with guard:
             there.remove(launch.settings.name)
 
