@@ -45,6 +45,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="heading of the page; default: the title of the sweep file, or the names of several "
         "sweeps",
     )
+    command.add_argument(
+        "--measure_latency",
+        action="store_true",
+        help="first measure how long one student of each method and setting takes to label a test "
+        "row; run it when nothing else runs on this machine. Later reports show the times",
+    )
     command.set_defaults(run=run, show=show, output_files=("output", "markdown"))
 
 
@@ -65,6 +71,7 @@ def run(options: argparse.Namespace) -> Built:
         options.baseline,
         options.title or title_of(options.folder),
         not_planned=reason,
+        measure_latency=options.measure_latency,
     )
 
 
@@ -74,6 +81,8 @@ def show(built: Built) -> None:
     print(f"{number_of(built['done'], 'run')} finished, {built['failed']:,} failed{missing}")
     if count := built["runs_with_problems"]:
         print(f"files of {number_of(count, 'run')} cannot be used: see the start of the page")
+    for problem in built["latency_problems"]:
+        print(f"left out: {problem}")
     left_out = ""
     if built["omitted_rows"]:
         left_out = f"; {number_of(built['omitted_rows'], 'test row')} left out of the predictions"

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from etils import epath
 
+from distill.common import machine
 from distill.common.atomic import is_local
 from distill.common.digests import find_damage
 from distill.common.progress import Progress, loading_tensorflow
@@ -61,9 +62,7 @@ def worker_count() -> int:
         if not text.isdecimal() or not 0 < float(text) < 1e6:
             raise UserError(f"got --cache_workers={text}, expected a whole number from 1")
         return int(text)
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(_MOST_WORKERS, cores)
+    return min(_MOST_WORKERS, machine.cores())
 
 
 def tokenize(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
 
 import jax
 from etils import epath
@@ -13,7 +11,6 @@ from distill.common.devices import check_devices
 from distill.common.progress import Say, Stage, to_stderr
 from distill.config.run import RunConfig
 from distill.convert import t5x_files
-from distill.data.examples import Example
 from distill.data.vocabulary_size import check_size
 from distill.errors import UserError
 from distill.inference import t5x_run
@@ -164,17 +161,3 @@ def _local_shardings(config: RunConfig, model_parallel: int) -> dict:
     except UserError as error:
         text = str(error).replace("MODEL_PARALLEL = ", "--model_parallel=")
         raise UserError(text) from error
-
-
-def label_latency_ms(run_dir: epath.PathLike, text: str, repeats: int = 50) -> float:
-    """Median milliseconds to label one input, tokenizing included, compilation not."""
-    run = load_run(run_dir)
-    evaluator = run.evaluator()
-    row = [Example(id="text/0", input=text)]
-    evaluator.texts(run.params, row)
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        evaluator.texts(run.params, row)
-        times.append(time.perf_counter() - began)
-    return 1000 * statistics.median(times)

@@ -15,7 +15,9 @@ from distill.errors import UserError
 from distill.report import browser, charts, markdown, page, plots
 from distill.report.blocks import Section
 from distill.report.comparisons import compare_all
+from distill.report.cost import read_latencies
 from distill.report.groups import METHOD, Planned, make_groups
+from distill.report.measure import measure
 from distill.report.runs import read_runs
 from distill.report.sections import Content, make_sections
 from distill.results import store
@@ -37,6 +39,7 @@ class Built(TypedDict):
     rows: int
     omitted_rows: int
     runs_with_problems: int
+    latency_problems: list[str]
 
 
 def check_outputs(output: str, markdown_output: str | None) -> None:
@@ -69,6 +72,7 @@ def build(
     most_bytes: int = page.MOST_BYTES,
     not_planned: str = "the folder has no sweep file",
     first: Sequence[Section] = (),
+    measure_latency: bool = False,
 ) -> Built:
     """Writes the report.
 
@@ -82,6 +86,7 @@ def build(
       most_bytes: of the HTML file.
       not_planned: why `planned` is None.
       first: further sections, which stand before the others.
+      measure_latency: whether to measure the latency of students (`measure.measure`) before.
 
     Returns:
       The files, and counts of what is in them.
@@ -98,10 +103,13 @@ def build(
     if runs:
         groups = make_groups(runs, compare, baseline, planned or ())
         comparisons = compare_all(groups)
+        if measure_latency:
+            measure(folder, groups)
     else:
         groups, comparisons = None, None
     heading = title or _title(records)
-    content = Content(heading, records, runs, planned, not_planned, groups, comparisons)
+    latencies = read_latencies(folder, records)
+    content = Content(heading, records, runs, planned, not_planned, groups, comparisons, latencies)
     with Stage("drawing plots"):
         sections = [*first, *make_sections(content)]
         text, shown = page.render(
@@ -124,6 +132,7 @@ def build(
         "rows": shown.rows if shown else 0,
         "omitted_rows": shown.omitted if shown else 0,
         "runs_with_problems": sum(bool(run.problems) for run in runs),
+        "latency_problems": list(latencies.problems),
     }
 
 

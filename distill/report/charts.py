@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -230,19 +230,46 @@ def _number(value: object) -> float | None:
 
 def costs(groups: Groups) -> Charts:
     """Accuracy against the operations of training, where records have them."""
+    title, label = "Accuracy by training FLOPs", "floating-point operations of training"
+    plot = against(groups, title, label, lambda cell: cell.average(lambda r: r.train_flops))
+    return Charts((plot,) if plot else (), 0)
+
+
+def against(
+    groups: Groups, title: str, label: str, cost: Callable[[Cell], float | None]
+) -> Plot | None:
+    """Accuracy against a cost, a point for each method in each setting; None without points.
+
+    Args:
+      groups: the runs.
+      title: of the plot.
+      label: of the cost.
+      cost: of a method in a setting, above 0; None where it is not known.
+    """
     series = []
     for index, method in enumerate(groups.methods):
         cells = [cell for cell in groups.cells if cell.method == method]
-        points = [(cell.average(lambda r: r.train_flops), cell.mean) for cell in cells]
+        points = [(cost(cell), cell.mean) for cell in cells]
         known = [(x, mean.mean) for x, mean in points if x and x > 0 and mean is not None]
         if known:
             series.append(Series(method, index, *map(list, zip(*known, strict=True))))
     if not series:
-        return Charts((), 0)
-    title, label = "Accuracy by training FLOPs", "floating-point operations of training"
+        return None
+    ticks = _log_ticks([x for each in series for x in each.x])
     limits = _limits(series, [])
-    plot = Plot(title, label, "test accuracy", series, log=True, style="dots", limits=limits)
-    return Charts((plot,), 0)
+    return Plot(
+        title, label, "test accuracy", series, log=True, style="dots", ticks=ticks, limits=limits
+    )
+
+
+def _log_ticks(values: Sequence[float]) -> list[float]:
+    """Powers of 10 around the values, with 2 and 5 times them where they are few."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    steps = (1, 2, 5) if high - low <= 2 else (1,)
+    ticks = [step * 10.0**power for power in range(low - 1, high + 2) for step in steps]
+    first = max(tick for tick in ticks if tick <= min(values))
+    last = min(tick for tick in ticks if tick >= max(values))
+    return [tick for tick in ticks if first <= tick <= last]
 
 
 def pooled(cell: Cell) -> tuple[np.ndarray, np.ndarray] | None:

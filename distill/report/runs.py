@@ -91,11 +91,10 @@ class Reader:
 
     def read(self, record: Record) -> Run:
         """The run of a record; what cannot be read is named among its problems."""
-        place = os.path.normpath(record.folder)
-        if os.path.isabs(place) or place.split(os.sep)[0] == "..":
-            problem = f"its folder {record.folder!r} is outside of the results folder: not read"
-            return Run(record, None, (), (problem,))
-        folder, problems = self._folder / place, list[str]()
+        try:
+            folder, problems = run_dir(self._folder, record), list[str]()
+        except UserError as error:
+            return Run(record, None, (), (f"{error}: not read",))
         answers: Answers | None = None
         metrics: tuple[dict[str, Any], ...] = ()
         if record.accuracy is not None:
@@ -155,6 +154,22 @@ class Reader:
         if place == len(self._labels):
             self._labels.append(label)
         return place
+
+
+def run_dir(folder: epath.PathLike, record: Record) -> epath.Path:
+    """The run folder of a record.
+
+    Args:
+      folder: the results folder.
+      record: the record.
+
+    Raises:
+      UserError: a place outside of the results folder.
+    """
+    place = os.path.normpath(record.folder)
+    if os.path.isabs(place) or place.split(os.sep)[0] == "..":
+        raise UserError(f"its folder {record.folder!r} is outside of the results folder")
+    return epath.Path(folder) / place
 
 
 def read_runs(folder: epath.PathLike, records: Iterable[Record]) -> list[Run]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from distill.common.phrases import are, have, number_of, shortened
-from distill.report import charts, paper
+from distill.report import charts, cost, paper
 from distill.report.blocks import Block, Browser, Entry, Figures, Items, Section, Table, Text
 from distill.report.comparisons import LEVEL, Comparison, Comparisons
 from distill.report.details import calibration_table, confusion_tables
@@ -31,6 +31,7 @@ class Content:
       not_planned: why they are not.
       groups: the finished runs; None if there are none.
       comparisons: of the groups.
+      latencies: what was measured.
     """
 
     title: str
@@ -40,6 +41,7 @@ class Content:
     not_planned: str
     groups: Groups | None
     comparisons: Comparisons | None
+    latencies: cost.Latencies
 
     @property
     def failed(self) -> list[Record]:
@@ -66,7 +68,7 @@ def make_sections(content: Content) -> list[Section]:
         sections.append(_comparisons(groups, comparisons))
     sections.append(_plotted("curves", "Accuracy", charts.accuracy(groups), _CURVES))
     sections.append(_plotted("training", "Training", charts.training(groups), _TRAINING))
-    sections.append(_plotted("cost", "Accuracy and cost", charts.costs(groups), _COST))
+    sections.append(cost.section(groups, content.latencies))
     if (table := calibration_table(groups)) is not None:
         figures = charts.calibration(groups)
         blocks: list[Block] = [Text(_CALIBRATION), table]
@@ -85,7 +87,6 @@ _CURVES = (
     "where there is one seed). The dashed line is the accuracy of the teacher's labels."
 )
 _TRAINING = "Means over seeds; the band reaches from the lowest to the highest seed."
-_COST = "Each point is a method in a setting, as the mean over its seeds."
 _CALIBRATION = (
     "The probability is that of the most probable label, given that the answer is in the closed "
     "set; seeds are pooled. ECE is the mean distance of probability and accuracy over 10 bins. "

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
 
-from distill.errors import UserError, hint
+from distill.errors import UserError
+from distill.results.typed_fields import build
 
 FORMAT = 1
 DONE, FAILED = "done", "failed"
 Value = str | int | float | bool  # of an axis
 _FORMER = ("latency_ms",)  # fields of older records that were always null
-_NAMES = {
-    str: "a string",
-    int: "an integer",
-    float: "a number",
-    bool: "true or false",
-    types.NoneType: "null",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,60 +141,4 @@ def from_json(content: Mapping[str, Any], where: str) -> Record:
             "the file with the version of distill that wrote it"
         )
     content = {k: v for k, v in content.items() if k not in _FORMER or v is not None}
-    for name in content:
-        if name not in FIELDS:
-            raise UserError(f"{where}: unknown field {name!r}; {hint(name, FIELDS)}")
-    for field in dataclasses.fields(Record):
-        if field.name not in content and field.default is dataclasses.MISSING:
-            raise UserError(f"{where}: the field {field.name!r} is missing")
-    values = {name: _checked(value, name, where) for name, value in content.items()}
-    try:
-        return Record(**values)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-
-
-@functools.cache
-def _types() -> dict[str, Any]:
-    return typing.get_type_hints(Record)
-
-
-def _checked(value: Any, name: str, where: str) -> Any:
-    """A value of the field's type; JSON lists become tuples."""
-    kind = _types()[name]
-    if isinstance(value, list):
-        value = tuple(value)
-    if not _is_of(value, kind):
-        raise UserError(f"{where}: got {value!r} for the field {name!r}, expected {_name(kind)}")
-    return value
-
-
-def _is_of(value: Any, kind: Any) -> bool:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return any(_is_of(value, each) for each in inner)
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if inner[-1] is Ellipsis:
-            return all(_is_of(each, inner[0]) for each in value)
-        return len(value) == len(inner) and all(map(_is_of, value, inner))
-    if origin is not None:  # a mapping
-        return isinstance(value, dict) and all(
-            _is_of(key, inner[0]) and _is_of(each, inner[1]) for key, each in value.items()
-        )
-    if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is kind
-
-
-def _name(kind: Any) -> str:
-    """What a message calls a type."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(map(_name, inner))
-    if origin is tuple:
-        return "a list of strings" if inner[-1] is Ellipsis else f"a list of {len(inner)} numbers"
-    if origin is not None:
-        return f"an object whose values are each {_name(inner[1])}"
-    return _NAMES[kind]
+    return build(Record, content, where)

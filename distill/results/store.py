@@ -14,6 +14,8 @@ import fcntl
 import json
 import os
 import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from etils import epath
 
@@ -50,13 +52,26 @@ def append(folder: epath.PathLike, record: Record, say: Say = to_stderr) -> None
     Args:
       folder: the results folder; it is made if it is not there.
       record: the attempt that has ended.
+      say: as of `append_line`.
+
+    Raises:
+      UserError: as of `append_line`.
+    """
+    append_line(records_path(folder), record.to_json(), say)
+
+
+def append_line(path: epath.Path, content: Mapping[str, Any], say: Say = to_stderr) -> None:
+    """Adds a JSON object to a file of lines.
+
+    Args:
+      path: the file; it is made if it is not there, with its folder.
+      content: the object.
       say: takes a line about the remains of a writer that was killed.
 
     Raises:
       UserError: the file cannot be written; what was there before stays.
     """
-    path = records_path(folder)
-    line = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    line = json.dumps(content, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     with disk_errors(path, _FIX):
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
@@ -121,7 +136,19 @@ def read_all(place: epath.PathLike, say: Say = to_stderr) -> list[Record]:
 
         check_is_no_other(pathlib.Path(path.parent), RECORDS)
     check_file(path, "`distill sweep` writes it when a run ends")
-    records = []
+    return [from_json(json_object(line, where), where) for where, line in lines(path, say)]
+
+
+def lines(path: epath.Path, say: Say = to_stderr) -> Iterator[tuple[str, bytes]]:
+    """The lines of a file that `append_line` writes, each with its file and number.
+
+    Args:
+      path: the file.
+      say: takes a line about a last line that was cut off, which is left out.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
     with reading(path), path.open("rb") as file:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file.fileno(), fcntl.LOCK_SH)  # no line is half written
@@ -130,8 +157,7 @@ def read_all(place: epath.PathLike, say: Say = to_stderr) -> list[Record]:
             if not line.endswith(b"\n") and not _is_whole(line):
                 say(f"{where}: cut off when its writer was killed: leaving the line out")
             elif line.strip():
-                records.append(from_json(json_object(line, where), where))
-    return records
+                yield where, line
 
 
 def read(place: epath.PathLike, say: Say = to_stderr) -> list[Record]:

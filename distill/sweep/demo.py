@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show(out: Path) -> int:
     from distill.data.examples import Example
-    from distill.inference.load import label_latency_ms
+    from distill.inference.latency import label_latency_ms
     from distill.inference.predictor import Predictor
     from distill.tickets import generator
     from distill.training.run_folder import read_config
