@@ -48,8 +48,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--measure_latency",
         action="store_true",
-        help="first measure how long one student of each method and setting takes to label a test "
-        "row; run it when nothing else runs on this machine. Later reports show the times",
+        help="first measure how long one student of each method and setting takes to decode a "
+        "label; run it when nothing else runs on this machine. Later reports show the times",
     )
     command.set_defaults(run=run, show=show, output_files=("output", "markdown"))
 

@@ -19,11 +19,11 @@ from distill.results.record import Record
 _LONGEST = 2000  # characters of a message
 _POINTS = "Each point is a method in a setting, as the mean over its seeds."
 _MEASURED = (
-    "Latency is the time in which a student labels one test row by itself, as distill predict "
-    "does: tokenizing and the probabilities of a closed set of labels are included, compiling is "
-    "not. One seed of each method and setting is measured."
+    "Latency is the time in which a student decodes the label of one test row by itself. It "
+    "includes tokenizing, but neither compiling nor the probabilities of a closed set of labels. "
+    "One seed of each method and setting is measured."
 )
-_FIRST = "Students of single_task write the rationale before the label, which takes longer."
+_FIRST = "Students of single_task decode the rationale before the label."
 _HOW = (
     "Latency is not measured: distill report FOLDER --output=FILE --measure_latency measures it; "
     "run it while nothing else runs on the machine."
@@ -107,7 +107,7 @@ def _plot(
         return found.median_ms if found else None
 
     title = f"Accuracy by latency: {machine}" if several else "Accuracy by latency"
-    plot = charts.against(groups, title, "milliseconds to label a row", median)
+    plot = charts.against(groups, title, "milliseconds to decode a label", median)
     assert plot is not None  # a cell with an accuracy is measured
     return plot
 
@@ -127,7 +127,7 @@ def _table(groups: Groups, machine: str, by_run: Mapping[str, Latency]) -> Table
     header = [*(groups.axes or ["runs"]), groups.compared, "test accuracy", "median ms"]
     header += ["10th percentile", "90th percentile", "test rows", "run"]
     headings = max(1, len(groups.axes)) + 1
-    caption = f"Milliseconds to label a row, on {machine}"
+    caption = f"Milliseconds to decode the label of a row, on {machine}"
     return Table(caption, header, rows, headings, folded=len(rows) > 30)
 
 

@@ -1,4 +1,4 @@
-"""latency.jsonl: how long students take to label a row, measured after the sweep, append-only."""
+"""latency.jsonl: how long students take to decode a label, measured after the sweep, append-only."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Latency:
     Attributes:
       format: FORMAT.
       run: id of the run, as in its record.
-      median_ms, p10_ms, p90_ms: milliseconds to label a row by itself: median, and 10th and 90th
-        percentile of the rows.
+      median_ms, p10_ms, p90_ms: milliseconds to decode the label of a row by itself: median, and
+        10th and 90th percentile of the rows.
       rows: number of test rows.
       device: kind of the device that decodes, e.g. "cpu" or "NVIDIA H100".
       processor: name of the processor.

@@ -134,7 +134,7 @@ def test_the_page_shows_times_machine_and_warnings(tmp_path):
     latency.append(tmp_path, _latency("finetune-250-seed2", 4.25))  # replaces the first
     text, twin = _page(tmp_path)
     assert HINT not in text and "Accuracy by latency" in text and "may be too long" not in text
-    assert "<caption>Milliseconds to label a row, on Fast &amp; Co, 2 cores, jax 1.2<" in text
+    assert "<caption>Milliseconds to decode the label of a row, on Fast &amp; Co, 2 cores, jax 1.2<" in text
     cells = _cells(twin)
     assert cells["250", "finetune"] == ["4.25", "2.12", "8.5", "64", "finetune-250-seed2"]
     assert cells["250", "step_by_step"][:3] == ["1,234", "617", "2,468"]
@@ -145,7 +145,7 @@ def test_the_page_shows_times_machine_and_warnings(tmp_path):
     latency.append(tmp_path, _latency("finetune-500-seed2", **busy | {"other_cores": None}))
     text, _ = _page(tmp_path)
     assert text.count("<figcaption>") == 0 and text.count("Accuracy by latency: ") >= 2
-    assert text.count("<caption>Milliseconds to label a row") == 2
+    assert text.count("<caption>Milliseconds to decode the label of a row") == 2
     assert text.count("<script") == 2 and f"GPU, {html.escape(HOSTILE, quote=False)}" in text
     assert "other processes used up to 1.2 cores while 1 student of 2 were measured" in text
     assert "it is not known whether other processes were running" in text
@@ -153,9 +153,9 @@ def test_the_page_shows_times_machine_and_warnings(tmp_path):
 
 def test_single_task_says_why_it_is_slower(tmp_path):
     report_scale.write_run(tmp_path, "s", [True, False], axes={"method": "s"}, method="single_task")
-    assert "write the rationale before" not in _page(tmp_path)[0]
+    assert "decode the rationale before" not in _page(tmp_path)[0]
     latency.append(tmp_path, _latency("s"))
-    assert "write the rationale before the label" in _page(tmp_path)[0]
+    assert "decode the rationale before the label" in _page(tmp_path)[0]
 
 
 def test_lines_that_cannot_be_used_are_named_and_the_others_are_shown(tmp_path, capsys):
