@@ -144,8 +144,8 @@ def _warnings(machines: Sequence[tuple[str, Mapping[str, Latency]]]) -> list[str
             most = max(each.other_cores or 0.0 for each in busy)
             lines.append(
                 f"{machine}: other processes used up to {most:.1f} cores while "
-                f"{number_of(len(busy), 'student')} of {len(by_run):,} were measured, so these "
-                f"times may be too long. Delete {LATENCY} and measure again."
+                f"{number_of(len(busy), 'student')} of {len(by_run):,} were measured: these times "
+                f"may be too long, and their order wrong. Delete {LATENCY} and measure again."
             )
         if any(each.other_cores is None for each in by_run.values()):
             lines.append(f"{machine}: it is not known whether other processes were running.")

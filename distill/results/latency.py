@@ -1,4 +1,4 @@
-"""latency.jsonl: how long students take to decode a label, measured after the sweep, append-only."""
+"""latency.jsonl: how long students take to decode a label, measured after the sweep."""
 
 from __future__ import annotations
 
