@@ -73,11 +73,13 @@ class Figures:
       plots: one a figure.
       omitted: how many more there are.
       name: start of the ids of these figures.
+      numbers: a clause that says where the numbers of the plots are, as they may be in no table.
     """
 
     plots: Sequence[Plot]
     omitted: int
     name: str
+    numbers: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from distill.report.axes import find_numbers
 from distill.report.calibration import reliability_bins, risk_coverage
 from distill.report.groups import Cell, Groups, Setting, show
 from distill.report.plots import Plot, Series
+from distill.report.teachers import find_teachers
 from distill.results.record import Value
 
 MOST = 12  # plots of a kind
@@ -33,9 +34,12 @@ class Charts:
     omitted: int
 
 
-def _limited(plots: Iterator[Plot]) -> Charts:
-    found = tuple(plots)
-    return Charts(found[:MOST], max(0, len(found) - MOST))
+def _limited(*kinds: Iterable[Plot]) -> Charts:
+    """At most MOST plots: from each kind in turn, so that one kind does not leave out another."""
+    found = [tuple(plots) for plots in kinds]
+    turns = sorted((turn, kind) for kind, plots in enumerate(found) for turn in range(len(plots)))
+    chosen = sorted((kind, turn) for turn, kind in turns[:MOST])
+    return Charts(tuple(found[kind][turn] for kind, turn in chosen), len(turns) - len(chosen))
 
 
 def accuracy(groups: Groups) -> Charts:
@@ -44,49 +48,46 @@ def accuracy(groups: Groups) -> Charts:
     An axis of names, each of which goes with one number of parameters, is drawn over these.
     Settings of which no curve can be drawn stand side by side in one more plot.
     """
-    found = list(_curves(groups))
-    drawn = {setting for _, settings in found for setting in settings}
+    found = [list(_curves(groups, place)) for place in range(len(groups.axes))]
+    drawn = {setting for curves in found for _, settings in curves for setting in settings}
     others = _side_by_side(groups, [each for each in groups.settings if each not in drawn])
-    return _limited(itertools.chain((plot for plot, _ in found), others))
+    return _limited(*([plot for plot, _ in curves] for curves in found), others)
 
 
-def _curves(groups: Groups) -> Iterator[tuple[Plot, set[Setting]]]:
-    """Plots, and the settings in each."""
-    for place, axis in enumerate(groups.axes):
-        numbers = _numbers(groups, place)
-        if numbers is None:
+def _curves(groups: Groups, place: int) -> Iterator[tuple[Plot, set[Setting]]]:
+    """Plots over an axis, and the settings in each."""
+    axis, numbers = groups.axes[place], find_numbers(groups, place)
+    if numbers is None:
+        return
+    by_rest: dict[Setting, list[Cell]] = {}
+    for cell in groups.cells:
+        if cell.setting[place] in numbers and cell.mean is not None:
+            rest = (*cell.setting[:place], *cell.setting[place + 1 :])
+            by_rest.setdefault(rest, []).append(cell)
+    names = (*groups.axes[:place], *groups.axes[place + 1 :])
+    is_size = any(isinstance(value, str) for value in numbers)
+    label = f"parameters ({axis})" if is_size else axis
+    for rest, cells in by_rest.items():
+        if len({cell.setting[place] for cell in cells}) < 2:
             continue
-        by_rest: dict[Setting, list[Cell]] = {}
-        for cell in groups.cells:
-            if cell.setting[place] in numbers and cell.mean is not None:
-                rest = (*cell.setting[:place], *cell.setting[place + 1 :])
-                by_rest.setdefault(rest, []).append(cell)
-        names = (*groups.axes[:place], *groups.axes[place + 1 :])
-        is_size = any(isinstance(value, str) for value in numbers)
-        label = f"parameters ({axis})" if is_size else axis
-        for rest, cells in by_rest.items():
-            if len({cell.setting[place] for cell in cells}) < 2:
-                continue
-            series = [
-                _accuracies(
-                    groups, method, [c for c in cells if c.method == method], place, numbers
-                )
-                for method in groups.methods
-                if any(c.method == method for c in cells)
-            ]
-            where = ", ".join(f"{n} {show(v)}" for n, v in zip(names, rest, strict=True))
-            xs = sorted({x for each in series for x in each.x})
-            plot = Plot(
-                f"Accuracy by {label}" + (f": {where}" if where else ""),
-                label,
-                "test accuracy",
-                series,
-                _teacher(cells),
-                log=xs[0] > 0 and xs[-1] / xs[0] >= _LOG_FROM,
-                ticks=xs if len(xs) <= 6 else (),
-                limits=_limits(series, _teacher(cells)),
-            )
-            yield plot, {cell.setting for cell in cells}
+        series = [
+            _accuracies(groups, method, [c for c in cells if c.method == method], place, numbers)
+            for method in groups.methods
+            if any(c.method == method for c in cells)
+        ]
+        where = ", ".join(f"{n} {show(v)}" for n, v in zip(names, rest, strict=True))
+        xs = sorted({x for each in series for x in each.x})
+        plot = Plot(
+            f"Accuracy by {label}" + (f": {where}" if where else ""),
+            label,
+            "test accuracy",
+            series,
+            _teacher(cells),
+            log=xs[0] > 0 and xs[-1] / xs[0] >= _LOG_FROM,
+            ticks=xs if len(xs) <= 6 else (),
+            limits=_limits(series, _teacher(cells)),
+        )
+        yield plot, {cell.setting for cell in cells}
 
 
 def _side_by_side(groups: Groups, settings: Sequence[Setting]) -> Iterator[Plot]:
@@ -127,20 +128,6 @@ def _side_by_side(groups: Groups, settings: Sequence[Setting]) -> Iterator[Plot]
     )
 
 
-def _numbers(groups: Groups, place: int) -> dict[Value | None, float] | None:
-    """The number of each value of an axis, if it can be drawn over."""
-    values = {cell.setting[place] for cell in groups.cells}
-    numbers = {value: float(value) for value in values if type(value) in (int, float)}  # type: ignore[arg-type]
-    if len(numbers) == len(values):
-        return dict(numbers) if len(numbers) > 1 else None
-    sizes: dict[Value | None, set[int]] = {}
-    for cell in groups.cells:
-        known = (r.record.parameters for r in cell.runs)
-        sizes.setdefault(cell.setting[place], set()).update(n for n in known if n is not None)
-    single = {value: float(min(found)) for value, found in sizes.items() if len(found) == 1}
-    return single if len(single) == len(values) == len({*single.values()}) > 1 else None
-
-
 def _accuracies(
     groups: Groups,
     method: str,
@@ -162,12 +149,7 @@ def _accuracies(
 
 
 def _teacher(cells: Sequence[Cell]) -> list[tuple[str, float]]:
-    found = [cell.average(lambda record: record.teacher_accuracy) for cell in cells]
-    known = [each for each in found if each is not None]
-    if not known:
-        return []
-    mean = statistics.fmean(known)
-    return [(f"teacher {mean:.3f}", mean)]
+    return [(teacher.name, teacher.accuracy) for teacher in find_teachers(cells)]
 
 
 def _limits(

@@ -23,6 +23,8 @@ _MEASURED = (
     "includes tokenizing, but neither compiling nor the probabilities of a closed set of labels. "
     "One seed of each method and setting is measured."
 )
+_LATENCIES = "the tables have the latencies; "
+_FLOPS = "no table has the FLOPs, which are train_flops in records.jsonl"
 _FIRST = "Students of single_task decode the rationale before the label."
 _HOW = (
     "Latency is not measured: distill report FOLDER --output=FILE --measure_latency measures it; "
@@ -76,7 +78,9 @@ def section(groups: Groups, latencies: Latencies) -> Section:
     blocks: list[Block] = []
     if found:
         blocks.append(Text(f"{_POINTS} {_measured_how(groups)}" if machines else _POINTS))
-        blocks.append(Figures(found[: charts.MOST], max(0, len(found) - charts.MOST), "cost"))
+        left_out = max(0, len(found) - charts.MOST)
+        numbers = f"{_LATENCIES if machines else ''}{_FLOPS}"
+        blocks.append(Figures(found[: charts.MOST], left_out, "cost", numbers))
     blocks += [_table(groups, *each) for each in machines]
     if warnings := _warnings(machines):
         blocks.append(Items(warnings, "warning"))

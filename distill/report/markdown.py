@@ -43,8 +43,9 @@ def _block(block: Block) -> list[str]:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Figures):
-        count = len(block.plots) + block.omitted
-        return [f"The HTML page has {number_of(count, 'plot')} here; the tables have the numbers."]
+        left_out = f" and leaves out {block.omitted:,} more" if block.omitted else ""
+        count = number_of(len(block.plots), "plot")
+        return [escape(f"The HTML page has {count} here{left_out}: {block.numbers}.")]
     return ["The HTML page shows the predictions of each test row here."]
 
 

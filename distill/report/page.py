@@ -159,7 +159,7 @@ def _figures(figures: Figures) -> Markup:
         drawn.append(element("figure", svg))
     parts = [element("div", *drawn, class_="figures")]
     if figures.omitted:
-        text = f"{number_of(figures.omitted, 'more plot')} left out: the tables have all numbers."
+        text = f"{number_of(figures.omitted, 'more plot')} left out: {figures.numbers}."
         parts.append(element("p", text, class_="note"))
     return element("div", *parts)
 

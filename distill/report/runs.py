@@ -15,6 +15,8 @@ from etils import epath
 from distill.common.text_files import json_lines
 from distill.errors import UserError
 from distill.results.record import Record
+from distill.training import assets
+from distill.training.answer_rules import find_rule
 from distill.training.run_folder import METRICS, PREDICTIONS
 
 _CLOSE = 1e-6  # between an accuracy in a record and that of the predictions
@@ -40,6 +42,21 @@ class TestRows:
     rationales: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class TeacherScore:
+    """How often the teacher's labels of test rows are correct.
+
+    Attributes:
+      correct: rows whose teacher's label counts as the gold label.
+      labeled: rows that have one.
+      rows: all test rows; each has a gold label.
+    """
+
+    correct: int
+    labeled: int
+    rows: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answers:
     """A student's answers to its test rows.
@@ -51,6 +68,7 @@ class Answers:
       correct_N: whether it counts as the gold label.
       probability_N: probability of the most probable label; None if the file has none.
       ranked_correct_N: whether that label is the gold label; None as for `probability_N`.
+      teacher: of the rows; None if no row has a teacher's label, or it cannot be compared.
     """
 
     rows: TestRows
@@ -59,6 +77,7 @@ class Answers:
     correct_N: np.ndarray
     probability_N: np.ndarray | None
     ranked_correct_N: np.ndarray | None
+    teacher: TeacherScore | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,14 +115,21 @@ class Reader:
         except UserError as error:
             return Run(record, None, (), (f"{error}: not read",))
         answers: Answers | None = None
+        labels: list[str | None] = []
         metrics: tuple[dict[str, Any], ...] = ()
         if record.accuracy is not None:
             try:
-                answers = self._answers(folder / PREDICTIONS)
+                answers, labels = self._answers(folder / PREDICTIONS)
                 _check(answers, record)
             except UserError as error:
                 answers = None
                 problems.append(f"no comparison of its rows: {error}")
+        if answers is not None and any(label is not None for label in labels):
+            try:
+                score = _score_teacher(folder, record, answers.rows, labels)
+                answers = dataclasses.replace(answers, teacher=score)
+            except UserError as error:
+                problems.append(f"no accuracy of the teacher on its test rows: {error}")
         if (folder / METRICS).exists():
             try:
                 metrics = tuple(line for _, line in json_lines(folder / METRICS, unique=False))
@@ -111,17 +137,21 @@ class Reader:
                 problems.append(f"no training curve: {error}")
         return Run(record, answers, metrics, tuple(problems))
 
-    def _answers(self, path: epath.Path) -> Answers:
+    def _answers(self, path: epath.Path) -> tuple[Answers, list[str | None]]:
+        """The answers, and the teacher's label of each row, None for a row without."""
         fields: dict[str, list[str]] = {
             name: [] for name in ("id", "input", "gold", "prediction", "teacher_label")
         }
         rationales, correct, probabilities, ranked_correct = [], [], [], []
+        teacher_labels: list[str | None] = []
         digest = hashlib.sha256()
         for number, line in json_lines(path, unique=False):
             where = f"{path}:{number}"
             for name, values in fields.items():
                 text = _text(line, name, where, required=name != "teacher_label")
                 values.append(text if name == "input" else self._texts.setdefault(text, text))
+            has_label = line.get("teacher_label") is not None
+            teacher_labels.append(fields["teacher_label"][-1] if has_label else None)
             rationales.append(_text(line, "teacher_rationale", where, required=False))
             if type(line.get("correct")) is not bool:
                 raise UserError(f"{where}: got `correct` {line.get('correct')!r}, expected a bool")
@@ -140,14 +170,16 @@ class Reader:
         )
         rows = self._rows.setdefault(rows.digest, rows)
         known = bool(correct) and None not in probabilities
-        return Answers(
+        answers = Answers(
             rows,
             self._labels,
             np.array([self._place(label) for label in fields["prediction"]], np.int32),
             np.array(correct, bool),
             np.array(probabilities, np.float64) if known else None,
             np.array(ranked_correct, bool) if known else None,
+            None,
         )
+        return answers, teacher_labels
 
     def _place(self, label: str) -> int:
         place = self._places.setdefault(label, len(self._labels))
@@ -192,6 +224,27 @@ def _check(answers: Answers, record: Record) -> None:
             f"{PREDICTIONS} has {count:,} rows with accuracy {found:.4f}, but its record says "
             f"{record.n_test:,} rows with accuracy {record.accuracy}"
         )
+
+
+def _score_teacher(
+    folder: epath.Path, record: Record, rows: TestRows, labels: Sequence[str | None]
+) -> TeacherScore:
+    """Compares the teacher's labels with the gold labels as the run's answers were.
+
+    Raises:
+      UserError: the answer rule of the run is not known.
+    """
+    name = assets.read_answer_rule(folder)
+    correct = find_rule(name, record.dataset)
+    if correct is None:
+        raise UserError(
+            f"the answer rule {name!r} of its dataset {record.dataset!r} is not registered here"
+        )
+    pairs = [
+        (label, gold) for label, gold in zip(labels, rows.golds, strict=True) if label is not None
+    ]
+    hits = sum(correct(label, gold) for label, gold in pairs)
+    return TeacherScore(hits, len(pairs), len(rows.golds))
 
 
 def _text(line: dict[str, Any], name: str, where: str, required: bool) -> str:

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 
 from distill.common.phrases import are, have, number_of, shortened
-from distill.report import charts, cost, paper
+from distill.report import beating, charts, cost, paper
 from distill.report.blocks import Block, Browser, Entry, Figures, Items, Section, Table, Text
 from distill.report.comparisons import LEVEL, Comparison, Comparisons
 from distill.report.details import calibration_table, confusion_tables
 from distill.report.groups import Groups, Planned, Setting, show
 from distill.report.runs import Run
+from distill.report.teachers import EXPLAINED, find_teachers
 from distill.results.record import Record
 
 _LONGEST = 2000  # characters of a message
@@ -66,13 +67,16 @@ def make_sections(content: Content) -> list[Section]:
         sections.append(printed)
     if comparisons.against_first:
         sections.append(_comparisons(groups, comparisons))
+    if (beaten := beating.section(groups)) is not None:
+        sections.append(beaten)
     sections.append(_plotted("curves", "Accuracy", charts.accuracy(groups), _CURVES))
     sections.append(_plotted("training", "Training", charts.training(groups), _TRAINING))
     sections.append(cost.section(groups, content.latencies))
     if (table := calibration_table(groups)) is not None:
         figures = charts.calibration(groups)
         blocks: list[Block] = [Text(_CALIBRATION), table]
-        blocks.append(Figures(figures.plots, figures.omitted, "calibration"))
+        numbers = _NUMBERS["calibration"]
+        blocks.append(Figures(figures.plots, figures.omitted, "calibration", numbers))
         sections.append(Section("calibration", "Calibration", blocks))
     if tables := confusion_tables(groups):
         sections.append(Section("confusion", "Confusion of labels", tables))
@@ -84,7 +88,8 @@ def make_sections(content: Content) -> list[Section]:
 
 _CURVES = (
     "Mean test accuracy over seeds; bars are 95% t intervals (Wilson intervals of the test rows "
-    "where there is one seed). The dashed line is the accuracy of the teacher's labels."
+    "where there is one seed). The dashed line is the teacher's accuracy; its name says "
+    "on which rows."
 )
 _TRAINING = "Means over seeds; the band reaches from the lowest to the highest seed."
 _CALIBRATION = (
@@ -95,10 +100,18 @@ _CALIBRATION = (
 )
 
 
+_NUMBERS = {  # where those of the plots are
+    "curves": "the table of results has their numbers",
+    "training": "no table has their numbers, which are in metrics.jsonl of each run",
+    "calibration": "the table has their ECE and area under risk, but no table has their curves",
+}
+
+
 def _plotted(name: str, title: str, found: charts.Charts, text: str) -> Section:
     if not found.plots:
         return Section(name, title, [])
-    return Section(name, title, [Text(text), Figures(found.plots, found.omitted, name)])
+    figures = Figures(found.plots, found.omitted, name, _NUMBERS[name])
+    return Section(name, title, [Text(text), figures])
 
 
 def _missing(content: Content) -> Section:
@@ -156,7 +169,7 @@ def _results(groups: Groups, comparisons: Comparisons) -> Section:
     cells = [cell for cell in groups.cells if cell.mean is not None]
     if not cells:
         return Section("results", "Results", [*blocks, Text("No run has a test accuracy.")])
-    teacher = any(c.average(lambda record: record.teacher_accuracy) is not None for c in cells)
+    teacher = bool(find_teachers(groups.cells))
     rows: list[list[str | Entry]] = []
     for setting in groups.settings:
         row: list[str | Entry] = [show(value) for value in setting] or ["all runs"]
@@ -175,6 +188,8 @@ def _results(groups: Groups, comparisons: Comparisons) -> Section:
             "note",
         )
     )
+    if teacher:
+        blocks.append(Text(EXPLAINED, "note"))
     return Section("results", "Results", blocks)
 
 
@@ -214,10 +229,11 @@ def _accuracy(
     return Entry(f"{cell.mean.mean:.3f}", details, best, _KINDS[mark])
 
 
-def _teacher(groups: Groups, setting: Setting) -> str:
-    found = [c.average(lambda record: record.teacher_accuracy) for c in groups.cells_of(setting)]
-    known = [each for each in found if each is not None]
-    return f"{sum(known) / len(known):.3f}" if known else ""
+def _teacher(groups: Groups, setting: Setting) -> str | Entry:
+    found = find_teachers(groups.cells_of(setting))
+    if len(found) == 1:
+        return Entry(f"{found[0].accuracy:.3f}", [found[0].where])
+    return "; ".join(teacher.name for teacher in found)
 
 
 def _comparisons(groups: Groups, comparisons: Comparisons) -> Section:

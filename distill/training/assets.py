@@ -160,12 +160,8 @@ def read(folder: epath.PathLike) -> Assets:
       UserError: a missing or damaged file, or one of a form that this version does not read.
     """
     folder = epath.Path(folder)
+    described = _described(folder)
     path = folder / STUDENT
-    if not path.exists():
-        raise UserError(
-            f"{path} does not exist: {folder} is not a complete run folder (see distill train)"
-        )
-    described = _parse(path)
     kind = described["vocabulary"]["kind"]
     labels, rule = tuple(described["labels"]), described["answer_rule"]
     mark = described["eos_mark"]
@@ -186,6 +182,26 @@ def read(folder: epath.PathLike) -> Assets:
         except UnicodeDecodeError as error:
             raise UserError(f"{file}: not UTF-8 ({error.reason})") from None
     return Assets(kind, str(file), words, labels, rule, mark, form)
+
+
+def read_answer_rule(folder: epath.PathLike) -> str:
+    """The name of a run's answer rule (`answer_rules`); reads no other asset.
+
+    Raises:
+      UserError: as of `read`, for student.json.
+    """
+    rule: str = _described(epath.Path(folder))["answer_rule"]
+    return rule
+
+
+def _described(folder: epath.Path) -> dict[str, Any]:
+    """The content of a run's student.json."""
+    path = folder / STUDENT
+    if not path.exists():
+        raise UserError(
+            f"{path} does not exist: {folder} is not a complete run folder (see distill train)"
+        )
+    return _parse(path)
 
 
 def _parse(path: epath.Path) -> dict[str, Any]:

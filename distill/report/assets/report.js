@@ -8,8 +8,9 @@ addEventListener("beforeprint", () => {
   if (!data || !browser) return;
   const STEP = 25;
   const find = (id) => document.getElementById(id);
-  const [setting, filter, search, count, list, more] =
-    ["setting", "filter", "search", "count", "rows", "more"].map(find);
+  const [setting, filter, search, count, list, more, unprinted] =
+    ["setting", "filter", "search", "count", "rows", "more", "unprinted"].map(find);
+  const number = (value) => value.toLocaleString("en");
 
   const make = (name, text, className) => {
     const node = document.createElement(name);
@@ -134,7 +135,9 @@ addEventListener("beforeprint", () => {
     list.append(part);
     const left = found.length - shown;
     more.hidden = left === 0;
-    more.textContent = `Show ${Math.min(STEP, left)} more of ${left.toLocaleString("en")}`;
+    more.textContent = `Show ${Math.min(STEP, left)} more of ${number(left)}`;
+    unprinted.hidden = left === 0;
+    unprinted.textContent = `${number(left)} more ${left === 1 ? "row is" : "rows are"} not printed.`;
     return list.children[first];
   };
   const update = () => {
@@ -145,7 +148,6 @@ addEventListener("beforeprint", () => {
       accept(row, runs) && (!words.length || contains(test, row, runs, words)));
     list.textContent = "";
     shown = 0;
-    const number = (value) => value.toLocaleString("en");
     count.textContent = `${number(found.length)} of ${number(all.length)} test rows`;
     showMore();
   };
