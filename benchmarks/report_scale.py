@@ -23,13 +23,19 @@ from typing import Any
 import numpy as np
 
 from distill.common.accuracy import wilson_interval
-from distill.common.atomic import write_json_lines
+from distill.common.atomic import write_json, write_json_lines
 from distill.results import store
 from distill.results.record import Record
 from distill.training.run_folder import METRICS, PREDICTIONS
 
 METHODS = ("finetune", "distill_labels", "step_by_step", "single_task", "answer_first")
 LABELS = ("replace", "repair", "refund", "refuse")
+_STUDENT = {  # student.json of a run with open answers
+    "format": 1,
+    "vocabulary": {"kind": "bytes"},
+    "labels": [],
+    "eos_mark": "",
+}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
 FLAGS += ("--disable-background-networking", "--disable-component-update", "--disable-sync")
@@ -77,6 +83,9 @@ def write_run(
     texts: Sequence[str] = (),
     probabilities: Sequence[float] = (),
     extra: dict[str, object] | None = None,
+    golds: Sequence[str] = (),
+    teacher: Sequence[str | None] = (),
+    rule: str = "exact_match",
     **changes: Any,
 ) -> Record:
     """Writes an invented run and its record.
@@ -88,6 +97,9 @@ def write_run(
       texts: inputs of the rows; () for invented ones.
       probabilities: of the answers; () for a run without.
       extra: further fields of each row.
+      golds: labels of the rows; () for invented ones.
+      teacher: its label of each row, None for a row without; () for none.
+      rule: how answers are compared with gold labels.
       changes: fields of the record.
 
     Returns:
@@ -96,6 +108,7 @@ def write_run(
     rows = []
     for place, right in enumerate(correct):
         gold, other = LABELS[place % 4], LABELS[(place + 1) % 4]
+        gold = golds[place] if golds else gold
         label = gold if right else other
         text = (
             texts[place] if texts else f"my fan number {place} seems burnt . i bought it in may ."
@@ -104,10 +117,13 @@ def write_run(
         row |= {"correct": bool(right), "ranked_label": label, **(extra or {})}
         if len(probabilities):
             row["probability"] = float(probabilities[place])
+        if teacher and teacher[place] is not None:
+            row["teacher_label"] = teacher[place]
         rows.append(row)
     run = folder / "runs" / name
     run.mkdir(parents=True)
     write_json_lines(run / PREDICTIONS, rows)
+    write_json(run / "student.json", {**_STUDENT, "answer_rule": rule})
     lines: list[dict[str, object]] = [
         {"step": step, "loss": 3.0 / (1 + step / 100), "grad_norm": 1.0}
         for step in range(50, 1001, 50)

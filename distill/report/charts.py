@@ -85,6 +85,7 @@ def _curves(groups: Groups, place: int) -> Iterator[tuple[Plot, set[Setting]]]:
             _teacher(cells),
             log=xs[0] > 0 and xs[-1] / xs[0] >= _LOG_FROM,
             ticks=xs if len(xs) <= 6 else (),
+            names=[f"{x / 1e6:,.4g}M" for x in xs] if xs[0] >= 1e6 and len(xs) <= 6 else (),
             limits=_limits(series, _teacher(cells)),
         )
         yield plot, {cell.setting for cell in cells}

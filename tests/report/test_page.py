@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from invented import data_of, grouped, write
 
-from benchmarks import report_scale
+from benchmarks import report_browser, report_scale
 from distill.common.terminal import printable
 from distill.report import browser, markdown, page
 from distill.report.blocks import Entry, Items, Section, Table, Text
@@ -136,3 +136,58 @@ def test_a_browser_shows_rows_on_which_methods_disagree(built, tmp_path):
     disagreeing = int(told["count"].split(" of ")[0])
     assert 50 < disagreeing < 200 and told["all"] == "200 of 200 test rows"
     assert f"{disagreeing} of 200 test rows" in found["page"]  # its policy lets its script run
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    program = report_scale.find_chromium()
+    if program is None:
+        pytest.skip("Chromium is not installed")
+    with report_browser.Chromium(program, tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+SHOWN = """(() => {
+  const of = (selector) => getComputedStyle(document.querySelector(selector));
+  return {more: of("#more").display, left: of("#unprinted").display,
+    text: document.getElementById("unprinted").textContent,
+    head: of("#results thead").breakAfter, rows: document.querySelectorAll("#rows > li").length,
+    count: document.getElementById("count").textContent};
+})()"""
+
+
+def test_print_says_how_many_rows_it_leaves_out(built, chromium):
+    chromium.send("Emulation.setEmulatedMedia", media="")
+    chromium.send("Page.navigate", url=(built[0] / "r.html").as_uri())
+    chromium.wait_for("Page.loadEventFired")
+    assert chromium.evaluate(SHOWN)["left"] == "none"  # the button stands there
+    chromium.send("Emulation.setEmulatedMedia", media="print")
+    shown = chromium.evaluate(SHOWN)
+    left = int(shown["count"].split(" of ")[0]) - shown["rows"]
+    assert shown["rows"] == 25 < left
+    assert (shown["more"], shown["left"]) == ("none", "block")
+    assert shown["text"] == f"{left} more rows are not printed."
+    assert shown["head"] == "avoid"
+    # No row is left: nothing is said.
+    chromium.evaluate("search.value = 'no such text'; search.dispatchEvent(new Event('input'))")
+    chromium.evaluate("new Promise((done) => setTimeout(done, 400))")
+    assert chromium.evaluate(SHOWN)["left"] == "none"
+    chromium.send("Emulation.setEmulatedMedia", media="")
+
+
+def test_the_browser_check_finds_each_fault_and_none_in_a_report(built, chromium, tmp_path):
+    view = report_browser.View("dark", 390)
+    axe = "globalThis.axe = {run: async () => ({violations: globalThis.faults || []})}"
+    assert report_browser.find_faults(chromium, built[0] / "r.html", view, axe) == []
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        "<!doctype html><meta name=viewport content='width=device-width'>"
+        "<script>console.log(matchMedia('(prefers-color-scheme: dark)').matches);"
+        "faults = [{id: 'contrast', impact: 'serious', nodes: [{html: '<b>'}]}];missing()</script>"
+        "<img src='http://127.0.0.1:9/a.png'><details><p style='width:500px'>wide</p></details>"
+    )
+    found = "\n".join(report_browser.find_faults(chromium, bad, view, axe))
+    assert "console: True" in found and "missing is not defined" in found
+    assert "request: http://127.0.0.1:9/a.png" in found
+    assert re.search(r"1\d\d pixels wider than the page", found)
+    assert "axe-core: contrast (serious): 1 elements, the first is <b>" in found

@@ -51,7 +51,16 @@ def test_the_page_is_complete_and_loads_nothing(built):
     _, _, text, _, _ = built
     assert not re.search(r"""(src|href)=["'](?!#)|@import|url\((?!#)""", text)
     sections = re.findall(r'<section id="(\w+)"', text)
-    expected = ["missing", "results", "comparisons", "curves", "training", "cost", "calibration"]
+    expected = [
+        "missing",
+        "results",
+        "comparisons",
+        "beating",
+        "curves",
+        "training",
+        "cost",
+        "calibration",
+    ]
     assert sections == [*expected, "confusion", "predictions", "provenance"]
     names = re.findall(r' id="([^"]+)"', text)
     assert len(names) == len({*names})
