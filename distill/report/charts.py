@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 import statistics
@@ -34,12 +35,22 @@ class Charts:
     omitted: int
 
 
-def _limited(*kinds: Iterable[Plot]) -> Charts:
-    """At most MOST plots: from each kind in turn, so that one kind does not leave out another."""
+def _limited(plots: Iterable[Plot]) -> Charts:
+    found = tuple(plots)
+    return Charts(found[:MOST], max(0, len(found) - MOST))
+
+
+def _fair(kinds: Iterable[Iterable[Plot]]) -> Charts:
+    """At most MOST plots: as many of each kind, as far as there are, and evenly from its plots."""
     found = [tuple(plots) for plots in kinds]
     turns = sorted((turn, kind) for kind, plots in enumerate(found) for turn in range(len(plots)))
-    chosen = sorted((kind, turn) for turn, kind in turns[:MOST])
-    return Charts(tuple(found[kind][turn] for kind, turn in chosen), len(turns) - len(chosen))
+    counts = collections.Counter(kind for _, kind in turns[:MOST])
+    chosen = [
+        plots[turn * len(plots) // counts[kind]]
+        for kind, plots in enumerate(found)
+        for turn in range(counts[kind])
+    ]
+    return Charts(tuple(chosen), len(turns) - len(chosen))
 
 
 def accuracy(groups: Groups) -> Charts:
@@ -51,7 +62,7 @@ def accuracy(groups: Groups) -> Charts:
     found = [list(_curves(groups, place)) for place in range(len(groups.axes))]
     drawn = {setting for curves in found for _, settings in curves for setting in settings}
     others = _side_by_side(groups, [each for each in groups.settings if each not in drawn])
-    return _limited(*([plot for plot, _ in curves] for curves in found), others)
+    return _fair([*([plot for plot, _ in curves] for curves in found), others])
 
 
 def _curves(groups: Groups, place: int) -> Iterator[tuple[Plot, set[Setting]]]:

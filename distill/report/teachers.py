@@ -44,7 +44,7 @@ class Teacher:
         else:
             where = f"{self.labeled:,} of {self.rows:,} test rows"
         of = f" of {', '.join(self.methods)}" if self.methods else ""
-        return f"teacher{of} {self.accuracy:.3f} ({where})"
+        return f"teacher {self.accuracy:.3f} ({where}){of}"
 
     @property
     def where(self) -> str:

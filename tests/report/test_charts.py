@@ -44,6 +44,10 @@ def test_every_axis_is_drawn(datasets):
     assert sizes + shares == len(labels) == charts.MOST
     assert shares == min(6, 2 * number) and labels == sorted(labels, reverse=True)
     assert found.omitted == 5 * number + 2 * number - charts.MOST
+    for label in ("fraction", "parameters (size)"):
+        titles = " ".join(plot.title for plot in found.plots if plot.x_label == label)
+        assert all(f"dataset {name}" in titles for name in datasets)
+    assert len({plot.title for plot in found.plots}) == len(labels)
     assert [*found.plots[0].names] == ["247.6M", "783.2M"]
 
 

@@ -64,7 +64,7 @@ def test_methods_with_other_teachers_have_a_line_each(tmp_path):
         axes = {"method": method}
         report_scale.write_run(tmp_path, method, [True] * 10, axes=axes, teacher=teacher)
     names = [teacher.name for teacher in find_teachers(grouped(tmp_path).cells)]
-    assert names == ["teacher of a, b 0.900 (test rows)", "teacher of c 0.400 (test rows)"]
+    assert names == ["teacher 0.900 (test rows) of a, b", "teacher 0.400 (test rows) of c"]
 
 
 SIZES = {"small": 10, "large": 2_000}
