@@ -6,6 +6,7 @@ from benchmarks import report_scale
 from distill.report import charts, markdown, page, plots
 from distill.report.blocks import Section
 from distill.report.comparisons import compare_all
+from distill.report.cost import Latencies
 from distill.report.groups import make_groups
 from distill.report.runs import Run
 from distill.report.sections import Content, make_sections
@@ -70,7 +71,7 @@ def test_plots_that_are_left_out_say_where_their_numbers_are(monkeypatch):
     groups = _figure_8()
     runs = [run for cell in groups.cells for run in cell.runs]
     records = [run.record for run in runs]
-    content = Content("t", records, runs, None, "", groups, compare_all(groups))
+    content = Content("t", records, runs, None, "", groups, compare_all(groups), Latencies({}))
     sections = {section.name: section for section in make_sections(content)}
     chosen = [Section(name, name, sections[name].blocks[1:]) for name in ("curves", "training")]
     text, _ = page.render("t", chosen, lambda room: None)
