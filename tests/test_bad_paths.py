@@ -183,6 +183,12 @@ def test_a_file_that_the_system_does_not_read_is_named(capsys):
     assert "'/proc/self/mem' cannot be read: Input/output error" in said
 
 
+def test_a_dry_run_refuses_a_store_that_is_a_file(tmp_path, capsys):
+    (tmp_path / "store").write_text("")
+    said = _refused([*ROWS, f"--store={tmp_path}/store"], capsys)
+    assert said == f"distill: got --store, but {tmp_path}/store is a file; expected a folder"
+
+
 def test_a_pipe_is_no_file(tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe")
     said = _refused([*ROWS, f"--input={tmp_path}/pipe"], capsys)

@@ -100,14 +100,18 @@ def write_parts(
     folder = epath.Path(folder).expanduser()
     index, count = process
     with disk_errors(folder, "choose another --output_dir"):
+        mine = shards.parts[index::count]
+        name = f" of process {index} of {count}" if count > 1 else ""
+        is_new = _is_new(folder)
+        if is_new:  # with a bad row, the folder stays free for other settings
+            _check_rows(mine, sum(part.rows for part in mine), name, mapping)
         _claim(folder, {**made_by, **sizes}, shards)
         present = {path.name for path in folder.iterdir()}
-        mine = shards.parts[index::count]
         _check_complete(folder, [part.name for part in mine if part.name in present])
         own = [part for part in mine if part.name not in present]
         rows = sum(part.rows for part in own)
-        name = f" of process {index} of {count}" if count > 1 else ""
-        _check_rows(own, rows, name, mapping)
+        if not is_new:
+            _check_rows(own, rows, name, mapping)
         with Progress(rows, f"{PROGRESS}{name}") as bar:
             for part in own:
                 lines = []
@@ -150,16 +154,26 @@ def count_complete(folder: epath.PathLike, shards: Shards) -> int:
     return sum(part.name in present for part in shards.parts)
 
 
+def _is_new(folder: epath.Path) -> bool:
+    """Whether the folder has no manifest yet.
+
+    Raises:
+      UserError: it has files all the same.
+    """
+    if (folder / MANIFEST).exists():
+        return False
+    if folder.is_dir() and any(not each.name.startswith(".") for each in folder.iterdir()):
+        raise UserError(
+            f"{folder} has files but no {MANIFEST}, so `distill predict` did not write it; {_FIX}"
+        )
+    return True
+
+
 def _claim(folder: epath.Path, made_by: dict[str, object], shards: Shards) -> None:
     """Writes the manifest, or compares it with the one that is there."""
     made_by = made_by | {"inputs": shards.files}
     path = folder / MANIFEST
-    if not path.exists():
-        if folder.is_dir() and any(not each.name.startswith(".") for each in folder.iterdir()):
-            raise UserError(
-                f"{folder} has files but no {MANIFEST}, so `distill predict` did not write it; "
-                f"{_FIX}"
-            )
+    if _is_new(folder):
         folder.mkdir(parents=True, exist_ok=True)
         parts = [{"name": part.name, "rows": part.rows} for part in shards.parts]
         write_json(path, {**made_by, "parts": parts})

@@ -94,6 +94,12 @@ def describe_rows(
     elif measured.labeled < measured.rows:
         missing = measured.rows - measured.labeled
         notes.append(f"{number_of(missing, 'row')} {have(missing)} no gold label")
+    if shape.model_label:
+        teacher = shlex.quote(f"teacher_label={shape.model_label}")
+        notes.append(
+            f"the label is taken from {shape.model_label!r}, as if it were gold; if a model wrote "
+            f"it, give --field {teacher}, and --field rationale=FIELD if it wrote reasons too"
+        )
     numbers = [label for label in labels if _is_number(label)]
     if labels and len(numbers) == len(labels) and not shape.label_names:
         notes.append(

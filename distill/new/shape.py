@@ -43,6 +43,19 @@ _LABELS = (
 _CHOICES = ("choices", "options", "candidates", "alternatives")
 _WRITTEN = ("teacher_label", "rationale")  # by `distill annotate`
 _ANSWERS = ("choices", "label", *_WRITTEN)  # roles that share no field
+# Words of names of fields that a model has filled in.
+_MODELS = {
+    "llm",
+    "gpt",
+    "model",
+    "teacher",
+    "predicted",
+    "prediction",
+    "pred",
+    "palm",
+    "claude",
+    "ai",
+}
 _LETTER = re.compile(r"\(?[A-Za-z][.)]?")
 
 
@@ -54,11 +67,13 @@ class Shape:
       fields: field of a row -> template, as of `--field`; empty where the names are ours already.
       label_names: as of `--label_names`.
       maybe_label: fields that may be the label, where none was found; some records lack them.
+      model_label: the field that was found for the label if its name speaks of a model.
     """
 
     fields: Mapping[str, str]
     label_names: str = ""
     maybe_label: tuple[str, ...] = ()
+    model_label: str = ""
 
 
 def find_shape(
@@ -109,15 +124,17 @@ def find_shape(
     maybe_label: tuple[str, ...] = ()
     if label is None and "label" not in given:
         maybe_label = tuple(seen.path for seen in _of_few_values(unused(choices), count))
+    model_label = label.path if label and "label" not in given and _is_of_model(label.path) else ""
     found |= {path: path for path in _WRITTEN if path in fields and fields[path].texts}
     if "id" in fields and _is_unique(fields["id"], count):
         found["id"] = "id"
     is_text = label is None or records.columns is not None or label.texts == label.count
     if not given and all(field == path for field, path in found.items()) and is_text:
-        return Shape({}, label_names, maybe_label)
+        return Shape({}, label_names, maybe_label, model_label)
     texts = {field: template.text if template else "" for field, template in given.items()}
     shown = {**texts, **found, **texts}  # in the order in which they were given
-    shape = Shape({field: text for field, text in shown.items() if text}, label_names, maybe_label)
+    templates = {field: text for field, text in shown.items() if text}
+    shape = Shape(templates, label_names, maybe_label, model_label)
     _check_roles(name, shape, given)
     return shape
 
@@ -158,6 +175,10 @@ def _annotated(name: str) -> UserError:
         f"--gin.TRAIN_FILE={name} and --gin.LABELS=\"('A', 'B')\" with your labels, or "
         '--gin.LABELS="()" for free text; if they are not, give --field label=FIELD'
     )
+
+
+def _is_of_model(path: str) -> bool:
+    return not _MODELS.isdisjoint(re.findall(r"[a-z]+", path.casefold()))
 
 
 def _find_choices(fields: Iterable[Seen]) -> Seen | None:

@@ -10,6 +10,7 @@ from etils import epath
 
 from distill.common.disk import disk_errors
 from distill.common.own_files import writing_own
+from distill.common.paths import is_bucket, nearest_folder
 from distill.common.progress import to_stderr
 from distill.data.examples import Example
 from distill.errors import CheckFailed, UserError
@@ -255,6 +256,9 @@ class _Pipeline:
     def _dry_run(self) -> summary.DryRun:
         """The first prompt and the estimate of what is left to ask; no endpoint, no new store."""
         settings = self.settings
+        if self.folder and not is_bucket(os.fspath(self.folder)):
+            flag = "--store" if self.outputs.store else "--output"
+            nearest_folder(os.fspath(self.folder), flag)
         exists = self.folder and self.folder.exists()
         with Store(self.folder, read_only=True) if exists else contextlib.nullcontext() as store:
             tasks = list(filter(None, self._missing(store, settings.retry_failed)))

@@ -231,6 +231,7 @@ def test_all_rows_are_checked_before_the_first_is_answered(tmp_path):
 
     with pytest.raises(UserError, match=r"rows-2.jsonl:4: unknown field 'inptu'; closest: input"):
         _write(tmp_path / "a", pattern, answer=never)
+    assert not (tmp_path / "a").exists()  # so the command may be corrected
 
 
 @pytest.mark.parametrize(

@@ -60,3 +60,24 @@ def test_rows_to_check_and_to_train_on_can_be_named(files, new, commands):
         assert {f"--gin.TRAIN_FILE={trained}.jsonl", f"--run_dir=runs/{trained}"} <= {*train}
     (folder / "annotated.jsonl").write_text("")
     assert "--gin.TRAIN_FILE=annotated.jsonl" in commands(folder, "check")[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "said"),
+    [
+        (
+            "llm_label",
+            (),
+            "from 'llm_label', as if it were gold; if a model wrote it, give",
+        ),
+        ("llm_label", ("label=llm_label",), None),
+        ("emailed", (), None),
+    ],
+)
+def test_a_label_that_a_model_may_have_written_is_told(new, tmp_path, name, field, said):
+    lines = [f"text\t{name}", *(f"a text of number {n}\t{('no', 'yes')[n % 2]}" for n in range(20))]
+    (tmp_path / "rows.tsv").write_text("\n".join(lines) + "\n")
+    created, _ = new(tmp_path / "rows.tsv", field=field)
+    assert created["fields"]["label"] == name
+    found = [note for note in created["notes"] if "as if it were gold" in note]
+    assert said in found[0] if said else found == []
