@@ -21,6 +21,6 @@ DATASET = datasets.register(
         load=load,
         files=lambda spec: source.files(spec, ("cqa", "train"), ("cqa", "test")),
         input_form=ANSWER_CHOICES,
-        check=source.raw_dir,
+        check=source.check,
     )
 )

@@ -25,7 +25,7 @@ def _train(spec: DataSpec) -> list[tuple[str, str]]:
 
 def _check(spec: DataSpec) -> None:
     _asdiv(spec)
-    source.raw_dir(spec)
+    source.check(spec)
 
 
 def load(spec: DataSpec) -> tuple[Sequence[Example], Sequence[Example]]:

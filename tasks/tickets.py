@@ -1,4 +1,4 @@
-"""tickets: the embedded tickets, annotated by the simulated teacher."""
+"""tickets: the embedded tickets, annotated by one or several simulated teachers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,20 @@ def load(spec: DataSpec) -> tuple[list[Example], list[Example]]:
     policy = str(spec.option("policy"))
     pool = generator.generate(policy, _count(spec, "num_rows", "train"), spec.data_seed, "train")
     test = generator.generate(policy, _count(spec, "num_test", "test"), spec.data_seed, "test")
-    accuracy = float(spec.number("teacher_accuracy"))
-    return simulated.annotate(pool, policy, accuracy, spec.data_seed), test
+    return simulated.annotate(pool, policy, _accuracies(spec), spec.data_seed), test
+
+
+def _accuracies(spec: DataSpec) -> tuple[float, ...]:
+    """That of each simulated teacher: TEACHER_ACCURACY is a number, or several."""
+    value = spec.option("teacher_accuracy")
+    if not isinstance(value, tuple | list):
+        return (float(spec.number("teacher_accuracy")),)
+    if not value or any(isinstance(x, bool) or not isinstance(x, int | float) for x in value):
+        raise UserError(
+            f"got TEACHER_ACCURACY = {value!r}, expected a number, or one for each teacher, e.g. "
+            "(0.85, 0.7)"
+        )
+    return tuple(map(float, value))
 
 
 def _count(spec: DataSpec, option: str, split: str) -> int:
@@ -33,7 +45,7 @@ def check(spec: DataSpec) -> None:
     generator.policy(policy)
     for option, split in (("num_rows", "train"), ("num_test", "test")):
         _count(spec, option, split)
-    simulated.annotate([], policy, float(spec.number("teacher_accuracy")), spec.data_seed)
+    simulated.annotate([], policy, _accuracies(spec), spec.data_seed)
 
 
 DATASET = datasets.register(

@@ -83,6 +83,10 @@ def section(groups: Groups) -> Section | None:
 
 def _teacher(record: Record) -> str:
     """The teacher whose released rationales a run reads: RAW_TEACHER is palm unless it is set."""
+    given = [text for text in record.overrides if text.startswith("RAW_TEACHER=")]
+    is_both = any("palm" in text and "gpt-neox" in text for text in given)
+    if is_both or any(name.endswith("two_teachers.gin") for name in record.gin_files):
+        return "both"  # which the paper's tables do not have
     settings = [*record.overrides, *map(str, record.axes.values())]
     return "gpt-neox" if any("gpt-neox" in text for text in settings) else "palm"
 

@@ -1,4 +1,4 @@
-"""A teacher for the `tickets` dataset that is right as often as it is told to be."""
+"""Teachers for the `tickets` dataset that are right as often as they are told to be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from distill.errors import UserError
 from distill.tickets import generator
 
 
-def annotate(examples: Sequence[Example], policy: str, accuracy: float, seed: int) -> list[Example]:
+def annotate(
+    examples: Sequence[Example], policy: str, accuracy: float | Sequence[float], seed: int
+) -> list[Example]:
     """Adds a teacher label and a rationale to each ticket of the embedded dataset.
 
     With probability `accuracy` the teacher reads the ticket rightly. Otherwise it
@@ -21,11 +23,14 @@ def annotate(examples: Sequence[Example], policy: str, accuracy: float, seed: in
     rationale that leads to it. What it says about a row depends on the seed and the
     row's id, not on the other rows or their order.
 
+    Several teachers err independently of each other. The label is that of the first, and the
+    rationales are the different ones of all: one where they read the ticket the same way.
+
     Args:
       examples: N tickets.
       policy: name of the returns policy, "natural" or "hard".
-      accuracy: probability of a right label, in [0, 1].
-      seed: seeds the teacher's mistakes.
+      accuracy: probability of a right label, in [0, 1]; of several teachers, that of each.
+      seed: seeds the teachers' mistakes.
 
     Returns:
       The N rows in their order, their other fields as they were.
@@ -34,21 +39,39 @@ def annotate(examples: Sequence[Example], policy: str, accuracy: float, seed: in
       UserError: an accuracy outside [0, 1], an unknown policy, or a row that is not a
         ticket of the embedded dataset.
     """
-    if not 0 <= accuracy <= 1:
-        raise UserError(f"got TEACHER_ACCURACY = {accuracy}, expected a number between 0 and 1")
+    accuracies = tuple(accuracy) if isinstance(accuracy, Sequence) else (accuracy,)
+    for each in accuracies:
+        if not 0 <= each <= 1:
+            raise UserError(f"got TEACHER_ACCURACY = {each}, expected a number between 0 and 1")
     labels = generator.policy(policy)
     annotated = []
     for row in examples:
-        read = generator.parse_ticket(row.input)
-        if uniform("teacher is right", seed, row.id) >= accuracy:
-            readings = misreadings(policy, read)
-            read = readings[digest64("misreading", seed, row.id) % len(readings)]
+        read = [
+            _reading(row, policy, each, (seed, row.id, *([number] if number else [])))
+            for number, each in enumerate(accuracies)
+        ]
+        rationales = tuple(dict.fromkeys(map(generator.rationale, read)))
         annotated.append(
             dataclasses.replace(
-                row, teacher_label=labels[read], rationale=generator.rationale(read), failure=None
+                row,
+                teacher_label=labels[read[0]],
+                rationale=rationales[0],
+                more_rationales=rationales[1:],
+                failure=None,
             )
         )
     return annotated
+
+
+def _reading(
+    row: Example, policy: str, accuracy: float, key: tuple[object, ...]
+) -> generator.Classes:
+    """What a teacher takes a ticket for; `key` seeds its mistakes."""
+    truth = generator.parse_ticket(row.input)
+    if uniform("teacher is right", *key) < accuracy:
+        return truth
+    readings = misreadings(policy, truth)
+    return readings[digest64("misreading", *key) % len(readings)]
 
 
 @functools.cache

@@ -22,7 +22,8 @@ from etils import epath
 from distill.common.accuracy import matches_exactly
 from distill.common.text_files import check_file, json_lines, parse_json, read_bytes
 from distill.data.examples import Example, teacher_accuracy
-from distill.data.released.rows import KINDS, Parser
+from distill.data.released.completions import Completion
+from distill.data.released.rows import KINDS
 from distill.errors import UserError, unknown
 
 TEACHERS = ("palm", "gpt-neox")
@@ -33,26 +34,28 @@ FIX = (
 
 
 def read_released(
-    raw_dir: epath.PathLike, dataset: str, split: str, teacher: str = "palm"
+    raw_dir: epath.PathLike, dataset: str, split: str, teacher: str | Sequence[str] = "palm"
 ) -> list[Example]:
-    """Reads a split with the completions of its teacher.
+    """Reads a split with the completions of its teacher, or of several.
 
     Args:
       raw_dir: the released data folder, local or on gs://.
       dataset: "esnli", "anli1", "cqa", "svamp" or "asdiv".
       split: "train", "test", and for the first two "valid".
-      teacher: "palm" (540B) or "gpt-neox" (20B).
+      teacher: "palm" (540B) or "gpt-neox" (20B), or several of them.
 
     Returns:
       N examples in file order, id `<dataset>/<split>/<row>`, input and gold label as
       `distill.data.released.rows` says, and the teacher's label and rationale, or the
-      failure that says why one is missing or in doubt.
+      failure that says why one is missing or in doubt. Of several teachers, label and failure
+      are those of the first, and the rationales are the different ones of all, in their order.
 
     Raises:
       UserError: an unknown name, a missing file, a bad row (`file:line`), or a number
         of completions that is not the number of rows.
     """
-    _check(dataset, split, teacher)
+    teachers = check_teachers(teacher)
+    _check(dataset, split)
     rows_file = _rows_file(raw_dir, dataset, split)
     rows = [
         KINDS[dataset].row(fields, f"{rows_file}:{line}", f"{dataset}/{split}/{row}", split)
@@ -60,33 +63,58 @@ def read_released(
     ]
     if not rows:
         raise UserError(f"{rows_file} has no rows; expected one JSON object per line. {FIX}")
-    if teacher == "palm":
-        folder = epath.Path(raw_dir) / dataset / "llm"
-        completions, source = read_completions(folder, split), f"{folder}/{split}_CoT_*.json"
-    else:
-        source = _neox_file(raw_dir, dataset, split)
-        completions = _texts(source)
-    if len(rows) != len(completions):
+    said = [_completions(raw_dir, dataset, split, name) for name in teachers]
+    for source, completions in said:
+        if len(rows) != len(completions):
+            raise UserError(
+                f"{rows_file} has {len(rows)} rows, but {source} has {len(completions)} "
+                "completions; expected one completion per row. Copy the released files again"
+            )
+    by_row = zip(*(completions for _, completions in said), strict=True)
+    return [
+        _annotated(row, [parse(text) for text in texts])
+        for (row, parse), texts in zip(rows, by_row, strict=True)
+    ]
+
+
+def check_teachers(value: object) -> tuple[str, ...]:
+    """The teachers that RAW_TEACHER names.
+
+    Args:
+      value: one of TEACHERS, or a tuple or list of different ones.
+
+    Raises:
+      UserError: anything else.
+    """
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, tuple | list) or not names or len({*map(str, names)}) < len(names):
         raise UserError(
-            f"{rows_file} has {len(rows)} rows, but {source} has {len(completions)} completions; "
-            "expected one completion per row. Copy the released files again"
+            f"got RAW_TEACHER = {value!r}, expected 'palm' or 'gpt-neox', or both: {TEACHERS}"
         )
-    pairs = zip(rows, completions, strict=True)
-    return [_annotated(row, parse, text) for (row, parse), text in pairs]
+    for name in names:
+        if name not in TEACHERS:
+            raise unknown("teacher", str(name), TEACHERS, "macro RAW_TEACHER")
+    return tuple(names)
 
 
-def files_of(raw_dir: epath.PathLike, dataset: str, split: str, teacher: str = "palm") -> list[str]:
-    """The files that `read_released` reads: the rows, then the parts of completions in order.
+def files_of(
+    raw_dir: epath.PathLike, dataset: str, split: str, teacher: str | Sequence[str] = "palm"
+) -> list[str]:
+    """The files that `read_released` reads: the rows, then each teacher's completions in order.
 
     Raises:
       UserError: an unknown name, or no part of completions.
     """
-    _check(dataset, split, teacher)
-    rows_file = str(_rows_file(raw_dir, dataset, split))
-    if teacher == "gpt-neox":
-        return [rows_file, str(_neox_file(raw_dir, dataset, split))]
-    parts = _parts(epath.Path(raw_dir) / dataset / "llm", split)
-    return [rows_file, *(str(parts[number]) for number in sorted(parts))]
+    teachers = check_teachers(teacher)
+    _check(dataset, split)
+    found = [str(_rows_file(raw_dir, dataset, split))]
+    for name in teachers:
+        if name == "gpt-neox":
+            found.append(str(_neox_file(raw_dir, dataset, split)))
+        else:
+            parts = _parts(epath.Path(raw_dir) / dataset / "llm", split)
+            found += [str(parts[number]) for number in sorted(parts)]
+    return found
 
 
 def read_completions(folder: epath.Path, split: str) -> list[str]:
@@ -145,13 +173,11 @@ def summary(
     }
 
 
-def _check(dataset: str, split: str, teacher: str) -> None:
+def _check(dataset: str, split: str) -> None:
     if dataset not in KINDS:
         raise unknown("dataset", dataset, KINDS, "macro DATASET")
     if split not in KINDS[dataset].splits:
         raise unknown("split", split, KINDS[dataset].splits, f"dataset {dataset}")
-    if teacher not in TEACHERS:
-        raise unknown("teacher", teacher, TEACHERS, "macro RAW_TEACHER")
 
 
 def _rows_file(raw_dir: epath.PathLike, dataset: str, split: str) -> epath.Path:
@@ -160,6 +186,17 @@ def _rows_file(raw_dir: epath.PathLike, dataset: str, split: str) -> epath.Path:
 
 def _neox_file(raw_dir: epath.PathLike, dataset: str, split: str) -> epath.Path:
     return epath.Path(raw_dir) / "gpt-neox" / dataset / f"{split}.json"
+
+
+def _completions(
+    raw_dir: epath.PathLike, dataset: str, split: str, teacher: str
+) -> tuple[str, list[str]]:
+    """Where the completions of one teacher are, and their texts."""
+    if teacher == "gpt-neox":
+        path = _neox_file(raw_dir, dataset, split)
+        return str(path), _texts(path)
+    folder = epath.Path(raw_dir) / dataset / "llm"
+    return f"{folder}/{split}_CoT_*.json", read_completions(folder, split)
 
 
 def _texts(path: epath.Path) -> list[str]:
@@ -192,12 +229,14 @@ def _parts(folder: epath.Path, split: str) -> dict[int, epath.Path]:
     return parts
 
 
-def _annotated(row: Example, parse: Parser, text: str) -> Example:
-    """The row with what its completion says."""
-    completion = parse(text)
+def _annotated(row: Example, completions: Sequence[Completion]) -> Example:
+    """The row with what its completions say, the first teacher's first."""
+    said = (completion.rationale for completion in completions)
+    rationales = tuple(dict.fromkeys(text for text in said if text is not None))
     return dataclasses.replace(
         row,
-        teacher_label=completion.label,
-        rationale=completion.rationale,
-        failure=completion.failure,
+        teacher_label=completions[0].label,
+        rationale=rationales[0] if rationales else None,
+        more_rationales=rationales[1:],
+        failure=completions[0].failure,
     )

@@ -35,9 +35,20 @@ def raw_dir(spec: DataSpec) -> str:
     return str(folder)
 
 
+def check(spec: DataSpec) -> None:
+    """Refuses a missing RAW_DIR and an unknown RAW_TEACHER before any file is read.
+
+    Raises:
+      NotSet: macro RAW_DIR is not set.
+      UserError: a value that RAW_DIR or RAW_TEACHER cannot have.
+    """
+    raw_dir(spec)
+    _teachers(spec)
+
+
 def read_split(spec: DataSpec, name: str, split: str) -> list[Example]:
-    """Rows of one released file, with the teacher of macro RAW_TEACHER."""
-    return reader.read_released(raw_dir(spec), name, split, _teacher(spec))
+    """Rows of one released file, with the teachers of macro RAW_TEACHER."""
+    return reader.read_released(raw_dir(spec), name, split, _teachers(spec))
 
 
 def files(spec: DataSpec, *parts: tuple[str, str]) -> list[str]:
@@ -46,7 +57,7 @@ def files(spec: DataSpec, *parts: tuple[str, str]) -> list[str]:
     return [
         file
         for name, split in parts
-        for file in reader.files_of(folder, name, split, _teacher(spec))
+        for file in reader.files_of(folder, name, split, _teachers(spec))
     ]
 
 
@@ -68,15 +79,15 @@ def nli(name: str) -> datasets.Dataset:
             train_rows, test_rows = premises.split_by_premise(train_rows, fraction, SPLIT_SEED)
         return [form(row) for row in train_rows], [form(row) for row in test_rows]
 
-    def check(spec: DataSpec) -> None:
+    def check_nli(spec: DataSpec) -> None:
         _form(spec)
         if not _splits(spec, name)[1]:
             check_fraction(float(spec.number("test_fraction")))
-        raw_dir(spec)
+        check(spec)
 
     return datasets.Dataset(
         name=name,
-        check=check,
+        check=check_nli,
         load=load,
         labels=lambda spec: NLI_LABELS,
         files=lambda spec: files(spec, *((name, split) for split in _splits(spec, name) if split)),
@@ -112,5 +123,5 @@ def _splits(spec: DataSpec, name: str) -> tuple[str, str]:
     return train, test
 
 
-def _teacher(spec: DataSpec) -> str:
-    return str(spec.option("raw_teacher", "palm"))
+def _teachers(spec: DataSpec) -> tuple[str, ...]:
+    return reader.check_teachers(spec.option("raw_teacher", "palm"))
