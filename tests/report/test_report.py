@@ -183,6 +183,13 @@ def test_printed_numbers_stand_beside_ours_and_are_marked(tmp_path):
     report_scale.write_run(tmp_path, "a", [True, False], **more)
     neox = {**more, "axes": {**axes, "teacher": "gpt-neox"}, "seed": 2}
     report_scale.write_run(tmp_path, "b", [True, True, True, False], **neox)
+    # No row of the paper has the rationales of both teachers.
+    for name, both in (
+        ("c", {"overrides": ("RAW_TEACHER=['palm', 'gpt-neox']",)}),
+        ("d", {"gin_files": ("svamp_mini_step_by_step", "gin/data/two_teachers.gin")}),
+    ):
+        axes = {"method": "step_by_step", "teacher": name}
+        report_scale.write_run(tmp_path, name, [False], **{**more, "axes": axes, **both})
     build(tmp_path, str(tmp_path / "r.html"), str(tmp_path / "r.md"))
     twin = (tmp_path / "r.md").read_text()
     rows = [line for line in twin.splitlines() if line.startswith("| SVAMP")]

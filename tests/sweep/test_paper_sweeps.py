@@ -33,6 +33,7 @@ RUNS = {
     "paper_figure_9_svamp": 80,
     "esnli_mini": 15,
     "svamp_mini": 15,
+    "svamp_mini_two_teachers": 3,
 }
 PAPER = sorted(name for name in RUNS if name.startswith("paper_"))
 METHODS = {"finetune", "distill_labels", "single_task", "step_by_step", "answer_first"}
@@ -128,6 +129,17 @@ def test_the_small_twins_choose_by_validation(name, planned):
     assert {config.train.checkpoint for config in configs} == {"best"}
     assert len({config.train.eval_period for config in configs}) == 1
     assert {config.weighting.normalization for config in configs} == {"per_token"}
+
+
+def test_two_teachers_differ_from_step_by_step_in_their_rationales_alone(planned):
+    (run,) = planned["svamp_mini_two_teachers"][1]
+    config = run.resolved.run
+    options = {**config.data.dataset_options}
+    assert options["raw_teacher"] == ("palm", "gpt-neox")
+    palm = dataclasses.replace(config.data, dataset_options=options | {"raw_teacher": "palm"})
+    one = [each for each in planned["svamp_mini"][1] if each.axes["method"] == "step_by_step"]
+    assert [each.resolved.run for each in one] == [dataclasses.replace(config, data=palm)]
+    assert run.id != one[0].id
 
 
 @pytest.mark.parametrize("name", RUNS)

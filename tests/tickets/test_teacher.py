@@ -8,11 +8,13 @@ import time
 
 import pytest
 
+from distill.config.data import DataSpec
 from distill.data import examples
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.tickets import generator
 from distill.tickets import teacher as simulated
+from tasks import tickets
 
 CLASSES_OF = {generator.rationale(cell): cell for cell in generator.CELLS}
 
@@ -56,6 +58,32 @@ def test_a_better_teacher_keeps_its_right_answers():
     weak = simulated.annotate(rows, "hard", 0.6, seed=3)
     strong = simulated.annotate(rows, "hard", 0.9, seed=3)
     assert all(s == w for s, w in zip(strong, weak, strict=True) if w.teacher_label == w.label)
+
+
+def test_several_teachers_err_independently_and_the_label_is_that_of_the_first():
+    rows = generator.generate("hard", 4000, 0, "train")
+    first = simulated.annotate(rows, "hard", 0.7, seed=3)
+    both = simulated.annotate(rows, "hard", (0.7, 0.7), seed=3)
+    assert [r.teacher_label for r in both] == [r.teacher_label for r in first]
+    assert [r.rationale for r in both] == [r.rationale for r in first]
+    assert simulated.annotate(rows, "hard", [0.7], seed=3) == first
+    disagree = [row for row in both if row.more_rationales]
+    assert all(row.more_rationales != (row.rationale,) for row in disagree)
+    # They agree if both are right, .49, or both wrong in the same way, which is rarer than .09.
+    assert 0.42 <= len(disagree) / len(rows) <= 0.51 + 0.02
+    second_is_right = 0
+    for row in both:
+        said = row.more_rationales[0] if row.more_rationales else row.rationale
+        second_is_right += said == generator.rationale(generator.parse_ticket(row.input))
+    assert second_is_right / len(rows) == pytest.approx(0.7, abs=0.025)
+
+
+@pytest.mark.parametrize("value", [(), (0.5, "good"), (0.5, True), ((0.5,), 0.5), (0.5, 1.5)])
+def test_accuracies_of_several_teachers_are_checked(value):
+    options = {"policy": "hard", "num_rows": 4, "num_test": 4, "teacher_accuracy": value}
+    spec = DataSpec(dataset="tickets", method="step_by_step", dataset_options=options)
+    with pytest.raises(UserError, match=r"got TEACHER_ACCURACY = .*, expected a number"):
+        tickets.check(spec)
 
 
 def test_it_misreads_as_few_slots_as_it_takes():

@@ -96,9 +96,66 @@ def test_gpt_neox_completions_are_one_file_a_split(tmp_path, dataset):
         reader.read_released(tmp_path, dataset, "test", "gpt-neox")
 
 
-@pytest.mark.parametrize("teacher", reader.TEACHERS)
+def test_rationales_of_both_teachers_are_those_that_parsed(tmp_path):
+    """Label and failure are those of the first teacher; equal rationales are one."""
+    write(tmp_path, "svamp", "train", rows=5)
+    ok, more = "Twelve. The answer is (3 * 4).", "Add them. The answer is (6 + 6)."
+    said = {
+        "svamp/llm/train_CoT_0.json": [ok, ok, "", ok, " "],
+        "gpt-neox/svamp/train.json": [more, ok, more, "Broken off", "The answer is (12 + 0)."],
+    }
+    for name, texts in said.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(texts))
+
+    def read(*teachers):
+        rows = reader.read_released(tmp_path, "svamp", "train", teachers)
+        return [
+            (row.teacher_label, row.rationale, row.more_rationales, row.failure) for row in rows
+        ]
+
+    one, two = "Twelve.", "Add them."
+    assert read("palm", "gpt-neox") == [
+        ("(3 * 4)", one, (two,), None),
+        ("(3 * 4)", one, (), None),
+        (None, two, (), "no_completion"),
+        ("(3 * 4)", one, (), None),
+        (None, None, (), "no_completion"),
+    ]
+    assert read("gpt-neox", "palm")[0] == ("(6 + 6)", two, (one,), None)
+    for teacher in reader.TEACHERS:
+        alone = reader.read_released(tmp_path, "svamp", "train", teacher)
+        assert alone == reader.read_released(tmp_path, "svamp", "train", [teacher])
+    files = reader.files_of(tmp_path, "svamp", "train", ["gpt-neox", "palm"])
+    names = ["svamp/svamp_train.json", "gpt-neox/svamp/train.json", "svamp/llm/train_CoT_0.json"]
+    assert files == [str(tmp_path / name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (("palm", "neox"), r"unknown teacher 'neox' \(set by macro RAW_TEACHER\).*: gpt-neox"),
+        (
+            (),
+            r"got RAW_TEACHER = \(\), expected 'palm' or 'gpt-neox', or both: \('palm', 'gpt-neox",
+        ),
+        (("palm", "palm"), r"got RAW_TEACHER = \('palm', 'palm'\), expected"),
+        (3, "got RAW_TEACHER = 3, expected"),
+        ({"palm": 1}, "got RAW_TEACHER = .*, expected"),
+        (("palm", 3), "unknown teacher '3'"),
+    ],
+)
+def test_raw_teacher_is_checked_before_files_are_read(tmp_path, value, message):
+    for dataset, module in (("cqa", cqa), ("svamp", svamp), ("anli1", anli1)):
+        split = {"raw_split": "train", "test_fraction": 0.2} if dataset == "anli1" else {}
+        with pytest.raises(UserError, match=message):
+            module.DATASET.check(spec(dataset, raw_dir=tmp_path, raw_teacher=value, **split))
+
+
+@pytest.mark.parametrize("teacher", [*reader.TEACHERS, reader.TEACHERS])
 def test_numbers_of_rows_and_completions_are_both_named(tmp_path, teacher):
-    write(tmp_path, "svamp", "train", rows=3, teacher=teacher)
+    for each in (teacher,) if isinstance(teacher, str) else teacher:
+        write(tmp_path, "svamp", "train", rows=3, teacher=each)
     with pytest.raises(UserError, match=r"svamp_train\.json has 3 rows, .* has 2 completions"):
         reader.read_released(tmp_path, "svamp", "train", teacher)
 
