@@ -195,6 +195,7 @@ def test_printed_numbers_stand_beside_ours_and_are_marked(tmp_path):
     rows = [line for line in twin.splitlines() if line.startswith("| SVAMP")]
     assert "arXiv 2305.02301" in twin and "theirs, printed" in twin
     assert "65.50 | 50.00" in rows[3] and "63.00 | 75.00" in rows[2]
+    assert not any("<br>" in row for row in rows)  # of further runs
     assert "62.63 | not run" in rows[0] and "e-SNLI" not in twin.replace("Hsieh", "")
 
 

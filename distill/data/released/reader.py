@@ -86,7 +86,7 @@ def check_teachers(value: object) -> tuple[str, ...]:
     Raises:
       UserError: anything else.
     """
-    names = (value,) if isinstance(value, str) else value
+    names = (value,) if isinstance(value, str) and "," not in value else value
     if not isinstance(names, tuple | list) or not names or len({*map(str, names)}) < len(names):
         raise UserError(
             f"got RAW_TEACHER = {value!r}, expected 'palm' or 'gpt-neox', or both: {TEACHERS}"

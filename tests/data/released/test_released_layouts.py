@@ -141,6 +141,7 @@ def test_rationales_of_both_teachers_are_those_that_parsed(tmp_path):
         ),
         (("palm", "palm"), r"got RAW_TEACHER = \('palm', 'palm'\), expected"),
         (3, "got RAW_TEACHER = 3, expected"),
+        ("palm,gpt-neox", r"got RAW_TEACHER = 'palm,gpt-neox', expected .* or both: \('palm', "),
         ({"palm": 1}, "got RAW_TEACHER = .*, expected"),
         (("palm", 3), "unknown teacher '3'"),
     ],
