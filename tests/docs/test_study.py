@@ -58,6 +58,20 @@ def test_tables_are_those_of_the_runs(section):
             assert spread == pytest.approx(statistics.stdev(runs[key]), abs=6e-4), key
 
 
+def test_the_table_of_two_teachers_is_that_of_the_runs():
+    runs = collections.defaultdict(list)
+    for row in read_results(DOCS / "figures" / "study_teachers.txt"):
+        runs[row["accuracy of the teacher"]].append(float(row["accuracy"]))
+    rows = read_table(DOCS / "study.md", "Two teachers")
+    assert {key for row in rows for key in (row[0], f"[{row[0]}, {row[0]}]")} == {*runs}
+    for name, *cells in rows:
+        for key, cell in zip((name, f"[{name}, {name}]"), cells, strict=True):
+            mean, spread = map(float, re.fullmatch(CELL, cell).groups())
+            assert len(runs[key]) == 5, key
+            assert mean == pytest.approx(statistics.fmean(runs[key]), abs=6e-4), key
+            assert spread == pytest.approx(statistics.stdev(runs[key]), abs=6e-4), key
+
+
 def test_every_run_is_in_a_table_once():
     assert sum(map(len, accuracies().values())) == 185
 
