@@ -101,7 +101,8 @@ def test_the_converter_alone_scales_what_is_not_to_be_scaled(family, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", ["words", pytest.param("bytes", marks=pytest.mark.slow), "sentencepiece"]
+    "kind",
+    [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("words", "bytes")), "sentencepiece"],
 )
 def test_the_cards_lines_answer_alike(
     with_vocabulary, texts_of, answers_of, kind, tmp_path, labels_of_card

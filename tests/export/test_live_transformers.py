@@ -71,7 +71,8 @@ def test_same_logits_and_ids(family, name, shard_bytes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", ["words", pytest.param("bytes", marks=pytest.mark.slow), "sentencepiece"]
+    "kind",
+    [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("words", "bytes")), "sentencepiece"],
 )
 def test_same_ids_and_labels_of_texts(
     with_vocabulary, texts_of, answers_of, kind, tmp_path, labels_of_card

@@ -44,7 +44,7 @@ def cache(resolved, run_dir):
     return caches.open_cache(resolved.run.data)
 
 
-# A step takes a second to trace.
+@pytest.mark.slow  # a step takes a second to trace
 @hypothesis.settings(max_examples=hypothesis.settings.default.max_examples // 5)
 @hypothesis.given(chosen_values)
 @hypothesis.example({"MLP_ACTIVATIONS": 3})

@@ -120,7 +120,7 @@ def test_logits_greedy_and_beam(name, tmp_path):
             np.testing.assert_array_equal(search(looked_at=2 * beam, cut_ends=False), by_us)
 
 
-@pytest.mark.parametrize("name", ["t5", "t5_1_1"])
+@pytest.mark.parametrize("name", ["t5_1_1", pytest.param("t5", marks=pytest.mark.slow)])
 def test_every_distance_up_to_2000(name, tmp_path):
     """Buckets one by one, and logits at the end of 2,000 tokens on both sides."""
     attention = transformers.models.t5.modeling_t5.T5Attention

@@ -60,6 +60,7 @@ def test_other_seeds_give_other_runs(micro, run_dir, tmp_path):
     assert _content(tmp_path / "c") != _content(run_dir)
 
 
+@pytest.mark.slow  # test_killed.py kills such a run at three other moments
 def test_a_killed_run_ends_like_the_undisturbed_one(micro, run_dir, tmp_path, train_command):
     folder = tmp_path / "killed"
     command = train_command(folder, micro)
