@@ -21,6 +21,7 @@ FLAGS = {
     "rows.jsonl": (["train", TICKETS], r"did you mean --gin.TRAIN_FILE=rows.jsonl\?"),
     "mine.gin": (["train", TICKETS], r"did you mean --gin_file=mine.gin\?"),
     "tickets_finetune": (["train"], r"did you mean --gin_file=tickets_finetune\?"),
+    "--field=input=a": (["train", JSONL], r"use --gin.FIELDS=\"{'input': 'NAME'}\""),
     "--train-steps": (["config", "show", TICKETS], r"did you mean --gin.TRAIN_STEPS=value\?"),
     "--labels=x": (["train", JSONL], r"did you mean --gin.LABELS=x\?"),
     "--sed=1": (["train", TICKETS], "train has no flag --sed; closest: --seed"),

@@ -117,7 +117,7 @@ def _of_run(
     """The data of a configuration, before NUM_LABELS chooses among them."""
     check_used(
         (f"--{name}" for name in _FILE_FLAGS if getattr(options, name)),
-        "with --input; a configuration has macros for it",
+        "with --input; a configuration has macros such as FIELDS and LABELS",
     )
     from distill.config.resolve import resolve
     from distill.convert.sizes import adopt_sizes

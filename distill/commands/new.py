@@ -38,7 +38,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--test_input",
         metavar="FILE",
-        help="test rows of the same shape; default: a fifth of --input, at most about 1,000 rows",
+        help="test rows of the same shape; default: a fifth of the labeled rows of --input, at "
+        "most about 1,000",
     )
     arguments.add_trained_fields(
         command,

@@ -39,6 +39,8 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
             return f"{told}, so {macro} cannot be set here"
         shown = value if equals else "value"
         return f"{command} has no flag {flag}; did you mean --gin.{macro}={shown}?"
+    if macro == "FIELD" and hasattr(options, "engine"):
+        return f"{command} has no flag {flag}; use --gin.FIELDS=\"{{'input': 'NAME'}}\""
     near = alike(flag.lstrip("-"), [name.lstrip("-") for name in known])
     hint = f"closest: {', '.join(f'--{name}' for name in near)}" if near else ""
     return f"{command} has no flag {flag}; {hint or see}"

@@ -142,20 +142,26 @@ def _note_choices(row: Example, measured: Measured) -> None:
     measured.most_choices = max(measured.most_choices, len(row.choices))
 
 
-def threshold(measured: Measured, fraction: float, most: int) -> int:
-    """The key below which rows are held out.
+def held_out(measured: Measured, fraction: float, most: int) -> frozenset[int]:
+    """The keys of the rows that are held out.
+
+    They are those of labeled rows: a row without a label is held out only if it has the input of
+    one that is, as it could not be scored.
 
     Args:
       measured: the labeled rows' keys.
       fraction: share of the labeled rows that is wanted.
       most: rows that are held out at most, about.
+
+    Returns:
+      The keys; none if the rest would have no labeled row.
     """
     if not measured.keys:
-        return 0
+        return frozenset()
     ordered = np.sort(np.frombuffer(measured.keys, np.uint64))
     wanted = max(1, min(most, round(fraction * len(ordered))))
-    above = ordered[ordered > ordered[wanted - 1]]
-    return int(above[0]) if len(above) else 0
+    last = ordered[wanted - 1]
+    return frozenset(ordered[ordered <= last].tolist()) if last < ordered[-1] else frozenset()
 
 
 def shared_inputs(test: Measured, train: Measured) -> int:

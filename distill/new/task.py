@@ -20,7 +20,7 @@ from distill.data.tables import stream_table
 from distill.data.vocabularies import Vocabulary
 from distill.errors import UserError
 from distill.new import describe, settings
-from distill.new.measure import Measured, exemplars, key_of, measure, shared_inputs, threshold
+from distill.new.measure import Measured, exemplars, held_out, key_of, measure, shared_inputs
 from distill.new.render import make_variable, one_line, render
 from distill.new.shape import Shape
 
@@ -116,7 +116,7 @@ class Task:
             stream_table, labels=labels, mapping=mapping, labels_name="--labels"
         )
         self._measured, self._test = Measured(), Measured()
-        self._below = 0  # rows with a smaller key are the test
+        self._held_out: frozenset[int] = frozenset()  # keys of the test rows
 
     def measure(self) -> None:
         """Reads all rows once.
@@ -135,8 +135,8 @@ class Task:
             rows = self._rows(request.test_input, "test")
             measure(rows, self._vocabulary, _PREFIX, self._test)
         elif measured.keys:
-            self._below = threshold(measured, _TEST_FRACTION, _MOST_TEST)
-            if not self._below:
+            self._held_out = held_out(measured, _TEST_FRACTION, _MOST_TEST)
+            if not self._held_out:
                 raise UserError(
                     f"{request.input}: all labeled rows have the same input; is it the right field?"
                 )
@@ -234,7 +234,7 @@ class Task:
 
     def _each(self) -> Iterator[tuple[str, Example]]:
         for row in self._rows(self._request.input, "train"):
-            yield ("test" if key_of(row) < self._below else "train"), row
+            yield ("test" if key_of(row) in self._held_out else "train"), row
         if self._request.test_input:
             for row in self._rows(self._request.test_input, "test"):
                 yield "test", row

@@ -71,7 +71,10 @@ def check_input(columns: Sequence[str], where: str, delimiter: str | None) -> No
         return
     got = ", ".join(map(repr, columns))
     got = f"{got[:_LONGEST]}..." if len(got) > _LONGEST else got
-    fix = "map one with --field input=COLUMN (macro FIELDS)"
+    fix = (
+        "map one with --field input=COLUMN or, in a configuration, "
+        "--gin.FIELDS=\"{'input': 'COLUMN'}\""
+    )
     if delimiter is None:
         raise UserError(f"{where}: no column `input`, only {got}; {fix}")
     raise UserError(
