@@ -138,7 +138,7 @@ def _read(path: str) -> dict[str, Any]:
         hint = ""
         if is_local(path):
             near = sorted(str(each) for each in file.parent.glob(f"*{SUFFIX}"))
-            hint = f"; there are {', '.join(near)}" if near else ""
+            hint = f"; found {', '.join(near)}" if near else ""
         raise UserError(f"{path} does not exist: `distill launch plan` writes it{hint}")
     try:
         content = parse_json(file.read_bytes())
