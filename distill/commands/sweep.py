@@ -183,10 +183,10 @@ def _newest(folder: ResultsFolder, runs: Sequence[Run]) -> dict[str, Record]:
 
 def _print_list(options: argparse.Namespace, runs: Sequence[Run], folder: ResultsFolder) -> None:
     from distill.common.terminal import json_line
-    from distill.sweep import work_list
+    from distill.sweep import plan, work_list
 
     newest = _newest(folder, runs)
-    firsts = list({run.digest: run for run in reversed(runs)}.values())[::-1]
+    firsts = plan.distinct(runs)
     left = [run for run in firsts if run.id not in newest or not newest[run.id].is_done]
     if len(left) < len(firsts):
         to_stderr(f"{number_of(len(firsts) - len(left), 'finished run')} left out")

@@ -144,7 +144,7 @@ def _train(
         tell_change(started, trainer.stream.layout, progress)
     if _is_one_cpu():
         done = SavedCheckpoints(folder).latest_step or 0
-        if least := training_time.describe_least_time(config, cache, done):
+        if least := training_time.describe_least_time(config, trainer.stream, done):
             progress(least)
 
     def validate(params: dict) -> float:

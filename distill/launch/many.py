@@ -12,7 +12,7 @@ from typing import Any, cast
 from etils import epath
 
 from distill.common.atomic import write_text
-from distill.common.phrases import number_of
+from distill.common.phrases import have, number_of
 from distill.errors import CheckFailed, UserError
 from distill.launch import verbs, work_list
 from distill.launch.command import Command, execute
@@ -68,8 +68,8 @@ class WorkList:
         missing = [item.run for item in self.items if not epath.Path(self._state(item)).exists()]
         if missing:
             raise UserError(
-                f"{number_of(len(missing), 'run')} of {path} {_has(missing)} no launch, the first "
-                f"{missing[0]}: `distill launch plan --work_list={path}` plans them"
+                f"{number_of(len(missing), 'run')} of {path} {have(len(missing))} no launch, the "
+                f"first {missing[0]}: `distill launch plan --work_list={path}` plans them"
             )
         self._states = {item.run: self._load(item) for item in self.items}
 
@@ -278,10 +278,6 @@ def _commands(state: LaunchState, verb: str) -> Iterable[Command]:
         for part in parts
         for command in verbs.dry_run(state.settings, part, Path(state.folder))
     ]
-
-
-def _has(names: Sequence[str]) -> str:
-    return "has" if len(names) == 1 else "have"
 
 
 def _describe_interrupt(outcomes: Sequence[Outcome], path: str) -> str:

@@ -137,7 +137,7 @@ def states_folder(path: str) -> str:
 
 
 def state_path(path: str, item: Item) -> str:
-    """The state file of a run of a list."""
+    """The path of the state file for one run of a work list."""
     return f"{states_folder(path)}/{item.run}{SUFFIX}"
 
 

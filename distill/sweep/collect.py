@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import os
 import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
+from distill.common.progress import Say
 from distill.config.run import RunConfig
 from distill.errors import UserError
 from distill.results.record import DONE, FAILED, Record, Value
-from distill.sweep.folder import RUNS
+from distill.sweep.folder import RUNS, ResultsFolder
+from distill.sweep.plan import Run
 from distill.training import provenance, run_folder
 from distill.training.records import Results
 
@@ -61,6 +64,29 @@ class Job:
     def run_dir(self) -> str:
         """The run folder."""
         return f"{self.out}/{self.folder}"
+
+
+def next_job(run: Run, sweep: str, folder: ResultsFolder, say: Say) -> Job:
+    """The next attempt at a run.
+
+    Args:
+      run: of a plan.
+      sweep: name of the sweep.
+      folder: the results folder, whose records tell the number of the attempt.
+      say: takes a line about a damaged record.
+    """
+    return Job(
+        run=run.id,
+        axes=dict(run.axes),
+        seed=run.seed,
+        gin_files=run.gin_files,
+        overrides=run.overrides,
+        config_digest=run.digest,
+        sweep=sweep,
+        attempt=len(folder.records(say).get(run.id, ())) + 1,
+        out=os.fspath(folder.path),
+        is_t5x=run.resolved.engine == "t5x",
+    )
 
 
 def now() -> str:
@@ -189,6 +215,11 @@ def _teacher_accuracy(config: RunConfig, cache: TokenCache | None) -> float | No
 
 def _train_flops(config: RunConfig, cache: TokenCache | None) -> float | None:
     """Operations of all training steps; None if the data are gone."""
+    from distill.data.batching.batches import BatchStream
     from distill.engines.training_time import count_flops
 
-    return None if cache is None else count_flops(config, cache)
+    if cache is None:
+        return None
+    train = config.train
+    stream = BatchStream(cache, config.data, config.weighting, train.batch_size, train.seed)
+    return count_flops(config, stream)

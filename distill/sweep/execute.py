@@ -17,7 +17,7 @@ from distill.preflight.host_memory import available_bytes
 from distill.results import store
 from distill.results.record import Record
 from distill.sweep import claims
-from distill.sweep.collect import Job, failed_record, now
+from distill.sweep.collect import Job, failed_record, next_job, now
 from distill.sweep.cost import longest_first
 from distill.sweep.folder import ResultsFolder
 from distill.sweep.plan import Run
@@ -188,18 +188,7 @@ class Execution:
         return record
 
     def _job(self, run: Run) -> Job:
-        return Job(
-            run=run.id,
-            axes=dict(run.axes),
-            seed=run.seed,
-            gin_files=run.gin_files,
-            overrides=run.overrides,
-            config_digest=run.digest,
-            sweep=self._sweep,
-            attempt=len(self._folder.records(self._say).get(run.id, ())) + 1,
-            out=os.fspath(self._folder.path),
-            is_t5x=run.resolved.engine == "t5x",
-        )
+        return next_job(run, self._sweep, self._folder, self._say)
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         """Takes what came of a job."""

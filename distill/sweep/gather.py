@@ -5,7 +5,6 @@ A finished run's folder is copied without its checkpoints, and gets a record. No
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 from etils import epath
@@ -18,9 +17,9 @@ from distill.errors import UserError
 from distill.results import store
 from distill.results.record import Record
 from distill.sweep import claims
-from distill.sweep.collect import Job, done_record, now
+from distill.sweep.collect import done_record, next_job, now
 from distill.sweep.folder import RUNS, ResultsFolder
-from distill.sweep.plan import Run
+from distill.sweep.plan import Run, distinct
 from distill.training import run_folder
 
 # What records and reports read; a folder without checkpoints cannot answer new rows.
@@ -50,7 +49,7 @@ def collect(
     """
     found = folder.newest(runs, say)
     missing = [run for run in runs if run.id not in found or not found[run.id].is_done]
-    firsts = list({run.digest: run for run in reversed(missing)}.values())[::-1]
+    firsts = distinct(missing)
     with Progress(len(firsts), "collecting", unit="runs") as bar:
         for run in firsts:
             place = epath.Path(source) / RUNS / run.id
@@ -78,17 +77,7 @@ def _collect(place: epath.Path, sweep: str, run: Run, folder: ResultsFolder, say
             _copy(place, target)
         run_folder.check_run(target, run.resolved.text)
         path = target / run_folder.RESULTS
-        job = Job(
-            run=run.id,
-            axes=dict(run.axes),
-            seed=run.seed,
-            gin_files=run.gin_files,
-            overrides=run.overrides,
-            config_digest=run.digest,
-            sweep=sweep,
-            attempt=len(folder.records(say).get(run.id, ())) + 1,
-            out=os.fspath(folder.path),
-        )
+        job = next_job(run, sweep, folder, say)
         record = done_record(
             job, run.resolved.run, results.check_results(read_json(path), str(path)), started
         )

@@ -7,7 +7,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from etils import epath
 
@@ -156,10 +156,19 @@ def make_plan(sweep: Sweep, overrides: Sequence[str] = ()) -> list[Run]:
 
 def equal_runs(runs: Sequence[Run]) -> list[list[Run]]:
     """Runs with one configuration: each group of at least two, in their order."""
+    return [group for group in _by_digest(runs) if len(group) > 1]
+
+
+def distinct(runs: Sequence[Run]) -> list[Run]:
+    """The first run of each configuration, in their order."""
+    return [group[0] for group in _by_digest(runs)]
+
+
+def _by_digest(runs: Sequence[Run]) -> Iterable[list[Run]]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.digest, []).append(run)
-    return [group for group in groups.values() if len(group) > 1]
+    return groups.values()
 
 
 def _resolve(sweep: Sweep, combination: Combination, seed: int, given: Sequence[str] = ()) -> Run:

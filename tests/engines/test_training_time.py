@@ -11,8 +11,10 @@ from distill.preflight.count import Shapes, useful_flops
 
 
 @pytest.fixture
-def cache(resolved, run_dir):
-    return caches.open_cache(resolved.run.data)
+def stream(resolved, run_dir):
+    config = resolved.run
+    cache = caches.open_cache(config.data)
+    return BatchStream(cache, config.data, config.weighting, config.train.batch_size, 0)
 
 
 @pytest.fixture
@@ -26,36 +28,35 @@ def speed(monkeypatch):
     return set_speed
 
 
-def test_operations_are_those_of_the_sequences_without_padding(resolved, cache):
+def test_operations_are_those_of_the_sequences_without_padding(resolved, stream):
     config = resolved.run
-    stream = BatchStream(cache, config.data, config.weighting, config.train.batch_size, 0)
     expected = sum(
         useful_flops(config.student, Shapes(1, int(inputs), int(targets)))
         for step in range(config.train.train_steps)
         for inputs, targets in zip(*stream.lengths(step), strict=True)
     )
-    assert training_time.count_flops(config, cache) == pytest.approx(expected)
+    assert training_time.count_flops(config, stream) == pytest.approx(expected)
 
 
-def test_the_time_is_that_of_the_steps_that_are_left(resolved, cache, speed):
+def test_the_time_is_that_of_the_steps_that_are_left(resolved, stream, speed):
     config, steps = resolved.run, resolved.run.train.train_steps
-    speed(training_time.count_flops(config, cache) / 7200)
-    said = training_time.describe_least_time(config, cache, 0)
+    speed(training_time.count_flops(config, stream) / 7200)
+    said = training_time.describe_least_time(config, stream, 0)
     assert said.startswith("training takes at least 2 h 0 min, ")
-    said = training_time.describe_least_time(config, cache, steps // 2)
+    said = training_time.describe_least_time(config, stream, steps // 2)
     assert said.startswith("training takes at least 60 min, ") and f": {steps // 2} steps" in said
-    assert training_time.describe_least_time(config, cache, steps) is None
+    assert training_time.describe_least_time(config, stream, steps) is None
 
 
-def test_nothing_is_told_of_a_short_run(resolved, cache, speed, monkeypatch):
-    speed(training_time.count_flops(resolved.run, cache) / 59)
-    assert training_time.describe_least_time(resolved.run, cache, 0) is None
+def test_nothing_is_told_of_a_short_run(resolved, stream, speed, monkeypatch):
+    speed(training_time.count_flops(resolved.run, stream) / 59)
+    assert training_time.describe_least_time(resolved.run, stream, 0) is None
     monkeypatch.undo()
     monkeypatch.setattr(training_time, "matmul_flops_per_second", pytest.fail)
-    assert training_time.describe_least_time(resolved.run, cache, 0) is None
+    assert training_time.describe_least_time(resolved.run, stream, 0) is None
 
 
-def test_it_is_told_before_the_step_is_compiled(resolved, cache, speed, tmp_path, monkeypatch):
+def test_it_is_told_before_the_step_is_compiled(resolved, stream, speed, tmp_path, monkeypatch):
     speed(1.0)
 
     class Trains(Exception):

@@ -11,6 +11,7 @@ import pytest
 
 from distill.common.text_files import read_json
 from distill.data import cache as caches
+from distill.data.batching.batches import BatchStream
 from distill.data.examples import Example
 from distill.engines import training_time
 from distill.engines.results import check_results
@@ -51,7 +52,8 @@ def test_a_finished_run(job, resolved):
 def test_operations_are_counted_where_the_data_are(job, resolved):
     config = resolved.run
     cache = caches.open_cache(config.data)
-    assert collect._train_flops(config, cache) == training_time.count_flops(config, cache)
+    stream = BatchStream(cache, config.data, config.weighting, config.train.batch_size, 0)
+    assert collect._train_flops(config, cache) == training_time.count_flops(config, stream)
     assert collect._train_flops(config, None) is collect._teacher_accuracy(config, None) is None
 
 

@@ -70,7 +70,7 @@ def find_problem(record: object) -> str:
 
 
 def remove_cut_end(path: epath.Path, offset: int) -> None:
-    """Removes a last record that was cut off, and says so.
+    """Removes the bytes of a record that was not written to its end, and prints a line.
 
     Args:
       path: the shard.
