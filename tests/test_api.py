@@ -16,7 +16,7 @@ import pytest
 import distill
 from distill import UserError, cli
 from distill.data.examples import Example
-from distill.inference.evaluator import closed_set_probabilities
+from distill.inference.closed_set import closed_set_probabilities
 
 
 @pytest.fixture(scope="module")

@@ -166,6 +166,16 @@ class ClosedSets:
         return np.concatenate([*map(to_host, scores)]), np.concatenate([*map(to_host, best)])
 
 
+def closed_set_probabilities(scores_C: np.ndarray) -> np.ndarray:
+    """P(label | input, the answer is in the closed set), float64 [C], which sums to 1.
+
+    Args:
+      scores_C: log P(label | input) of each label in nats, as from `score_tree`.
+    """
+    shifted_C = np.exp(scores_C.astype(np.float64) - scores_C.max())
+    return shifted_C / shifted_C.sum()
+
+
 def labels_outside(
     rows: Iterable[Example],
     labels: Sequence[str],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -18,7 +18,7 @@ from distill.data.mapping import input_forms
 from distill.data.ragged import Ragged
 from distill.data.vocabularies import encode_input
 from distill.errors import UserError
-from distill.inference.closed_set import ClosedSets, Ranking
+from distill.inference.closed_set import ClosedSets, Ranking, closed_set_probabilities
 from distill.inference.greedy_batch import decode_greedily
 from distill.inference.rationales import decode_after_labels
 from distill.inference.row_batches import RowBatches
@@ -59,16 +59,6 @@ class Prediction:
     rationale: str | None = None
     extra: Mapping[str, object] = dataclasses.field(default_factory=dict, hash=False)
     probabilities: Mapping[str, float] | None = dataclasses.field(default=None, hash=False)
-
-
-def closed_set_probabilities(scores_C: np.ndarray) -> np.ndarray:
-    """P(label | input, the answer is in the closed set), float64 [C], which sums to 1.
-
-    Args:
-      scores_C: log P(label | input) of each label in nats, as from `score_tree`.
-    """
-    shifted_C = np.exp(scores_C.astype(np.float64) - scores_C.max())
-    return shifted_C / shifted_C.sum()
 
 
 class Scores(TypedDict):
@@ -185,8 +175,8 @@ class Evaluator:
         else:
             decoded = [[] for _ in examples]
             inputs = self._inputs(self._spec.rationale_prefix, examples)
-            for indices, tokens_BxI in self._batches(inputs, "decoding rationales"):
-                decoded_BxT, _ = self._decode(params, tokens_BxI, len(examples))
+            found = self._decoded(params, inputs, "decoding rationales", len(examples))
+            for indices, (decoded_BxT, _) in found:
                 for slot, index in enumerate(indices):
                     decoded[index] = decoded_BxT[slot].tolist()
         return [
@@ -222,10 +212,12 @@ class Evaluator:
             length = self._spec.target_length
             sets = ClosedSets(self._config, self._encode, choices, length)
             decodes = self._answer == "decode" and self._beam == 1
-            for indices, tokens_BxI in self._batches(inputs, description, sets.shape):
-                asked = [choices[index] for index in indices]
-                found = sets(params, tokens_BxI, asked, decodes)
-                rankings |= zip(indices.tolist(), found, strict=True)
+
+            def rank(indices: np.ndarray, tokens_BxI: np.ndarray) -> list[Ranking]:
+                return sets(params, tokens_BxI, [choices[index] for index in indices], decodes)
+
+            for indices, ranked in self._batches(inputs, description, rank, sets.shape):
+                rankings |= zip(indices.tolist(), ranked, strict=True)
             description = "decoding labels (second pass)"
         for index, ranking in rankings.items():
             if self._answer == "rank" and choices[index]:
@@ -234,8 +226,8 @@ class Evaluator:
                 decoded[index] = ranking.decoded, None
         others = [index for index in range(len(examples)) if index not in decoded]
         left = Ragged.of(inputs[index] for index in others)
-        for indices, tokens_BxI in self._batches(left, description, rows=len(examples)):
-            tokens_BxT, scores_B = self._decode(params, tokens_BxI, len(examples))
+        found = self._decoded(params, left, description, len(examples))
+        for indices, (tokens_BxT, scores_B) in found:
             for slot, index in enumerate(indices):
                 score = None if scores_B is None else round(float(scores_B[slot]), 6)
                 decoded[others[index]] = tokens_BxT[slot].tolist(), score
@@ -272,18 +264,24 @@ class Evaluator:
             return ()  # a label's score is that of the rationale before it as well
         return row.choices or self.labels
 
-    def _decode(
-        self, params: dict, tokens_BxI: np.ndarray, rows: int
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Target tokens [B, T]; of a beam search, their scores [B]; `rows`: of all batches."""
+    def _decoded(
+        self, params: dict, inputs: Ragged, description: str, rows: int
+    ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray | None]]]:
+        """Of each batch indices, target tokens [B, T], and a beam search's scores [B].
+
+        `rows` are answered altogether, in these batches and otherwise.
+        """
         length = self._spec.target_length
-        if self._beam == 1:
-            return decode_greedily(params, self._config, tokens_BxI, length, rows), None
-        placed_BxI = shard_like_params(params, tokens_BxI)
-        decoded_BxT, scores_B = beam_search(
-            params, self._config, placed_BxI, length, self._beam, self._length_penalty
-        )
-        return to_host(decoded_BxT), to_host(scores_B)
+
+        def decode(_: np.ndarray, tokens_BxI: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+            if self._beam == 1:
+                return decode_greedily(params, self._config, tokens_BxI, length, rows), None
+            settings = length, self._beam, self._length_penalty
+            placed_BxI = shard_like_params(params, tokens_BxI)
+            found_BxT, scores_B = beam_search(params, self._config, placed_BxI, *settings)
+            return to_host(found_BxT), to_host(scores_B)
+
+        return self._batches(inputs, description, decode, rows=rows)
 
     def _prediction(
         self,

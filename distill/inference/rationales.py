@@ -38,13 +38,16 @@ def decode_after_labels(
     found: list[list[int]] = [[] for _ in labels]
     rows = [index for index, label in enumerate(labels) if len(label) < max_length]
     open_inputs = Ragged.of(inputs[index] for index in rows)
-    for indices, tokens_BxI in batches(open_inputs, "decoding rationales"):
+
+    def decode(indices: np.ndarray, tokens_BxI: np.ndarray) -> np.ndarray:
         given_BxT = np.zeros((len(tokens_BxI), max_length), np.int32)
         for slot, index in enumerate(indices):
             label = labels[rows[index]]
             given_BxT[slot, : len(label)] = label
         placed = (shard_like_params(params, each) for each in (tokens_BxI, given_BxT))
-        decoded_BxT = to_host(greedy_after(params, config, *placed))
+        return to_host(greedy_after(params, config, *placed))
+
+    for indices, decoded_BxT in batches(open_inputs, "decoding rationales", decode):
         for slot, index in enumerate(indices):
             row = rows[index]
             found[row] = decoded_BxT[slot, len(labels[row]) :].tolist()

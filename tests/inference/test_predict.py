@@ -321,13 +321,13 @@ def test_what_was_written_tells_how_many_are_correct(capsys):
 
 def test_what_compiles_says_so(run_dir, monkeypatch):
     predictor = Predictor(run_dir, progress=print)
-    decode = predictor._evaluator._decode
+    decode = evaluator.decode_greedily
 
     def slow(*arguments):
         time.sleep(1.3)
         return decode(*arguments)
 
-    monkeypatch.setattr(predictor._evaluator, "_decode", slow)
+    monkeypatch.setattr(evaluator, "decode_greedily", slow)
     lines: list[str] = []
     with lines_to(lines.append):
         predictor([Example(id="a", input="my fan seems burnt .")])
