@@ -26,7 +26,7 @@ def make_loss(config, rows, length):
     return loss
 
 
-@pytest.mark.parametrize("remat", ["minimal", "full"])
+@pytest.mark.parametrize("remat", [pytest.param("minimal", marks=pytest.mark.slow), "full"])
 def test_the_gradient_stays_the_same(student, remat):
     def gradient(remat):
         config = dataclasses.replace(student.config, remat=remat, dropout_rate=0.1)

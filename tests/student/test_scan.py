@@ -92,7 +92,9 @@ def compute(config: T5Config, params: dict, batch: dict, seed: int = 0) -> tuple
     return logits[batch["decoder_target_tokens"] > 0], *others
 
 
-@pytest.mark.parametrize("remat", ["none", pytest.param("minimal", marks=pytest.mark.slow), "full"])
+@pytest.mark.parametrize(
+    "remat", ["none", *(pytest.param(name, marks=pytest.mark.slow) for name in ("minimal", "full"))]
+)
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "unpacked"])
 def test_scanned_is_unscanned(deep, params, packed, remat):
     batch = make_batch(packed)

@@ -203,6 +203,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_rows(micro, tmp_p
     assert told["rows"] == [cache.rows["train"][index].id for index in indices]
 
 
+@pytest.mark.slow  # test_profile.py asks for one as well
 def test_a_profile_is_written_when_asked_for(micro, tmp_path):
     resolved = resolve.resolve([EXPERIMENT], (*micro, "EVAL_PERIOD=0"))
     native.train(resolved, tmp_path / "run", lambda line: None, profile=True)

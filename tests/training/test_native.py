@@ -129,7 +129,10 @@ def test_predict_answers_as_the_test_did(run_dir, capsys):
     assert [a["ranked_label"] for a in answers] == [row["ranked_label"] for row in rows]
 
 
-@pytest.mark.parametrize("experiment", ["tickets_finetune", "tickets_noisy_distill_labels"])
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param("tickets_finetune", marks=pytest.mark.slow), "tickets_noisy_distill_labels"],
+)
 def test_one_task_methods_train(experiment, micro, tmp_path):
     resolved = resolve.resolve(
         [experiment], (*micro, "TRAIN_STEPS=2", "WARMUP_STEPS=1", "EVAL_PERIOD=0")
