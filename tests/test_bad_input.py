@@ -205,7 +205,10 @@ CASES = {
         r"is finished, but its checkpoints are missing: delete .*results.json",
     ),
     "evaluate: no run": (["evaluate", "--run_dir={dir}/none"], "is not a run folder"),
-    "evaluate: a file": (["evaluate", "--run_dir={dir}/good.jsonl"], "is not a run folder"),
+    "evaluate: a file": (
+        ["evaluate", "--run_dir={dir}/good.jsonl"],
+        "is a file, expected the folder of a run",
+    ),
     "evaluate: no whole checkpoint": (["evaluate", "--run_dir={dir}/half"], "no checkpoint in"),
     "evaluate: a garbled config": (["evaluate", "--run_dir={dir}/garbled"], "config.gin"),
     "evaluate: a setting": (

@@ -20,12 +20,13 @@ import numpy as np
 from distill.common.hashing import digest64, uniform
 from distill.common.phrases import are, number_of
 from distill.config.data import LABEL_SOURCES
-from distill.data.examples import Example
+from distill.data.examples import Example, Failure
 from distill.data.row_file import take
 from distill.errors import UserError, unknown
 
 # Labels outside the choices: how many different ones are counted, and how many of them are kept
 _MOST_DISTINCT, _MOST_NAMED = 10_000, 3
+_LONGEST = 60  # characters of a label in a message
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ def split_budget(
     outside: Counter[str] = Counter()
     usable = order(examples, seed, _label_counter(label_source, reasons, outside))
     dropped = len(examples) - len(usable)
-    without = f" ({dropped} of {len(examples)} have no {label_source} label)" if dropped else ""
+    without = _without_label(len(examples), dropped, label_source, reasons, outside)
     chosen = usable[: _size(num_labels, label_fraction, len(usable), without)]
     if group:
         held_out = (
@@ -158,9 +159,12 @@ def split_budget(
     limit = "NUM_LABELS" if num_labels else "LABEL_FRACTION"
     more = f"raise {limit}" if len(chosen) < len(usable) else "give more rows"
     if not train:
+        change = (
+            "correct LABELS or `choices`" if outside else "set LABEL_SOURCE to labels that exist"
+        )
         raise UserError(
             f"no training rows: {number_of(len(chosen), 'label')}{without}, VALIDATION_FRACTION = "
-            f"{validation_fraction}; {more}, or set LABEL_SOURCE to labels that exist"
+            f"{validation_fraction}; {more}, or {change}"
         )
     if validation_fraction and not validation:
         raise UserError(
@@ -177,6 +181,28 @@ def split_budget(
         dict(outside.most_common(_MOST_NAMED)),
     )
     return train, validation, counts
+
+
+def _without_label(
+    rows: int,
+    dropped: int,
+    label_source: str,
+    reasons: Mapping[str, int],
+    outside: Counter[str],
+) -> str:
+    """Why rows have no label, in brackets; "" if all have one."""
+    count = reasons.get(Failure.LABEL_OUTSIDE_SET, 0) if outside else 0
+    told = []
+    if dropped > count or not count:
+        told.append(f"{dropped - count} of {rows} have no {label_source} label")
+    if count:
+        labels = [f"{name[:_LONGEST]!r} ({n})" for name, n in outside.most_common(_MOST_NAMED)]
+        more = ", ..." if len(outside) > _MOST_NAMED else ""
+        told.append(
+            f"{count} of {rows} have a {label_source} label that is not one of LABELS or of the "
+            f"row's `choices`: {', '.join(labels)}{more}"
+        )
+    return f" ({'; '.join(told)})" if dropped else ""
 
 
 def _size(num_labels: int, label_fraction: float, usable: int, without: str) -> int:

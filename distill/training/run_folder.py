@@ -186,6 +186,8 @@ def read_config(run_dir: epath.PathLike) -> RunConfig:
     check_entries(run_dir, writes=False)
     path = epath.Path(run_dir) / CONFIG
     if not path.exists():
+        if epath.Path(run_dir).is_file():
+            raise UserError(f"{run_dir} is a file, expected the folder of a run (--run_dir)")
         hint = _near_runs(epath.Path(run_dir)) or "see distill train"
         raise UserError(f"{run_dir} is not a run folder: {path} does not exist ({hint})")
     values = stored.load_stored(path.read_bytes(), str(path))

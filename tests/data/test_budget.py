@@ -14,13 +14,20 @@ from hypothesis import strategies as st
 from distill.config.data import DataSpec
 from distill.data import datasets
 from distill.data.budget import order, split_budget
-from distill.data.examples import Example
+from distill.data.examples import Example, Failure
 from distill.data.row_file import take
 from distill.errors import UserError
 
 ROWS = [
     Example(id=f"r/{i}", input="x", label="a", teacher_label=None if i % 10 == 0 else "b")
     for i in range(1000)
+]
+OUTSIDE = [
+    Example(id="none", input="x"),
+    *(
+        Example(id=f"o{i}", input="x", failure=Failure.LABEL_OUTSIDE_SET, outside_label=label)
+        for i, label in enumerate(("yes", "no", "yes"))
+    ),
 ]
 FRACTIONS = st.integers(0, 99).map(lambda percent: percent / 100)
 
@@ -108,6 +115,16 @@ def test_caches_from_before_the_fraction_are_still_found():
         (ROWS, 9, 0.1, "gold", "no validation rows: VALIDATION_FRACTION = 0.1 of 9"),
         ([], 0, 0.1, "gold", "no training rows"),
         (ROWS[:1], 0, 0.0, "teacher", r"no training rows: 0 labels \(1 of 1"),
+        (
+            OUTSIDE,
+            0,
+            0.1,
+            "teacher",
+            r"^no training rows: 0 labels \(1 of 4 have no teacher label; 3 of 4 have a teacher "
+            r"label that is not one of LABELS or of the row's `choices`: 'yes' \(2\), 'no' \(1\)\)"
+            r".* or correct LABELS or `choices`$",
+        ),
+        (OUTSIDE[1:], 9, 0.1, "teacher", r"only 0 rows \(3 of 3 have a teacher label that is not"),
         (ROWS, 10, 1.0, "gold", "VALIDATION_FRACTION = 1.0"),
         (ROWS, 10, 0.1, "golden", "unknown label source 'golden'.*LABEL_SOURCE"),
     ],

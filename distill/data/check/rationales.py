@@ -40,7 +40,7 @@ class RationaleCheck:
             only the most frequent one.
         """
         self._source, self._closed = label_source, tuple(closed)
-        self._rows = self._without = self._with = self._labeled = 0
+        self._rows = self._usable = self._without = self._with = self._labeled = 0
         self._named = self._other = self._is_label = self._is_input = self._short = 0
         self._texts: Counter[str] = Counter()
         self._digests = PairTables("texts") if all_repeats else None
@@ -51,7 +51,9 @@ class RationaleCheck:
         if split == "test":
             return
         self._rows += 1
-        self._without += row.rationale is None
+        if label_of(row, self._source) is not None:  # others do not train
+            self._usable += 1
+            self._without += row.rationale is None
         for rationale in (row.rationale, *row.more_rationales):
             if rationale is not None:
                 self._with += 1
@@ -97,11 +99,11 @@ class RationaleCheck:
         if missing:
             yield Finding(
                 "no_rationale",
-                level_of(missing, self._rows),
-                f"{share(missing, self._rows, 'training row')} {have(missing)} no rationale and "
-                f"{have(missing, 'trains', 'train')} only the label",
+                level_of(missing, self._usable),
+                f"{share(missing, self._usable, 'labeled training row')} {have(missing)} no "
+                f"rationale and {have(missing, 'trains', 'train')} only the label",
                 missing,
-                self._rows,
+                self._usable,
             )
         yield from self._repeated()
         for check, count, what in (

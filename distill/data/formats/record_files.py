@@ -241,8 +241,9 @@ def check_first_line(line: bytes, name: str, number: int) -> None:
     known = name.lower().removesuffix(".gz").endswith(endings)
     if not known and not line.lstrip().startswith(b"{"):
         raise UserError(
-            f"{name}:{number}: not JSON; a file whose name ends in none of {', '.join(endings)} is "
-            "read as JSONL (one JSON object per line)"
+            f"{name}:{number}: not JSON, expected JSONL (one JSON object per line); a file of "
+            f"another format needs a name that ends in {', '.join(endings[:-1])} or {endings[-1]} "
+            "(predict: --format)"
         )
 
 

@@ -103,11 +103,14 @@ FAULTS = {
         r"right in 20 of 40 rows \(50\.0%\)",
     ),
     "no_rationale": (
-        _replace(_rows(), 3, rationale=None),
+        [
+            *_replace(_rows(), 3, rationale=None),
+            Example(id="unlabeled", input="no row to train on"),
+        ],
         (),
         "warning",
         1,
-        "1 of 40 training row",
+        "1 of 40 labeled training row",
     ),
     "one_rationale": (
         _rows()[:5]
