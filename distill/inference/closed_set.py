@@ -12,15 +12,16 @@ import numpy as np
 
 from distill.config.student import T5Config
 from distill.data.examples import Example
-from distill.inference.greedy_batch import encode_by_group, suits_groups
+from distill.inference.greedy_batch import encode_by_group, on_one_cpu, suits_groups
 from distill.inference.row_batches import power_of_two
 from distill.student import label_tree
-from distill.student.decoding import Encoded, greedy_of_encoded
+from distill.student.decoding import Encoded, encode, greedy_of_encoded
 from distill.student.tree_scores import score_tree, score_tree_of_encoded
 from distill.training.mesh import data_parallel, shard_like_params, to_host
 
 # Numbers: what scoring may hold in a device's memory of the logits, or of a layer's attention.
 _AT_ONCE = 1 << 26
+_SMALL = 8  # rows of a batch that is encoded once for ranking and decoding, as large ones are
 _FEW = 0.25  # share of a batch whose answers are better decoded together with those of others
 
 
@@ -94,8 +95,11 @@ class ClosedSets:
             arrays = self._arrays(trees + trees[:1] * (len(tokens_BxI) - len(trees)))
         encoded = None
         settings = params, self._config, tokens_BxI
-        if self._fits(arrays, tokens_BxI) and suits_groups(*settings, self._rows):
-            encoded = encode_by_group(*settings)
+        if self._fits(arrays, tokens_BxI):
+            if suits_groups(*settings, self._rows):
+                encoded = encode_by_group(*settings)
+            elif decodes and _is_small(*settings):
+                encoded = _encode(*settings)
         scores_BxC, best_BxN = self._score(params, tokens_BxI, arrays, encoded)
         rankings = []
         for row, labels in enumerate(choices):
@@ -160,10 +164,19 @@ class ClosedSets:
                 tree = label_tree.TreeArrays(
                     *(shard_like_params(params, np.asarray(each[chunk])) for each in arrays)
                 )
-            on_one_cpu = isinstance(inputs, np.ndarray) and jax.default_backend() == "cpu"
-            parts.append(score_tree(params, self._config, inputs, tree, in_chunks=on_one_cpu))
+            in_chunks = on_one_cpu(params, tokens_BxI)
+            parts.append(score_tree(params, self._config, inputs, tree, in_chunks))
         scores, best = zip(*parts, strict=True)
         return np.concatenate([*map(to_host, scores)]), np.concatenate([*map(to_host, best)])
+
+
+def _is_small(params: dict, config: T5Config, tokens_BxI: np.ndarray) -> bool:
+    """Whether a batch is encoded once although it does not suit `encode_by_group`."""
+    few = len(tokens_BxI) <= _SMALL and not config.narrow_scores
+    return few and on_one_cpu(params, tokens_BxI)
+
+
+_encode = jax.jit(encode, static_argnames="config")
 
 
 def closed_set_probabilities(scores_C: np.ndarray) -> np.ndarray:

@@ -33,9 +33,13 @@ def suits_groups(params: Params, config: T5Config, tokens_BxI: np.ndarray, rows:
     """Whether `encode_by_group` pays off for a batch; `rows` counts those of all batches."""
     if rows < LEAST_ROWS or len(tokens_BxI) < 2 * _GROUP:
         return False
-    if config.narrow_scores or jax.default_backend() != "cpu":
-        return False
-    return isinstance(shard_like_params(params, tokens_BxI), np.ndarray)  # one device
+    return not config.narrow_scores and on_one_cpu(params, tokens_BxI)
+
+
+def on_one_cpu(params: Params, tokens_BxI: np.ndarray) -> bool:
+    """Whether a batch is answered on one CPU device."""
+    one_device = isinstance(shard_like_params(params, tokens_BxI), np.ndarray)
+    return one_device and jax.default_backend() == "cpu"
 
 
 def encode_by_group(params: Params, config: T5Config, tokens_BxI: np.ndarray) -> Encoded:
