@@ -16,7 +16,7 @@ from distill import cli
 from distill.commands.predict import show
 from distill.common.progress import lines_to
 from distill.data.examples import Example, write_jsonl
-from distill.inference import evaluator
+from distill.inference import closed_set, evaluator
 from distill.inference.predictor import Predictor
 
 
@@ -321,13 +321,13 @@ def test_what_was_written_tells_how_many_are_correct(capsys):
 
 def test_what_compiles_says_so(run_dir, monkeypatch):
     predictor = Predictor(run_dir, progress=print)
-    decode = evaluator.decode_greedily
+    encode = closed_set._encode
 
     def slow(*arguments):
         time.sleep(1.3)
-        return decode(*arguments)
+        return encode(*arguments)
 
-    monkeypatch.setattr(evaluator, "decode_greedily", slow)
+    monkeypatch.setattr(closed_set, "_encode", slow)
     lines: list[str] = []
     with lines_to(lines.append):
         predictor([Example(id="a", input="my fan seems burnt .")])
