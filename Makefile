@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install smoke demo demo-full demo-figure test test-long lint clean
+.PHONY: install smoke demo demo-full demo-figure test pytest test-long lint clean
 
 install: $(STAMP)
 
@@ -34,7 +34,11 @@ demo-figure: demo
 # If a process dies, the tests end and name what it ran; pytest-xdist would wait for ever.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
-test: lint
+# mypy uses one core for a minute, so the tests begin meanwhile.
+test: $(STAMP)
+	@$(MAKE) --no-print-directory --jobs=2 lint pytest
+
+pytest: $(STAMP)
 	$(PYTEST)
 
 # Slow tests too, and ten times as many examples of the fuzz tests, of another seed each time.

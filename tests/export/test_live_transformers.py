@@ -39,7 +39,9 @@ def probes() -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["t5", "t5_1_1", "tied_unscaled", "byt5_depths", "deep_decoder"])
-@pytest.mark.parametrize("shard_bytes", [5 * 10**9, 20_000])
+@pytest.mark.parametrize(
+    "shard_bytes", [pytest.param(5 * 10**9, marks=pytest.mark.slow), 20_000], ids=["one", "several"]
+)
 def test_same_logits_and_ids(family, name, shard_bytes, tmp_path):
     run = family(name)
     student, length = run.config.student, run.config.data.target_length
