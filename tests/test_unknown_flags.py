@@ -89,6 +89,19 @@ def test_an_unknown_flag_names_what_was_meant(flag, capsys):
     assert line.startswith("distill: ") and re.search(message, line)
 
 
+def test_a_file_of_rows_is_not_taken_for_a_gin_file(tmp_path, capsys):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"input": "a"}\n')
+    meant = {
+        ("data", "check"): f"--input={file}",
+        ("train",): f"--gin_file=jsonl_step_by_step --gin.TRAIN_FILE={file}",
+        ("train", JSONL): f"--gin.TRAIN_FILE={file}",
+    }
+    for argv, flags in meant.items():
+        assert cli.main([*argv, str(file)]) == 2
+        assert capsys.readouterr().err.endswith(f"; did you mean {flags}?\n")
+
+
 COMMANDS = ["train", "config", "loss-weights", "preflight", "convert"]
 
 

@@ -10,6 +10,8 @@ from distill.commands.arguments import command_of
 from distill.config import files
 from distill.errors import UserError, alike
 
+_ROWS = ("jsonl", "csv", "tsv", "json", "ndjson", "parquet", "arrow", "gz")  # files of rows
+
 
 def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str]) -> str:
     """What to tell about an argument that a command does not take.
@@ -23,9 +25,14 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
     see = f"see {command if command == 'distill' else f'distill {command}'} --help"
     if not argument.startswith("-"):
         suffix = argument.rpartition(".")[2]
-        is_gin = suffix == "gin" or ("--gin_file" in known and _is_gin_file(argument))
-        if hasattr(options, "engine") and (is_gin or suffix in ("jsonl", "csv")):
+        is_rows = suffix in _ROWS
+        is_gin = suffix == "gin" or (
+            "--gin_file" in known and not is_rows and _is_gin_file(argument)
+        )
+        if hasattr(options, "engine") and (is_gin or is_rows):
             rows = "--input" if "--input" in known else "--gin.TRAIN_FILE"
+            if rows != "--input" and not getattr(options, "gin_file", None):
+                rows = f"--gin_file=jsonl_step_by_step {rows}"
             flag = "--gin_file" if is_gin else rows
             return f"{command} does not take {argument!r}; did you mean {flag}={argument}?"
         return f"{command} does not take {argument!r}; {see}"

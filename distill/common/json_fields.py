@@ -17,8 +17,8 @@ def no_input(extra: Mapping[str, object], where: str) -> UserError:
     example = f"{{{texts[0]}}}" if texts else "{NAME}"
     macro = {"input": example}
     return UserError(
-        f"{where}: no field `input`, only {names}; map one with --field 'input={example}' (macro "
-        f"FIELDS = {macro})"
+        f"{where}: no field `input`, only {names}; rename one, or map one of a file with --field "
+        f"'input={example}' (macro FIELDS = {macro})"
     )
 
 

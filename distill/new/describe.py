@@ -21,6 +21,8 @@ In `prompt.toml`, read the instructions. There are no exemplars, as no row has a
    are better with a few rows of yours that have a label and a rationale."""
 PREDICT_TEST = "`make predict` | labels `test.jsonl`; "
 PREDICT = "$(DISTILL) predict --run_dir=$(RUN) --input=test.jsonl --output=$(RUN)-predictions.jsonl"
+EVALUATE = "$(DISTILL) evaluate --run_dir=$(RUN)"
+TEST_OR_INPUT = " on `test.jsonl`; `make evaluate INPUT=FILE` scores it on other labeled rows"
 NO_NEW_ROWS = "there are no test rows, so give new rows with INPUT=FILE"
 NO_TEST = "no row had a gold label, so give labeled rows with INPUT=FILE"
 MOST_SHOWN = 10  # labels

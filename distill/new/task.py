@@ -311,7 +311,7 @@ class Task:
                 self._source_name,
             ),
             "train_rows": f"{counts['train']:,}",
-            "evaluate_rows": " on `test.jsonl`" if has_test else f"; {describe.NO_TEST}",
+            "evaluate_rows": describe.TEST_OR_INPUT if has_test else f"; {describe.NO_TEST}",
             "check_when": "" if counts["labeled"] else "; run it after `make annotate MODEL=NAME`",
             "prompt_step": describe.FILL_IN if shown else describe.NO_EXEMPLARS,
             "rehearsed": "the labels are copies of the gold\nlabels"
@@ -331,18 +331,16 @@ class Task:
         shape = [f"--field={name}={text}" for name, text in fields.items() if name in _SHAPED]
         if not fields and names:
             shape.append(f"--label_names={names}")
-        test, rows = " --input=test.jsonl --split=test", ""
-        predict = f"\t{describe.PREDICT}"
-        if not counts["test"]:
-            label = " --field=label='$(LABEL_FIELD)'" if fields and "label" not in fields else ""
-            test, rows = (
-                "",
-                f" --input='$(or $(INPUT),$(error {describe.NO_TEST}))' $(SHAPE){label}",
-            )
-            predict = f"\t$(error {describe.NO_NEW_ROWS})"
+        gold = "--field=label='$(LABEL_FIELD)'" if fields else ""
+        if "label" in fields:
+            named = [f"--label_names={names}"] if names else []
+            gold = make_variable([f"--field=label={fields['label']}", *named])
+        has_test = counts["test"] > 0
+        test = " --input=test.jsonl --split=test" if has_test else ""
         return {
             "shape": make_variable(shape),
+            "gold": gold,
             "check_prompt": f"\t$(DISTILL) annotate --check=prompt.toml{test}",
-            "evaluate": f"\t$(DISTILL) evaluate --run_dir=$(RUN){rows}",
-            "predict": predict,
+            "evaluate": f"\t{describe.EVALUATE if has_test else f'$(error {describe.NO_TEST})'}",
+            "predict": f"\t{describe.PREDICT if has_test else f'$(error {describe.NO_NEW_ROWS})'}",
         }

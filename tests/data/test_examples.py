@@ -104,8 +104,8 @@ def test_a_gold_label_outside_the_set_names_the_set_and_the_closest(tmp_path):
 def test_a_row_without_input_is_told_its_fields_and_how_to_map_them(tmp_path):
     file = tmp_path / "a.jsonl"
     expected = (
-        r"a\.jsonl:1: no field `input`, only {}; map one with --field 'input=\{{{}\}}' "
-        r"\(macro FIELDS = (\{{'input': '\{{{}\}}'\}})\)$"
+        r"a\.jsonl:1: no field `input`, only {}; rename one, or map one of a file with --field "
+        r"'input=\{{{}\}}' \(macro FIELDS = (\{{'input': '\{{{}\}}'\}})\)$"
     )
     rows = [
         ({"n": 1, "text": "late", "category": "shipping"}, "'n', 'text', 'category'", "text"),

@@ -213,6 +213,15 @@ def test_a_file_of_new_rows_may_have_a_space_in_its_name(files, new, commands):
     assert arguments[-1] == "--output=runs/rehearsal-predictions-my rows.jsonl"
 
 
+def test_other_labeled_rows_are_scored_as_the_first_ones_are_read(files, new, commands):
+    _, folder = new(files / "tickets.csv")
+    assert commands(folder, "evaluate") == [["evaluate", "--run_dir=runs/rehearsal"]]
+    (arguments,) = commands(folder, "evaluate", "INPUT=other.csv")
+    assert arguments[:3] == ["evaluate", "--run_dir=runs/rehearsal", "--input=other.csv"]
+    (label,) = (text for text in arguments if text.startswith("--field=label="))
+    assert label.removeprefix("--field=label=") in (files / "tickets.csv").read_text()
+
+
 def test_rows_without_gold_labels(new, tmp_path, commands):
     rows = [Example(f"r{n}", f"text number {n}") for n in range(30)]
     write_jsonl(tmp_path / "rows.jsonl", rows)
