@@ -72,6 +72,21 @@ def test_the_table_of_two_teachers_is_that_of_the_runs():
             assert spread == pytest.approx(statistics.stdev(runs[key]), abs=6e-4), key
 
 
+def test_the_table_of_esnli_is_that_of_the_runs():
+    runs = collections.defaultdict(list)
+    for row in read_results(DOCS / "figures" / "study_esnli.txt"):
+        runs[row["weight"], row["rationales"]].append(float(row["accuracy"]))
+    rows = read_table(DOCS / "study.md", "e-SNLI")
+    assert {(row[0], kind) for row in rows for kind in ("PaLM's", "shuffled")} == {*runs}
+    for weight, *cells in rows:
+        for kind, cell in zip(("PaLM's", "shuffled"), cells, strict=True):
+            mean, spread = map(float, re.fullmatch(CELL, cell).groups())
+            found = runs[weight, kind]
+            assert len(found) == 3, (weight, kind)
+            assert mean == pytest.approx(statistics.fmean(found), abs=6e-4)
+            assert spread == pytest.approx(statistics.stdev(found), abs=6e-4)
+
+
 def test_every_run_is_in_a_table_once():
     assert sum(map(len, accuracies().values())) == 185
 
