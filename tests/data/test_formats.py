@@ -154,7 +154,7 @@ def test_a_file_that_is_no_rows_is_told_what_was_expected(tmp_path):
     (tmp_path / "notes.jsonl").write_text("the fan is loud\n")
     (tmp_path / "photo.jsonl").write_bytes(b"\0\1\2\xff\n")
     for read in READERS:
-        with pytest.raises(UserError, match=r"txt:1: not JSON; .* none of .* is read as JSONL"):
+        with pytest.raises(UserError, match=r"txt:1: not JSON, expected JSONL .*; a file of an"):
             list(read(tmp_path / "notes.txt", "train"))
         with pytest.raises(UserError, match=r"jsonl:1: not JSON \(.*\); expected one JSON"):
             list(read(tmp_path / "notes.jsonl", "train"))
