@@ -13,7 +13,6 @@ import dataclasses
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
 
 from benchmarks.speed_parts import protocol
 
@@ -27,7 +26,7 @@ from distill.common.matmul import matmul_flops_per_second  # noqa: E402
 from distill.data import cache as caches  # noqa: E402
 from distill.data.batching.batches import BatchStream  # noqa: E402
 from distill.data.ragged import Ragged  # noqa: E402
-from distill.inference import greedy_batch  # noqa: E402
+from distill.inference import greedy_batch, row_batches  # noqa: E402
 from distill.inference.compilations import share_compilations  # noqa: E402
 from distill.inference.load import load_run  # noqa: E402
 from distill.inference.row_batches import RowBatches  # noqa: E402
@@ -117,14 +116,11 @@ def infer(folder: pathlib.Path, run_dir: str) -> None:
     LAP.done("data")
     batches: dict[int, RowBatches] = {}
     evaluators: dict[tuple[int, str], object] = {}
+    in_flight = row_batches._IN_FLIGHT
 
-    def calls(batch: int) -> Iterator[tuple[int, Ragged]]:
-        """All rows, or one at a time, so that no two are answered at the same time."""
-        if batch > 1:
-            yield 0, inputs
-            return
-        for index in range(len(inputs)):
-            yield index, Ragged.of([inputs[index]])
+    def in_turn(batch: int) -> None:
+        """Answers rows that are given one at a time one after the other."""
+        row_batches._IN_FLIGHT = 1 if batch == 1 else in_flight
 
     def decode(batch: int, answers: bool) -> protocol.Fields:
         decoded = [[0]] * len(inputs)
@@ -134,11 +130,10 @@ def infer(folder: pathlib.Path, run_dir: str) -> None:
             settings = loaded.params, loaded.config.student, tokens_BxI, length
             return greedy_batch.decode_greedily(*settings, rows=len(inputs))
 
-        for start, part in calls(batch):
-            for indices, found_BxT in in_batches(part, "rows", greedy):
-                for index, found_T in zip(indices, found_BxT.tolist(), strict=False):
-                    ended = found_T[: found_T.index(1)] if 1 in found_T else found_T
-                    decoded[start + index] = ended
+        in_turn(batch)
+        for indices, found_BxT in in_batches(inputs, "rows", greedy):
+            for index, found_T in zip(indices, found_BxT.tolist(), strict=False):
+                decoded[index] = found_T[: found_T.index(1)] if 1 in found_T else found_T
         return {"answers": decoded} if answers else {}
 
     def answer(batch: int, kind: str) -> protocol.Fields:
@@ -154,8 +149,8 @@ def infer(folder: pathlib.Path, run_dir: str) -> None:
             asked, evaluator.labels = [dataclasses.replace(row, choices=()) for row in rows], ()
         else:
             evaluator.labels = loaded.assets.labels
-        for start, part in calls(batch):
-            evaluator.rows(loaded.params, asked[start : start + len(part)], part, "gold")
+        in_turn(batch)
+        evaluator.rows(loaded.params, asked, inputs, "gold")
         return {}
 
     start = time.perf_counter()
