@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install smoke demo demo-full demo-figure test pytest test-long lint clean
+.PHONY: install smoke demo demo-full demo-figure test pytest test-long lint style types clean
 
 install: $(STAMP)
 
@@ -35,8 +35,8 @@ demo-figure: demo
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 # mypy uses one core for a minute, so the tests begin meanwhile.
-test: $(STAMP)
-	@$(MAKE) --no-print-directory --jobs=2 lint pytest
+test: style
+	@$(MAKE) --no-print-directory --jobs=2 types pytest
 
 pytest: $(STAMP)
 	$(PYTEST)
@@ -45,11 +45,15 @@ pytest: $(STAMP)
 test-long: lint
 	DISTILL_FUZZ=long $(PYTEST) -m "slow or not slow"
 
-lint: $(STAMP)
+lint: style types
+
+style: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: $(STAMP)
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -116,11 +116,11 @@ def infer(folder: pathlib.Path, run_dir: str) -> None:
     LAP.done("data")
     batches: dict[int, RowBatches] = {}
     evaluators: dict[tuple[int, str], object] = {}
-    in_flight = row_batches._IN_FLIGHT
+    in_flight = row_batches.IN_FLIGHT
 
-    def in_turn(batch: int) -> None:
-        """Answers rows that are given one at a time one after the other."""
-        row_batches._IN_FLIGHT = 1 if batch == 1 else in_flight
+    def set_in_flight(batch: int) -> None:
+        """Has single rows answered one after the other, as a caller that waits for each."""
+        row_batches.IN_FLIGHT = 1 if batch == 1 else in_flight
 
     def decode(batch: int, answers: bool) -> protocol.Fields:
         decoded = [[0]] * len(inputs)
@@ -130,7 +130,7 @@ def infer(folder: pathlib.Path, run_dir: str) -> None:
             settings = loaded.params, loaded.config.student, tokens_BxI, length
             return greedy_batch.decode_greedily(*settings, rows=len(inputs))
 
-        in_turn(batch)
+        set_in_flight(batch)
         for indices, found_BxT in in_batches(inputs, "rows", greedy):
             for index, found_T in zip(indices, found_BxT.tolist(), strict=False):
                 decoded[index] = found_T[: found_T.index(1)] if 1 in found_T else found_T
@@ -149,7 +149,7 @@ def infer(folder: pathlib.Path, run_dir: str) -> None:
             asked, evaluator.labels = [dataclasses.replace(row, choices=()) for row in rows], ()
         else:
             evaluator.labels = loaded.assets.labels
-        in_turn(batch)
+        set_in_flight(batch)
         evaluator.rows(loaded.params, asked, inputs, "gold")
         return {}
 

@@ -24,18 +24,9 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
     command = command_of(options) or "distill"
     see = f"see {command if command == 'distill' else f'distill {command}'} --help"
     if not argument.startswith("-"):
-        suffix = argument.rpartition(".")[2]
-        is_rows = suffix in _ROWS
-        is_gin = suffix == "gin" or (
-            "--gin_file" in known and not is_rows and _is_gin_file(argument)
-        )
-        if hasattr(options, "engine") and (is_gin or is_rows):
-            rows = "--input" if "--input" in known else "--gin.TRAIN_FILE"
-            if rows != "--input" and not getattr(options, "gin_file", None):
-                rows = f"--gin_file=jsonl_step_by_step {rows}"
-            flag = "--gin_file" if is_gin else rows
-            return f"{command} does not take {argument!r}; did you mean {flag}={argument}?"
-        return f"{command} does not take {argument!r}; {see}"
+        flags = _flags_of_file(argument, options, known) if hasattr(options, "engine") else ""
+        hint = f"did you mean {flags}={argument}?" if flags else see
+        return f"{command} does not take {argument!r}; {hint}"
     flag, equals, value = argument.partition("=")
     if flag in known:
         return f"{flag} must come after the command: distill {command} {argument}"
@@ -51,6 +42,18 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
     near = alike(flag.lstrip("-"), [name.lstrip("-") for name in known])
     hint = f"closest: {', '.join(f'--{name}' for name in near)}" if near else ""
     return f"{command} has no flag {flag}; {hint or see}"
+
+
+def _flags_of_file(name: str, options: argparse.Namespace, known: Sequence[str]) -> str:
+    """The flags that a file of rows or a gin file belongs to; "" if it seems to be neither."""
+    suffix = name.rpartition(".")[2]
+    if suffix in _ROWS:
+        if "--input" in known:
+            return "--input"
+        first = "" if getattr(options, "gin_file", None) else "--gin_file=jsonl_step_by_step "
+        return f"{first}--gin.TRAIN_FILE"
+    is_gin = suffix == "gin" or ("--gin_file" in known and _is_gin_file(name))
+    return "--gin_file" if is_gin else ""
 
 
 def _is_gin_file(name: str) -> bool:

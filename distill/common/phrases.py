@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 WARN_FROM = 0.01  # share of rows or tokens; a finding about more of them is a warning
+_MOST_SHOWN, _LONGEST = 5, 40  # texts of `with_counts`, and characters of each
 
 
 def number_of(count: int, noun: str) -> str:
@@ -25,6 +28,12 @@ def have(count: int, singular: str = "has", plural: str = "have") -> str:
 def are(count: int) -> str:
     """ "is" or "are"."""
     return have(count, "is", "are")
+
+
+def with_counts(counts: Mapping[str, int]) -> str:
+    """ "'yes' (12), 'no' (3)": the first few texts, with how often each occurs."""
+    shown = [f"{text[:_LONGEST]!r} ({count:,})" for text, count in counts.items()]
+    return ", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")
 
 
 def shortened(text: str, most: int) -> str:

@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from distill.common.hashing import digest64, uniform
-from distill.common.phrases import are, number_of
+from distill.common.phrases import are, number_of, with_counts
 from distill.config.data import LABEL_SOURCES
 from distill.data.examples import Example, Failure
 from distill.data.row_file import take
@@ -26,7 +26,6 @@ from distill.errors import UserError, unknown
 
 # Labels outside the choices: how many different ones are counted, and how many of them are kept
 _MOST_DISTINCT, _MOST_NAMED = 10_000, 3
-_LONGEST = 60  # characters of a label in a message
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -196,11 +195,9 @@ def _without_label(
     if dropped > count or not count:
         told.append(f"{dropped - count} of {rows} have no {label_source} label")
     if count:
-        labels = [f"{name[:_LONGEST]!r} ({n})" for name, n in outside.most_common(_MOST_NAMED)]
-        more = ", ..." if len(outside) > _MOST_NAMED else ""
         told.append(
             f"{count} of {rows} have a {label_source} label that is not one of LABELS or of the "
-            f"row's `choices`: {', '.join(labels)}{more}"
+            f"row's `choices`: {with_counts(dict(outside.most_common()))}"
         )
     return f" ({'; '.join(told)})" if dropped else ""
 

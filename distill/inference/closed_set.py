@@ -21,7 +21,7 @@ from distill.training.mesh import data_parallel, shard_like_params, to_host
 
 # Numbers: what scoring may hold in a device's memory of the logits, or of a layer's attention.
 _AT_ONCE = 1 << 26
-_SMALL = 8  # rows of a batch that is encoded once for ranking and decoding, as large ones are
+_SMALL = 8  # rows; a batch of at most so many is encoded once, for ranking and for decoding
 _FEW = 0.25  # share of a batch whose answers are better decoded together with those of others
 
 

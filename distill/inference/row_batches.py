@@ -16,7 +16,7 @@ from distill.common.safe_points import safe_point
 from distill.data.ragged import Ragged
 
 _LENGTH_MULTIPLE = 16
-_IN_FLIGHT = 2  # batches at once on one CPU device
+IN_FLIGHT = 2  # batches at once on one CPU device
 
 Answers = TypeVar("Answers")
 
@@ -87,7 +87,7 @@ class RowBatches:
 
 def _in_flight() -> int:
     """Batches to answer at the same time; on several devices all hosts need the same order."""
-    return _IN_FLIGHT if jax.default_backend() == "cpu" and jax.device_count() == 1 else 1
+    return IN_FLIGHT if jax.default_backend() == "cpu" and jax.device_count() == 1 else 1
 
 
 def _answered(

@@ -9,6 +9,7 @@ import statistics
 import pytest
 from results_text import DOCS, read_results, read_table
 
+from distill.report.statistics import mean_interval
 from distill.sweep import file, plan
 
 CELL = r"(\d\.\d{3}) \+- (\d\.\d{3})"
@@ -85,6 +86,27 @@ def test_the_table_of_esnli_is_that_of_the_runs():
             assert len(found) == 3, (weight, kind)
             assert mean == pytest.approx(statistics.fmean(found), abs=6e-4)
             assert spread == pytest.approx(statistics.stdev(found), abs=6e-4)
+
+
+def test_the_intervals_of_esnli_follow_from_the_runs():
+    runs = {
+        (row["rationales"], row["weight"], row["seed"]): float(row["accuracy"])
+        for row in read_results(DOCS / "figures" / "study_esnli.txt")
+    }
+    page = (DOCS / "study.md").read_text().partition("## e-SNLI\n")[2]
+    for one, other in (
+        (("PaLM's", "0.5"), ("shuffled", "0.5")),
+        (("PaLM's", "0.3"), ("shuffled", "0.3")),
+        (("PaLM's", "0.3"), ("PaLM's", "0.5")),
+    ):
+        found = mean_interval([runs[*one, seed] - runs[*other, seed] for seed in "123"])
+        printed = re.findall(r"([+-]0\.\d{3})\s+\[(-?0\.\d{3}), (-?0\.\d{3})\]", page)
+        expected = found.mean, found.low, found.high
+        # the accuracies of the file are rounded to 0.001
+        assert any(
+            all(abs(float(a) - b) < 3e-3 for a, b in zip(cells, expected, strict=True))
+            for cells in printed
+        ), expected
 
 
 def test_every_run_is_in_a_table_once():

@@ -15,7 +15,7 @@ from distill.data import datasets
 from distill.data.examples import Example
 from distill.data.ragged import Ragged
 from distill.errors import UserError
-from distill.inference import closed_set
+from distill.inference import closed_set, row_batches
 from distill.inference import evaluator as evaluate
 from distill.student.decoding import greedy
 from distill.training.assets import of_data
@@ -76,6 +76,17 @@ def test_answers_are_those_of_decoding_whatever_the_set_is(make, params, monkeyp
         assert sum(decodings) <= most
         for prediction, labels in zip(found, choices, strict=True):
             assert prediction.ranked_label in labels if labels else prediction.ranked_label is None
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_batches_at_the_same_time_change_no_bit(make, params, monkeypatch, closed):
+    choices = [("a", "b"), ("nothing",), ("yes", "no")] * 3 if closed else [()] * 9
+    found = []
+    for in_flight in (1, 2, 3):
+        monkeypatch.setattr(row_batches, "_in_flight", lambda count=in_flight: count)
+        rows = make().rows(params, rows_of(*choices), INPUTS, "gold", probabilities=True)
+        found.append([(row, row.probabilities) for row in rows])
+    assert found[0] == found[1] == found[2]
 
 
 def test_an_answer_in_the_set_is_not_decoded_again(make, params, monkeypatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import subprocess
 import tomllib
 
 import pytest
@@ -190,70 +189,6 @@ def test_labels_of_any_text_survive_gin_toml_and_make(new, tmp_path):
     prompt = tomllib.loads((folder / "prompt.toml").read_text())
     assert prompt["labels"] == sorted(labels)
     assert {row["label"] for row in prompt["exemplars"]} <= {*labels}
-
-
-def test_new_rows_are_read_as_the_first_were(new, tmp_path, commands):
-    write_jsonl(tmp_path / "rows.jsonl", rows_of(30))
-    field = "input={input} $HOME # it's"
-    _, folder = new(tmp_path / "rows.jsonl", field=(field, "label=label"))
-    (arguments,) = commands(folder, "predict", "INPUT=../rows.jsonl")
-    # The label is not mapped: new rows have none.
-    assert arguments[:4] == [
-        "predict",
-        "--run_dir=runs/rehearsal",
-        "--input=../rows.jsonl",
-        f"--field={field}",
-    ]
-
-
-def test_a_file_of_new_rows_may_have_a_space_in_its_name(files, new, commands):
-    _, folder = new(files / "tickets.csv")
-    (arguments,) = commands(folder, "predict", "INPUT=../my rows.jsonl")
-    assert "--input=../my rows.jsonl" in arguments
-    assert arguments[-1] == "--output=runs/rehearsal-predictions-my rows.jsonl"
-
-
-def test_other_labeled_rows_are_scored_as_the_first_ones_are_read(files, new, commands):
-    _, folder = new(files / "tickets.csv")
-    assert commands(folder, "evaluate") == [["evaluate", "--run_dir=runs/rehearsal"]]
-    (arguments,) = commands(folder, "evaluate", "INPUT=other.csv")
-    assert arguments[:3] == ["evaluate", "--run_dir=runs/rehearsal", "--input=other.csv"]
-    (label,) = (text for text in arguments if text.startswith("--field=label="))
-    assert label.removeprefix("--field=label=") in (files / "tickets.csv").read_text()
-
-
-def test_rows_without_gold_labels(new, tmp_path, commands):
-    rows = [Example(f"r{n}", f"text number {n}") for n in range(30)]
-    write_jsonl(tmp_path / "rows.jsonl", rows)
-    created, folder = new(tmp_path / "rows.jsonl", labels=("yes", "no"))
-    assert created["rows"] == {"train": 30, "test": 0}
-    assert created["labels"] == ["yes", "no"]
-    assert created["commands"] == ["annotate", "train"]
-    assert resolve(["experiment.gin"]).run.data.label_source == "teacher"
-    assert load_prompt(str(folder / "prompt.toml")).exemplars == ()
-    assert commands(folder, "evaluate", "INPUT=more rows.jsonl") == [
-        ["evaluate", "--run_dir=runs/rehearsal", "--input=more rows.jsonl"]
-    ]
-    assert "the label is made up,\nas no row" in (folder / "README.md").read_text()
-    (arguments,) = commands(folder, "predict", "INPUT=more rows.jsonl")
-    assert arguments[:3] == ["predict", "--run_dir=runs/rehearsal", "--input=more rows.jsonl"]
-    done = subprocess.run(["make", "predict"], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 2 and "give new rows with INPUT=FILE" in done.stderr
-    assert "| `make predict INPUT=FILE` | labels new rows |" in (folder / "README.md").read_text()
-
-
-def test_the_label_of_new_rows_is_mapped_where_the_rows_have_none(new, tmp_path, commands):
-    (tmp_path / "rows.jsonl").write_text("".join(f'{{"text": "t {n}"}}\n' for n in range(20)))
-    _, folder = new(tmp_path / "rows.jsonl", field=("input=text",))
-    for given, field in (((), "label"), (("LABEL_FIELD=gold answer",), "gold answer")):
-        (arguments,) = commands(folder, "evaluate", "INPUT=new.jsonl", *given)
-        assert arguments[2:] == [
-            "--input=new.jsonl",
-            "--field=input=text",
-            f"--field=label={field}",
-        ]
-    (arguments,) = commands(folder, "predict", "INPUT=new.jsonl")
-    assert "--field=label=label" not in arguments
 
 
 def test_fields_that_may_be_the_label_are_named(new, tmp_path):

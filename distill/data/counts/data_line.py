@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NotRequired
 
-from distill.common.phrases import WARN_FROM, are, have, number_of, share
+from distill.common.phrases import WARN_FROM, are, have, number_of, share, with_counts
 from distill.config.data import MOST_TOKENS, DataSpec
 from distill.data.cache_meta import CacheMeta, Survey
 from distill.data.counts.sequence_counts import SequenceCounts
 from distill.data.several import Several
 
-_MOST_SHOWN = 5  # labels
-_LONGEST = 40  # characters of a label that is shown
 BYTES_FIX = "VOCABULARY = 'bytes' with VOCAB_SIZE = 264 can represent any text"
 
 
@@ -148,7 +146,9 @@ def input_lines(
     if labels_outside:
         told = share(count := sum(labels_outside.values()), counts.sequences, "row")
         warning = f"{told} {have(count)} a label that is not one of the labels of this student, "
-        facts.append((True, f"{warning}so no answer to them is correct: {_most(labels_outside)}"))
+        facts.append(
+            (True, f"{warning}so no answer to them is correct: {with_counts(labels_outside)}")
+        )
     return _lines(parts, facts)
 
 
@@ -209,13 +209,9 @@ def _outside(spec: DataSpec, summary: DataSummary) -> str:
     if not labels:
         return ""
     name = "LABELS" if spec.option("labels") else "the rows' `choices`"
-    return f"; most frequent labels outside {name}: {_most(labels)}; add them to {name} if valid"
-
-
-def _most(labels: Mapping[str, int]) -> str:
-    """The first few labels, with their counts."""
-    shown = [f"{label[:_LONGEST]!r} ({count:,})" for label, count in labels.items()]
-    return ", ".join(shown[:_MOST_SHOWN]) + (", ..." if len(shown) > _MOST_SHOWN else "")
+    return (
+        f"; most frequent labels outside {name}: {with_counts(labels)}; add them to {name} if valid"
+    )
 
 
 def _sequence_facts(

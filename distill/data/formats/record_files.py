@@ -240,10 +240,11 @@ def check_first_line(line: bytes, name: str, number: int) -> None:
     endings = (*_BY_SUFFIX, ".json")
     known = name.lower().removesuffix(".gz").endswith(endings)
     if not known and not line.lstrip().startswith(b"{"):
+        *others, last = (ending for ending in endings if ending not in (".jsonl", ".ndjson"))
         raise UserError(
             f"{name}:{number}: not JSON, expected JSONL (one JSON object per line); a file of "
-            f"another format needs a name that ends in {', '.join(endings[:-1])} or {endings[-1]} "
-            "(predict: --format)"
+            f"another format needs a name that ends in {', '.join(others)} or {last} (predict: "
+            "--format)"
         )
 
 
