@@ -128,7 +128,8 @@ def infer(folder: pathlib.Path, run_dir: str) -> None:
 
         def greedy(_: np.ndarray, tokens_BxI: np.ndarray) -> np.ndarray:
             settings = loaded.params, loaded.config.student, tokens_BxI, length
-            return greedy_batch.decode_greedily(*settings, rows=len(inputs))
+            counts = {"rows": len(inputs), "positions": greedy_batch.LABEL_TOKENS}
+            return greedy_batch.decode_greedily(*settings, **counts)
 
         set_in_flight(batch)
         for indices, found_BxT in in_batches(inputs, "rows", greedy):

@@ -97,7 +97,7 @@ class ClosedSets:
         settings = params, self._config, tokens_BxI
         if self._fits(arrays, tokens_BxI):
             if suits_groups(*settings, self._rows):
-                encoded = encode_by_group(*settings)
+                encoded = encode_by_group(*settings, positions=arrays.tokens_BxN.shape[1])
             elif decodes and _is_small(*settings):
                 encoded = _encode(*settings)
         scores_BxC, best_BxN = self._score(params, tokens_BxI, arrays, encoded)

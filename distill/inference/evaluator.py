@@ -19,7 +19,7 @@ from distill.data.ragged import Ragged
 from distill.data.vocabularies import encode_input
 from distill.errors import UserError
 from distill.inference.closed_set import ClosedSets, Ranking, closed_set_probabilities
-from distill.inference.greedy_batch import decode_greedily
+from distill.inference.greedy_batch import LABEL_TOKENS, decode_greedily
 from distill.inference.rationales import decode_after_labels
 from distill.inference.row_batches import RowBatches
 from distill.student.beam import LENGTH_PENALTY, beam_search, check_beam
@@ -175,7 +175,8 @@ class Evaluator:
         else:
             decoded = [[] for _ in examples]
             inputs = self._inputs(self._spec.rationale_prefix, examples)
-            found = self._decoded(params, inputs, "decoding rationales", len(examples))
+            counts = len(examples), self._spec.target_length
+            found = self._decoded(params, inputs, "decoding rationales", *counts)
             for indices, (decoded_BxT, _) in found:
                 for slot, index in enumerate(indices):
                     decoded[index] = decoded_BxT[slot].tolist()
@@ -226,7 +227,8 @@ class Evaluator:
                 decoded[index] = ranking.decoded, None
         others = [index for index in range(len(examples)) if index not in decoded]
         left = Ragged.of(inputs[index] for index in others)
-        found = self._decoded(params, left, description, len(examples))
+        positions = self._spec.target_length if self._spec.is_joined else LABEL_TOKENS
+        found = self._decoded(params, left, description, len(examples), positions)
         for indices, (tokens_BxT, scores_B) in found:
             for slot, index in enumerate(indices):
                 score = None if scores_B is None else round(float(scores_B[slot]), 6)
@@ -265,17 +267,19 @@ class Evaluator:
         return row.choices or self.labels
 
     def _decoded(
-        self, params: dict, inputs: Ragged, description: str, rows: int
+        self, params: dict, inputs: Ragged, description: str, rows: int, positions: int
     ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray | None]]]:
         """Of each batch indices, target tokens [B, T], and a beam search's scores [B].
 
-        `rows` are answered altogether, in these batches and otherwise.
+        `rows` are answered altogether, in these batches and otherwise; `positions` are those that
+        a row is expected to have.
         """
         length = self._spec.target_length
 
         def decode(_: np.ndarray, tokens_BxI: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
             if self._beam == 1:
-                return decode_greedily(params, self._config, tokens_BxI, length, rows), None
+                counts = length, rows, positions
+                return decode_greedily(params, self._config, tokens_BxI, *counts), None
             settings = length, self._beam, self._length_penalty
             placed_BxI = shard_like_params(params, tokens_BxI)
             found_BxT, scores_B = beam_search(params, self._config, placed_BxI, *settings)

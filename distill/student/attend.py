@@ -6,7 +6,8 @@ in float32 (float64 for float64) and follows from the scores and two numbers per
 and the reciprocal of the sum of the softmax. The gradient needs the sum of each query's
 probabilities times their gradients; it is the product of the result and its gradient (Dao et al.
 2022, arXiv:2205.14135, appendix B.2).
-Shape letters: B rows, Q queries, S keys, H heads, K head dim, N buckets of the relative bias.
+Shape letters: B rows, Q queries, S keys, D embed, H heads, K head dim, N buckets of the relative
+bias.
 """
 
 from __future__ import annotations
@@ -71,6 +72,37 @@ def attend(
       [B, Q, H, K], of the values' type.
     """
     return _forward(queries_BxQxHxK, keys_BxSxHxK, values_BxSxHxK, mask, bias, factors)[0]
+
+
+def attend_to_states(
+    queries_BxQxHxK: jax.Array,
+    states_BxSxD: jax.Array,
+    mask: jax.Array,
+    key_kernel_DxHxK: jax.Array,
+    value_kernel_DxHxK: jax.Array,
+) -> jax.Array:
+    """Softmax attention to what keys and values are made of, without making them.
+
+    A query times all keys, `q (X W)^T`, is `(q W^T) X^T`, and a mixture of values, `p (X W)`, is
+    `(p X) W`. Keys and values of S states cost 4 * S * D * H * K operations. Here each query costs
+    that of one state, and H * D instead of H * K numbers for each state. With few queries, that
+    is less.
+
+    Args:
+      queries_BxQxHxK: scaled already.
+      states_BxSxD: what keys and values are projected from.
+      mask: bool, broadcastable to [B, H, Q, S]; true where a query sees a key.
+      key_kernel_DxHxK: of the projection to keys.
+      value_kernel_DxHxK: of the projection to values.
+
+    Returns:
+      [B, Q, H, K], as of `attend` without bias and dropout, but for rounding.
+    """
+    heads_BxHxQxD = jnp.einsum("bqhk,dhk->bhqd", queries_BxQxHxK, key_kernel_DxHxK)
+    scores_BxHxQxS = jnp.einsum("bhqd,bsd->bhqs", heads_BxHxQxD, states_BxSxD)
+    weights_BxHxQxS = jax.nn.softmax(jnp.where(mask, scores_BxHxQxS, MASKED))
+    mixed_BxHxQxD = jnp.einsum("bhqs,bsd->bhqd", weights_BxHxQxS, states_BxSxD)
+    return jnp.einsum("bhqd,dhk->bqhk", mixed_BxHxQxD, value_kernel_DxHxK)
 
 
 def _forward(

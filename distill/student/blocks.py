@@ -29,6 +29,7 @@ from distill.student.layers import (
     HeadsFirst,
     KeysValues,
     RMSNorm,
+    States,
     residual_stream,
 )
 
@@ -113,7 +114,7 @@ class DecoderLayer(nn.Module):
     def __call__(
         self,
         x_BxTxD: jax.Array,
-        layer_inputs: tuple[KeysValues | HeadsFirst | None, jax.Array | None],
+        layer_inputs: tuple[KeysValues | HeadsFirst | States | None, jax.Array | None],
         encoded_BxIxD: jax.Array | None,
         segments_BxT: jax.Array,
         self_mask: jax.Array,
@@ -145,7 +146,7 @@ class DecoderLayer(nn.Module):
     def step(
         self,
         x_Bx1xD: jax.Array,
-        layer_inputs: tuple[KeysValues, KeysValues | HeadsFirst],
+        layer_inputs: tuple[KeysValues, KeysValues | HeadsFirst | States],
         position: jax.Array,
         cross_mask: jax.Array,
         bias_1xHx1xT: jax.Array,
@@ -166,7 +167,7 @@ class DecoderLayer(nn.Module):
     def _after_self_attention(
         self,
         x_BxTxD: jax.Array,
-        encoder_keys_values: KeysValues | HeadsFirst,
+        encoder_keys_values: KeysValues | HeadsFirst | States,
         cross_mask: jax.Array,
         factors: Factors = (None,) * 4,
     ) -> jax.Array:

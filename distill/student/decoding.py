@@ -11,7 +11,14 @@ import jax.numpy as jnp
 from distill.config.student import T5Config
 from distill.errors import UserError
 from distill.student.label_tree import EOS_ID, PAD_ID
-from distill.student.network import Params, StackKeysValues, apply_student, empty_cache
+from distill.student.layers import States
+from distill.student.network import (
+    Params,
+    StackKeysValues,
+    StackSources,
+    apply_student,
+    empty_cache,
+)
 
 _ARGMAX_BLOCKS = (64, 128, 100, 32, 16)  # of `first_argmax`; the first that divides V
 _LEAST_ROWS = 8  # of a decoding step; fewer cost as much, since the embedding is read anyway
@@ -21,31 +28,52 @@ class Encoded(NamedTuple):
     """What the decoder reads of B inputs.
 
     Attributes:
-      keys_values: of each layer's cross-attention.
+      keys_values: of each layer's cross-attention, or the encoder's states.
       cross_mask: bool [B, 1, 1, I], true on input tokens.
     """
 
-    keys_values: StackKeysValues
+    keys_values: StackSources
     cross_mask: jax.Array
 
 
-def encode(params: Params, config: T5Config, tokens_BxI: jax.Array) -> Encoded:
-    """Encodes inputs once for all that is decoded from them."""
+def encode(
+    params: Params, config: T5Config, tokens_BxI: jax.Array, reads_states: bool = False
+) -> Encoded:
+    """Encodes inputs once for all that is decoded from them.
+
+    Args:
+      params: parameters of the student, plain arrays.
+      config: its sizes.
+      tokens_BxI: int inputs, one sequence a row, padded with 0.
+      reads_states: whether the decoder reads the encoder's states, which costs less where few
+        tokens are decoded (`attend.attend_to_states`); not with narrow scores or scanned layers.
+    """
     states_BxIxD = apply_student(config, params, tokens_BxI, method="encode")
-    return encoded_of_states(params, config, states_BxIxD, tokens_BxI)
+    return encoded_of_states(params, config, states_BxIxD, tokens_BxI, reads_states)
 
 
 def encoded_of_states(
-    params: Params, config: T5Config, states_BxIxD: jax.Array, tokens_BxI: jax.Array
+    params: Params,
+    config: T5Config,
+    states_BxIxD: jax.Array,
+    tokens_BxI: jax.Array,
+    reads_states: bool = False,
 ) -> Encoded:
     """As `encode`, of states that the encoder has made; those of padding may be any numbers."""
+    cross_mask = (tokens_BxI != PAD_ID)[:, None, None, :]
+    if reads_states:
+        return Encoded(States(states_BxIxD), cross_mask)
     keys_values = apply_student(config, params, states_BxIxD, method="encoder_keys_values")
-    return Encoded(keys_values, (tokens_BxI != PAD_ID)[:, None, None, :])
+    return Encoded(keys_values, cross_mask)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "max_length"))
+@functools.partial(jax.jit, static_argnames=("config", "max_length", "reads_states"))
 def greedy(
-    params: Params, config: T5Config, encoder_input_tokens_BxI: jax.Array, max_length: int
+    params: Params,
+    config: T5Config,
+    encoder_input_tokens_BxI: jax.Array,
+    max_length: int,
+    reads_states: bool = False,
 ) -> jax.Array:
     """The most likely next token, again and again, for every row.
 
@@ -58,6 +86,7 @@ def greedy(
       config: its sizes (static).
       encoder_input_tokens_BxI: int inputs, one sequence a row, padded with 0.
       max_length: positions to decode at most, EOS included (static).
+      reads_states: of `encode` (static).
 
     Returns:
       int32 [B, max_length]: up to and including EOS, then padding; a row that was cut
@@ -66,7 +95,8 @@ def greedy(
     Raises:
       UserError: max_length below 1.
     """
-    tokens_BxT, _ = _decode(params, config, encoder_input_tokens_BxI, max_length)
+    inputs = params, config, encoder_input_tokens_BxI
+    tokens_BxT, _ = _decode(*inputs, max_length, reads_states=reads_states)
     return tokens_BxT
 
 
@@ -176,9 +206,10 @@ def _decode(
     encoder_input_tokens_BxI: jax.Array,
     max_length: int,
     given_BxT: jax.Array | None = None,
+    reads_states: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
     """`greedy` or `greedy_after`, and the number of positions that were computed."""
-    encoded = encode(params, config, encoder_input_tokens_BxI)
+    encoded = encode(params, config, encoder_input_tokens_BxI, reads_states)
     rows = _start(config, encoded, max_length, given_BxT)
     positions, output_BxT = _decode_rows(params, config, jnp.int32(0), rows, shrinks=False)
     return output_BxT, positions

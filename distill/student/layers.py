@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from distill.config.student import T5Config
-from distill.student.attend import MASKED, Bias, at_least_float32, attend
+from distill.student.attend import MASKED, Bias, at_least_float32, attend, attend_to_states
 from distill.student.dropout import drop
 from distill.student.gradients import NORM_EPSILON, gated_gelu, rms_norm
 
@@ -110,6 +110,11 @@ class Dense(nn.Module):
         # With all axes, XLA's TPU compiler lays heads out as the attention reads them.
         return x @ kernel if self.dtype == "bfloat16" else flat_matmul(x, kernel)
 
+    def weights(self) -> jax.Array:
+        """The kernel [in, features] in `dtype`, of a module that is applied with parameters."""
+        kernel: jax.Array = self.get_variable("params", "kernel")
+        return kernel.astype(self.dtype)
+
 
 class RMSNorm(nn.Module):
     """Division by the root mean square, times a scale (Zhang & Sennrich 2019, arXiv:1910.07467).
@@ -171,6 +176,12 @@ class HeadsFirst(NamedTuple):
     values: jax.Array
 
 
+class States(NamedTuple):
+    """What keys and values are made of, [B, S, D]: see `attend.attend_to_states`."""
+
+    states: jax.Array
+
+
 class Attention(nn.Module):
     """Multi-head attention; 1/sqrt(K) is in the query initializer, as in T5."""
 
@@ -212,7 +223,7 @@ class Attention(nn.Module):
     def __call__(
         self,
         x_BxQxD: jax.Array,
-        keys_values: KeysValues | HeadsFirst,
+        keys_values: KeysValues | HeadsFirst | States,
         mask: jax.Array,
         bias: Bias,
         factors: jax.Array | None,
@@ -221,7 +232,8 @@ class Attention(nn.Module):
 
         Args:
           x_BxQxD: where the queries come from.
-          keys_values: of B' rows, from `keys_values` or `stored`. B may be a multiple of B': then
+          keys_values: of B' rows, from `keys_values` or `stored`, or the states that they are made
+            of, which work without bias and factors. B may be a multiple of B': then
             B / B' consecutive rows of x share one row of keys and values (candidate targets of one
             input), which are not copied.
           mask: bool, broadcastable to [B', 1, Q', S], Q' = Q * B / B'.
@@ -231,13 +243,19 @@ class Attention(nn.Module):
         Returns:
           [B, Q, D].
         """
-        keys, values = keys_values
-        rows = keys.shape[0]
+        rows = keys_values[0].shape[0]
         queries_BxQxHxK = self._heads(self.query(x_BxQxD).reshape(rows, -1, self.config.joined_dim))
-        if self.config.narrow_scores:
+        if isinstance(keys_values, States):
+            assert bias is None and factors is None
+            shape = (-1, self.config.num_heads, self.config.head_dim)
+            kernels = (dense.weights().reshape(shape) for dense in (self.key, self.value))
+            mixed_BxQxHxK = attend_to_states(queries_BxQxHxK, keys_values.states, mask, *kernels)
+        elif self.config.narrow_scores:
+            keys, values = keys_values
             mixed_BxQxHxK = attend(queries_BxQxHxK, keys, values, mask, bias, factors)
         else:
             assert not isinstance(bias, tuple)  # see `RelativeBias.of_stack`
+            keys, values = keys_values
             axes = "bhsk" if isinstance(keys_values, HeadsFirst) else "bshk"
             mixed_BxQxHxK = self._wide(queries_BxQxHxK, keys, values, mask, bias, factors, axes)
         joined_BxQxJ = mixed_BxQxHxK.reshape(*x_BxQxD.shape[:-1], self.config.joined_dim)

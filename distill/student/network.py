@@ -41,6 +41,7 @@ from distill.student.layers import (
     HeadsFirst,
     KeysValues,
     RMSNorm,
+    States,
     causal_mask,
     constrained,
     residual_stream,
@@ -54,6 +55,8 @@ from distill.student.relative_bias import RelativeBias
 Params = dict[str, Any]
 # Keys and values of all layers: a tuple of each layer's, or stacked [L, ...] with scan_layers.
 StackKeysValues = tuple[KeysValues | HeadsFirst, ...] | KeysValues | HeadsFirst
+# What cross-attention reads; all layers read the same states, but not with scan_layers.
+StackSources = StackKeysValues | States
 # What layers own, one by one, or stacked in each array: cache, keys and values, dropout factors.
 PerLayer = Any
 
@@ -127,11 +130,12 @@ class Decoder(nn.Module):
         return x, tuple(one_by_one)
 
     def _paired(self, *of_layers: PerLayer) -> PerLayer:
-        """Joins what layers own of several kinds, None for none of a kind."""
+        """Joins what layers own or share of several kinds, None for none of a kind."""
         if self.config.scan_layers:
             return of_layers
         count = self.config.num_decoder_layers
-        return list(zip(*([None] * count if k is None else k for k in of_layers), strict=True))
+        each = ([k] * count if k is None or isinstance(k, States) else k for k in of_layers)
+        return list(zip(*each, strict=True))
 
     def encoder_keys_values(self, encoded_BxIxD: jax.Array) -> StackKeysValues:
         """What the cross-attention of each layer reads."""
@@ -144,7 +148,7 @@ class Decoder(nn.Module):
         self,
         tokens_BxT: jax.Array,
         encoded_BxIxD: jax.Array | None,
-        encoder_keys_values: StackKeysValues | None,
+        encoder_keys_values: StackSources | None,
         self_mask: jax.Array,
         cross_mask: jax.Array,
         segments_BxT: jax.Array,
@@ -187,7 +191,7 @@ class Decoder(nn.Module):
         tokens_B: jax.Array,
         position: jax.Array,
         cache: StackKeysValues,
-        encoder_keys_values: StackKeysValues,
+        encoder_keys_values: StackSources,
         cross_mask: jax.Array,
     ) -> tuple[jax.Array, StackKeysValues]:
         """float32 logits [B, V] of one target position, and the grown cache."""
@@ -265,7 +269,7 @@ class T5(nn.Module):
         tokens_B: jax.Array,
         position: jax.Array,
         cache: StackKeysValues,
-        encoder_keys_values: StackKeysValues,
+        encoder_keys_values: StackSources,
         cross_mask: jax.Array,
     ) -> tuple[jax.Array, StackKeysValues]:
         """Logits [B, V] of the token after `tokens_B`, which stands at `position`.
@@ -274,19 +278,19 @@ class T5(nn.Module):
           tokens_B: the decoder's input token, 0 at position 0.
           position: int scalar below the cache's length.
           cache: from `empty_cache`, then from the step before.
-          encoder_keys_values: from the method of that name.
+          encoder_keys_values: from the method of that name, or the encoder's states.
           cross_mask: bool [B, 1, 1, I], true on input tokens.
         """
         return self.decoder.step(tokens_B, position, cache, encoder_keys_values, cross_mask)
 
     def decode_tree(
-        self, tree: TreeArrays, encoder_keys_values: StackKeysValues, cross_mask: jax.Array
+        self, tree: TreeArrays, encoder_keys_values: StackSources, cross_mask: jax.Array
     ) -> jax.Array:
         """What `logits` takes, [B, N, D], of each prefix of each row's labels, in one pass.
 
         Args:
           tree: of B rows, or of 1 row whose labels all rows share.
-          encoder_keys_values: of B rows.
+          encoder_keys_values: of B rows, or the encoder's states.
           cross_mask: bool [B, 1, 1, I], true on input tokens.
         """
         tokens_BxN = jnp.asarray(tree.tokens_BxN)

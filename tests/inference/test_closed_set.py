@@ -64,7 +64,7 @@ def test_answers_are_those_of_decoding_whatever_the_set_is(make, params, monkeyp
     mixed = [((text, "x"), ("y", "zz", "w"), ())[i % 3] for i, text in enumerate(texts)]
     decodings = []
 
-    def counted(params, config, tokens_BxI, length, rows):
+    def counted(params, config, tokens_BxI, length, *counts):
         decodings.append(np.asarray(tokens_BxI).any(axis=1).sum())
         return greedy(params, config, tokens_BxI, length)
 

@@ -29,9 +29,7 @@ def test_the_evaluator_asks_the_dataset(monkeypatch, correct, hits):
     config = T5Config(num_encoder_layers=1, num_decoder_layers=1, **sizes)
     evaluator = evaluate.Evaluator(spec, config, of_data(spec), batch_size=4)
     decoded = np.array([[*evaluator.vocabulary.encode("(6 / 2)"), 1, 9]])
-    monkeypatch.setattr(
-        evaluate, "decode_greedily", lambda p, c, x, n, r: decoded.repeat(len(x), 0)
-    )
+    monkeypatch.setattr(evaluate, "decode_greedily", lambda p, c, x, *_: decoded.repeat(len(x), 0))
     golds = ("( 1.0 + 2.0 )", "(6 / 2)", None)
     rows = [Example(id=f"{i}", input="a", label=gold) for i, gold in enumerate(golds)]
     found = evaluator.rows({}, rows, Ragged.of([[5, 1]] * 3), "gold")

@@ -58,22 +58,29 @@ def ending(params) -> tuple[np.ndarray, np.ndarray]:
     return tokens[chosen], decoded[chosen]
 
 
-@pytest.mark.parametrize("scan_layers", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_groups_and_shrinking_batches_decode_the_same_tokens(params, ending, scan_layers):
+@pytest.mark.parametrize(
+    "scan_layers, positions",
+    [(False, 2), (False, LENGTH), pytest.param(True, 2, marks=pytest.mark.slow)],
+)
+def test_groups_and_shrinking_batches_decode_the_same_tokens(
+    params, ending, scan_layers, positions
+):
     """Of 128 rows, which go on as 32 and as 8; some rows are padding."""
     config = dataclasses.replace(CONFIG, scan_layers=scan_layers)
     params = stack_layers(params) if scan_layers else params
     tokens, want = ending[0].copy(), ending[1].copy()
     tokens[100:] = want[100:] = 0
     assert greedy_batch.suits_groups(params, config, tokens, MANY)
-    got = greedy_batch.decode_greedily(params, config, tokens, LENGTH, MANY)
+    on_states = greedy_batch.reads_states(params, config, tokens, positions)
+    assert on_states == (positions == 2 and not scan_layers)
+    got = greedy_batch.decode_greedily(params, config, tokens, LENGTH, MANY, positions)
     np.testing.assert_array_equal(got, want)
 
 
 def test_rows_that_are_not_open_are_not_decoded(params):
     tokens = make_inputs(64)
     want = np.asarray(decoding.greedy(params, CONFIG, tokens, LENGTH))
-    encoded = greedy_batch.encode_by_group(params, CONFIG, tokens)
+    encoded = greedy_batch.encode_by_group(params, CONFIG, tokens, LENGTH)
     for chosen in (np.arange(64) % 3 > 0, np.arange(64) % 9 == 2, np.zeros(64, bool)):
         got = decoding.greedy_of_encoded(params, CONFIG, encoded, chosen, LENGTH)
         np.testing.assert_array_equal(got, np.where(chosen[:, None], want, 0))
@@ -89,7 +96,7 @@ def test_steps_are_computed_for_the_rows_that_are_left(params, ending, monkeypat
         return step(params, config, position, rows)
 
     monkeypatch.setattr(decoding, "_step", counted)
-    encoded = greedy_batch.encode_by_group(params, CONFIG, tokens)
+    encoded = greedy_batch.encode_by_group(params, CONFIG, tokens, LENGTH)
     # Traced anew: the compiled function does not count.
     traced = decoding.greedy_of_encoded.__wrapped__
     decode = jax.jit(lambda encoded, is_open_B: traced(params, CONFIG, encoded, is_open_B, LENGTH))
@@ -111,12 +118,13 @@ def test_each_group_has_its_own_length(params, monkeypatch):
         return states(params, config, tokens_BxI)
 
     monkeypatch.setattr(greedy_batch, "_states", counted)
-    greedy_batch.encode_by_group(params, CONFIG, tokens)
+    greedy_batch.encode_by_group(params, CONFIG, tokens, LENGTH)
     longest = (tokens > 0).sum(1).reshape(4, 16).max(1)
     assert shapes == [(16, -(-n // 8) * 8) for n in longest]
     assert len({*shapes}) >= 3
     shapes.clear()
-    greedy_batch.encode_by_group(params, CONFIG, np.where(np.arange(64)[:, None] < 16, tokens, 0))
+    tokens = np.where(np.arange(64)[:, None] < 16, tokens, 0)
+    greedy_batch.encode_by_group(params, CONFIG, tokens, LENGTH)
     assert len(shapes) == 1, "groups of padding alone are not computed"
 
 
@@ -126,6 +134,20 @@ def test_few_rows_small_batches_and_bfloat16_are_decoded_in_one_program(params):
     assert not greedy_batch.suits_groups(params, CONFIG, make_inputs(16), MANY)
     assert not greedy_batch.suits_groups(params, CONFIG, make_inputs(32), MANY - 1)
     assert not greedy_batch.suits_groups(params, narrow, make_inputs(32), MANY)
+
+
+def test_states_are_read_where_that_costs_less(params):
+    """For labels, not for rationales; for several rows; where attention has no other form."""
+    tokens = np.ones((8, 56), np.int32)
+    usual = dataclasses.replace(CONFIG, head_dim=64)
+
+    def found(rows=8, length=56, positions=greedy_batch.LABEL_TOKENS, **sizes):
+        config = dataclasses.replace(usual, **sizes)
+        return greedy_batch.reads_states(params, config, tokens[:rows, :length], positions)
+
+    assert found() and found(positions=1, length=8)
+    assert not found(rows=1) and not found(positions=48) and not found(length=8)
+    assert not found(dtype="bfloat16") and not found(scan_layers=True)
 
 
 def test_answers_outside_the_set_share_the_encoder(params, monkeypatch):
@@ -140,9 +162,9 @@ def test_answers_outside_the_set_share_the_encoder(params, monkeypatch):
     texts = [evaluator._text(row.tolist()) for row in decoded]
     decodings, decode = [], greedy_batch.decode_greedily
 
-    def counted(params, config, tokens_BxI, length, rows):
+    def counted(params, config, tokens_BxI, length, *counts):
         decodings.append(np.asarray(tokens_BxI).any(axis=1).sum())
-        return decode(params, config, tokens_BxI, length, rows)
+        return decode(params, config, tokens_BxI, length, *counts)
 
     monkeypatch.setattr(greedy_batch, "LEAST_ROWS", 64)
     monkeypatch.setattr(evaluate, "decode_greedily", counted)

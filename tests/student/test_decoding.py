@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from distill.errors import UserError
-from distill.student.decoding import _decode, first_argmax, greedy, greedy_after
+from distill.student.decoding import _decode, encode, first_argmax, greedy, greedy_after
+from distill.student.layers import States
+from distill.student.network import apply_student, empty_cache
 
 LENGTH = 10
 
@@ -45,6 +49,29 @@ def test_cache_changes_nothing_and_rows_end_with_eos(student, ending, inputs):
     assert len(set(ends)) >= 3, "the rows should end at different positions, or nothing is tested"
     for row, end in zip(got, ends, strict=True):
         assert not row[end + 1 :].any()
+
+
+def test_the_encoders_states_serve_as_keys_and_values(student, ending, inputs):
+    """The same logits of each position, but for rounding, and the same tokens."""
+    got = greedy(ending, student.config, inputs, LENGTH, reads_states=True)
+    np.testing.assert_array_equal(got, greedy(ending, student.config, inputs, LENGTH))
+    config = dataclasses.replace(student.config, dtype="float64")
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), ending)
+        logits = []
+        for reads_states in (False, True):
+            encoded = encode(wide, config, inputs, reads_states)
+            assert isinstance(encoded.keys_values, States) == reads_states
+            state = empty_cache(config, len(inputs), 2), *encoded
+            first, cache = _decode_step(config, wide, inputs[:, 0], 0, *state)
+            second, _ = _decode_step(config, wide, inputs[:, 1], 1, cache, *encoded)
+            logits.append(np.stack([first, second]))
+    np.testing.assert_allclose(logits[1], logits[0], rtol=1e-11)
+    assert np.std(logits[0]) > 0.1
+
+
+def _decode_step(config, params, tokens, position, *state):
+    return apply_student(config, params, tokens, position, *state, method="decode_step")
 
 
 def test_decoding_goes_on_after_given_tokens_and_their_eos(student, ending, inputs):
