@@ -93,6 +93,11 @@ class Student:
         from distill.inference import inputs
         from distill.inference.predictor import Predictor
 
+        if isinstance(rows, str) and os.path.isfile(rows):
+            raise UserError(
+                f"got rows={rows!r}, which is a file, expected a text or rows: read the file, or "
+                f"use `distill predict --input={rows}`"
+            )
         examples = inputs.of_objects(check_rows(rows))
         check_flag(rationales, "rationales")
         if beam == 1 and length_penalty != 0.6:

@@ -124,6 +124,8 @@ def check_overrides(overrides: Mapping[str, object] | Sequence[str]) -> list[str
         for text in texts:
             if not isinstance(text, str):
                 raise _refusal("overrides", text, expected)
+            if text.startswith("--gin."):
+                raise UserError(f"got the override {text!r}: leave out '--gin.'")
         return texts
     for name in overrides:
         if not isinstance(name, str) or not _NAME.fullmatch(name):

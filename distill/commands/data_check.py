@@ -12,7 +12,10 @@ from distill.common.phrases import number_of
 from distill.errors import CheckFailed, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from distill.data.check.report import Report, Rows, Settings
+    from distill.data.examples import Example
     from distill.teacher.prompts import Prompt
 
 EPILOG = """\
@@ -170,8 +173,17 @@ def _of_files(
     }
     source = options.label_source
     if source is None:
-        has_gold = any(row.label is not None for row in splits["train"]())
-        source = "gold" if has_gold else "teacher"
+        source = _source_of(splits["train"]())
     exemplars = tuple(row.input for row in prompt.exemplars) if prompt else ()
     settings = Settings(source, labels, vocabulary=vocabulary, exemplars=exemplars)
     return str(options.input), splits, settings
+
+
+def _source_of(rows: Iterable[Example]) -> str:
+    """Whose labels train: the teacher's if there are such labels and no gold ones."""
+    has_teacher = False
+    for row in rows:
+        if row.label is not None:
+            return "gold"
+        has_teacher |= row.teacher_label is not None or row.failure is not None
+    return "teacher" if has_teacher else "gold"

@@ -249,7 +249,12 @@ def _show_parts(written: WrittenParts) -> None:
         f"{number_of(written['rows'], 'row')} {are(complete)} complete; this "
         f"process wrote {written['written']:,}"
     )
-    if complete == parts:
+    if complete < parts:
+        print(
+            "the others belong to processes with another --process_id; without --num_processes and "
+            "--process_id, the same command writes all that are missing"
+        )
+    else:
         print(f"to check and join them: distill data merge --input={folder} --output=FILE")
 
 

@@ -74,6 +74,10 @@ def unreadable_override(error: Exception, text: str, flag: str) -> UserError:
 
 def in_quotes(flag: str, value: str) -> str:
     """How a shell passes the string `value` to a flag, quotes included."""
-    literal = repr(value) if len(value) <= _LONGEST else "'...'"
+    return literal_in_quotes(flag, repr(value) if len(value) <= _LONGEST else "'...'")
+
+
+def literal_in_quotes(flag: str, literal: str) -> str:
+    """How a shell passes a Python literal to a flag."""
     is_plain = not set('"$`\\!') & set(literal)
     return f'{flag}="{literal}"' if is_plain else f"{flag}={shlex.quote(literal)}"

@@ -37,6 +37,7 @@ _UNREADABLE = (
     RecursionError,
 )
 _DEEPEST = 20  # lists and dicts in one another
+_OPTIONS = "DATASET_OPTIONS"
 _RENAMED = {"INITIAL_CHECKPOINT_PATH": "CONTINUE_FROM"}
 _LARGEST = 2**63 - 1  # whole number: more than any setting needs, and has digits to show
 
@@ -135,9 +136,26 @@ class Macros:
         known = hint(name, self.history, "`distill config show` lists all macros")
         if name in _RENAMED:
             known = f"it is now called {_RENAMED[name]}"
+        if told := self._in_options(name):
+            known = told
         if name == "RAW_DIR":
             known = "only the paper's datasets read a folder of raw data: leave out --raw_dir"
         return UserError(f"no gin file declares the macro {name} (set or used by {where}); {known}")
+
+    def _in_options(self, name: str) -> str:
+        """How to set a macro of a dataset in the config.gin of a run folder; "" for others."""
+        if not self.history.get(_OPTIONS):
+            return ""
+        options = self.history[_OPTIONS][-1].value
+        if not isinstance(options, dict) or name.lower() not in options:
+            return ""
+        if any(isinstance(value, Reference) for value in options.values()):
+            return ""
+        flag = gin_errors.literal_in_quotes(f"--gin.{_OPTIONS}", repr(options))
+        return (
+            f"in the config.gin of a run folder, it is the key {name.lower()!r} of {_OPTIONS}, "
+            f"which is set as a whole: change it in {flag}"
+        )
 
     def explain(self, name: str) -> list[Setting]:
         """All settings of `name`, the one in force last.

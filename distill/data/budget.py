@@ -21,6 +21,7 @@ from distill.common.hashing import digest64, uniform
 from distill.common.phrases import are, number_of, with_counts
 from distill.config.data import LABEL_SOURCES
 from distill.data.examples import Example, Failure
+from distill.data.mapping.unused import unused_fields
 from distill.data.row_file import take
 from distill.errors import UserError, unknown
 
@@ -161,9 +162,11 @@ def split_budget(
         change = (
             "correct LABELS or `choices`" if outside else "set LABEL_SOURCE to labels that exist"
         )
+        field = "label" if label_source == "gold" else "teacher_label"
+        mapped = "" if outside else unused_fields(examples, f"or map `{field}` in FIELDS")
         raise UserError(
             f"no training rows: {number_of(len(chosen), 'label')}{without}, VALIDATION_FRACTION = "
-            f"{validation_fraction}; {more}, or {change}"
+            f"{validation_fraction}; {more}, or {change}{mapped}"
         )
     if validation_fraction and not validation:
         raise UserError(

@@ -31,8 +31,8 @@ def check_targets(spec: DataSpec, splits: datasets.Splits, vocabulary: Vocabular
     if "rationale" in spec.tasks and not any(row.rationale for row in splits.train):
         other = "finetune" if spec.label_source == "gold" else "distill_labels"
         how = "add `rationale` to the rows"
-        if spec.dataset_options.get("fields"):
-            how = "map `rationale` in FIELDS"
+        if "fields" in spec.dataset_options:
+            how += ", map the field that holds it in FIELDS"
         raise UserError(
             f"none of the {number_of(len(splits.train), 'training row')} has a rationale, which "
             f"METHOD = {spec.method!r} trains on: {how}, or train without them, with "

@@ -18,6 +18,7 @@ from distill.data.formats.encodings import open_bytes
 from distill.data.formats.headers import is_column, is_header, looks_like_header
 from distill.data.mapping.record_mapper import RecordMapper
 from distill.data.mapping.row_mapping import RowMapping
+from distill.data.mapping.unused import unused_fields
 from distill.data.tables import UNMAPPED, open_table, rows_of_csv
 from distill.errors import UserError
 from distill.tfds import rows as tfds_rows
@@ -173,22 +174,26 @@ def labeled_of_file(path: str, mapping: RowMapping = UNMAPPED) -> RowSource:
     """
     source = of_file(path, mapping=mapping)
     rows = list(source.rows)
-    check_labeled(rows, path)
+    check_labeled(rows, path, "map the one that holds it with --field label=FIELD")
     return dataclasses.replace(source, rows=rows)
 
 
-def check_labeled(rows: Sequence[Example], name: str) -> None:
+def check_labeled(
+    rows: Sequence[Example], name: str, how: str = "rename the one that holds it"
+) -> None:
     """Refuses rows of which none has a gold label.
 
     Args:
       rows: the rows.
       name: of their file, or what else they are called.
+      how: what the user should do with another field that holds the label.
 
     Raises:
       UserError: no row has a label.
     """
     if all(row.label is None for row in rows):
-        raise UserError(f"{name}: no row has a `label`, so there is nothing to score")
+        problem = f"{name}: no row has a `label`, so there is nothing to score"
+        raise UserError(problem + unused_fields(rows, how))
 
 
 def of_stdin(

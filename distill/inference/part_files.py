@@ -247,8 +247,9 @@ def merge(folder: epath.PathLike, output: epath.PathLike | None = None) -> Merge
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise UserError(
-            f"{folder}: {len(missing):,} of {len(parts):,} parts are missing ({shown}); run the "
-            "same `distill predict` command again to write them"
+            f"{folder}: {len(missing):,} of {len(parts):,} parts are missing ({shown}); to write "
+            "them, run the `distill predict` command of each --process_id that has not ended, or "
+            "the same command without --num_processes and --process_id"
         )
     seen, written = _Seen(), part_digests.written_digests(folder)
     with contextlib.ExitStack() as stack:

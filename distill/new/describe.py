@@ -19,7 +19,9 @@ In `prompt.toml`, write the rationale of each exemplar where it says `FILL IN`, 
 NO_EXEMPLARS = """\
 In `prompt.toml`, read the instructions. There are no exemplars, as no row has a gold label; answers
    are better with a few rows of yours that have a label and a rationale."""
-PREDICT_TEST = "`make predict` | labels `test.jsonl`; "
+PREDICT_TEST = "| `make predict` | labels `test.jsonl`; `make predict INPUT=FILE` labels {} |"
+PREDICT_INPUT = "| `make predict INPUT=FILE` | labels {} |"
+NEW_ROWS = "new rows, with the fields of `{}` or, in a .txt file, one text per line"
 PREDICT = "$(DISTILL) predict --run_dir=$(RUN) --input=test.jsonl --output=$(RUN)-predictions.jsonl"
 EVALUATE = "$(DISTILL) evaluate --run_dir=$(RUN)"
 TEST_OR_INPUT = " on `test.jsonl`; `make evaluate INPUT=FILE` scores it on other labeled rows"
@@ -93,9 +95,8 @@ def describe_rows(
             notes.append(f"if the file has gold labels, name their field: {flags}")
         if not labels and not measured.most_choices:
             notes.append("answers are open; give a closed set with --labels=A,B")
-    elif measured.labeled < measured.rows:
-        missing = measured.rows - measured.labeled
-        notes.append(f"{number_of(missing, 'row')} {have(missing)} no gold label")
+    else:
+        notes += _notes_on_labels(measured, labels)
     if shape.model_label:
         teacher = shlex.quote(f"teacher_label={shape.model_label}")
         notes.append(
@@ -116,6 +117,11 @@ def describe_rows(
         notes.append("all labels are the same: there is nothing to learn")
     if measured.lengths["rationale"]:
         notes.append(f"the file has rationales; {_TRAIN_ON_THEM}")
+    elif shape.maybe_rationale:
+        flags = " or ".join(
+            f"--field {shlex.quote(f'rationale={path}')}" for path in shape.maybe_rationale
+        )
+        notes.append(f"no field is called `rationale`; if the file has rationales, give {flags}")
     if lengths.cut:
         unit = "bytes" if kind == "bytes" else "tokens"
         notes.append(
@@ -123,6 +129,21 @@ def describe_rows(
             f"INPUT_LENGTH = {lengths.input} {unit} and {are(lengths.cut)} cut; raise it in "
             "data.gin, which makes training slower"
             + ("; --vocabulary_path makes sequences shorter" if kind == "bytes" else "")
+        )
+    return notes
+
+
+def _notes_on_labels(measured: Measured, labels: Sequence[str]) -> list[str]:
+    """What to know of the gold labels, of which there are some."""
+    notes = []
+    if missing := measured.rows - measured.labeled:
+        notes.append(f"{number_of(missing, 'row')} {have(missing)} no gold label")
+    if not labels and not measured.most_choices:
+        at_least = "more than " if measured.uncounted else ""
+        notes.append(
+            f"{at_least}{number_of(len(measured.labels), 'different label')} in "
+            f"{number_of(measured.labeled, 'row')} are no closed set, so answers are free text; "
+            "for a closed set give --labels=A,B, or another field with --field label=FIELD"
         )
     return notes
 

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from distill.data.formats.record_files import RecordFile
 from distill.data.mapping.row_mapping import TRAINED, Template, templates_of
@@ -42,6 +42,11 @@ _LABELS = (
 )
 _CHOICES = ("choices", "options", "candidates", "alternatives")
 _WRITTEN = ("teacher_label", "rationale")  # by `distill annotate`
+# Plain names of fields that may hold a rationale, but also something else.
+_REASONS = {
+    *("why", "reason", "reasons", "reasoning", "explanation", "explanations", "justification"),
+    *("analysis", "thought", "thoughts", "cot"),
+}
 _ANSWERS = ("choices", "label", *_WRITTEN)  # roles that share no field
 # Words of names of fields that a model has filled in.
 _MODELS = {
@@ -68,12 +73,14 @@ class Shape:
       label_names: as of `--label_names`.
       maybe_label: fields that may be the label, where none was found; some records lack them.
       model_label: the field that was found for the label if its name speaks of a model.
+      maybe_rationale: fields that may hold rationales, where none was found.
     """
 
     fields: Mapping[str, str]
     label_names: str = ""
     maybe_label: tuple[str, ...] = ()
     model_label: str = ""
+    maybe_rationale: tuple[str, ...] = ()
 
 
 def find_shape(
@@ -96,12 +103,13 @@ def find_shape(
         raise records.no_rows()
     name, count, given = str(records.path), len(first), given or {}
     fields = fields_of(first)
-    if "teacher_label" in fields and "label" not in {*fields, *given}:
-        raise _annotated(name)
+    written = _find_written(name, fields.values(), given)
+    if "teacher_label" in written and "label" not in {*fields, *given}:
+        raise _annotated(name, written["teacher_label"])
     used = {slot for template in given.values() if template for slot in template.slots}
 
     def unused(*others: Seen | None) -> list[Seen]:
-        paths = {*used, *_WRITTEN, *(seen.path for seen in others if seen)}
+        paths = {*used, *_WRITTEN, *written.values(), *(seen.path for seen in others if seen)}
         return [seen for seen in fields.values() if seen.path not in paths and not seen.item_path]
 
     def given_field(field: str) -> Seen | None:
@@ -125,16 +133,21 @@ def find_shape(
     if label is None and "label" not in given:
         maybe_label = tuple(seen.path for seen in _of_few_values(unused(choices), count))
     model_label = label.path if label and "label" not in given and _is_of_model(label.path) else ""
-    found |= {path: path for path in _WRITTEN if path in fields and fields[path].texts}
+    found |= written
     if "id" in fields and _is_unique(fields["id"], count):
         found["id"] = "id"
+    maybe_rationale: tuple[str, ...] = ()
+    if "rationale" not in {*given, *found}:
+        others = [seen for seen in unused(label, choices) if not _fills(seen, found)]
+        maybe_rationale = tuple(seen.path for seen in others if _may_explain(seen))
+    notes = maybe_label, model_label, maybe_rationale
     is_text = label is None or records.columns is not None or label.texts == label.count
     if not given and all(field == path for field, path in found.items()) and is_text:
-        return Shape({}, label_names, maybe_label, model_label)
+        return Shape({}, label_names, *notes)
     texts = {field: template.text if template else "" for field, template in given.items()}
     shown = {**texts, **found, **texts}  # in the order in which they were given
     templates = {field: text for field, text in shown.items() if text}
-    shape = Shape(templates, label_names, maybe_label, model_label)
+    shape = Shape(templates, label_names, *notes)
     _check_roles(name, shape, given)
     return shape
 
@@ -168,9 +181,37 @@ def _check_roles(name: str, shape: Shape, given: Iterable[str]) -> None:
             )
 
 
-def _annotated(name: str) -> UserError:
+def _find_written(name: str, fields: Collection[Seen], given: Collection[str]) -> dict[str, str]:
+    """The paths of a teacher's label and rationale, whose names are ours in any spelling.
+
+    Raises:
+      UserError: several fields with a name of ours, of which none is spelled as ours.
+    """
+    found: dict[str, str] = {}
+    for field in (field for field in _WRITTEN if field not in given):
+        named = [seen for seen in fields if seen.name == field.replace("_", "") and seen.texts]
+        exact = [seen for seen in named if seen.path == field]
+        if len(named) > 1 and not exact:
+            raise _ambiguous(name, field, named)
+        for seen in exact or named:
+            found[field] = seen.path
+    return found
+
+
+def _fills(seen: Seen, found: Mapping[str, str]) -> bool:
+    """Whether a field of the records fills a field of the rows."""
+    return any(seen.path == text or f"{{{seen.path}}}" in text for text in found.values())
+
+
+def _may_explain(seen: Seen) -> bool:
+    """Whether a field may hold rationales: by its name, if its texts have several words."""
+    return seen.name in _REASONS and seen.words >= _WORDS * seen.count
+
+
+def _annotated(name: str, path: str) -> UserError:
+    rename = "" if path == "teacher_label" else "rename it to `teacher_label` and "
     return UserError(
-        f"{name} has the field `teacher_label`, so its rows are annotated already: train on "
+        f"{name} has the field `{path}`, so its rows are annotated already: {rename}train on "
         "them with distill train --gin_file=jsonl_step_by_step --gin.LABEL_SOURCE=teacher "
         f"--gin.TRAIN_FILE={name} and --gin.LABELS=\"('A', 'B')\" with your labels, or "
         '--gin.LABELS="()" for free text; if they are not, give --field label=FIELD'

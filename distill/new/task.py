@@ -317,9 +317,9 @@ class Task:
             "rehearsed": "the labels are copies of the gold\nlabels"
             if counts["labeled"]
             else "the label is made up,\nas no row has a gold label",
-            "predict_line": f"| {describe.PREDICT_TEST}`make predict INPUT=FILE` labels new rows |"
-            if has_test
-            else "| `make predict INPUT=FILE` | labels new rows |",
+            "predict_line": (describe.PREDICT_TEST if has_test else describe.PREDICT_INPUT).format(
+                describe.NEW_ROWS.format(self._source_name)
+            ),
             "test_row_line": f"\n| `test.jsonl` | {counts['test']:,} test rows |"
             if has_test
             else "",

@@ -107,7 +107,7 @@ def topology(text: str) -> Topology:
     name, colon, sides = text.strip().lower().partition(":")
     chip = CHIPS.get(_ALIASES.get(name, name))
     if chip is None:
-        raise unknown("chip", name, CHIPS, "--topology")
+        raise unknown("chip", name, CHIPS, "--topology CHIP:SIDES, such as v5e:4x4")
     example = "x".join(["4"] * chip.dimensions)
     if not colon or not re.fullmatch(r"[0-9]+(x[0-9]+)*", sides):
         raise UserError(f"got --topology={text}, expected CHIP:SIDES such as {chip.name}:{example}")

@@ -156,7 +156,7 @@ def describe(result: Rehearsed) -> str:
         lines.append(
             f"warning: {result['replaced']:,} {rows} a teacher label or a rationale already, which "
             f"{result['output']} does not contain: to train on them, use --input's file as "
-            "TRAIN_FILE, with LABEL_SOURCE = 'teacher' for the labels"
+            "TRAIN_FILE; LABEL_SOURCE = 'teacher' trains on a teacher's labels"
         )
     if result["unread"]:
         counts = ", ".join(f"{count:,} {name}" for name, count in result["unread"].items())

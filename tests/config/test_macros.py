@@ -30,6 +30,11 @@ def test_later_settings_win_and_are_remembered(tmp_path):
     [
         ("A = 1\nf.x = %A\n", "AA=2", "no gin file declares the macro AA .*closest: A"),
         ("A = 1\nf.x = %A\n", "RAW_DIR=data", "only the paper's datasets.*leave out --raw_dir"),
+        (
+            "DATASET_OPTIONS = {'labels': ('a', 'b')}\nf.x = %DATASET_OPTIONS\n",
+            "LABELS=()",
+            r"the key 'labels' of DATASET_OPTIONS, .*OPTIONS=\"{'labels': \('a', 'b'\)}\"$",
+        ),
         ("LENGTH = 1\nf.x = %LENGHT\n", None, r"the macro LENGHT .*m.gin:2.*closest: LENGTH"),
         ("LENGTH = 1\nLENGHT = 2\nf.x = %LENGTH\n", None, r"m.gin:2: macro LENGHT is set, but"),
         ("A = %B\nB = %A\nf.x = %A\n", None, "cycle"),

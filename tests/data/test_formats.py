@@ -116,7 +116,10 @@ BAD = {
         ),
         ("\xff\xfei\0n\0", r"rows\.csv is UTF-16"),
         ("PK\x03\x04junk", r"rows\.csv is a ZIP archive or an Excel workbook.*sheet as CSV"),
-        ("text,label\na,b\n", r"rows\.csv:1: no column `input`; map one with --field input=COLUMN"),
+        (
+            "text,label\na,b\n",
+            r"rows\.csv:1: no column `input`; map the columns with --field input=COLUMN",
+        ),
     ],
     "rows.tsv": [
         ("input\tlabel\na\tb\tc\n", r"rows\.tsv:2: got 3 cells.*contain tabs in double quotes"),

@@ -169,7 +169,8 @@ def test_merge_names_what_is_missing_twice_or_damaged(whole, tmp_path):
     pattern, _ = whole
     folder = tmp_path / "a"
     _write(folder, pattern, 0, 2)
-    with pytest.raises(UserError, match=r"3 of 7 parts are missing \(part-00001-of-00007.jsonl, "):
+    missing = r"3 of 7 parts are missing \(part-00001-of-00007.jsonl, .*the same command without "
+    with pytest.raises(UserError, match=missing + "--num_processes and --process_id"):
         part_files.merge(folder)
     _write(folder, pattern, 1, 2)
     part = folder / "part-00003-of-00007.jsonl"

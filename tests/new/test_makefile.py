@@ -24,6 +24,15 @@ def test_new_rows_are_read_as_the_first_were(new, tmp_path, commands):
     ]
 
 
+def test_a_file_of_texts_has_no_fields(files, new, commands):
+    _, folder = new(files / "tickets.csv")
+    (mapped,) = commands(folder, "predict", "INPUT=new.csv")
+    (plain,) = commands(folder, "predict", "INPUT=new.txt")
+    assert any(text.startswith("--field=") for text in mapped)
+    assert not any(text.startswith("--field=") for text in plain)
+    assert "--input=new.txt" in plain
+
+
 def test_a_file_of_new_rows_may_have_a_space_in_its_name(files, new, commands):
     _, folder = new(files / "tickets.csv")
     (arguments,) = commands(folder, "predict", "INPUT=../my rows.jsonl")
@@ -57,7 +66,10 @@ def test_rows_without_gold_labels(new, tmp_path, commands):
     assert arguments[:3] == ["predict", "--run_dir=runs/rehearsal", "--input=more rows.jsonl"]
     done = subprocess.run(["make", "predict"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 2 and "give new rows with INPUT=FILE" in done.stderr
-    assert "| `make predict INPUT=FILE` | labels new rows |" in (folder / "README.md").read_text()
+    told = (
+        "| `make predict INPUT=FILE` | labels new rows, with the fields of `rows.jsonl` or, in a "
+    )
+    assert told in (folder / "README.md").read_text()
 
 
 def test_the_label_of_new_rows_is_mapped_where_the_rows_have_none(new, tmp_path, commands):

@@ -20,6 +20,7 @@ from distill.data.check.findings import (
     shown,
 )
 from distill.data.examples import Example
+from distill.data.mapping.unused import unused_fields
 
 _MOST_CLASSES = 200  # labels of a set that counts as closed without being given
 _ROWS_PER_CLASS = 10  # rows a label of such a set has at least, on average
@@ -64,6 +65,7 @@ class LabelCheck:
         self._choices: tuple[str, ...] | None = None
         self._one_set = True
         self._both = self._right = self._gold = self._teacher = 0
+        self._unused = ""
         self._failures: Counter[str] = Counter()
         self._outside: Counter[str] = Counter()
 
@@ -75,6 +77,8 @@ class LabelCheck:
                 self._tested += 1
                 add_bounded(self.test, row.label)
             return
+        if not self._rows:
+            self._unused = unused_fields([row], "map the one that holds it with FIELDS or --field")
         self._rows += 1
         self._note_choices(row)
         label = label_of(row, self._source)
@@ -124,7 +128,8 @@ class LabelCheck:
                 reasons += f", not given {absent:,}"
             text = f"{share(missing, self._rows, 'training row')} {have(missing)} no {kind} label"
             level = PROBLEM if missing == self._rows else level_of(missing, self._rows)
-            yield Finding("no_label", level, f"{text}{reasons}", missing, self._rows)
+            how = self._unused if missing == self._rows else ""
+            yield Finding("no_label", level, f"{text}{reasons}{how}", missing, self._rows)
         if self._outside:
             count = sum(self._outside.values())
             yield Finding(

@@ -72,8 +72,8 @@ def check_input(columns: Sequence[str], where: str, delimiter: str | None) -> No
     got = ", ".join(map(repr, columns))
     got = f"{got[:_LONGEST]}..." if len(got) > _LONGEST else got
     fix = (
-        "map one with --field input=COLUMN or, in a configuration, "
-        "--gin.FIELDS=\"{'input': 'COLUMN'}\""
+        "map the columns with --field input=COLUMN --field label=COLUMN or, in a configuration, "
+        "--gin.FIELDS=\"{'input': 'COLUMN', 'label': 'COLUMN'}\""
     )
     if delimiter is None:
         raise UserError(f"{where}: no column `input`, only {got}; {fix}")

@@ -206,6 +206,15 @@ def test_the_reasons_for_missing_teacher_labels_add_up():
     )
 
 
+def test_rows_without_any_label_name_their_other_fields(tmp_path, capsys):
+    """Whose labels train is not known then; a field that holds them is easily left unmapped."""
+    path = tmp_path / "rows.csv"
+    path.write_text("text,topic\n" + "".join(f"a text {n},yes\n" for n in range(20)))
+    assert cli.main(["data", "check", f"--input={path}", "--field", "input=text"]) == 0
+    told = "20 of 20 training rows (100.0%) have no gold label; map the one that holds it with "
+    assert f"{told}FIELDS or --field (other fields: 'topic')" in capsys.readouterr().out
+
+
 def test_a_teacher_below_a_constant_answer_is_a_warning():
     rows = [r for r in _rows(40) if r.label == "billing"] + _rows(4)[1:2]
     wrong = [e for r in rows for e in _replace([r], 0, teacher_label="shipping")]
