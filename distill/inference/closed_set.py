@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
@@ -22,6 +23,8 @@ from distill.training.mesh import data_parallel, shard_like_params, to_host
 # Numbers: what scoring may hold in a device's memory of the logits, or of a layer's attention.
 _AT_ONCE = 1 << 26
 _SMALL = 8  # rows; a batch of at most so many is encoded once, for ranking and for decoding
+# Nodes of a batch: usually as many standard deviations above the mean, else so much more.
+_DEVIATIONS, _GROWTH, _NODES_MULTIPLE = 2.0, 1.15, 16
 _FEW = 0.25  # share of a batch whose answers are better decoded together with those of others
 
 
@@ -63,6 +66,7 @@ class ClosedSets:
             labels: label_tree.make_tree([encode(label) for label in labels])
             for labels in set(choices)
         }
+        self._sizes = np.array([len(self._trees[labels]) for labels in choices])
         self._count = max(map(len, self._trees), default=0)
         lengths = [len(ids) for tree in self._trees.values() for ids in tree.labels]
         self._length = power_of_two(max(lengths, default=1))
@@ -139,6 +143,21 @@ class ClosedSets:
         nodes = arrays.tokens_BxN.shape[1]
         return _AT_ONCE // (nodes * max(self._config.vocab_size, self._config.num_heads * nodes))
 
+    def _nodes_at_most(self, arrays: label_tree.TreeArrays, rows: int) -> int:
+        """How many nodes to compute of a batch: one of few numbers, so that few programs compile.
+
+        Args:
+          arrays: of the batch's rows, or of one tree that they share; on the host.
+          rows: of the batch.
+        """
+        trees, nodes = arrays.tokens_BxN.shape
+        real = (np.count_nonzero(arrays.depths_BxN) + trees) * rows // trees
+        mean, deviation = self._sizes.mean(), self._sizes.std()
+        size = rows * mean + _DEVIATIONS * math.sqrt(rows) * deviation
+        while size < real:  # long inputs may have long labels
+            size *= _GROWTH
+        return min(math.ceil(size / _NODES_MULTIPLE) * _NODES_MULTIPLE, rows * nodes)
+
     def _fits(self, arrays: label_tree.TreeArrays, tokens_BxI: np.ndarray) -> bool:
         return len(tokens_BxI) <= self._rows_at_once(arrays)
 
@@ -151,7 +170,8 @@ class ClosedSets:
     ) -> tuple[np.ndarray, np.ndarray]:
         """`score_tree`, of as many rows at once as fit into memory, or of rows that are encoded."""
         if encoded is not None:
-            found = score_tree_of_encoded(params, self._config, encoded, arrays, in_chunks=True)
+            at_most = self._nodes_at_most(arrays, len(tokens_BxI))
+            found = score_tree_of_encoded(params, self._config, encoded, arrays, at_most)
             return np.asarray(found[0]), np.asarray(found[1])
         rows = max(1, self._rows_at_once(arrays)) * data_parallel(params)
         parts = []
@@ -164,8 +184,9 @@ class ClosedSets:
                 tree = label_tree.TreeArrays(
                     *(shard_like_params(params, np.asarray(each[chunk])) for each in arrays)
                 )
-            in_chunks = on_one_cpu(params, tokens_BxI)
-            parts.append(score_tree(params, self._config, inputs, tree, in_chunks))
+            is_on_cpu = on_one_cpu(params, tokens_BxI)
+            at_most = self._nodes_at_most(tree, len(tokens_BxI[chunk])) if is_on_cpu else 0
+            parts.append(score_tree(params, self._config, inputs, tree, at_most))
         scores, best = zip(*parts, strict=True)
         return np.concatenate([*map(to_host, scores)]), np.concatenate([*map(to_host, best)])
 

@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from distill.config.student import T5Config
 from distill.student.attend import STORED, Bias
+from distill.student.attended import HeadsFirst, KeysValues, RealTokens, States
 from distill.student.dropout import (
     SEGMENT_SLOTS,
     by_key,
@@ -26,10 +27,7 @@ from distill.student.dropout import (
 from distill.student.layers import (
     Attention,
     FeedForward,
-    HeadsFirst,
-    KeysValues,
     RMSNorm,
-    States,
     residual_stream,
 )
 
@@ -120,27 +118,28 @@ class DecoderLayer(nn.Module):
         self_mask: jax.Array,
         cross_mask: jax.Array,
         bias: Bias,
+        real: RealTokens | None,
     ) -> tuple[jax.Array, None]:
         """All target positions at once: the residual stream [B, T, D] of the next layer.
 
         `own` has what the cross-attention reads, which is made of the encoder's states if it
-        is None, and the dropout factors [B, N].
+        is None, and the dropout factors [B, N]. With `real`, the residual stream is [1, M, D].
         """
         keys_values, factors_BxN = layer_inputs
         heads, inputs = self.config.num_heads, cross_mask.shape[-1]
         places = by_place(factors_BxN, decoder_places(self.config, x_BxTxD.shape[1], inputs))
         of_self, of_attention, of_cross, *others = places
         y_BxTxD = self.pre_self_attention_layer_norm(x_BxTxD)
-        self_keys_values = self.self_attention.keys_values(y_BxTxD)
+        self_keys_values = self.self_attention.keys_values(y_BxTxD, real)
         of_self = by_key(of_self, heads)
-        attended = self.self_attention(y_BxTxD, self_keys_values, self_mask, bias, of_self)
+        attended = self.self_attention(y_BxTxD, self_keys_values, self_mask, bias, of_self, real)
         x_BxTxD += drop(attended, by_segment(of_attention, segments_BxT, self.config.dtype))
         if keys_values is None:
             assert encoded_BxIxD is not None  # one of the two is given
             keys_values = self.encoder_decoder_attention.keys_values(encoded_BxIxD)
         spread = (by_segment(one, segments_BxT, self.config.dtype) for one in others)
         others = [by_key(of_cross, heads), *spread]
-        x_BxTxD = self._after_self_attention(x_BxTxD, keys_values, cross_mask, others)
+        x_BxTxD = self._after_self_attention(x_BxTxD, keys_values, cross_mask, others, real)
         return x_BxTxD, None
 
     def step(
@@ -170,11 +169,12 @@ class DecoderLayer(nn.Module):
         encoder_keys_values: KeysValues | HeadsFirst | States,
         cross_mask: jax.Array,
         factors: Factors = (None,) * 4,
+        real: RealTokens | None = None,
     ) -> jax.Array:
         of_weights, of_attention, of_hidden, of_mlp = factors
         y_BxTxD = self.pre_cross_attention_layer_norm(x_BxTxD)
         attended = self.encoder_decoder_attention(
-            y_BxTxD, encoder_keys_values, cross_mask, None, of_weights
+            y_BxTxD, encoder_keys_values, cross_mask, None, of_weights, real
         )
         x_BxTxD += drop(attended, of_attention)
         x_BxTxD += drop(self.mlp(self.pre_mlp_layer_norm(x_BxTxD), of_hidden), of_mlp)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from distill.config.student import T5Config
 from distill.errors import UserError
+from distill.student.attended import States
 from distill.student.label_tree import EOS_ID, PAD_ID
-from distill.student.layers import States
 from distill.student.network import (
     Params,
     StackKeysValues,

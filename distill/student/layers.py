@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from flax import linen as nn
 
 from distill.config.student import T5Config
 from distill.student.attend import MASKED, Bias, at_least_float32, attend, attend_to_states
+from distill.student.attended import HeadsFirst, KeysValues, RealTokens, States
 from distill.student.dropout import drop
 from distill.student.gradients import NORM_EPSILON, gated_gelu, rms_norm
 
@@ -162,26 +163,6 @@ class Embedding(nn.Module):
         return flat_matmul(y_BxTxD, gathered(self.embedding.T.astype(dtype), ("embed", "vocab")))
 
 
-class KeysValues(NamedTuple):
-    """What queries attend to: keys and values, each [B, S, H, K]."""
-
-    keys: jax.Array
-    values: jax.Array
-
-
-class HeadsFirst(NamedTuple):
-    """Keys and values [B, H, S, K], since products with [B, S, H, K] transpose it first on CPUs."""
-
-    keys: jax.Array
-    values: jax.Array
-
-
-class States(NamedTuple):
-    """What keys and values are made of, [B, S, D]: see `attend.attend_to_states`."""
-
-    states: jax.Array
-
-
 class Attention(nn.Module):
     """Multi-head attention; 1/sqrt(K) is in the query initializer, as in T5."""
 
@@ -206,9 +187,12 @@ class Attention(nn.Module):
         shape = (*x_BxSxJ.shape[:-1], self.config.num_heads, self.config.head_dim)
         return constrained(x_BxSxJ.reshape(shape), ("batch", "length", "heads", "kv"))
 
-    def keys_values(self, x_BxSxD: jax.Array) -> KeysValues:
-        """Keys and values of x."""
-        return KeysValues(self._heads(self.key(x_BxSxD)), self._heads(self.value(x_BxSxD)))
+    def keys_values(self, x_BxSxD: jax.Array, real: RealTokens | None = None) -> KeysValues:
+        """Keys and values of x; with `real`, x is [1, M, D], and they are those of the rows."""
+        keys, values = self.key(x_BxSxD), self.value(x_BxSxD)
+        if real is not None:
+            keys, values = real.spread(keys), real.spread(values)
+        return KeysValues(self._heads(keys), self._heads(values))
 
     def stored(self, x_BxSxD: jax.Array) -> KeysValues | HeadsFirst:
         """Keys and values of x for cross-attention that reads them at every decoded position.
@@ -227,6 +211,7 @@ class Attention(nn.Module):
         mask: jax.Array,
         bias: Bias,
         factors: jax.Array | None,
+        real: RealTokens | None = None,
     ) -> jax.Array:
         """Attends from x to the given keys and values.
 
@@ -239,12 +224,14 @@ class Attention(nn.Module):
           mask: bool, broadcastable to [B', 1, Q', S], Q' = Q * B / B'.
           bias: broadcastable to [B', H, Q', S], or None.
           factors: dropout factors [B, H, 1, S] of the attention weights, or None.
+          real: where the tokens of x stand in B' rows, if x is [1, M, D].
 
         Returns:
-          [B, Q, D].
+          As x.
         """
-        rows = keys_values[0].shape[0]
-        queries_BxQxHxK = self._heads(self.query(x_BxQxD).reshape(rows, -1, self.config.joined_dim))
+        rows, joined = keys_values[0].shape[0], self.config.joined_dim
+        queries = self.query(x_BxQxD) if real is None else real.spread(self.query(x_BxQxD))
+        queries_BxQxHxK = self._heads(queries.reshape(rows, -1, joined))
         if isinstance(keys_values, States):
             assert bias is None and factors is None
             shape = (-1, self.config.num_heads, self.config.head_dim)
@@ -258,8 +245,9 @@ class Attention(nn.Module):
             keys, values = keys_values
             axes = "bhsk" if isinstance(keys_values, HeadsFirst) else "bshk"
             mixed_BxQxHxK = self._wide(queries_BxQxHxK, keys, values, mask, bias, factors, axes)
-        joined_BxQxJ = mixed_BxQxHxK.reshape(*x_BxQxD.shape[:-1], self.config.joined_dim)
-        return self.out(joined_BxQxJ)
+        if real is not None:
+            return self.out(real.collect(mixed_BxQxHxK.reshape(rows, -1, joined)))
+        return self.out(mixed_BxQxHxK.reshape(*x_BxQxD.shape[:-1], joined))
 
     def _wide(
         self,

@@ -19,6 +19,7 @@ from flax import linen as nn
 
 from distill.config.student import T5Config
 from distill.student.attend import Bias, at_least_float32
+from distill.student.attended import HeadsFirst, KeysValues, RealTokens, States
 from distill.student.blocks import (
     DecoderLayer,
     EncoderLayer,
@@ -38,10 +39,7 @@ from distill.student.label_tree import TreeArrays
 from distill.student.layers import (
     Dense,
     Embedding,
-    HeadsFirst,
-    KeysValues,
     RMSNorm,
-    States,
     causal_mask,
     constrained,
     residual_stream,
@@ -107,7 +105,7 @@ class Decoder(nn.Module):
         self.relpos_bias = RelativeBias(config, bidirectional=False)
         layer_cls = layer_class(DecoderLayer, config)
         if config.scan_layers:
-            shared = {"encoder_keys_values": 1, "__call__": 5, "step": 3}
+            shared = {"encoder_keys_values": 1, "__call__": 6, "step": 3}
             self.decoder = scanned(layer_cls, count, shared)(config)
         else:
             self.layers = [layer_cls(config) for _ in range(count)]
@@ -117,7 +115,11 @@ class Decoder(nn.Module):
             self.logits_dense = Dense(config.vocab_size, ("embed", "vocab"), dtype=dtype)
 
     def _each(
-        self, method: str, x: jax.Array | None, per_layer: PerLayer, *shared: Bias
+        self,
+        method: str,
+        x: jax.Array | None,
+        per_layer: PerLayer,
+        *shared: Bias | RealTokens,
     ) -> tuple[Any, Any]:
         """Calls a method of all layers, one after the other: the last x, and their results."""
         if self.config.scan_layers:
@@ -154,11 +156,13 @@ class Decoder(nn.Module):
         segments_BxT: jax.Array,
         deterministic: bool,
         bias: Bias = None,
+        real: RealTokens | None = None,
     ) -> tuple[jax.Array, jax.Array | None]:
         """What `logits` takes: [B, T, D] of all target positions, and dropout factors.
 
         Give either the encoder's states or the keys and values that `encoder_keys_values` makes
-        of them. Without `bias`, the self-attention uses the relative bias of row positions.
+        of them. Without `bias`, the self-attention uses the relative bias of row positions. With
+        `real`, tokens are [1, M], and masks and bias are those of the rows.
         """
         count = self.config.num_decoder_layers
         rows, length = tokens_BxT.shape
@@ -171,7 +175,7 @@ class Decoder(nn.Module):
         x_BxTxD = self.embedding(tokens_BxT)
         x_BxTxD = residual_stream(drop(x_BxTxD, by_segment(first, segments_BxT, self.config.dtype)))
         per_layer = self._paired(encoder_keys_values, by_layer(of_layers, count))
-        shared = encoded_BxIxD, segments_BxT, self_mask, cross_mask, bias
+        shared = encoded_BxIxD, segments_BxT, self_mask, cross_mask, bias, real
         x_BxTxD, _ = self._each("__call__", x_BxTxD, per_layer, *shared)
         return x_BxTxD, by_segment(last, segments_BxT, self.config.dtype)
 
@@ -284,7 +288,11 @@ class T5(nn.Module):
         return self.decoder.step(tokens_B, position, cache, encoder_keys_values, cross_mask)
 
     def decode_tree(
-        self, tree: TreeArrays, encoder_keys_values: StackSources, cross_mask: jax.Array
+        self,
+        tree: TreeArrays,
+        encoder_keys_values: StackSources,
+        cross_mask: jax.Array,
+        real: RealTokens | None = None,
     ) -> jax.Array:
         """What `logits` takes, [B, N, D], of each prefix of each row's labels, in one pass.
 
@@ -292,9 +300,12 @@ class T5(nn.Module):
           tree: of B rows, or of 1 row whose labels all rows share.
           encoder_keys_values: of B rows, or the encoder's states.
           cross_mask: bool [B, 1, 1, I], true on input tokens.
+          real: the prefixes to compute, for a result of [1, M, D]; None for all.
         """
         tokens_BxN = jnp.asarray(tree.tokens_BxN)
         tokens_BxN = jnp.broadcast_to(tokens_BxN, (len(cross_mask), tokens_BxN.shape[1]))
+        if real is not None:
+            tokens_BxN = real.collect(tokens_BxN[..., None])[..., 0]
         last_BxNxD, _ = self.decoder(
             tokens_BxN,
             None,
@@ -304,6 +315,7 @@ class T5(nn.Module):
             jnp.ones_like(tokens_BxN),
             True,
             self.decoder.bias_by_depth(jnp.asarray(tree.depths_BxN), tree.path_BxCxT.shape[-1]),
+            real,
         )
         return last_BxNxD
 

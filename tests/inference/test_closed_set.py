@@ -119,6 +119,26 @@ def test_memory_bounds_the_rows_of_a_pass_and_changes_no_answer(make, params, mo
         )
 
 
+def test_nodes_without_padding_fit_and_take_few_programs():
+    """Of 640 rows whose sets have 1 to 9 labels, the largest together in one batch."""
+    rng = np.random.default_rng(0)
+    counts = np.sort(rng.integers(1, 10, 640))
+    choices = [
+        tuple(f"{row} {label}" for label in range(count)) for row, count in enumerate(counts)
+    ]
+    sets = closed_set.ClosedSets(CONFIG, lambda text: [*text.encode(), 1], choices, LENGTH)
+    found = set()
+    for start in range(0, 640, 64):
+        trees = [sets._trees[labels] for labels in choices[start : start + 64]]
+        arrays = sets._arrays(trees)
+        at_most = sets._nodes_at_most(arrays, 64)
+        assert sum(map(len, trees)) <= at_most <= arrays.tokens_BxN.size
+        found.add(at_most)
+    assert len(found) < 6
+    shared = sets._arrays(trees[:1])
+    assert 64 * len(trees[0]) <= sets._nodes_at_most(shared, 64) <= 64 * shared.tokens_BxN.size
+
+
 def test_ranked_answers_are_not_decoded(make, params, monkeypatch):
     labels = ("ab", "c", "def")
     rows = rows_of(*[()] * len(INPUTS))

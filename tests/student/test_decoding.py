@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from distill.errors import UserError
+from distill.student.attended import States
 from distill.student.decoding import _decode, encode, first_argmax, greedy, greedy_after
-from distill.student.layers import States
 from distill.student.network import apply_student, empty_cache
 
 LENGTH = 10
