@@ -29,7 +29,8 @@ NO_NEW_ROWS = "there are no test rows, so give new rows with INPUT=FILE"
 NO_TEST = "no row had a gold label, so give labeled rows with INPUT=FILE"
 MOST_SHOWN = 10  # labels
 _TRAIN_ON_THEM = (
-    "`make train ROWS=train` trains on them, and `make annotate` writes others in their place"
+    "`make train ROWS=train` trains on them (give ROWS=train to `make evaluate` and `make "
+    "predict`, too), and `make annotate` writes others in their place"
 )
 
 
@@ -126,9 +127,9 @@ def describe_rows(
         unit = "bytes" if kind == "bytes" else "tokens"
         notes.append(
             f"{share(lengths.cut, measured.rows, 'input')} {are(lengths.cut)} longer than "
-            f"INPUT_LENGTH = {lengths.input} {unit} and {are(lengths.cut)} cut; raise it in "
-            "data.gin, which makes training slower"
-            + ("; --vocabulary_path makes sequences shorter" if kind == "bytes" else "")
+            f"INPUT_LENGTH = {lengths.input} {unit} and {are(lengths.cut)} cut; the longest has "
+            f"{measured.longest('input'):,}. A larger INPUT_LENGTH in data.gin makes training "
+            "slower" + ("; --vocabulary_path makes sequences shorter" if kind == "bytes" else "")
         )
     return notes
 

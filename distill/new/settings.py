@@ -17,6 +17,7 @@ _MOST_TOKENS = {"bytes": 1024, "sentencepiece": 512}  # of an input
 _ANSWER_TOKENS = 100  # of a teacher's vocabulary, for a rationale and an answer phrase
 _CHARACTERS_PER_TOKEN = 4
 _NEARLY_ALL = 0.98  # of the inputs are not cut
+_MOST_CUT = 0.05  # of the inputs, if a quarter of the largest limit cuts no more than that limit
 _MUCH_LONGER = 2  # times; a longest input that is no longer than that is not cut either
 _TOKENS = 1_000_000  # of all steps together: about a minute on two cores at _SHORT
 _SHORT, _DOUBLE = 128, 240  # INPUT_LENGTH; how much more of it makes a token as costly again
@@ -61,6 +62,9 @@ class Schedule:
 def lengths_of(measured: Measured, vocabulary: Vocabulary, kind: str) -> Lengths:
     """The limits that fit the rows: all of them, unless a few are much longer than the others.
 
+    A few inputs that the largest limit would cut as well do not make it much larger than the others
+    need, as all training steps would be slower.
+
     Args:
       measured: the rows.
       vocabulary: that of the student.
@@ -71,7 +75,11 @@ def lengths_of(measured: Measured, vocabulary: Vocabulary, kind: str) -> Lengths
     most = measured.percentile("input", _NEARLY_ALL)
     wanted = longest if longest <= _MUCH_LONGER * most else most
     limit = min(_rounded(wanted), _MOST_TOKENS.get(kind, _MOST_TOKENS["bytes"]))
-    cut = sum(count for length, count in measured.lengths["input"].items() if length > limit)
+    counts = measured.lengths["input"]
+    cut = sum(count for length, count in counts.items() if length > limit)
+    if 0 < cut <= _MOST_CUT * measured.rows:
+        others = _rounded(max(length for length in counts if length <= limit))
+        limit = others if 4 * others <= limit else limit
     comment = (
         f"In {unit}, with the prefix: 95% of the inputs have at most {usual:,}, the longest has "
         f"{longest:,}"

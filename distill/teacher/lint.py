@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from distill.common.overlap import overlap, plain_text
+from distill.common.phrases import number_of
 from distill.data.examples import Example
 from distill.errors import UserError
 from distill.teacher import rehearsal
@@ -78,6 +79,7 @@ def lint_prompt(prompt: Prompt, rows: Sequence[Example] = ()) -> LintReport:
     if problem := gold_label_problem(prompt, rows):
         problems.append(problem)
     compared = 0
+    same_rows: dict[int, list[str]] = {}
     exemplar_inputs = {
         plain_text(row.input): number for number, row in enumerate(prompt.exemplars, start=1)
     }
@@ -86,7 +88,10 @@ def lint_prompt(prompt: Prompt, rows: Sequence[Example] = ()) -> LintReport:
         text = plain_text(row.input)
         for exemplar_text, number in exemplar_inputs.items():
             if overlap(text, exemplar_text):
-                problems.append(f"exemplar {number} is also row {row.id} of the rows to annotate")
+                same_rows.setdefault(number, []).append(row.id)
+    for number, ids in sorted(same_rows.items()):
+        more = f" and {number_of(len(ids) - 1, 'other row')}" if len(ids) > 1 else ""
+        problems.append(f"exemplar {number} is also row {ids[0]}{more} of the rows to annotate")
     return {
         "prompt": prompt.name,
         "exemplars": len(prompt.exemplars),

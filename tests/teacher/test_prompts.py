@@ -142,6 +142,8 @@ def test_lint_finds_exemplars_that_do_not_parse_and_leaks(tmp_path):
     found = lint.lint_prompt(prompt, [Example(id="t/6", input="is coal white ?"), test_row])
     assert found["rows_compared"] == 2
     assert found["problems"] == ["exemplar 1 is also row t/7 of the rows to annotate"]
+    several = lint.lint_prompt(prompt, [test_row] * 3)["problems"]
+    assert several == ["exemplar 1 is also row t/7 and 2 other rows of the rows to annotate"]
 
 
 def test_no_row_of_the_released_tests_is_an_exemplar(shared_dir):
