@@ -7,9 +7,9 @@ thousand numbers is as fast as a large one, so less is computed there:
            group needs little padding. Its activations also stay in the processor's cache.
   decoder  puts the rows that are left into a smaller batch when most rows have ended.
 
-These programs take longer to compile, so fewer than LEAST_ROWS rows do not use them. Where few
-tokens are decoded, cross-attention reads the encoder's states instead of keys and values, whatever
-the number of rows.
+These programs take longer to compile, so fewer than LEAST_ROWS rows do not use them. Batches of
+several rows, whose answers have few tokens, make no keys and values of the encoder's states:
+cross-attention reads the states.
 
 Shape letters: B rows, I input length, T target length, D embed.
 """
