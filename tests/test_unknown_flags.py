@@ -58,6 +58,7 @@ REFUSED = {
     "train --json=3": "--json takes no value, got '3'",
     "train --vocabulary=x": "train has no flag --vocabulary; did you mean --gin.VOCABULARY=x?",
     "predict --run=x": "predict has no flag --run; closest: --run_dir",
+    "data check --input=a --test=b": "data check has no flag --test; closest: --test_input",
     "train --gin.SEED --run_dir=x": "--gin.SEED needs a value: --gin.SEED=VALUE",
     "train --gin.SEED": "--gin.SEED needs a value: --gin.SEED=VALUE",
     "train --toplogy=v5e:2x2": "train has no flag --toplogy; see distill train --help",

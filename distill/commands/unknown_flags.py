@@ -39,7 +39,8 @@ def unknown_flag(argument: str, options: argparse.Namespace, known: Sequence[str
         return f"{command} has no flag {flag}; did you mean --gin.{macro}={shown}?"
     if macro == "FIELD" and hasattr(options, "engine"):
         return f"{command} has no flag {flag}; use --gin.FIELDS=\"{{'input': 'NAME'}}\""
-    near = alike(flag.lstrip("-"), [name.lstrip("-") for name in known])
+    given, names = flag.lstrip("-"), [name.lstrip("-") for name in known]
+    near = alike(given, names) or [name for name in names if name.startswith(f"{given}_")]
     hint = f"closest: {', '.join(f'--{name}' for name in near)}" if near else ""
     return f"{command} has no flag {flag}; {hint or see}"
 

@@ -307,7 +307,7 @@ def _checked(row: Example, where: str, choices_name: str) -> Example:
         raise UserError(
             f"{where}: gold label {row.label!r} is not one of {choices_name} "
             f"({', '.join(row.choices)}){f'; closest: {near[0]}' if near else ''}; correct the "
-            f"label, or add it to {choices_name}"
+            f"label or {choices_name}"
         )
     if row.teacher_label is not None and row.teacher_label not in row.choices:
         return dataclasses.replace(

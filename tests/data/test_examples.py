@@ -91,7 +91,7 @@ def test_a_gold_label_outside_the_set_names_the_set_and_the_closest(tmp_path):
     file.write_text(json.dumps({"input": "a", "label": "bilding"}))
     expected = (
         r"a\.jsonl:1: gold label 'bilding' is not one of LABELS \(billing, other\); closest: "
-        "billing; correct the label, or add it to LABELS$"
+        "billing; correct the label or LABELS$"
     )
     for read in (read_jsonl, index_jsonl):
         with pytest.raises(UserError, match=expected):
