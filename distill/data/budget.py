@@ -159,14 +159,15 @@ def split_budget(
     limit = "NUM_LABELS" if num_labels else "LABEL_FRACTION"
     more = f"raise {limit}" if len(chosen) < len(usable) else "give more rows"
     if not train:
-        change = (
-            "correct LABELS or `choices`" if outside else "set LABEL_SOURCE to labels that exist"
-        )
-        field = "label" if label_source == "gold" else "teacher_label"
-        mapped = "" if outside else unused_fields(examples, f"or map `{field}` in FIELDS")
+        change = "set LABEL_SOURCE to labels that exist"
+        if outside:
+            change = "correct LABELS or `choices`"
+        elif not len(usable):
+            field = "label" if label_source == "gold" else "teacher_label"
+            change += unused_fields(examples, f"or map `{field}` in FIELDS")
         raise UserError(
             f"no training rows: {number_of(len(chosen), 'label')}{without}, VALIDATION_FRACTION = "
-            f"{validation_fraction}; {more}, or {change}{mapped}"
+            f"{validation_fraction}; {more}, or {change}"
         )
     if validation_fraction and not validation:
         raise UserError(
@@ -174,14 +175,8 @@ def split_budget(
             f"{number_of(len(chosen), 'label')} is less than one row; {more}, or set "
             "VALIDATION_FRACTION to 0"
         )
-    counts = BudgetCounts(
-        len(examples),
-        dropped,
-        len(train),
-        len(validation),
-        dict(reasons),
-        dict(outside.most_common(_MOST_NAMED)),
-    )
+    sizes = len(examples), dropped, len(train), len(validation)
+    counts = BudgetCounts(*sizes, dict(reasons), dict(outside.most_common(_MOST_NAMED)))
     return train, validation, counts
 
 

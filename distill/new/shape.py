@@ -189,8 +189,11 @@ def _find_written(name: str, fields: Collection[Seen], given: Collection[str]) -
     """
     found: dict[str, str] = {}
     for field in (field for field in _WRITTEN if field not in given):
-        named = [seen for seen in fields if seen.name == field.replace("_", "") and seen.texts]
-        exact = [seen for seen in named if seen.path == field]
+        exact = [seen for seen in fields if seen.path == field and seen.texts]
+        plain = field.replace("_", "")
+        named = [
+            seen for seen in fields if seen.name == plain and seen.texts and not seen.item_path
+        ]
         if len(named) > 1 and not exact:
             raise _ambiguous(name, field, named)
         for seen in exact or named:

@@ -170,3 +170,13 @@ def test_a_group_is_on_one_side_for_every_budget(a, b, seed):
     assert all(len(found) == 1 for found in sides.values())
     held = sum(found == {"validation"} for found in sides.values())
     assert 0.1 < held / 60 < 0.55
+
+
+def test_rows_without_any_label_name_their_other_fields():
+    rows = [dataclasses.replace(row, label=None, extra={"topic": "a"}) for row in ROWS[:4]]
+    told = r"labels that exist; or map `label` in FIELDS \(other fields: 'topic'\)$"
+    with pytest.raises(UserError, match=told):
+        split_budget(rows, 0, 0.1, 0, "gold")
+    rows[0] = dataclasses.replace(rows[0], label="x")  # some have one: FIELDS is right
+    with pytest.raises(UserError, match=r"set LABEL_SOURCE to labels that exist$"):
+        split_budget(rows, 0, 0.999, 0, "gold", group=lambda row: row.id)

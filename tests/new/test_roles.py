@@ -87,6 +87,16 @@ def test_two_spellings_of_one_field_are_not_guessed_between(new, tmp_path):
         new(path)
 
 
+def test_rationales_of_a_list_of_objects_are_no_rationale(new, tmp_path):
+    """No template names them all."""
+    answers = [
+        {"text": "one", "rationale": "since it is"},
+        {"text": "two", "rationale": "as it is"},
+    ]
+    created, _ = new(write_records(tmp_path / "rows.jsonl", answers=answers))
+    assert "rationale" not in created["fields"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "is_named"),
     [
