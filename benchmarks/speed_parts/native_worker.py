@@ -31,6 +31,7 @@ from distill.inference.compilations import share_compilations  # noqa: E402
 from distill.inference.load import load_run  # noqa: E402
 from distill.inference.row_batches import RowBatches  # noqa: E402
 from distill.training import mesh as meshes  # noqa: E402
+from distill.training.layouts import flat_parts  # noqa: E402
 from distill.training.program import make_program  # noqa: E402
 
 
@@ -47,8 +48,9 @@ def train(folder: pathlib.Path, layout: str) -> None:
     share_compilations()
     cache = workload.load_cache(run, settings["scale"])
     size, seed = run.train.batch_size, run.train.seed
-    stream = BatchStream(cache, run.data, run.weighting, size, seed, layout=layout)
     mesh = meshes.make_mesh(1, jax.devices()[:1])
+    how = {"layout": layout, "parts": flat_parts(run.train, mesh)}
+    stream = BatchStream(cache, run.data, run.weighting, size, seed, **how)
     batches = [meshes.put_batch(stream.batch(step), mesh) for step in range(steps)]
     LAP.done("data")
     program = make_program(run, mesh)

@@ -30,7 +30,8 @@ class TrainConfig:
       eval_batch_size: rows per decoding batch.
       model_parallel: devices that share one copy of the parameters; the batch is split over the
         rest.
-      microbatches: parts of a batch that are computed one after the other.
+      microbatches: parts of a batch that are computed one after the other. With flat batches on one
+        CPU, 1 stands for as many as suit it; see `distill.data.batching.flat_parts`.
       checkpoint: checkpoint that is scored on the test split and used by predict: the last one, or
         the one with the highest validation accuracy (one of CHECKPOINTS), the latest if several
         are equal.
@@ -38,8 +39,8 @@ class TrainConfig:
         the batch (one of PARAMETER_SHARDINGS); see
         `distill.training.mesh`.
       layout: how the sequences of a batch lie in memory (one of LAYOUTS): in packed rows, or flat,
-        which computes on less padding but cannot be split over devices or microbatches. 'auto' is
-        flat on one CPU or GPU, else packed; see `distill.training.layouts`.
+        which computes on less padding but cannot be split over devices. 'auto' is flat on one CPU
+        or GPU, else packed; see `distill.training.layouts`.
     """
 
     train_steps: int

@@ -31,7 +31,7 @@ from distill.student.params import param_count
 from distill.training import assets as run_assets
 from distill.training import hosts, provenance, run_folder
 from distill.training.assets import Assets
-from distill.training.layouts import tell_change
+from distill.training.layouts import in_words, tell_change
 from distill.training.loop import fit
 from distill.training.notices import watched_notices
 from distill.training.profile import Profile
@@ -124,7 +124,8 @@ def _train(
         start = find_start(config, folder, assets, is_new, progress)
     begun_from = start.described if start else provenance.read_initial(folder)
     described = provenance.describe_run(resolved, cache, trainer.stream.steps_per_epoch, begun_from)
-    described["layout"] = trainer.stream.layout
+    layout = trainer.stream.layout, trainer.stream.parts
+    described["layout"], described["parts"] = layout
     described["checkpoint_digests"] = is_local(folder)
     started = provenance.read_layout(folder)
     _open(folder, resolved.text, described, assets, lock)
@@ -138,10 +139,10 @@ def _train(
     progress(
         f"{config.data.method} on {config.data.dataset}{control}: "
         f"{param_count(config.student):,} parameters, {hosts.describe_devices()}, "
-        f"{trainer.stream.layout} batches (LAYOUT = {config.train.layout!r})"
+        f"{in_words(*layout)} batches (LAYOUT = {config.train.layout!r})"
     )
     if started is not None:
-        tell_change(started, trainer.stream.layout, progress)
+        tell_change(started, layout, progress)
     if _is_one_cpu():
         done = SavedCheckpoints(folder).latest_step or 0
         if least := training_time.describe_least_time(config, trainer.stream, done):

@@ -26,6 +26,7 @@ from distill.errors import Stopped
 from distill.preflight.count import Shapes, jaxpr_flops, useful_flops
 from distill.training import hosts, run_folder
 from distill.training import profile as profiles
+from distill.training.layouts import in_words
 from distill.training.profile import Profile
 from distill.training.trainer import Trainer
 
@@ -136,7 +137,7 @@ def make(trainer: Trainer, profile: Profile) -> Report:
     return {
         "first_step": profile.first_step or 0,
         "last_step": profile.last_step,
-        "layout": stream.layout,
+        "layout": in_words(stream.layout, stream.parts),
         "devices": trainer.mesh.size,
         "platform": device.platform,
         "seconds": sum(profile.seconds.values()),

@@ -165,14 +165,15 @@ def read_initial(folder: epath.PathLike) -> InitialCheckpoint | None:
     return found
 
 
-def read_layout(folder: epath.PathLike) -> str | None:
-    """The layout of the batches that a run began with; None in a folder without run.json.
+def read_layout(folder: epath.PathLike) -> tuple[str, int] | None:
+    """Layout and parts of the batches that a run began with; None in a folder without run.json.
 
     Raises:
       UserError: run.json is damaged.
     """
     run = read_run(folder)
-    return run.get("layout", PACKED) if run else None  # earlier versions packed, and wrote none
+    # Earlier versions packed and wrote no layout; later ones computed flat batches as a whole.
+    return (run.get("layout", PACKED), run.get("parts", 1)) if run else None
 
 
 def check_files(folder: epath.PathLike, digests: Mapping[str, str]) -> None:

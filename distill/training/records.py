@@ -37,6 +37,7 @@ class RunDescription(TypedDict):
     binding_files: dict[str, str]
     initial: NotRequired[InitialCheckpoint]
     layout: NotRequired[str]
+    parts: NotRequired[int]
     checkpoint_digests: NotRequired[bool]
     t5x_commit: NotRequired[str | None]
 

@@ -89,6 +89,19 @@ def loss_fn(
     return combined_loss(losses_K, task_weights_K), losses_K
 
 
+def _parts(batch: Mapping[str, jax.Array], microbatches: int) -> Mapping[str, jax.Array] | None:
+    """The parts of a batch, stacked along a new first axis; None if it is computed as a whole.
+
+    Flat batches of several parts are stacked already.
+    """
+    if "encoder_places" in batch:
+        return batch if batch["encoder_places"].ndim == 2 else None
+    if microbatches == 1:
+        return None
+    # Every M-th row: a part then has rows of every device that holds the batch.
+    return {k: v.reshape(-1, microbatches, *v.shape[1:]).swapaxes(0, 1) for k, v in batch.items()}
+
+
 def accumulated(gradient: Gradient, microbatches: int) -> Gradient:
     """The same value and gradient, computed in parts, one after the other.
 
@@ -97,7 +110,7 @@ def accumulated(gradient: Gradient, microbatches: int) -> Gradient:
 
     Args:
       gradient: (params, batch, dropout_key, ...) -> ((loss, losses_K), grads).
-      microbatches: number of parts M; divides the packed rows of a batch.
+      microbatches: number of parts M of a packed batch; divides its rows.
 
     Returns:
       A function like `gradient`.
@@ -106,12 +119,11 @@ def accumulated(gradient: Gradient, microbatches: int) -> Gradient:
     def summed(
         params: Params, batch: Mapping[str, jax.Array], key: jax.Array, *settings: object
     ) -> Any:
-        # Every M-th row: a part then has rows of every device that holds the batch.
-        parts = {
-            k: v.reshape(-1, microbatches, *v.shape[1:]).swapaxes(0, 1) for k, v in batch.items()
-        }
+        parts = _parts(batch, microbatches)
+        if parts is None:
+            return gradient(params, batch, key, *settings)
 
-        def add(total: Any, part: tuple[jax.Array, dict[str, jax.Array]]) -> tuple[Any, None]:
+        def add(total: Any, part: tuple[jax.Array, Mapping[str, jax.Array]]) -> tuple[Any, None]:
             index, rows = part
             part_result = gradient(params, rows, jax.random.fold_in(key, index), *settings)
             return jax.tree.map(jnp.add, total, part_result), None
@@ -119,7 +131,8 @@ def accumulated(gradient: Gradient, microbatches: int) -> Gradient:
         rows = {k: v[0] for k, v in parts.items()}
         shapes = jax.eval_shape(lambda: gradient(params, rows, key, *settings))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        result, _ = jax.lax.scan(add, zeros, (jnp.arange(microbatches), parts))
+        numbers = jnp.arange(len(next(iter(parts.values()))))
+        result, _ = jax.lax.scan(add, zeros, (numbers, parts))
         return result
 
     return summed
@@ -141,9 +154,7 @@ def make_train_step(
     its z term.
     """
 
-    gradient: Gradient = jax.value_and_grad(loss_fn, has_aux=True)
-    if microbatches > 1:
-        gradient = accumulated(gradient, microbatches)
+    gradient = accumulated(jax.value_and_grad(loss_fn, has_aux=True), microbatches)
 
     def train_step(
         state: TrainState, batch: Mapping[str, jax.Array]

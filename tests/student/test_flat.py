@@ -17,11 +17,11 @@ from injected_dropout import (
 )
 
 from distill.config.student import T5Config
-from distill.data.batching import flat, packing
+from distill.data.batching import flat, flat_parts, packing
 from distill.student import class_maps, flat_losses
 from distill.student.losses import token_nll
 from distill.student.params import init_params, stack_layers
-from distill.training.step import loss_fn
+from distill.training.step import accumulated, loss_fn
 
 CONFIG = T5Config(
     vocab_size=50,
@@ -157,6 +157,32 @@ def test_gradients_are_those_of_the_packed_layout(dtype, settings, tolerance):
     error = worst if dtype == "float64" else distance
     assert error(got[1], want[1]) <= tolerance
     np.testing.assert_allclose(np.hstack(got[0]), np.hstack(want[0]), rtol=tolerance)
+
+
+@pytest.mark.parametrize("dropout_rate", [0.0, 0.3])
+def test_parts_add_up_to_the_whole(dropout_rate):
+    """The gradient of a batch in parts; with dropout, each part draws by its number."""
+    config = dataclasses.replace(CONFIG, dtype="float64", dropout_rate=dropout_rate)
+    sequences = make_sequences(count=14)
+    inputs, targets = lengths_of(sequences)
+    dealt = flat_parts.deal(inputs, targets, 3)
+    shapes = flat.choose_shapes([(inputs[part], targets[part]) for part in dealt] * 2, 5, 3)
+    stacked = flat_parts.lay_out(sequences, shapes, 3)
+    assert {len(part) for part in dealt} == {4, 5}
+    key, settings = jax.random.key(0), (config, WEIGHTS, DIVISOR, Z_LOSS)
+    of_one = jax.value_and_grad(loss_fn, has_aux=True)
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: np.asarray(leaf, "float64"), make_params(config))
+        got = accumulated(of_one, 1)(params, stacked, key, *settings)
+        if dropout_rate:
+            parts = [{name: array[part] for name, array in stacked.items()} for part in range(3)]
+            keys = [jax.random.fold_in(key, part) for part in range(3)]
+        else:
+            parts, keys = [both_batches(sequences)[1]], [key]
+        each = [of_one(params, *both, *settings) for both in zip(parts, keys, strict=True)]
+        want = jax.tree.map(lambda *leaves: sum(leaves), *each)
+        assert worst(got[1], want[1]) <= 1e-12
+        np.testing.assert_allclose(np.hstack(got[0]), np.hstack(want[0]), rtol=1e-12)
 
 
 @pytest.mark.slow

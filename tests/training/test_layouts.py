@@ -13,7 +13,7 @@ from distill.config import resolve
 from distill.config.train import TrainConfig
 from distill.engines import native
 from distill.errors import UserError
-from distill.training.layouts import choose_layout, tell_change
+from distill.training.layouts import choose_layout, flat_parts, tell_change
 
 EXPERIMENT = "tickets_step_by_step"
 
@@ -32,7 +32,7 @@ def choose(layout: str, devices: int = 1, platform: str = "cpu", microbatches: i
 def test_auto_is_flat_on_one_device(platform):
     assert choose("auto", 1, platform) == "flat"
     assert choose("auto", 2, platform) == "packed"
-    assert choose("auto", 1, platform, microbatches=2) == "packed"
+    assert choose("auto", 1, platform, microbatches=2) == "flat"
     assert choose("packed", 1, platform) == "packed"
 
 
@@ -44,22 +44,42 @@ def test_auto_is_packed_on_a_tpu():
 def test_flat_that_cannot_be_is_refused():
     with pytest.raises(UserError, match="got LAYOUT = 'flat' on 4 devices, expected 'auto' or"):
         choose("flat", 4)
-    with pytest.raises(UserError, match="got LAYOUT = 'flat' with MICROBATCHES = 2, expected"):
-        choose("flat", microbatches=2)
     with pytest.raises(UserError, match=r"unknown layout 'flt' \(set by macro LAYOUT\).*flat"):
         choose("flt")
 
 
-def test_only_a_change_is_told():
+@pytest.mark.parametrize(
+    ("platform", "microbatches", "parts"),
+    [("cpu", 1, None), ("cpu", 2, 2), ("gpu", 1, 1), ("gpu", 4, 4), ("tpu", 1, 1)],
+)
+def test_only_a_cpu_chooses_parts_itself(platform, microbatches, parts):
+    train = TrainConfig(100, 8, microbatches=microbatches)
+    assert flat_parts(train, mesh(1, platform)) == parts
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "want"),
+    [
+        (("flat", 1), ("packed", 1), "with flat batches and continues with packed ones"),
+        (("flat", 1), ("packed", 1), "set LAYOUT = 'flat' in a new run to repeat it exactly"),
+        (("flat", 1), ("flat", 5), "with flat batches and continues with flat (5 parts) ones"),
+        (("flat", 5), ("flat", 1), "; set MICROBATCHES = 5 in a new run to repeat it exactly"),
+        (("flat", 5), ("packed", 1), "set LAYOUT = 'flat' and MICROBATCHES = 5 in a new run"),
+    ],
+)
+def test_only_a_change_is_told(before, now, want):
     lines = []
-    tell_change("flat", "flat", lines.append)
+    tell_change(before, before, lines.append)
     assert not lines
-    tell_change("flat", "packed", lines.append)
-    assert "started with flat batches and continues with packed ones" in lines[0]
+    tell_change(before, now, lines.append)
+    assert want in lines[0]
+    if before[1] == 1 and now[0] == "flat":  # nothing that can be set
+        assert "new run" not in lines[0]
 
 
 def test_a_run_names_its_layout(run_dir):
-    assert json.loads((run_dir / "run.json").read_text())["layout"] == "flat"
+    described = json.loads((run_dir / "run.json").read_text())
+    assert (described["layout"], described["parts"]) == ("flat", 1)
     assert "flat batches (LAYOUT = 'auto')" in (run_dir / "lines.txt").read_text()
 
 
@@ -67,14 +87,16 @@ def test_a_run_names_its_layout(run_dir):
 def test_layouts_train_alike(micro, tmp_path):
     """The same rows in the same order: without dropout the same metrics, but for rounding."""
     losses = []
-    for layout in ("packed", "flat"):
-        settings = (*micro, "DROPOUT_RATE=0.0", f"LAYOUT={layout!r}")
-        native.train(resolve.resolve([EXPERIMENT], settings), tmp_path / layout, lambda _: None)
-        lines = (tmp_path / layout / "metrics.jsonl").read_text().splitlines()
+    for layout, parts in (("packed", 1), ("flat", 1), ("flat", 3)):
+        settings = (*micro, "DROPOUT_RATE=0.0", f"LAYOUT={layout!r}", f"MICROBATCHES={parts}")
+        folder = tmp_path / f"{layout}{parts}"
+        native.train(resolve.resolve([EXPERIMENT], settings), folder, lambda _: None)
+        assert json.loads((folder / "run.json").read_text())["parts"] == parts
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines]
         losses.append([one["loss"] for one in records if "loss" in one])
     assert len(losses[0]) == 6
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    np.testing.assert_allclose(losses[1:], losses[:1] * 2, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import numpy as np
 
 from distill.config.data import DataSpec
 from distill.config.weighting import Weighting, batch_token_weight, mixture_rates, token_weight
-from distill.data.batching import flat, packing
+from distill.data.batching import flat, flat_parts, packing
 from distill.data.batching.order import TaskOrder, permutation
 from distill.data.cache import TokenCache
 from distill.errors import UserError
@@ -43,6 +43,7 @@ class BatchStream:
         seed: int,
         row_multiple: int = 1,
         layout: str = PACKED,
+        parts: int | None = 1,
     ) -> None:
         """Prepares the stream.
 
@@ -55,6 +56,7 @@ class BatchStream:
           row_multiple: packed rows of a batch are a multiple of this (devices that share a
             batch, times parts that it is computed in).
           layout: PACKED or FLAT.
+          parts: of a flat batch (`flat_parts`); None for as many as suit a CPU.
 
         Raises:
           UserError: no training rows; a label of no tokens, naming its row.
@@ -91,11 +93,17 @@ class BatchStream:
         is_drawn = [lengths > 0 if self._order else lengths >= 0 for lengths in self._targets]
         self._factors = [cache.row_factors(is_drawn_N) for is_drawn_N in is_drawn]
         self._shapes: tuple[flat.FlatShape, ...] = ()
+        self.parts = 1
         if layout == FLAT:
             # The steps of one seed, so that runs of all seeds share their compiled programs.
             probed = self if seed == 0 else BatchStream(cache, spec, weighting, batch_size, 0)
-            lengths = [probed.lengths(step) for step in range(_FLAT_PROBES)]
-            self._shapes = flat.choose_shapes(lengths, batch_size * spec.sequences_per_row)
+            lengths: flat.Steps = [probed.lengths(step) for step in range(_FLAT_PROBES)]
+            most = batch_size * spec.sequences_per_row
+            parts = flat_parts.suitable_parts(lengths) if parts is None else parts
+            self.parts = min(parts, batch_size)
+            if self.parts > 1:
+                lengths = flat_parts.deal_steps(lengths, self.parts)
+            self._shapes = flat.choose_shapes(lengths, -(-most // self.parts), self.parts)
 
     @functools.cached_property
     def _packed_rows(self) -> int:
@@ -130,16 +138,14 @@ class BatchStream:
         return np.array([r for task, r in self.sequences(step) if self._order or task == 0])
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
-        """The batch of a step: see `packing.pack`, and for flat ones `flat.lay_out`.
+        """The batch of a step: see `packing.pack`, and for flat ones `flat_parts.lay_out`.
 
         A step that fits no shape of flat batches is packed.
         """
         sequences = self._sequences(step)
-        inputs = np.array([len(one.inputs) for one in sequences])
-        targets = np.array([len(one.targets) for one in sequences])
-        for shape in self._shapes:
-            if shape.fits(inputs, targets):
-                return flat.lay_out(sequences, shape)
+        laid_out = flat_parts.lay_out(sequences, self._shapes, self.parts)
+        if laid_out is not None:
+            return laid_out
         rows = self._rows(sequences)
         needed = max(len(rows), self._packed_rows)
         needed = -(-needed // self._multiple) * self._multiple

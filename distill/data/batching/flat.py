@@ -61,17 +61,17 @@ class FlatShape:
         )
 
 
-def choose_shapes(steps: Steps, most: int) -> tuple[FlatShape, ...]:
+def choose_shapes(steps: Steps, most: int, parts: int = 1) -> tuple[FlatShape, ...]:
     """The shapes of a run, smallest first.
 
     Args:
-      steps: lengths of inputs and of targets of the sequences of some steps.
-      most: sequences that a step has at most.
+      steps: lengths of inputs and of targets of the sequences of some steps; with parts, those of
+        each part, one after the other (`flat_parts.deal_steps`).
+      most: sequences that a step, or a part, has at most.
+      parts: of a step; a shape is chosen for the largest of them.
     """
-    encoder_PxS, decoder_PxS = (
-        _descending([step[side] for step in steps], most) for side in (0, 1)
-    )
-    usual, large = (_shape(encoder_PxS, decoder_PxS, size) for size in (_usual, _large))
+    sides = [_descending([step[side] for step in steps], most) for side in (0, 1)]
+    usual, large = (_shape(sides, parts, size) for size in (_usual, _large))
     saves = _tokens(usual) <= _SAVES * _tokens(large)
     return (usual, large) if saves else (large,)
 
@@ -120,12 +120,14 @@ def lay_out(sequences: Sequence[TrainSequence], shape: FlatShape) -> dict[str, n
     return batch | _map("cross", starts[ranks], inputs[ranks], classes, sizes[0])
 
 
-def _shape(encoder_PxS: np.ndarray, decoder_PxS: np.ndarray, size: Size) -> FlatShape:
+def _shape(sides: Sequence[np.ndarray], parts: int, size: Size) -> FlatShape:
     tokens, classes = [], []
-    for lengths_PxS in (encoder_PxS, decoder_PxS):
-        total = size(lengths_PxS.sum(axis=1, keepdims=True))[0]
+    for lengths_RxS in sides:  # R = P * parts
+        totals_PxM = lengths_RxS.sum(axis=1).reshape(-1, parts)
+        total = size(totals_PxM.max(axis=1, keepdims=True))[0]
         tokens.append(_round_up(float(total), TOKEN_MULTIPLE))
-        # The j-th longest sequence of a step has at most this many tokens.
+        lengths_PxS = lengths_RxS.reshape(-1, parts, lengths_RxS.shape[1]).max(axis=1)
+        # The j-th longest sequence of a step or part has at most this many tokens.
         bounds_S = np.minimum(size(lengths_PxS), lengths_PxS.max())
         classes.append(_classes([_round_up(float(bound), LENGTH_MULTIPLE) for bound in bounds_S]))
     return FlatShape(tokens[0], tokens[1], classes[0], classes[1])
