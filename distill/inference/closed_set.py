@@ -99,7 +99,7 @@ class ClosedSets:
             arrays = self._arrays(trees + trees[:1] * (len(tokens_BxI) - len(trees)))
         encoded = None
         settings = params, self._config, tokens_BxI
-        if self._fits(arrays, tokens_BxI):
+        if len(tokens_BxI) <= self._rows_at_once(arrays, on_one_cpu(params, tokens_BxI)):
             if suits_groups(*settings, self._rows):
                 encoded = encode_by_group(*settings, positions=arrays.tokens_BxN.shape[1])
             elif decodes and _is_small(*settings):
@@ -138,10 +138,16 @@ class ClosedSets:
         nodes = label_tree.padded_nodes(max(map(len, trees)))
         return label_tree.to_arrays(trees, nodes, self._count, self._length)
 
-    def _rows_at_once(self, arrays: label_tree.TreeArrays) -> int:
-        """Rows of a device whose scoring fits into memory."""
+    def _rows_at_once(self, arrays: label_tree.TreeArrays, in_chunks: bool) -> int:
+        """Rows of a device whose scoring fits into memory.
+
+        Args:
+          arrays: of the rows.
+          in_chunks: whether the logits of a few nodes at a time are computed, as on one CPU.
+        """
         nodes = arrays.tokens_BxN.shape[1]
-        return _AT_ONCE // (nodes * max(self._config.vocab_size, self._config.num_heads * nodes))
+        logits = 0 if in_chunks else self._config.vocab_size
+        return _AT_ONCE // (nodes * max(logits, self._config.num_heads * nodes))
 
     def _nodes_at_most(self, arrays: label_tree.TreeArrays, rows: int) -> int:
         """How many nodes to compute of a batch: one of few numbers, so that few programs compile.
@@ -158,9 +164,6 @@ class ClosedSets:
             size *= _GROWTH
         return min(math.ceil(size / _NODES_MULTIPLE) * _NODES_MULTIPLE, rows * nodes)
 
-    def _fits(self, arrays: label_tree.TreeArrays, tokens_BxI: np.ndarray) -> bool:
-        return len(tokens_BxI) <= self._rows_at_once(arrays)
-
     def _score(
         self,
         params: dict,
@@ -173,7 +176,8 @@ class ClosedSets:
             at_most = self._nodes_at_most(arrays, len(tokens_BxI))
             found = score_tree_of_encoded(params, self._config, encoded, arrays, at_most)
             return np.asarray(found[0]), np.asarray(found[1])
-        rows = max(1, self._rows_at_once(arrays)) * data_parallel(params)
+        is_on_cpu = on_one_cpu(params, tokens_BxI)
+        rows = max(1, self._rows_at_once(arrays, is_on_cpu)) * data_parallel(params)
         parts = []
         for start in range(0, len(tokens_BxI), rows):
             chunk = slice(start, start + rows)
@@ -184,7 +188,6 @@ class ClosedSets:
                 tree = label_tree.TreeArrays(
                     *(shard_like_params(params, np.asarray(each[chunk])) for each in arrays)
                 )
-            is_on_cpu = on_one_cpu(params, tokens_BxI)
             at_most = self._nodes_at_most(tree, len(tokens_BxI[chunk])) if is_on_cpu else 0
             parts.append(score_tree(params, self._config, inputs, tree, at_most))
         scores, best = zip(*parts, strict=True)

@@ -18,6 +18,7 @@ from distill.errors import UserError
 from distill.inference import closed_set, row_batches
 from distill.inference import evaluator as evaluate
 from distill.student.decoding import greedy
+from distill.student.tree_scores import score_tree
 from distill.training.assets import of_data
 
 LENGTH = 6
@@ -117,6 +118,24 @@ def test_memory_bounds_the_rows_of_a_pass_and_changes_no_answer(make, params, mo
         np.testing.assert_allclose(
             [*one.probabilities.values()], [*other.probabilities.values()], rtol=1e-5
         )
+
+
+def test_on_one_cpu_logits_do_not_bound_the_rows_of_a_pass(make, params, monkeypatch):
+    """They are computed in chunks, so memory that all of them would not fit into is enough."""
+    choices = [("a", "bc", f"d{i}") for i in range(9)]
+    nodes = 8
+    monkeypatch.setattr(closed_set, "_SMALL", 0)  # else a batch of four is scored when encoded
+    monkeypatch.setattr(closed_set, "_AT_ONCE", 4 * nodes * CONFIG.num_heads * nodes)
+    assert CONFIG.vocab_size > CONFIG.num_heads * nodes
+    rows = []
+
+    def counted(params, config, tokens_BxI, *arguments):
+        rows.append(len(tokens_BxI))
+        return score_tree(params, config, tokens_BxI, *arguments)
+
+    monkeypatch.setattr(closed_set, "score_tree", counted)
+    make().rows(params, rows_of(*choices), INPUTS, "gold")
+    assert rows == [4, 4, 4]
 
 
 def test_nodes_without_padding_fit_and_take_few_programs():
