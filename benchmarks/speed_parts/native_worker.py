@@ -31,7 +31,7 @@ from distill.inference.compilations import share_compilations  # noqa: E402
 from distill.inference.load import load_run  # noqa: E402
 from distill.inference.row_batches import RowBatches  # noqa: E402
 from distill.training import mesh as meshes  # noqa: E402
-from distill.training.layouts import flat_parts  # noqa: E402
+from distill.training.layouts import choose_parts  # noqa: E402
 from distill.training.program import make_program  # noqa: E402
 
 
@@ -49,7 +49,7 @@ def train(folder: pathlib.Path, layout: str) -> None:
     cache = workload.load_cache(run, settings["scale"])
     size, seed = run.train.batch_size, run.train.seed
     mesh = meshes.make_mesh(1, jax.devices()[:1])
-    how = {"layout": layout, "parts": flat_parts(run.train, mesh)}
+    how = {"layout": layout, "parts": choose_parts(run.train, mesh)}
     stream = BatchStream(cache, run.data, run.weighting, size, seed, **how)
     batches = [meshes.put_batch(stream.batch(step), mesh) for step in range(steps)]
     LAP.done("data")

@@ -42,7 +42,7 @@ def choose_layout(train: TrainConfig, mesh: jax.sharding.Mesh) -> str:
     return FLAT if suits else PACKED
 
 
-def flat_parts(train: TrainConfig, mesh: jax.sharding.Mesh) -> int | None:
+def choose_parts(train: TrainConfig, mesh: jax.sharding.Mesh) -> int | None:
     """Parts of a flat batch: MICROBATCHES, or None for as many as suit a CPU."""
     if train.microbatches == 1 and _platform(mesh) == "cpu":
         return None

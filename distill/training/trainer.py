@@ -12,7 +12,7 @@ from distill.data.batching.batches import BatchStream
 from distill.data.cache import TokenCache
 from distill.errors import UserError
 from distill.training import mesh as meshes
-from distill.training.layouts import choose_layout, flat_parts
+from distill.training.layouts import choose_layout, choose_parts
 from distill.training.program import Program, make_program
 from distill.training.step import TrainState
 
@@ -89,6 +89,6 @@ def make_trainer(config: RunConfig, cache: TokenCache) -> Trainer:
         train.seed,
         row_multiple=mesh.shape["data"] * train.microbatches,
         layout=choose_layout(train, mesh),
-        parts=flat_parts(train, mesh),
+        parts=choose_parts(train, mesh),
     )
     return Trainer(config, cache, stream, make_program(config, mesh))

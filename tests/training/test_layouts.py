@@ -13,7 +13,7 @@ from distill.config import resolve
 from distill.config.train import TrainConfig
 from distill.engines import native
 from distill.errors import UserError
-from distill.training.layouts import choose_layout, flat_parts, tell_change
+from distill.training.layouts import choose_layout, choose_parts, tell_change
 
 EXPERIMENT = "tickets_step_by_step"
 
@@ -54,7 +54,7 @@ def test_flat_that_cannot_be_is_refused():
 )
 def test_only_a_cpu_chooses_parts_itself(platform, microbatches, parts):
     train = TrainConfig(100, 8, microbatches=microbatches)
-    assert flat_parts(train, mesh(1, platform)) == parts
+    assert choose_parts(train, mesh(1, platform)) == parts
 
 
 @pytest.mark.parametrize(

@@ -123,8 +123,8 @@ def lay_out(sequences: Sequence[TrainSequence], shape: FlatShape) -> dict[str, n
 def _shape(sides: Sequence[np.ndarray], parts: int, size: Size) -> FlatShape:
     tokens, classes = [], []
     for lengths_RxS in sides:  # R = P * parts
-        totals_PxM = lengths_RxS.sum(axis=1).reshape(-1, parts)
-        total = size(totals_PxM.max(axis=1, keepdims=True))[0]
+        largest_Px1 = lengths_RxS.sum(axis=1).reshape(-1, parts).max(axis=1, keepdims=True)
+        total = size(largest_Px1)[0]
         tokens.append(_round_up(float(total), TOKEN_MULTIPLE))
         lengths_PxS = lengths_RxS.reshape(-1, parts, lengths_RxS.shape[1]).max(axis=1)
         # The j-th longest sequence of a step or part has at most this many tokens.

@@ -1,8 +1,8 @@
 """Flat batches in parts, which a step computes one after the other.
 
-The gradient of a step is the sum of those of its parts. On a CPU, a part whose activations stay in
-the processor's caches costs less than its share of a larger array, and a step needs the memory of
-one part. All parts of a run have the same shapes, so that one program computes them in a loop.
+The gradient of a step is the sum of those of its parts. On a CPU, several parts cost less than one
+large batch, and a step needs the memory of one part. All parts of a run have the same shapes, so
+that one program computes them in a loop.
 Shape letters: P parts, S sequences of a step.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from distill.data.batching import flat
 from distill.data.batching.packing import TrainSequence
 
-# Tokens of a part, inputs and targets, about; see "Batches in parts" in docs/speed.md.
+# Tokens of a part, inputs and targets, about; see "Flat batches in parts" in docs/speed.md.
 _TOKENS = 3000
 
 
@@ -71,6 +71,11 @@ def lay_out(
     sequences: Sequence[TrainSequence], shapes: Sequence[flat.FlatShape], parts: int
 ) -> dict[str, np.ndarray] | None:
     """The flat batch of a step, in the first shape that all of its parts fit.
+
+    Args:
+      sequences: of the step.
+      shapes: of `flat.choose_shapes`, smallest first.
+      parts: P.
 
     Returns:
       The arrays of `flat.lay_out`; with several parts, those of all parts, stacked along a new
