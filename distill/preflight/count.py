@@ -102,17 +102,19 @@ def training_flops(config: T5Config, shapes: Shapes, microbatches: int = 1) -> f
         "minimal": parts["attention"] * (0.5 if config.narrow_scores else 1.0),
         "full": parts["layers"] + parts["attention"] - parts["layers' last"],
     }[config.remat]
-    encoder, decoder = (
-        2.0 * config.num_heads * _BUCKETS * length**2 for length in (shapes.inputs, shapes.targets)
-    )
-    # Of the bias a gradient goes to the table alone, not to the one-hot columns: once, or with
-    # bfloat16 scores in each layer and row.
-    to_table = microbatches * (encoder + decoder)
+    of_column = 2.0 * config.num_heads * _BUCKETS
+    lengths = shapes.inputs, shapes.targets
+    # The bias is made of the distances of queries and keys.
+    bias = microbatches * sum(of_column * (2 * length - 1) for length in lengths)
+    # Of it a gradient goes to the table alone, not to the one-hot columns: once, or with bfloat16
+    # scores in each layer and row, for each query and key.
+    to_table = bias
     if config.narrow_scores:
-        to_table = shapes.rows * (
-            config.num_encoder_layers * encoder + config.num_decoder_layers * decoder
+        layers = config.num_encoder_layers, config.num_decoder_layers
+        to_table = shapes.rows * sum(
+            count * of_column * length**2 for count, length in zip(layers, lengths, strict=True)
         )
-    return useful_flops(config, shapes) + recomputed + microbatches * (encoder + decoder) + to_table
+    return useful_flops(config, shapes) + recomputed + bias + to_table
 
 
 def useful_flops(config: T5Config, shapes: Shapes) -> float:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from distill.config.student import T5Config
-from distill.student.attend import MASKED, at_least_float32, attend
+from distill.student.attend import attend
 from distill.student.class_maps import ClassMap
 from distill.student.dropout import by_place, drop
 from distill.student.layers import (
@@ -28,6 +28,7 @@ from distill.student.layers import (
     RMSNorm,
     residual_stream,
 )
+from distill.student.softmax_attend import softmax_attend
 
 
 class Scores(NamedTuple):
@@ -105,17 +106,16 @@ class FlatAttention(Attention):
                 of_tokens = attend(*heads_last, scores.masks[number], bias, of_class)
                 mixed.append(jnp.swapaxes(of_tokens, 1, 2))
                 continue
-            logits_SxHxTxI = jnp.einsum(
-                "shtk,shik->shti",
-                queries[number],
-                keys[number],
-                preferred_element_type=at_least_float32(self.config.dtype),
+            mixed.append(
+                softmax_attend(
+                    queries[number],
+                    keys[number],
+                    values[number],
+                    scores.masks[number],
+                    bias,
+                    of_class,
+                )
             )
-            if bias is not None:
-                logits_SxHxTxI += bias
-            weights = jax.nn.softmax(jnp.where(scores.masks[number], logits_SxHxTxI, MASKED))
-            weights = drop(weights.astype(self.config.dtype), of_class)
-            mixed.append(jnp.einsum("shti,shik->shtk", weights, values[number]))
         out: jax.Array = self.out(scores.queries.collect(mixed)[None])
         return out
 

@@ -1,6 +1,6 @@
 """The relative position bias of T5: a learned number for each head and bucket of distances.
 
-Shape letters: Q queries, S keys, H heads, N buckets.
+Shape letters: Q queries, S keys, P distances of a query and a key (Q + S - 1), H heads, N buckets.
 """
 
 from __future__ import annotations
@@ -47,6 +47,29 @@ def relative_buckets(num_queries: int, num_keys: int, bidirectional: bool) -> np
     return buckets_QxS.astype(np.int32)
 
 
+def by_diagonal(values_HxP: jax.Array, num_queries: int) -> jax.Array:
+    """Matrices with the same number all along a diagonal, as a bias by distance is.
+
+    They are made of a broadcast, reshapes and slices. For long sequences, these and their gradient
+    cost much less than a product with one-hot columns of all queries and keys.
+
+    Args:
+      values_HxP: of the diagonals, from the lower left corner to the upper right one.
+      num_queries: Q.
+
+    Returns:
+      [H, Q, S], with S = P - Q + 1.
+    """
+    heads, distances = values_HxP.shape
+    # Copies have P + 1 numbers, but are read back P at a time: each row begins one number earlier
+    # than the row before it.
+    padded_HxP = jnp.pad(values_HxP, ((0, 0), (0, 1)))
+    copies_HxQxP = jnp.broadcast_to(padded_HxP[:, None], (heads, num_queries, distances + 1))
+    first = num_queries - 1  # of the first row
+    flat = copies_HxQxP.reshape(heads, -1)[:, first : first + num_queries * distances]
+    return flat.reshape(heads, num_queries, distances)[:, :, : distances - first]
+
+
 def direction_bias(num_heads: int, strength: float) -> np.ndarray:
     """float32 [H, NUM_BUCKETS]: +strength for keys before the query (and itself) in even heads
     and for keys after it in odd ones, -strength for the others."""
@@ -76,12 +99,15 @@ class RelativeBias(nn.Module):
     ) -> jax.Array:
         """float32 [1, H, Q, S], or [1, H, 1, S] of the one query position that is given."""
         table_HxN = self.rel_embedding
-        buckets_QxS = jnp.asarray(relative_buckets(num_queries, num_keys, self.bidirectional))
+        buckets_QxS = relative_buckets(num_queries, num_keys, self.bidirectional)
         if only_query is not None:
-            buckets_QxS = jax.lax.dynamic_slice_in_dim(buckets_QxS, only_query, 1)
-        # A product with one-hot columns: its gradient is a product too, not a scatter.
-        columns_NxQxS = jax.nn.one_hot(buckets_QxS, NUM_BUCKETS, dtype=table_HxN.dtype, axis=0)
-        return jnp.einsum("hn,nqs->hqs", table_HxN, columns_NxQxS)[None]
+            row_S = jax.lax.dynamic_index_in_dim(
+                jnp.asarray(buckets_QxS), only_query, keepdims=False
+            )
+            return _of_buckets(table_HxN, row_S)[None, :, None]
+        # From the last query's distance to the first key, to the first query's to the last key.
+        buckets_P = np.concatenate([buckets_QxS[:0:-1, 0], buckets_QxS[0]])
+        return by_diagonal(_of_buckets(table_HxN, jnp.asarray(buckets_P)), num_queries)[None]
 
     def of_stack(self, num_queries: int, num_keys: int) -> Bias:
         """What all layers of a stack add to their scores, in the type that these have."""
@@ -97,3 +123,9 @@ class RelativeBias(nn.Module):
         if self.bidirectional and self.config.direction_init:
             table_HxN += direction_bias(shape[0], self.config.direction_init)
         return table_HxN
+
+
+def _of_buckets(table_HxN: jax.Array, buckets: jax.Array) -> jax.Array:
+    """[H, length of buckets], as a product: its gradient is a product too, not a scatter."""
+    columns_N = jax.nn.one_hot(buckets, NUM_BUCKETS, dtype=table_HxN.dtype, axis=0)
+    return jnp.einsum("hn,np->hp", table_HxN, columns_N)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from distill.student.gradients import NORM_EPSILON, gated_gelu, rms_norm
+from distill.student.gradients import NORM_EPSILON, gated_gelu, rms_norm, sum_of_rows
 
 
 def plain_norm(x, scale):
@@ -24,6 +24,7 @@ def drawn(dtype, *shapes):
 
 CASES = {
     "norm": (rms_norm, plain_norm, (5, 8, 24), (24,)),
+    "norm of one row": (rms_norm, plain_norm, (1, 40, 24), (24,)),
     "gated": (gated_gelu, plain_gated, (40, 24), (40, 24)),
 }
 
@@ -49,3 +50,10 @@ def test_rows_of_zeros_have_finite_gradients():
         jnp.zeros((2, 4)), jnp.ones(4)
     )
     assert all(jnp.isfinite(one).all() for one in gradients)
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_sum_of_rows_is_the_sum_over_the_first_axis(rows):
+    with jax.enable_x64(True):
+        (numbers,) = drawn("float64", (rows, 3, 4, 5))
+        np.testing.assert_allclose(sum_of_rows(numbers), numbers.sum(axis=0), rtol=0, atol=1e-13)

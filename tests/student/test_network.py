@@ -21,7 +21,7 @@ from distill.student.dropout import (
 )
 from distill.student.network import T5
 from distill.student.params import init_params, param_count, param_shapes, param_specs
-from distill.student.relative_bias import relative_buckets
+from distill.student.relative_bias import RelativeBias, relative_buckets
 
 LENGTHS = [(5, 3), (4, 6), (7, 2), (6, 4)]  # encoder and target tokens of four sequences
 
@@ -107,6 +107,29 @@ def test_relative_buckets_by_hand():
     both = relative_buckets(400, 400, bidirectional=True)
     assert both[200, 200 - 7 : 208].tolist() == [*range(7, -1, -1), *range(17, 24)]
     assert both[0, 399] == 31 and both[399, 0] == 15
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(7, 7), (5, 9), (9, 5), (1, 4), (4, 1)])
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_the_bias_is_the_tables_number_of_each_querys_and_keys_bucket(
+    student, queries, keys, bidirectional
+):
+    bias = RelativeBias(student.config, bidirectional)
+    table = np.random.default_rng(0).normal(size=(student.config.num_heads, 32)).astype("float32")
+    direction = np.random.default_rng(1).normal(size=(table.shape[0], queries, keys))
+
+    def made(table, only_query=None):
+        variables = {"params": {"rel_embedding": table}}
+        return bias.apply(variables, queries, keys, only_query=only_query)
+
+    buckets = relative_buckets(queries, keys, bidirectional)
+    np.testing.assert_array_equal(made(table), table[:, buckets][None])
+    last = made(table, only_query=queries - 1)
+    np.testing.assert_array_equal(last, table[:, buckets[-1:]][None])
+    gradient = jax.grad(lambda table: jnp.sum(made(table)[0] * direction))(table)
+    expected = np.zeros(table.shape)
+    np.add.at(expected, (slice(None), buckets), direction)
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])
