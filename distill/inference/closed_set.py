@@ -13,6 +13,7 @@ import numpy as np
 
 from distill.config.student import T5Config
 from distill.data.examples import Example
+from distill.inference import greedy_batch
 from distill.inference.greedy_batch import encode_by_group, on_one_cpu, suits_groups
 from distill.inference.row_batches import power_of_two
 from distill.student import label_tree
@@ -22,7 +23,7 @@ from distill.training.mesh import data_parallel, shard_like_params, to_host
 
 # Numbers: what scoring may hold in a device's memory of the logits, or of a layer's attention.
 _AT_ONCE = 1 << 26
-_SMALL = 8  # rows; a batch of at most so many is encoded once, for ranking and for decoding
+_SMALL = 8  # rows; a batch of at most so many is always encoded once, to be ranked and decoded
 # Nodes of a batch: usually as many standard deviations above the mean, else so much more.
 _DEVIATIONS, _GROWTH, _NODES_MULTIPLE = 2.0, 1.15, 16
 _FEW = 0.25  # share of a batch whose answers are better decoded together with those of others
@@ -102,7 +103,7 @@ class ClosedSets:
         if len(tokens_BxI) <= self._rows_at_once(arrays, on_one_cpu(params, tokens_BxI)):
             if suits_groups(*settings, self._rows):
                 encoded = encode_by_group(*settings, positions=arrays.tokens_BxN.shape[1])
-            elif decodes and _is_small(*settings):
+            elif decodes and _encodes_once(*settings, self._rows):
                 encoded = _encode(*settings)
         scores_BxC, best_BxN = self._score(params, tokens_BxI, arrays, encoded)
         rankings = []
@@ -194,10 +195,14 @@ class ClosedSets:
         return np.concatenate([*map(to_host, scores)]), np.concatenate([*map(to_host, best)])
 
 
-def _is_small(params: dict, config: T5Config, tokens_BxI: np.ndarray) -> bool:
-    """Whether a batch is encoded once although it does not suit `encode_by_group`."""
-    few = len(tokens_BxI) <= _SMALL and not config.narrow_scores
-    return few and on_one_cpu(params, tokens_BxI)
+def _encodes_once(params: dict, config: T5Config, tokens_BxI: np.ndarray, rows: int) -> bool:
+    """Whether a batch is encoded once although it does not suit `encode_by_group`.
+
+    With several rows, this takes longer to compile, so that only many rows are worth it.
+    """
+    if config.narrow_scores or not on_one_cpu(params, tokens_BxI):
+        return False
+    return len(tokens_BxI) <= _SMALL or rows >= greedy_batch.LEAST_ROWS
 
 
 _encode = jax.jit(encode, static_argnames="config")

@@ -150,12 +150,13 @@ def test_states_are_read_where_that_costs_less(params):
     assert not found(dtype="bfloat16") and not found(scan_layers=True)
 
 
-def test_answers_outside_the_set_share_the_encoder(params, monkeypatch):
+@pytest.mark.parametrize("batch_size", [64, 16])  # in groups, and as a whole
+def test_answers_outside_the_set_share_the_encoder(params, monkeypatch, batch_size):
     """Where many rows of a batch need decoding, it starts from what ranking has encoded."""
     dataset = datasets.Dataset(name="sums", load=lambda spec: ([], []), labels=lambda _: ())
     monkeypatch.setitem(datasets._DATASETS, "sums", dataset)
     spec = DataSpec("sums", "finetune", vocabulary="bytes", target_length=LENGTH)
-    evaluator = evaluate.Evaluator(spec, CONFIG, of_data(spec), batch_size=64)
+    evaluator = evaluate.Evaluator(spec, CONFIG, of_data(spec), batch_size=batch_size)
     tokens = make_inputs(64)[::-1]
     inputs = Ragged.of(row[row > 0] for row in tokens)
     decoded = np.asarray(decoding.greedy(params, CONFIG, tokens, LENGTH))
