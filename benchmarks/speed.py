@@ -36,6 +36,7 @@ from collections.abc import Sequence
 
 from benchmarks.speed_parts import rounds, start, tables, workload
 from distill.common import huge_pages
+from distill.errors import UserError
 
 PARTS = ("train", "infer", "start")
 VERSIONS = "jax", "flax", "torch", "transformers", "ctranslate2"
@@ -96,9 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["DISTILL_CACHE_DIR"] = str(options.cache_dir or folder / "cache")
         result: dict = {"machine": describe_machine(options), "left_out": []}
         rows = options.rows if "infer" in options.only else 0
-        result["settings"] = workload.write(
-            folder, options.experiment, macros, options.batches, rows, options.random_rows
-        )
+        try:
+            result["settings"] = workload.write(
+                folder, options.experiment, macros, options.batches, rows, options.random_rows
+            )
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return 2
         if "train" in options.only:
             measure_training(options, folder, result)
             save(options, result)

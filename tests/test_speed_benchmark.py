@@ -1,11 +1,13 @@
 """benchmarks/speed.py without its engines: processes, rounds, workload and tables."""
 
 import json
+import os
 import sys
 
 import numpy as np
 import pytest
 
+from benchmarks import speed
 from benchmarks.speed_parts import protocol, rounds, tables, workload
 from distill.preflight.count import Shapes, useful_flops
 
@@ -60,6 +62,16 @@ class FakeWorker:
             raise protocol.Failed("exit code 9")
         count = fields["count"]
         return {"wall": count * self.seconds, "cpu": 2 * count * self.seconds, "peak_bytes": 2**30}
+
+
+def test_data_that_cannot_be_read_are_one_message_and_exit_2(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DISTILL_CACHE_DIR", str(tmp_path / "cache"))  # main sets it
+    monkeypatch.setenv("GLIBC_TUNABLES", os.environ.get("GLIBC_TUNABLES", ""))
+    flags = ["--only", "infer", f"--out={tmp_path / 'speed.json'}"]
+    macros = ["VOCABULARY=bytes", f"RAW_DIR={tmp_path / 'missing'}"]
+    assert speed.main([*flags, *macros]) == 2
+    assert "missing/cqa/llm/train_CoT_0.json does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "speed.json").exists()
 
 
 def test_rounds_alternate_and_a_process_that_ends_is_left_out():
