@@ -65,8 +65,8 @@ class FakeWorker:
 
 
 def test_data_that_cannot_be_read_are_one_message_and_exit_2(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("DISTILL_CACHE_DIR", str(tmp_path / "cache"))  # main sets it
-    monkeypatch.setenv("GLIBC_TUNABLES", os.environ.get("GLIBC_TUNABLES", ""))
+    for name in ("DISTILL_CACHE_DIR", "GLIBC_TUNABLES"):  # main sets both
+        monkeypatch.setenv(name, os.environ.get(name, ""))
     flags = ["--only", "infer", f"--out={tmp_path / 'speed.json'}"]
     macros = ["VOCABULARY=bytes", f"RAW_DIR={tmp_path / 'missing'}"]
     assert speed.main([*flags, *macros]) == 2

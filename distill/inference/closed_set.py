@@ -13,8 +13,7 @@ import numpy as np
 
 from distill.config.student import T5Config
 from distill.data.examples import Example
-from distill.inference import greedy_batch
-from distill.inference.greedy_batch import encode_by_group, on_one_cpu, suits_groups
+from distill.inference.greedy_batch import are_many, encode_by_group, on_one_cpu, suits_groups
 from distill.inference.row_batches import power_of_two
 from distill.student import label_tree
 from distill.student.decoding import Encoded, encode, greedy_of_encoded
@@ -198,11 +197,17 @@ class ClosedSets:
 def _encodes_once(params: dict, config: T5Config, tokens_BxI: np.ndarray, rows: int) -> bool:
     """Whether a batch is encoded once although it does not suit `encode_by_group`.
 
-    With several rows, this takes longer to compile, so that only many rows are worth it.
+    This takes longer to compile, so larger batches than _SMALL need many rows in all batches.
+
+    Args:
+      params: parameters of the student.
+      config: its sizes.
+      tokens_BxI: the inputs of the batch.
+      rows: of all batches.
     """
     if config.narrow_scores or not on_one_cpu(params, tokens_BxI):
         return False
-    return len(tokens_BxI) <= _SMALL or rows >= greedy_batch.LEAST_ROWS
+    return len(tokens_BxI) <= _SMALL or are_many(rows)
 
 
 _encode = jax.jit(encode, static_argnames="config")

@@ -34,9 +34,14 @@ _STATES_COST = 1.5  # of an operation on states, relative to one of keys and val
 _LENGTH_MULTIPLE = 8  # of a group
 
 
+def are_many(rows: int) -> bool:
+    """Whether so many rows in all batches are worth programs that take longer to compile."""
+    return rows >= LEAST_ROWS
+
+
 def suits_groups(params: Params, config: T5Config, tokens_BxI: np.ndarray, rows: int) -> bool:
     """Whether `encode_by_group` pays off for a batch; `rows` counts those of all batches."""
-    if rows < LEAST_ROWS or len(tokens_BxI) < 2 * _GROUP:
+    if not are_many(rows) or len(tokens_BxI) < 2 * _GROUP:
         return False
     return not config.narrow_scores and on_one_cpu(params, tokens_BxI)
 

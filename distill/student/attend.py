@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from distill.student.dropout import drop
+
 MASKED = -1e10  # attention logit of a pair that may not see each other
 # Arrays that REMAT = 'minimal' stores, so that only the scores themselves are computed again.
 STORED = ("attention_maximum", "attention_scale", "attention_result")
@@ -120,7 +122,7 @@ def _forward(
     scores_BxHxQxS = jnp.where(mask, scores_BxHxQxS, MASKED)
     maximum, scale = _statistics(scores_BxHxQxS)
     weights = _probabilities(scores_BxHxQxS, maximum, scale).astype(values.dtype)
-    mixed = jnp.einsum("bhqs,bshk->bqhk", _times(weights, factors), values)
+    mixed = jnp.einsum("bhqs,bshk->bqhk", drop(weights, factors), values)
     mixed = checkpoint_name(mixed, STORED[2])
     return mixed, (
         queries,
@@ -150,20 +152,16 @@ def _probabilities(scores: jax.Array, maximum: jax.Array, scale: jax.Array) -> j
     return jnp.exp(scores.astype(maximum.dtype) - maximum) * scale
 
 
-def _times(weights: jax.Array, factors: jax.Array | None) -> jax.Array:
-    return weights if factors is None else weights * factors.astype(weights.dtype)
-
-
 def _backward(saved: _Saved, gradient_BxQxHxK: jax.Array) -> tuple[Any, ...]:
     queries, keys, values, mask, bias, factors, scores_BxHxQxS, maximum, scale, mixed = saved
     dtype = at_least_float32(queries.dtype)
     probabilities = _probabilities(scores_BxHxQxS, maximum, scale)
-    weights = _times(probabilities.astype(values.dtype), factors)
+    weights = drop(probabilities.astype(values.dtype), factors)
     to_values = jnp.einsum("bhqs,bqhk->bshk", weights, gradient_BxQxHxK)
     inner = mixed.astype(dtype) * gradient_BxQxHxK.astype(dtype)
     inner_BxHxQx1 = jnp.swapaxes(jnp.sum(inner, axis=-1), 1, 2)[..., None]
     to_weights = jnp.einsum("bqhk,bshk->bhqs", gradient_BxQxHxK, values).astype(dtype)
-    to_scores = probabilities * (_times(to_weights, factors) - inner_BxHxQx1)
+    to_scores = probabilities * (drop(to_weights, factors) - inner_BxHxQx1)
     to_scores = jnp.where(mask, to_scores, 0).astype(queries.dtype)
     to_scores = jax.lax.optimization_barrier(to_scores)  # is read three times, written once
     to_queries = jnp.einsum("bhqs,bshk->bqhk", to_scores, keys)

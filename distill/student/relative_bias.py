@@ -99,14 +99,14 @@ class RelativeBias(nn.Module):
     ) -> jax.Array:
         """float32 [1, H, Q, S], or [1, H, 1, S] of the one query position that is given."""
         table_HxN = self.rel_embedding
-        buckets_QxS = relative_buckets(num_queries, num_keys, self.bidirectional)
         if only_query is not None:
-            row_S = jax.lax.dynamic_index_in_dim(
-                jnp.asarray(buckets_QxS), only_query, keepdims=False
-            )
+            buckets_QxS = jnp.asarray(relative_buckets(num_queries, num_keys, self.bidirectional))
+            row_S = jax.lax.dynamic_index_in_dim(buckets_QxS, only_query, keepdims=False)
             return _of_buckets(table_HxN, row_S)[None, :, None]
         # From the last query's distance to the first key, to the first query's to the last key.
-        buckets_P = np.concatenate([buckets_QxS[:0:-1, 0], buckets_QxS[0]])
+        to_first_key_Qx1 = relative_buckets(num_queries, 1, self.bidirectional)
+        of_first_query_1xS = relative_buckets(1, num_keys, self.bidirectional)
+        buckets_P = np.concatenate([to_first_key_Qx1[:0:-1, 0], of_first_query_1xS[0]])
         return by_diagonal(_of_buckets(table_HxN, jnp.asarray(buckets_P)), num_queries)[None]
 
     def of_stack(self, num_queries: int, num_keys: int) -> Bias:

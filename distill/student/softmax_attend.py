@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from distill.student.attend import MASKED, at_least_float32
+from distill.student.dropout import drop
 from distill.student.gradients import sum_of_rows
 
 _Saved = tuple[Any, ...]
@@ -61,22 +62,18 @@ def _forward(
     if bias is not None:
         scores += bias
     weights = jax.nn.softmax(jnp.where(mask, scores, MASKED))
-    dropped = _times(weights.astype(values.dtype), factors)
+    dropped = drop(weights.astype(values.dtype), factors)
     mixed = jnp.einsum("shti,shik->shtk", dropped, values)
     return mixed, (queries, keys, values, weights, bias, factors)
-
-
-def _times(weights: jax.Array, factors: jax.Array | None) -> jax.Array:
-    return weights if factors is None else weights * factors.astype(weights.dtype)
 
 
 def _backward(saved: _Saved, gradient: jax.Array) -> tuple[Any, ...]:
     queries, keys, values, weights, bias, factors = saved
     dtype, wide = queries.dtype, weights.dtype
-    dropped = _times(weights.astype(dtype), factors)
+    dropped = drop(weights.astype(dtype), factors)
     to_values = jnp.einsum("shti,shtk->shik", dropped, gradient)
     to_weights = jnp.einsum("shtk,shik->shti", gradient, values, preferred_element_type=wide)
-    to_weights = _times(to_weights, factors)
+    to_weights = drop(to_weights, factors)
     inner = jnp.sum(weights * to_weights, axis=-1, keepdims=True)
     to_scores = weights * (to_weights - inner)
     to_scores = jax.lax.optimization_barrier(to_scores)  # is read three times, written once
